@@ -1,0 +1,206 @@
+"""Engines and transactions, and the few places where the databases differ, each with its reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Engine, Table, create_engine, event, inspect, literal, select
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+
+from d2i_helpers import tables
+from d2i_helpers.errors import DatabaseError
+from d2i_helpers.settings import Secrets, Settings, load_secrets
+
+_IDENTIFIER = re.compile(r"^[A-Za-z_][\w.]*$")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\([^()]*\)=\([^()]*\)")
+
+
+def open_database(
+    settings: Settings, secrets: Secrets | None = None, *, create: bool = False
+) -> Engine:
+    """An engine for the profile's database; nothing is connected yet, except to look for a file.
+
+    Args:
+        create: make the SQLite file where it is missing (only `simulate` does).
+
+    Raises:
+        DatabaseError: the driver is missing, or there is no such SQLite file.
+    """
+    url = _with_password(make_url(settings.database_url), secrets or load_secrets())
+    if url.get_backend_name() == "sqlite":
+        url = _sqlite_file(url, settings, create=create)
+    try:
+        engine = create_engine(
+            url,
+            hide_parameters=True,  # no child's data in an exception
+            pool_pre_ping=True,
+            **_engine_options(url, settings),
+        )
+    except (NoSuchModuleError, ModuleNotFoundError, ImportError, ArgumentError) as error:
+        raise DatabaseError(
+            f"The driver of `{url.drivername}` cannot be loaded ({type(error).__name__}).",
+            hint="docs/sources.md says which package and system library each database needs.",
+        ) from None
+    _set_up_connections(engine, settings)
+    return engine.execution_options(
+        schema_translate_map={
+            tables.SSD_SCHEMA: settings.ssd_schema,
+            tables.STAGING_SCHEMA: settings.staging_schema,
+        }
+    )
+
+
+def _with_password(url: URL, secrets: Secrets) -> URL:
+    if secrets.database_password is None or url.password or url.get_backend_name() == "sqlite":
+        return url
+    return url.set(password=secrets.database_password.get_secret_value())
+
+
+def _sqlite_file(url: URL, settings: Settings, *, create: bool) -> URL:
+    """SQLite makes an empty database of any name: refuse instead, so that a typo is seen."""
+    if not url.database or url.database == ":memory:":
+        return url
+    path: Path = settings.path(url.database)
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.is_file():
+        raise DatabaseError(
+            f"There is no database file {path.name} (parameter `database_url`).",
+            hint="For the fictional one run `d2i simulate init`; else correct the parameter.",
+        )
+    return url.set(database=str(path))
+
+
+def _engine_options(url: URL, settings: Settings) -> dict[str, Any]:
+    backend, driver = url.get_backend_name(), url.get_driver_name()
+    if backend == "sqlite":
+        return {"connect_args": {"timeout": settings.connect_timeout}}
+    if backend == "postgresql":
+        return {"connect_args": {"connect_timeout": settings.connect_timeout}}
+    if driver == "pyodbc":
+        # one round trip per batch of rows instead of one per row
+        return {"fast_executemany": True, "connect_args": {"timeout": settings.connect_timeout}}
+    return {}
+
+
+def _set_up_connections(engine: Engine, settings: Settings) -> None:
+    """Settings that a driver takes only once it is connected."""
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        if engine.dialect.name == "sqlite":
+            # readers do not wait for the writer; what is committed survives a power cut, without
+            # which the journal could forget a document that is on the wire
+            connection.execute("pragma journal_mode=wal")
+            connection.execute("pragma synchronous=full")
+        elif engine.dialect.name == "postgresql" and settings.statement_timeout:
+            with connection.cursor() as cursor:
+                cursor.execute(f"set statement_timeout = {settings.statement_timeout * 1000:d}")
+            connection.commit()
+        elif engine.dialect.driver == "pyodbc" and settings.statement_timeout:
+            connection.timeout = settings.statement_timeout
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed at the end, rolled back on any error.
+
+    Raises:
+        DatabaseError: the database refused something; the message holds no value of a row.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise _explained(error) from None
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection that only reads; errors as in `transaction`."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise _explained(error) from None
+
+
+def _explained(error: SQLAlchemyError) -> DatabaseError:
+    """The error without any value: what the driver quotes may be a child's data."""
+    kind = type(error).__name__
+    if not isinstance(error, DBAPIError):
+        return DatabaseError(f"The database step failed ({kind}).")
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
+    said = f"{kind}{f', {code}' if code else ''}"
+    if isinstance(error, OperationalError | ProgrammingError):
+        line = next(iter(str(error.orig).strip().splitlines()), "")
+        said += f": {_QUOTED.sub(_known_word, line)[:300]}"
+    return DatabaseError(
+        f"The database refused a step ({said}).",
+        hint="`d2i check` shows what is missing: server, rights, tables or columns.",
+    )
+
+
+def _known_word(match: re.Match[str]) -> str:
+    """A quoted piece of a driver's message, kept only where it names one of our tables or columns."""
+    word = match.group(0)[1:-1]
+    known = {row["column"] for row in tables.ssd_columns()} | {"person_id", "json_payload"}
+    ours = word.lower().split(".")[-1].startswith(("ssd_", "d2i_")) or word in known
+    return f"'{word}'" if ours and _IDENTIFIER.match(word) else "'…'"
+
+
+def create_staging(engine: Engine, *names: str) -> list[str]:
+    """Create the staging tables of these names and this project's own, where they are missing.
+
+    Nothing that is there is altered, except that an index on the person id is added.
+
+    Returns:
+        Names of the tables that were created.
+    """
+    created: list[str] = []
+    with transaction(engine) as connection:
+        wanted = [tables.staging_table(name) for name in names]
+        wanted += list(tables.our_tables().tables.values())
+        for table in wanted:
+            if not has_table(connection, table):
+                table.create(connection)
+                created.append(table.name)
+    return created
+
+
+def has_table(connection: Connection, table: Table) -> bool:
+    """Whether the table is there, in the schema that the profile gives."""
+    return inspect(connection).has_table(table.name, schema=real_schema(connection, table))
+
+
+def real_schema(connection: Connection, table: Table) -> str | None:
+    """The schema of the profile that stands behind the table's placeholder schema."""
+    return connection.get_execution_options()["schema_translate_map"].get(table.schema)
+
+
+def columns_present(connection: Connection, table: Table) -> set[str]:
+    """Names of the columns that the deployed table has, lower case; empty where it is missing."""
+    if not has_table(connection, table):
+        return set()
+    found = inspect(connection).get_columns(table.name, schema=real_schema(connection, table))
+    return {column["name"].lower() for column in found}
+
+
+def ping(engine: Engine) -> str:
+    """Connect and ask for nothing; the dialect and server version for the run record."""
+    with reading(engine) as connection:
+        connection.execute(select(literal(1)))
+        version = connection.dialect.server_version_info or ()
+        return f"{connection.dialect.name} {'.'.join(str(part) for part in version)}"

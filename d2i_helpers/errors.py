@@ -1,0 +1,145 @@
+"""Every failure that a user can meet, as one tree; each kind has its own exit code.
+
+    D2IError                       1  anything of ours that has no kind of its own
+    ├── SettingsError              3  a parameter, profile or secret is wrong or missing
+    ├── DatabaseError              4  the database, a table or a column cannot be used
+    ├── SpecificationError         5  the payload specification or an overlay is wrong
+    ├── GuardError                 6  the day looks wrong: stopped before anything was written
+    ├── GateError                  7  this data may not go to that endpoint
+    ├── TokenError                 8  no access token could be had
+    ├── ReceiverError              9  the receiver is down or refuses everything
+    ├── NotebookError             10  a notebook failed in a way that nobody foresaw
+    │   ├── NotebookTimeout       11  a stage took longer than its limit
+    │   └── KernelDied            12  a notebook's kernel died
+    ├── LeakError                 13  an identity or a secret was found where it must not be
+    ├── LockError                 14  another run is working on the same table
+    ├── RecordError               15  a run record or the ledger cannot be trusted or found
+    ├── PreflightError            16  a preflight check failed
+    └── ChildErrors               20  the run is complete, but some children need attention
+
+0 is success, 1 a fault in the program, 2 a wrong command line. A message says what failed, what is
+allowed and what to do next; it never holds a child's data or a secret.
+"""
+
+from __future__ import annotations
+
+
+class D2IError(Exception):
+    """Base of all errors that are shown to a user as one message, without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """``message`` says what failed; ``hint`` what to do next."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    def _render_traceback_(self) -> list[str]:
+        """What Jupyter shows for this error: the message alone (an IPython hook)."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class SettingsError(D2IError):
+    """A parameter, a profile or a secret is wrong or missing."""
+
+    exit_code = 3
+
+
+class DatabaseError(D2IError):
+    """The database cannot be reached, or a table or column is not there."""
+
+    exit_code = 4
+
+
+class SpecificationError(D2IError):
+    """The payload specification or an overlay of it is wrong."""
+
+    exit_code = 5
+
+
+class GuardError(D2IError):
+    """The day looks wrong (an empty source, too many changes); nothing was written."""
+
+    exit_code = 6
+
+
+class GateError(D2IError):
+    """The table, the endpoint and the sign-off do not agree; nothing was sent."""
+
+    exit_code = 7
+
+
+class TokenError(D2IError):
+    """No access token could be had; nothing was sent."""
+
+    exit_code = 8
+
+
+class ReceiverError(D2IError):
+    """The receiver is down or refuses everything; what was not sent stays pending."""
+
+    exit_code = 9
+
+
+class NotebookError(D2IError):
+    """A notebook failed in a way that nobody foresaw."""
+
+    exit_code = 10
+
+
+class NotebookTimeout(NotebookError):
+    """A stage took longer than its limit."""
+
+    exit_code = 11
+
+
+class KernelDied(NotebookError):
+    """A notebook's kernel died."""
+
+    exit_code = 12
+
+
+class LeakError(D2IError):
+    """An identity or a secret was found where it must not be."""
+
+    exit_code = 13
+
+
+class LockError(D2IError):
+    """Another run is working on the same table."""
+
+    exit_code = 14
+
+
+class RecordError(D2IError):
+    """A run record or the ledger cannot be found or cannot be trusted."""
+
+    exit_code = 15
+
+
+class PreflightError(D2IError):
+    """A preflight check failed."""
+
+    exit_code = 16
+
+
+class ChildErrors(D2IError):
+    """The run is complete, but some children could not be sent and need attention."""
+
+    exit_code = 20
+
+
+def _kinds(base: type[D2IError]) -> dict[str, type[D2IError]]:
+    found = {base.__name__: base}
+    for child in base.__subclasses__():
+        found.update(_kinds(child))
+    return found
+
+
+def error_named(name: str) -> type[D2IError] | None:
+    """The error class of that name (as a failed notebook reports it), or None."""
+    return _kinds(D2IError).get(name)

