@@ -115,7 +115,6 @@ notes = Table(
     Column("partial_current_hash", LargeBinary(_HASH_BYTES)),
     Column("partial_previous_hash", LargeBinary(_HASH_BYTES)),
     Column("partial_kind", String(10)),  # document | purge
-    Column("partial_phase", String(10)),  # delta | full
 )
 
 # Documents whose outcome the receiver has not told us: on the wire, or lost with a crash.
@@ -130,6 +129,7 @@ journal = Table(
     Column("kind", String(10), nullable=False),  # document | purge
     Column("document", UnicodeText),  # what the receiver holds if it stored it; null: nothing
     Column("document_hash", LargeBinary(_HASH_BYTES)),
+    Column("state", String(10), nullable=False),  # on wire | unknown
     Column("sent_at", DateTime, nullable=False),
     Index("ix_d2i_in_flight_person", "staging_table", "person_id"),
     Index("ix_d2i_in_flight_batch", "batch_id"),

@@ -1,0 +1,379 @@
+"""The staging table: the only place where row and submission states are written.
+
+Every change of state is one `states.Event`, taken in one transaction with what belongs to it. What
+the receiver holds is known from two places: the acknowledged document (`previous_*`) and the journal
+of documents whose outcome is not known. Documents move between them inside the database.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection
+
+from d2i_helpers import database
+from d2i_helpers.states import TRANSITIONS, Event, RowState, Status, read_row_state, read_status
+from d2i_helpers.tables import facts, journal, notes, staging_table
+
+_LIVE = (RowState.NEW, RowState.UPDATED, RowState.UNCHANGED)
+
+
+def utc_now() -> dt.datetime:
+    """The time in UTC without a zone, as every time column here holds it."""
+    return dt.datetime.now(dt.UTC).replace(tzinfo=None, microsecond=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A child's document as the source gives it today."""
+
+    person_id: str
+    legacy_id: str | None
+    payload: str  # canonical JSON text
+    hash: bytes  # 32 bytes
+    problem: str | None = None  # why it may not be sent: paths and rules, no values
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a decision about a staging row needs; documents stay in the database."""
+
+    id: int
+    person_id: str
+    current_hash: bytes | None
+    previous_hash: bytes | None
+    row_state: RowState | None
+    status: Status
+    acknowledged: bool  # an acknowledged document is held
+    in_flight: bool  # the journal holds a document of unknown outcome
+
+
+def same(left: ColumnElement, right: ColumnElement) -> ColumnElement[bool]:
+    """Equal, or both null."""
+    return or_(left == right, and_(left.is_(None), right.is_(None)))
+
+
+class Staging:
+    """One staging table (the identifiable or the anonymised one) and what is kept beside it."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.engine = engine
+        self.name = name
+        self.table = staging_table(name)
+        self.state = func.lower(func.coalesce(self.table.c.row_state, ""))
+        self.status = func.lower(func.coalesce(self.table.c.submission_status, ""))
+        self.is_deleted = self.state == RowState.DELETED.value
+        self.in_flight = exists(
+            select(journal.c.id).where(
+                journal.c.staging_table == name, journal.c.person_id == self.table.c.person_id
+            )
+        )
+        self.acknowledged = self.table.c.previous_json_payload.is_not(None)
+        # the receiver may hold something of this child
+        self.held = or_(self.acknowledged, self.in_flight)
+
+    # ------------------------------------------------------------------------------- reading
+    def _rows(self) -> Select:
+        t = self.table.c
+        return select(
+            t.id,
+            t.person_id,
+            t.current_hash,
+            t.previous_hash,
+            t.row_state,
+            t.submission_status,
+            case((self.acknowledged, 1), else_=0).label("acknowledged"),
+            case((self.in_flight, 1), else_=0).label("in_flight"),
+        )
+
+    def lookup(
+        self, connection: Connection, person_ids: Sequence[str], *, lock: bool = False
+    ) -> dict[str, Row]:
+        """Rows of these children by person id; a child that is not staged is not in the answer.
+
+        Args:
+            lock: hold the rows until the transaction ends.
+        """
+        statement = self._rows().where(self.table.c.person_id.in_(bindparam("ids", expanding=True)))
+        if lock:
+            statement = database.locking(statement, self.table)
+        found: dict[str, Row] = {}
+        for ids in database.in_batches(list(person_ids)):
+            for row in connection.execute(statement, {"ids": list(ids)}):
+                found[row.person_id] = _row(row)
+        return found
+
+    def live_rows(self, connection: Connection, *, page: int = 5000) -> Iterator[list[Row]]:
+        """All rows that are not deleted, in pages by id."""
+        last = -1
+        statement = (
+            self._rows()
+            .where(self.table.c.id > bindparam("last"), ~self.is_deleted)
+            .order_by(self.table.c.id)
+            .limit(page)
+        )
+        while rows := [_row(r) for r in connection.execute(statement, {"last": last})]:
+            yield rows
+            last = rows[-1].id
+
+    def count(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
+        """Number of rows for which all conditions hold."""
+        return connection.execute(
+            select(func.count()).select_from(self.table).where(*conditions)
+        ).scalar_one()
+
+    def max_id(self, connection: Connection) -> int:
+        """The highest row number; 0 for an empty table."""
+        return connection.execute(select(func.max(self.table.c.id))).scalar() or 0
+
+    def fact(self, connection: Connection, name: str) -> str | None:
+        """A fact about this table that outlives a run, such as the canonical form of its hashes."""
+        return connection.execute(
+            select(facts.c.value).where(facts.c.staging_table == self.name, facts.c.name == name)
+        ).scalar()
+
+    def set_fact(self, connection: Connection, name: str, value: str) -> None:
+        """Store a fact; writes nothing where it is the same already."""
+        before = self.fact(connection, name)
+        if before == value:
+            return
+        where = and_(facts.c.staging_table == self.name, facts.c.name == name)
+        connection.execute(delete(facts).where(where))
+        connection.execute(insert(facts).values(staging_table=self.name, name=name, value=value))
+
+    # ------------------------------------------------------------------- what the source says
+    def event_of(self, row: Row | None, new_hash: bytes) -> Event | None:
+        """What a document with this hash means for its row; None: nothing changes."""
+        if row is None:
+            return Event.FIRST_SEEN
+        back = row.row_state is RowState.DELETED
+        if row.current_hash == new_hash and not back and row.row_state is not None:
+            return None
+        as_held = row.acknowledged and row.previous_hash == new_hash and not row.in_flight
+        if back:
+            if as_held:
+                return Event.BACK_SAME
+            return Event.BACK_CHANGED if row.acknowledged or row.in_flight else Event.BACK_NEW
+        return Event.UNDONE if as_held else Event.CHANGED
+
+    def stage(
+        self, connection: Connection, documents: Sequence[Staged], now: dt.datetime | None = None
+    ) -> Counter[Event]:
+        """Write today's documents of some children; what did not change is not touched.
+
+        Returns:
+            How many rows saw each event.
+        """
+        now = now or utc_now()
+        rows = self.lookup(connection, [d.person_id for d in documents], lock=True)
+        done: Counter[Event] = Counter()
+        inserts: list[dict[str, Any]] = []
+        changes: list[dict[str, Any]] = []
+        restores: list[dict[str, Any]] = []
+        for document in documents:
+            row = rows.get(document.person_id)
+            event = self.event_of(row, document.hash)
+            if event is None:
+                continue
+            done[event] += 1
+            if row is None:
+                inserts.append(self._content(event, None, document, now))
+            elif event in (Event.UNDONE, Event.BACK_SAME):
+                restores.append({"row": row.id, "now": now})
+            else:
+                changes.append({"row": row.id, **self._content(event, row, document, now)})
+        if inserts:
+            connection.execute(insert(self.table), inserts)
+        if changes:
+            connection.execute(_update_by_id(self.table, changes[0]), _renamed(changes))
+        if restores:
+            connection.execute(self._restore(), restores)
+        touched = [rows[d.person_id].person_id for d in documents if d.person_id in rows]
+        self._forget_notes(connection, touched if changes or restores else [])
+        return done
+
+    def _content(
+        self, event: Event, row: Row | None, document: Staged, now: dt.datetime
+    ) -> dict[str, Any]:
+        _, state, status = TRANSITIONS[event]
+        if event is Event.CHANGED and row and not (row.acknowledged or row.in_flight):
+            state = RowState.NEW  # never acknowledged, so still new to the receiver
+        problem = document.problem
+        content = {
+            "json_payload": document.payload,
+            "current_hash": document.hash,
+            "legacy_id": document.legacy_id,
+            "partial_json_payload": None,
+            "row_state": str(state),
+            "submission_status": str(Status.ERROR if problem else status),
+            "api_response": f"not sent: {problem}"[:4000] if problem else None,
+            "last_updated": now,
+        }
+        return {"person_id": document.person_id, **content} if row is None else content
+
+    def _restore(self) -> Any:
+        """Put the acknowledged document back: a change was undone before it was sent."""
+        _, state, status = TRANSITIONS[Event.UNDONE]
+        t = self.table.c
+        return (
+            update(self.table)
+            .where(t.id == bindparam("row"))
+            .values(
+                json_payload=t.previous_json_payload,
+                current_hash=t.previous_hash,
+                partial_json_payload=null(),
+                row_state=str(state),
+                submission_status=str(status),
+                last_updated=bindparam("now"),
+            )
+        )
+
+    def mark_gone(
+        self, connection: Connection, row_ids: Iterable[int], now: dt.datetime | None = None
+    ) -> int:
+        """Mark rows whose child left the cohort; rows that are marked already stay untouched."""
+        t = self.table.c
+        gone = 0
+        for ids in database.in_batches(list(row_ids)):
+            gone += connection.execute(
+                update(self.table)
+                .where(t.id.in_(ids), ~self.is_deleted)
+                .values(
+                    row_state=str(TRANSITIONS[Event.GONE][1]),
+                    partial_json_payload=null(),
+                    last_updated=now or utc_now(),
+                )
+            ).rowcount
+        return gone
+
+    def mark_unreadable(self, connection: Connection, row_ids: Sequence[int]) -> None:
+        """Rows whose `json_payload` is no JSON: an error now, and written anew by the next extract.
+
+        The hash is taken away so that the next extract sees a change and puts the document back.
+        """
+        t = self.table.c
+        for ids in database.in_batches(list(row_ids)):
+            connection.execute(
+                update(self.table)
+                .where(t.id.in_(ids))
+                .values(
+                    submission_status=str(Status.ERROR),
+                    current_hash=null(),
+                    partial_json_payload=null(),
+                    api_response="not sent: json_payload is not valid JSON; extract writes it anew",
+                )
+            )
+
+    def _forget_notes(self, connection: Connection, person_ids: Sequence[str]) -> None:
+        for ids in database.in_batches(list(person_ids)):
+            connection.execute(
+                delete(notes).where(notes.c.staging_table == self.name, notes.c.person_id.in_(ids))
+            )
+
+    def adopt(self, hasher: Any, canonical: str, *, page: int = 500) -> int:
+        """Bring all hashes into one canonical form, so that an upgrade re-sends nobody.
+
+        Also takes over a table that other software filled with hashes of its own making. Rows whose
+        text is no JSON lose their hash and are written anew by the next extract.
+
+        Args:
+            hasher: document text to hash; None for text that is no JSON.
+            canonical: name of the form, stored as a fact.
+
+        Returns:
+            Number of rows whose hashes changed.
+        """
+        t = self.table.c
+        changed, last = 0, -1
+        while True:
+            with database.transaction(self.engine) as connection:
+                rows = connection.execute(
+                    select(
+                        t.id,
+                        t.json_payload,
+                        t.previous_json_payload,
+                        t.current_hash,
+                        t.previous_hash,
+                    )
+                    .where(t.id > last)
+                    .order_by(t.id)
+                    .limit(page)
+                ).all()
+                if not rows:
+                    self._adopt_journal(connection, hasher)
+                    self.set_fact(connection, "canonical", canonical)
+                    return changed
+                last = rows[-1].id
+                updates = [
+                    new
+                    for row in rows
+                    if (new := _rehashed(row, hasher))
+                    and (new["current_hash"], new["previous_hash"])
+                    != (row.current_hash, row.previous_hash)
+                ]
+                if updates:
+                    connection.execute(_update_by_id(self.table, updates[0]), _renamed(updates))
+                changed += len(updates)
+
+    def _adopt_journal(self, connection: Connection, hasher: Any) -> None:
+        rows = connection.execute(
+            select(journal.c.id, journal.c.document).where(
+                journal.c.staging_table == self.name, journal.c.document.is_not(None)
+            )
+        ).all()
+        updates = [{"row": r.id, "document_hash": hasher(r.document)} for r in rows]
+        if updates:
+            connection.execute(_update_by_id(journal, updates[0]), _renamed(updates))
+
+
+def _rehashed(row: Any, hasher: Any) -> dict[str, Any]:
+    previous = row.previous_json_payload
+    return {
+        "row": row.id,
+        "current_hash": hasher(row.json_payload),
+        "previous_hash": hasher(previous) if previous is not None else None,
+    }
+
+
+def _row(row: Any) -> Row:
+    return Row(
+        row.id,
+        row.person_id,
+        bytes(row.current_hash) if row.current_hash is not None else None,
+        bytes(row.previous_hash) if row.previous_hash is not None else None,
+        read_row_state(row.row_state),
+        read_status(row.submission_status),
+        bool(row.acknowledged),
+        bool(row.in_flight),
+    )
+
+
+def _update_by_id(table: Any, example: dict[str, Any]) -> Any:
+    """An UPDATE by row number for `executemany`; parameters as `_renamed` names them."""
+    columns = {name: bindparam(f"new_{name}") for name in example if name != "row"}
+    return update(table).where(table.c.id == bindparam("row")).values(columns)
+
+
+def _renamed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parameter names that do not clash with the column names of an UPDATE."""
+    return [{k if k == "row" else f"new_{k}": v for k, v in row.items()} for row in rows]
