@@ -1,0 +1,180 @@
+"""Blocks of documents as the specification draws them: matched by key, told apart, put in order.
+
+What `delta` is built on. Documents that other software made are taken as they come: keys that the
+specification does not know and values of the wrong shape count as content of the block that they
+stand in, nulls as absent, and a repeated key is told in `layers` and `unique`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from d2i_helpers.spec import PURGE, Block, Document, Spec
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Plan:
+    """A block as the delta needs it, worked out once for a specification."""
+
+    block: Block
+    key: str | None
+    shape: type  # how the block stands in its parent: dict for an object, list for items
+    always: bool
+    nested: dict[str, Plan]
+    bags: dict[str, Block | None]  # own lists whose order says nothing: code lists hold no block
+    names: tuple[str, ...]  # keys in the order of the document
+
+
+@functools.lru_cache(maxsize=32)
+def plan_of(spec: Spec) -> Plan:
+    """The plan of the child, with those of all blocks nested in it."""
+    return _block_plan(spec.root)
+
+
+def _block_plan(block: Block) -> Plan:
+    # what cannot be purged on its own is no unit: it belongs to the content of what holds it
+    parts = [inner for inner in block.blocks if not inner.purge]
+    codes = {one.name: None for one in block.fields if one.type == "codes"}
+    lists = {inner.name: inner for inner in (*block.values, *parts) if inner.kind != "object"}
+    fields = (one.name for one in block.fields)
+    inside = (inner.name for inner in (*block.values, *block.blocks))
+    return Plan(
+        block=block,
+        key=block.key,
+        shape=list if block.kind == "list" else dict,
+        always=block.always_sent,
+        nested={inner.name: _block_plan(inner) for inner in block.blocks if inner.purge},
+        bags={**codes, **lists},
+        names=(*fields, PURGE, *inside),
+    )
+
+
+def layers(plan: Plan, items: list) -> list[dict]:
+    """Items by key. Where a foreign document repeats a key, the receiver may hold either item: the
+    second ones are a layer more, and are treated as one baseline more."""
+    key = plan.key
+    try:
+        index = {item.get(key): item for item in items}
+        if len(index) == len(items):
+            return [index]
+    except (AttributeError, TypeError):
+        items = _usable(items, key)
+    found: list[dict] = [{}]
+    for item in items:
+        identifier = item.get(key)
+        layer = next((layer for layer in found if identifier not in layer), None)
+        if layer is None:
+            found.append(layer := {})
+        layer[identifier] = item
+    return found
+
+
+def unique(plan: Plan, items: list) -> list[Document]:
+    """Items with each key once: of items that share one, the first in canonical order."""
+    key = plan.key
+    try:
+        if len({item.get(key) for item in items}) == len(items):
+            return items
+    except (AttributeError, TypeError):
+        items = _usable(items, key)
+    first: dict[Any, Document] = {}
+    for item in _sorted(plan.block, items):
+        first.setdefault(item.get(key), item)
+    return list(first.values())
+
+
+def _usable(items: list, key: str | None) -> list[Document]:
+    """The entries that can be matched at all: objects whose key is not itself a structure."""
+    return [
+        item for item in items if type(item) is dict and not isinstance(item.get(key), dict | list)
+    ]
+
+
+def own_content(plan: Plan, block: Document) -> Document:
+    """Everything in a block but the blocks nested in it."""
+    nested = plan.nested
+    return {
+        name: value
+        for name, value in block.items()
+        if value is not None and not (name in nested and type(value) is nested[name].shape)
+    }
+
+
+def whole(plan: Plan, block: Document) -> Document:
+    """The block with all that is in it, without nulls and repeated keys."""
+    nested = plan.nested
+    result = block
+    if None in block.values():
+        result = {name: value for name, value in block.items() if value is not None}
+    for name, sub in nested.items():
+        value = block.get(name)
+        if type(value) is not sub.shape:
+            continue
+        if sub.shape is dict:
+            kept: Any = whole(sub, value)
+        else:
+            kept = [whole(sub, item) for item in unique(sub, value)]
+        if result is block:
+            result = dict(block)
+        result[name] = kept
+    return result
+
+
+def same_bag(plan: Plan, name: str, base: Document, value: Any) -> bool:
+    """Whether two own lists that differ hold the same in another order."""
+    old = base.get(name)
+    if name not in plan.bags or type(old) is not list or type(value) is not list:
+        return False
+    return len(old) == len(value) and sorted(map(_content, old)) == sorted(map(_content, value))
+
+
+def settled(spec: Spec, document: Document) -> Document:
+    """The document as a receiver comes to hold it; a document that extract built is its own.
+
+    Keys in the order of the specification, lists in canonical order, no nulls, nothing that is
+    marked as purged, and of items that share a key the first in canonical order. Keys that the
+    specification does not know come last.
+    """
+    return settle(plan_of(spec), document)
+
+
+def settle(plan: Plan, block: Document) -> Document:
+    """`settled` for one block."""
+    result: Document = {}
+    for name in (*plan.names, *(name for name in block if name not in plan.names)):
+        value = block.get(name)
+        sub = plan.nested.get(name)
+        if value is None:
+            continue
+        if sub is not None and type(value) is sub.shape:
+            if sub.shape is list:
+                items = [settle(sub, one) for one in unique(sub, value)]
+                value = _sorted(sub.block, [one for one in items if one.get(PURGE) is not True])
+                if not value:
+                    continue
+            elif value.get(PURGE) is True:
+                continue
+            else:
+                value = settle(sub, value)
+        elif name in plan.bags and type(value) is list and len(value) > 1:
+            value = _sorted(plan.bags[name], value)
+        result[name] = value
+    return result
+
+
+def _sorted(block: Block | None, items: Iterable[Any]) -> list[Any]:
+    items = list(items)
+    if len(items) < 2:
+        return items
+    try:
+        return sorted(items) if block is None else block.sorted_items(items)
+    except (TypeError, AttributeError):  # foreign values that do not compare with each other
+        return sorted(items, key=_content)
+
+
+def _content(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
