@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import orjson
 
-from d2i_helpers.blocks import Plan, layers, own_content, plan_of, same_bag, unique, whole
+from d2i_helpers.blocks import Plan, layers, own_content, plan_of, same_bag, settle, unique, whole
 from d2i_helpers.errors import ChildErrors
 from d2i_helpers.spec import PURGE, Document, Spec
 
