@@ -1,0 +1,156 @@
+"""Files that must be whole or not there, and that nobody else on the machine may read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from d2i_helpers.errors import RecordError
+
+OWNER_ONLY_FILE = 0o600
+OWNER_ONLY_FOLDER = 0o700
+TEMPORARY_PREFIX = ".writing-"
+
+
+def make_private_folder(folder: Path) -> Path:
+    """The folder, made where it is missing, readable by its owner only.
+
+    Raises:
+        RecordError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(OWNER_ONLY_FOLDER)
+    except OSError as error:
+        raise _explained(error, folder) from None
+    return folder
+
+
+def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write the whole file or nothing: to a temporary name beside it, which is then renamed.
+
+    Args:
+        durable: wait until the disk has it; off for what is soon written again.
+
+    Raises:
+        RecordError: the disk is full or the folder cannot be written; the old file is as it was.
+    """
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    try:
+        number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_FILE)
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _explained(error, path) from None
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add one line to a file and wait until the disk has it.
+
+    A line that an earlier crash left without its end is cut off first: it never was an entry.
+
+    Raises:
+        RecordError: the disk is full or the file cannot be written; nothing was added.
+    """
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY_FILE)
+        with os.fdopen(number, "r+b") as file:
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                file.truncate(whole)
+            file.seek(whole)
+            try:
+                file.write(line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(whole)
+                raise
+    except OSError as error:
+        raise _explained(error, path) from None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _explained(error: OSError, path: Path) -> RecordError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RecordError(
+            f"The disk is full: {path.name} could not be written.",
+            hint="Free some space (`d2i runs prune` removes old run records) and run again.",
+        )
+    return RecordError(
+        f"{path.name} could not be written ({error.strerror or type(error).__name__}).",
+        hint=f"Check that this user may write to {path.parent}.",
+    )
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, *, wait_seconds: float = 30.0) -> Iterator[None]:
+    """Keep other processes out while the block runs; the lock ends with the process.
+
+    Raises:
+        RecordError: another process kept it for longer than ``wait_seconds``.
+    """
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY_FILE)
+    except OSError as error:
+        raise _explained(error, path) from None
+    try:
+        give_up = time.monotonic() + wait_seconds
+        while not _try_lock(number):
+            if time.monotonic() > give_up:
+                raise RecordError(
+                    f"{path.name} is held by another process.", hint="Wait until it is done."
+                )
+            time.sleep(0.05)
+        try:
+            yield
+        finally:
+            _unlock(number)
+    finally:
+        os.close(number)
+
+
+if os.name == "nt":  # two systems, two locks: Windows knows no flock, the others no msvcrt
+    import msvcrt
+
+    def _try_lock(number: int) -> bool:
+        try:
+            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(number: int) -> None:
+        os.lseek(number, 0, os.SEEK_SET)
+        msvcrt.locking(number, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(number: int) -> bool:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(number: int) -> None:
+        fcntl.flock(number, fcntl.LOCK_UN)
