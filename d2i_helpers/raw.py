@@ -1,0 +1,182 @@
+"""What a database driver hands over, read as text or as a date; never raises.
+
+One column comes as text, number, date, bytes or a JSON structure, as the engine, the driver and
+the case-management system please. A problem is the short name of a rule and never holds the value.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+WRONG_TYPE = "wrong type"
+NOT_TEXT = "not readable text"
+NOT_EXACT = "not a whole number"
+NOT_A_DATE = "not a date"
+DATE_RANGE = "date out of range"
+PLACEHOLDER = "placeholder"
+TOO_LONG = "too long"
+
+RowLookup = Callable[[str], Any]  # from a column's name to the raw value in the same row
+Result = tuple[Any, str | None]  # (value or None, problem or None)
+Transform = Callable[..., Result]  # called as transform(value, row_lookup)
+NOTHING: Result = (None, None)
+
+_CACHE_SIZE = 8192
+FIRST_YEAR, LAST_YEAR = 1900, 2100
+# Systems write these days where they know none: SystemC fills 1900-01-01 for "no date".
+_PLACEHOLDER_DAYS = frozenset({dt.date(1900, 1, 1), dt.date(9999, 12, 31), dt.date(2999, 12, 31)})
+# Invisible at either end of a text besides white space: byte-order mark, zero-width space, NUL.
+EDGES = " \t\r\n\v\f\x00\xa0\ufeff\u200b"
+_LARGEST_EXACT_FLOAT = 2**53
+_LONGEST_NUMBER = 40
+
+_ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ].*)?", re.ASCII | re.DOTALL)
+_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})", re.ASCII)
+_DAY_FIRST = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(?:[T ,].*)?", re.ASCII | re.DOTALL)
+_IN_WORDS = re.compile(
+    r"(\d{1,2})(?:st|nd|rd|th)?[ -]([A-Z]{3,9})[ ,-]{1,2}(\d{4})(?: .*)?",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
+_CLOCK = re.compile(r"[T ,]\s*[0-9:.]*\s*([AP]M)?\s*(Z|UTC|[+-]\d\d:?\d\d)?\s*", re.ASCII | re.I)
+_MONTHS = (
+    "JANUARY", "FEBRUARY", "MARCH", "APRIL", "MAY", "JUNE",
+    "JULY", "AUGUST", "SEPTEMBER", "OCTOBER", "NOVEMBER", "DECEMBER",
+)  # fmt: skip
+
+
+def read_text(value: Any) -> tuple[str | None, str | None]:
+    """(text without outer blanks, problem) of a raw value; blank and NaN are None.
+
+    Whole numbers lose their ``.0``; numbers that cannot be exact are refused.
+    """
+    if type(value) is str:
+        return value.strip(EDGES).strip() or None, None
+    if value is None:
+        return None, None
+    if isinstance(value, str):
+        return str.__str__(value).strip(EDGES).strip() or None, None
+    if isinstance(value, bool):
+        return ("true" if value else "false"), None
+    if isinstance(value, int | float | Decimal):
+        return _number_text(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            return read_text(bytes(value).decode("utf-8"))
+        except (UnicodeDecodeError, ValueError):
+            return None, NOT_TEXT
+    if isinstance(value, dt.datetime | dt.date):
+        return value.isoformat(), None
+    if isinstance(value, uuid.UUID):
+        return str(value), None
+    return None, WRONG_TYPE
+
+
+def _number_text(value: int | float | Decimal) -> tuple[str | None, str | None]:
+    if isinstance(value, int):
+        small = -(_LARGEST_EXACT_FLOAT**2) < value < _LARGEST_EXACT_FLOAT**2
+        return (str(int(value)), None) if small else (None, TOO_LONG)
+    if isinstance(value, float):
+        if math.isnan(value):  # how data frames write null
+            return None, None
+        if value.is_integer() and abs(value) <= _LARGEST_EXACT_FLOAT:
+            return str(int(value)), None
+        return None, NOT_EXACT
+    if value.is_nan():
+        return None, None
+    if not value.is_finite() or abs(value.adjusted()) > _LONGEST_NUMBER:
+        return None, NOT_EXACT
+    if value == value.to_integral_value():
+        return str(int(value)), None
+    return format(value, "f"), None
+
+
+def read_date(value: Any) -> tuple[dt.date | None, str | None]:
+    """(date, problem) of a raw value: a date, a datetime, or text in ISO or UK day-first form.
+
+    The time of day is dropped. Days that stand for "none" and years outside 1900 to 2100 are
+    refused, and so are two-figure years.
+    """
+    if isinstance(value, dt.datetime):
+        return _checked(value.year, value.month, value.day)
+    if isinstance(value, dt.date):
+        return _checked(value.year, value.month, value.day)
+    if isinstance(value, bool):
+        return None, NOT_A_DATE
+    text, problem = read_text(value)
+    if text is None:
+        return None, problem and NOT_A_DATE
+    return parse_date(text)
+
+
+def parse_date(text: str) -> tuple[dt.date | None, str | None]:
+    """(date, problem) of a text without outer blanks."""
+    if len(text) > 40:
+        return None, NOT_A_DATE
+    if match := _ISO.fullmatch(text) or _COMPACT.fullmatch(text):
+        year, month, day = match.groups()
+        end = match.end(3)
+    elif match := _DAY_FIRST.fullmatch(text):
+        day, _, month, year = match.groups()
+        end = match.end(4)
+    elif match := _IN_WORDS.fullmatch(text):
+        day, word, year = match.groups()
+        numbers = [n for n, full in enumerate(_MONTHS, 1) if full.startswith(word.upper())]
+        if len(numbers) != 1:
+            return None, NOT_A_DATE
+        month = str(numbers[0])
+        end = match.end(3)
+    else:
+        return None, NOT_A_DATE
+    if end < len(text) and not _CLOCK.fullmatch(text, end):
+        return None, NOT_A_DATE
+    return _checked(int(year), int(month), int(day))
+
+
+def _checked(year: int, month: int, day: int) -> tuple[dt.date | None, str | None]:
+    try:
+        found = dt.date(year, month, day)
+    except ValueError:
+        return None, NOT_A_DATE
+    if FIRST_YEAR <= year <= LAST_YEAR and found.toordinal() != _FIRST_DAY:
+        return found, None
+    return None, PLACEHOLDER if found in _PLACEHOLDER_DAYS else DATE_RANGE
+
+
+_FIRST_DAY = dt.date(FIRST_YEAR, 1, 1).toordinal()
+
+
+# ---------------------------------------------------------------------------------------- helpers
+def remembered(read: Callable[[Any], Result]) -> Callable[[Any], Result]:
+    """``read`` with the answers for short texts kept, up to a bound; other kinds are read anew."""
+    cache: dict[str, Result] = {}
+
+    def remembered(value: Any) -> Result:
+        if value is None:
+            return NOTHING
+        if type(value) is not str:
+            return read(value)
+        found = cache.get(value)
+        if found is None:
+            found = read(value)
+            if len(value) <= 100:
+                if len(cache) >= _CACHE_SIZE:
+                    cache.clear()
+                cache[value] = found
+        return found
+
+    return remembered
+
+
+def by_value(read: Callable[[Any], Result]) -> Transform:
+    """A transform that looks at nothing but its value."""
+
+    def transform(value: Any, row_lookup: RowLookup | None = None) -> Result:
+        return read(value)
+
+    return transform
