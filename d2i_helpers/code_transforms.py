@@ -19,6 +19,7 @@ from d2i_helpers.codes import (
     split_codes,
 )
 from d2i_helpers.raw import (
+    NOTHING,
     PLACEHOLDER,
     TOO_LONG,
     Result,
