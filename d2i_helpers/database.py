@@ -157,7 +157,7 @@ def _explained(error: SQLAlchemyError) -> DatabaseError:
 
 
 def _known_word(match: re.Match[str]) -> str:
-    """A quoted piece of a driver's message, kept only where it names one of our tables or columns."""
+    """A quoted piece of a driver's message, kept only where it names a table or column of ours."""
     word = match.group(0)[1:-1]
     known = {row["column"] for row in tables.ssd_columns()} | {"person_id", "json_payload"}
     ours = word.lower().split(".")[-1].startswith(("ssd_", "d2i_")) or word in known
@@ -204,7 +204,7 @@ def columns_present(connection: Connection, table: Table) -> set[str]:
 def locking(statement: Select, table: Table) -> Select:
     """The select, with its rows held against other writers until the transaction ends.
 
-    SQLite needs nothing (one writer at a time); SQL Server knows a table hint instead of FOR UPDATE.
+    SQLite needs nothing (one writer at a time); SQL Server has a table hint for FOR UPDATE.
     """
     return statement.with_for_update(of=table).with_hint(table, "with (updlock, rowlock)", "mssql")
 
@@ -213,6 +213,11 @@ def in_batches(items: Sequence[Item], size: int = 900) -> Iterator[Sequence[Item
     """Slices for an IN list: SQL Server takes 2,100 parameters a statement, Oracle 1,000 a list."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def as_bytes(value: Any) -> bytes | None:
+    """A binary value as bytes, whatever the driver hands out (memoryview, bytearray)."""
+    return bytes(value) if value is not None else None
 
 
 def ping(engine: Engine) -> str:

@@ -1,7 +1,7 @@
 """Guards: a day that looks wrong stops before a single staging row is written.
 
-SSD tables are rebuilt every night. A rebuild that fails half-way leaves them empty or half full, and
-a bad release of a source changes every document; without a guard either would be sent faithfully.
+SSD tables are rebuilt every night. A rebuild that fails half-way leaves them empty or half full,
+and a bad release changes every document; without a guard either would be sent faithfully.
 """
 
 from __future__ import annotations

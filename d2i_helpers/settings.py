@@ -225,6 +225,11 @@ class Settings(BaseSettings):
         """Name of the staging table that `delta` and `submit` work on."""
         return self.anon_table if self.source == "anonymised" else self.staging_table
 
+    @property
+    def overlay_path(self) -> Path | None:
+        """The LA's own overlay of the specification, if there is one."""
+        return self.path(self.spec_overlay) if self.spec_overlay else None
+
     def path(self, relative: str) -> Path:
         """A path of a setting: absolute as it is, relative to the project's root."""
         given = Path(relative)

@@ -1,8 +1,9 @@
 """The staging table: the only place where row and submission states are written.
 
+This module writes what the source says; `outbox` what is to be sent, `in_flight` what was answered.
 Every change of state is one `states.Event`, taken in one transaction with what belongs to it. What
-the receiver holds is known from two places: the acknowledged document (`previous_*`) and the journal
-of documents whose outcome is not known. Documents move between them inside the database.
+the receiver holds is known from two places: the acknowledged document (`previous_*`) and the
+journal of documents whose outcome is not known.
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ class Staging:
         if restores:
             connection.execute(self._restore(), restores)
         touched = [rows[d.person_id].person_id for d in documents if d.person_id in rows]
-        self._forget_notes(connection, touched if changes or restores else [])
+        self.forget_notes(connection, touched if changes or restores else [])
         return done
 
     def _content(
@@ -284,7 +285,8 @@ class Staging:
                 )
             )
 
-    def _forget_notes(self, connection: Connection, person_ids: Sequence[str]) -> None:
+    def forget_notes(self, connection: Connection, person_ids: Sequence[str]) -> None:
+        """What was noted of these children's partial documents no longer holds."""
         for ids in database.in_batches(list(person_ids)):
             connection.execute(
                 delete(notes).where(notes.c.staging_table == self.name, notes.c.person_id.in_(ids))
@@ -359,8 +361,8 @@ def _row(row: Any) -> Row:
     return Row(
         row.id,
         row.person_id,
-        bytes(row.current_hash) if row.current_hash is not None else None,
-        bytes(row.previous_hash) if row.previous_hash is not None else None,
+        database.as_bytes(row.current_hash),
+        database.as_bytes(row.previous_hash),
         read_row_state(row.row_state),
         read_status(row.submission_status),
         bool(row.acknowledged),

@@ -157,7 +157,7 @@ submission_log = Table(
     Column("started_at", DateTime, nullable=False),
     Column("milliseconds", Integer),
     Index("ix_d2i_submission_log_person", "staging_table", "person_id"),
-    Index("ix_d2i_submission_log_run", "run_id"),
+    Index("ix_d2i_submission_log_batch", "batch_id", "person_id"),
 )
 
 # Why a child is in the cohort; for an analyst, in the database, never in a run record.

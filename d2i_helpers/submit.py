@@ -1,0 +1,199 @@
+"""The submit stage: batches from the staging table to the API, and the answers back."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import orjson
+from sqlalchemy import Engine
+
+from d2i_helpers import api, database, delta
+from d2i_helpers.api import BatchResult, Client, Endpoint
+from d2i_helpers.canonical import to_text
+from d2i_helpers.errors import D2IError
+from d2i_helpers.in_flight import Answer, Batch, InFlight, LogEntry, Outgoing
+from d2i_helpers.outbox import DOCUMENT, Outbox
+from d2i_helpers.settings import Settings
+from d2i_helpers.spec import Spec
+from d2i_helpers.staging import Staging
+from d2i_helpers.states import Outcome
+
+
+@dataclass
+class SubmitResult:
+    """What was sent and answered; numbers and rules only."""
+
+    counts: dict[str, int]
+    statuses: dict[str, int] = field(default_factory=dict)  # HTTP status -> requests
+    reasons: dict[str, int] = field(default_factory=dict)  # why children ended in error -> children
+    notices: list[str] = field(default_factory=list)
+
+
+def run(
+    engine: Engine,
+    settings: Settings,
+    spec: Spec,
+    endpoint: Endpoint,
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+    client: Client | None = None,
+) -> SubmitResult:
+    """Send every prepared message once and write down what became of it.
+
+    Args:
+        client: a client to use instead of a new one (tests).
+
+    Raises:
+        TokenError, ReceiverError: the run stopped early; what was not sent stays pending.
+        DatabaseError: the staging table cannot be used.
+    """
+    database.create_staging(engine, settings.send_table)
+    outbox = Outbox(Staging(engine, settings.send_table))
+    in_flight = InFlight(outbox)
+    lost = in_flight.recover()
+    with database.reading(engine) as connection:
+        waiting, size = outbox.ready(connection)
+        unprepared = outbox.unprepared(connection)
+    tally = _Tally(Counter({"waiting": waiting, "characters": size}))
+    tally.counts["not prepared"] = unprepared
+    tally.counts["of unknown outcome after a stop"] = lost
+    if settings.dry_run or not waiting:
+        said = "Dry run: nothing was sent." if settings.dry_run else "There was nothing to send."
+        return tally.result([said])
+    run_id = settings.run_id or f"by-hand-{uuid.uuid4().hex[:8]}"
+    sender = _Sender(in_flight, settings, spec, client or Client(endpoint, settings), run_id)
+    stop = _send_all(sender, tally, waiting, progress)
+    if stop:
+        raise stop
+    return tally.result([])
+
+
+def _send_all(
+    sender: _Sender,
+    tally: _Tally,
+    total: int,
+    progress: Callable[[int, int | None], None] | None,
+) -> D2IError | None:
+    """Keep `max_in_flight` requests under way; the next batch is read and journalled meanwhile."""
+    stop: D2IError | None = None
+    under_way: deque[tuple[Batch, list[bytes], Future[BatchResult]]] = deque()
+    batches = sender.batches()
+    with ThreadPoolExecutor(sender.settings.max_in_flight) as pool:
+        while True:
+            # one more than is in flight, so that a connection never waits for the database
+            while stop is None and len(under_way) <= sender.settings.max_in_flight:
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                bodies = sender.bodies(batch)
+                under_way.append((batch, bodies, pool.submit(sender.send, bodies)))
+            if not under_way:
+                return stop
+            batch, bodies, future = under_way.popleft()
+            result = future.result()
+            stop = stop or result.stop
+            sender.stop = stop
+            tally.add(sender.record(batch, bodies, result), result)
+            if progress:
+                progress(tally.counts["sent"], total)
+
+
+class _Sender:
+    """Batches of one run: read and journalled, made into bodies, posted, written back."""
+
+    def __init__(
+        self, in_flight: InFlight, settings: Settings, spec: Spec, client: Client, run_id: str
+    ) -> None:
+        self.in_flight = in_flight
+        self.settings = settings
+        self.spec = spec
+        self.client = client
+        self.run_id = run_id
+        self.stop: D2IError | None = None
+
+    def batches(self) -> Iterator[Batch]:
+        """Every waiting message once, in batches by row number."""
+        last = 0
+        while True:
+            batch = self.in_flight.take(
+                last, self.settings.batch_size, self.run_id, uuid.uuid4().hex, self.settings.phase
+            )
+            if not batch.messages:
+                return
+            last = batch.messages[-1].row_id
+            yield batch
+
+    def bodies(self, batch: Batch) -> list[bytes]:
+        """The JSON bytes of each message: the partial document; in phase `full` the whole one."""
+        return [self._body(message) for message in batch.messages]
+
+    def _body(self, message: Outgoing) -> bytes:
+        if self.settings.phase == "delta" or message.kind != DOCUMENT:
+            return message.partial.encode()
+        if '"purge":true' not in message.partial and ":null" not in message.partial:
+            return message.json_payload.encode()
+        whole = delta.with_removals(
+            self.spec, orjson.loads(message.json_payload), orjson.loads(message.partial)
+        )
+        return to_text(whole).encode()
+
+    def send(self, bodies: list[bytes]) -> BatchResult:
+        """Post one batch; once the run is to stop, nothing more leaves."""
+        return api.unsent(bodies, self.stop) if self.stop else self.client.send(bodies)
+
+    def record(self, batch: Batch, bodies: list[bytes], result: BatchResult) -> list[Answer]:
+        """Write answers and attempts back; returns the answers."""
+        answers = [
+            Answer(message, one.outcome, one.reference, one.detail)
+            for message, one in zip(batch.messages, result.results, strict=True)
+        ]
+        log = [
+            LogEntry(
+                message=batch.messages[position],
+                attempt=attempt.number,
+                outcome=attempt.outcomes[position],
+                body_hash=hashlib.sha256(bodies[position]).digest(),
+                started_at=attempt.started_at,
+                milliseconds=attempt.milliseconds,
+                http_status=attempt.http_status,
+                correlation_id=attempt.correlation_id,
+                detail=attempt.detail,
+            )
+            for attempt in result.attempts
+            for position in attempt.positions
+        ]
+        self.in_flight.record(batch, answers, log)
+        return answers
+
+
+@dataclass
+class _Tally:
+    """Counts of a run, kept as answers come in."""
+
+    counts: Counter[str]
+    statuses: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, answers: list[Answer], result: BatchResult) -> None:
+        for answer in answers:
+            self.counts[str(answer.outcome)] += 1
+            self.counts["sent"] += answer.outcome is not Outcome.UNSENT
+            if answer.outcome not in (Outcome.ACKNOWLEDGED, Outcome.UNSENT):
+                self.reasons[answer.detail or str(answer.outcome)] += 1
+        self.counts["requests"] += len(result.attempts)
+        for attempt in result.attempts:
+            self.statuses[str(attempt.http_status or "no answer")] += 1
+
+    def result(self, notices: list[str]) -> SubmitResult:
+        outcomes = [str(o) for o in Outcome]
+        names = ("waiting", "characters", "requests", "sent", *outcomes, "not prepared",
+                 "of unknown outcome after a stop")  # fmt: skip
+        counts = {name: self.counts[name] for name in names}
+        failed = (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
+        counts["need attention"] = sum(self.counts[str(o)] for o in failed)
+        return SubmitResult(counts, dict(self.statuses), dict(self.reasons.most_common()), notices)
