@@ -1,0 +1,116 @@
+"""Which words and values may stand in a notebook or a run record, judged by their shape.
+
+Only numbers, and words that this project wrote. A text that could be a value out of a row (a capital
+inside, a long number, a lone capitalised word that is no name of ours) is replaced. This is the
+first of two barriers: the runner also compares every record with the identifiers of the cohort.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+HIDDEN = "(hidden)"
+_ABBREVIATIONS = (
+    "API CIN CLA CMS CP DfE EHCP HTML HTTP IDs JSON LA NaN OK SDQ SEN SHA SQL SQLite SSD "
+    "PostgreSQL UASC UPN UPNs URL YAML"
+)
+_KNOWN = "|".join(_ABBREVIATIONS.split())
+_WORD = rf"(?:[a-z]+(?:['’][a-z]+)?|{_KNOWN})"
+# a first word with or without a capital, then lower-case words, abbreviations and short numbers
+_LABEL = re.compile(
+    rf"(?:[A-Z][a-z]+(?=[ ,:/-])|{_WORD})(?:[-/ ,;:()+.%_<>=]+(?:{_WORD}|\d{{1,3}}%?)?)*"
+)
+_LOOKS_LIKE_A_VALUE = re.compile(
+    r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"  # postcode
+    r"|[A-Z]\d{11,12}[A-Z\d]?"  # unique pupil number
+    r"|\d{4}-\d\d-\d\d|\d\d?/\d\d?/\d{4}"  # date
+    r"|\d{6,})\b"  # any id
+)
+
+
+@functools.cache
+def vocabulary() -> frozenset[str]:
+    """Words that only this project can have written: fields, columns, parameters, states."""
+    from d2i_helpers import states, tables
+    from d2i_helpers.settings import Settings
+    from d2i_helpers.spec import load_spec
+
+    words = set(Settings.model_fields)
+    for kind in (states.RowState, states.Status, states.Outcome, states.Event):
+        words.update(str(member) for member in kind)
+    for row in tables.ssd_columns():
+        words.update((row["table"], row["column"], f"{row['table']}.{row['column']}"))
+    spec = load_spec()
+    words.update(part for block in spec.blocks.values() for part in (block.name, block.path))
+    words.update(part for _, field in spec.fields() for part in (field.name, field.path))
+    stages = {"preflight", "extract", "anonymise", "delta", "submit"}
+    words.update(stages, {stage.capitalize() for stage in stages})
+    words.update({"Children", "Documents", "Fields", "Items", "Problems", "Requests", "Events"})
+    return frozenset(words)
+
+
+def safe_label(text: str) -> str:
+    """The text, or ``(hidden)`` where it might be a value of a child instead of a label of ours."""
+    if not text or _LABEL.fullmatch(text) or text in vocabulary():
+        return text
+    return HIDDEN
+
+
+def safe_value(value: Any) -> str:
+    """A number as text, a safe label as it is, everything else hidden."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return safe_label(value) if isinstance(value, str) else HIDDEN
+
+
+def safe_sentence(text: str) -> str:
+    """A sentence of ours without what looks like a postcode, a UPN, a date or a long number."""
+    return _LOOKS_LIKE_A_VALUE.sub("…", text)
+
+
+def shown_setting(name: str, value: Any) -> str:
+    """A parameter's value as it may be shown."""
+    kept = saved_setting(name, value)
+    if isinstance(kept, bool):
+        return "yes" if kept else "no"
+    if isinstance(kept, list):
+        return ", ".join(kept)
+    return "" if kept is None else str(kept)
+
+
+def saved_setting(name: str, value: Any) -> Any:
+    """A parameter's value as it may be saved: ids as their number, URLs without their secrets."""
+    if name == "person_ids":
+        return f"{len(value)} ids" if value else None
+    if name in ("database_url", "proxy", "webhook_url") and value:
+        return _masked_url(name, value)
+    if isinstance(value, tuple):
+        return list(value)
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _masked_url(name: str, url: str) -> str:
+    if name == "webhook_url":  # its path is often the key
+        return re.sub(r"^(\w+://)(?:[^/@]*@)?([^/?#]+).*$", r"\1\2/…", url)
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def masked(value: Any) -> Any:
+    """The same shape with every value as dots; flags stay."""
+    if isinstance(value, Mapping):
+        return {key: masked(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(part) for part in value]
+    return value if isinstance(value, bool) or value is None else "…"
