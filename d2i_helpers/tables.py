@@ -179,6 +179,7 @@ landing = Table(
     Column("json_payload", UnicodeText, nullable=False),
     Column("current_hash", LargeBinary(_HASH_BYTES), nullable=False),
     Column("problem", UnicodeText),  # why the document may not be sent: paths and rules
+    Column("reasons", String(200)),  # what goes into d2i_inclusion
 )
 
 # Facts about a staging table that outlive a run, such as the canonical form its hashes are in.
