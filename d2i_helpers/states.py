@@ -75,10 +75,18 @@ TRANSITIONS: dict[Event, tuple[frozenset[RowState | None], RowState | None, Stat
 }
 
 
+# Python 3.11 cannot ask an enumeration whether it holds a text
+_ROW_STATES, _STATUSES = frozenset(map(str, RowState)), frozenset(map(str, Status))
+
+
+_ROW_STATES = {state.value: state for state in RowState}
+_STATUSES = {status.value: status for status in Status}
+
+
 def read_row_state(stored: str | None) -> RowState | None:
     """A stored row state, whatever its case; null, blank and unknown words give None."""
     word = (stored or "").strip().lower()
-    return RowState(word) if word in RowState else None
+    return RowState(word) if word in _ROW_STATES else None
 
 
 def read_status(stored: str | None) -> Status:
@@ -87,4 +95,4 @@ def read_status(stored: str | None) -> Status:
     Pending is the safe reading: the worst that it costs is one more identical message.
     """
     word = (stored or "").strip().lower()
-    return Status(word) if word in Status else Status.PENDING
+    return Status(word) if word in _STATUSES else Status.PENDING
