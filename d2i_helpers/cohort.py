@@ -67,7 +67,7 @@ class Window:
         return day is not None and self.first <= day <= self.last
 
     def overlapped(self, start: str | None, end: str | None) -> bool:
-        """Whether a span touches the window; an unknown start never does, an unknown end is open."""
+        """Whether a span touches the window; an unknown start never does, no end is open."""
         return start is not None and start <= self.last and (end is None or end >= self.first)
 
 
@@ -207,7 +207,7 @@ class Inclusion:
         return lambda row: (first(row), last(row))
 
     def reasons(self, person_id: str, born: str | None, page: Page) -> tuple[str, ...]:
-        """The sets that the child is in, in the order of their letters; empty: not in the cohort."""
+        """The sets that the child is in, in the order of their letters; empty: it is not in."""
         return tuple(self._sets(person_id, born, page))
 
     def _sets(self, person_id: str, born: str | None, page: Page) -> Iterator[str]:

@@ -8,6 +8,7 @@ one key the first in the list's order stays.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ class _FieldMaker:
         self.slow = self._from_rows(field, transform, plan)
 
     def _from_rows(self, field: Field, transform: Callable, plan: Plan) -> Callable:
-        """A function of rows to (value, problem): all rows for code lists, else the first usable."""
+        """A function of rows to (value, problem): of all for code lists, else the first usable."""
         at = self.at
         columns = {
             name: plan.at(field.source, name)
@@ -192,11 +193,12 @@ class _BlockMaker:
             else:
                 value, problem = slow(rows(row, person_id, page))
             if problem is not None:
-                tally.unusable += 1
                 problems.append((maker.path, problem))
             if value is not None:
                 tally.filled += 1
                 built[name] = value
+            elif problem is not None:
+                tally.unusable += 1
         self.built += 1
         for name in self.mandatory:
             if name not in built:
@@ -273,7 +275,7 @@ class _BlockMaker:
             )
         names = [name for name, _ in self.order]
         keys = [[item.get(name) for name in names] for item in items]
-        if any(left == right for left, right in zip(keys, keys[1:], strict=False)):
+        if any(left == right for left, right in itertools.pairwise(keys)):
             return self.block.sorted_items(items)
         return items
 
