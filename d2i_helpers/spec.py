@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,127 +18,17 @@ from typing import Any
 import yaml
 
 from d2i_helpers.errors import SpecificationError
-
-Document = dict[str, Any]
-PURGE = "purge"
-
-FIELD_KEYS = {
-    "item", "meaning", "source", "column", "also", "transform", "type", "codes", "default", "alone",
-    "max_items", "max_length", "minimum", "maximum", "pattern", "mandatory", "volatile", "anonymise",
-    "keys", "sentences", "not_before", "code_map", "notes",
-}  # fmt: skip
-BLOCK_KEYS = {
-    "path", "in", "kind", "key", "source", "purge", "always_sent", "person_fact", "order",
-    "meaning", "fields", "notes",
-}  # fmt: skip
-SOURCE_KEYS = {
-    "table", "person", "via", "via_column", "link", "care_period", "key", "where", "order", "pick",
-    "columns", "optional",
-}  # fmt: skip
-TYPES = ("string", "date", "boolean", "integer", "codes")
-KINDS = ("root", "object", "list", "values")
-
-
-@dataclass(frozen=True)
-class CodeList:
-    """Codes that may be sent, with what sources write instead and what is no longer accepted."""
-
-    name: str
-    codes: Mapping[str, str]
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    retired: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, eq=False)
-class Field:
-    """One field of a block: where it comes from and what it may hold."""
-
-    name: str
-    path: str  # such as social_care_episodes[].referral_date
-    source: str  # name of a source
-    column: str
-    transform: str
-    type: str
-    item: int | None = None  # number in the DfE's list
-    meaning: str = ""
-    mandatory: bool = False
-    volatile: bool = False  # left out of change detection where the profile says so
-    anonymise: str = ""
-    codes: CodeList | None = None
-    max_length: int | None = None
-    max_items: int | None = None
-    minimum: int | None = None
-    maximum: int | None = None
-    pattern: str | None = None
-    default: Any = None
-    options: Mapping[str, Any] = field(default_factory=dict)  # what only its transform reads
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """What can be sent, replaced and (where `purge`) erased on its own; or a list inside one."""
-
-    name: str  # its key in the document; the root's is "child"
-    path: str
-    kind: str  # root | object | list | values
-    source: str | None
-    key: str | None
-    purge: bool
-    always_sent: bool
-    person_fact: bool
-    order: tuple[str, ...]
-    meaning: str
-    fields: tuple[Field, ...]
-    values: tuple[Block, ...] = ()  # lists without keys, sent with this block
-    blocks: tuple[Block, ...] = ()  # blocks nested in it, judged each for itself
-
-    def sorted_items(self, items: Iterable[Document]) -> list[Document]:
-        """Items in the one order that their content gives: `order`, then the whole content."""
-        return sorted(items, key=self._sort_key)
-
-    def _sort_key(self, item: Document) -> tuple:
-        keys: list[Any] = []
-        for part in self.order:
-            value = item.get(part.lstrip("-"))
-            keys.append((value is None, _Reversed(value) if part.startswith("-") else value))
-        return (*keys, json.dumps(item, sort_keys=True, default=str))
-
-
-@functools.total_ordering
-class _Reversed:
-    """Wraps a value so that it sorts from high to low."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Reversed) and self.value == other.value
-
-    def __lt__(self, other: _Reversed) -> bool:
-        if self.value is None or other.value is None:
-            return False
-        return other.value < self.value
-
-
-@dataclass(frozen=True)
-class Source:
-    """Rows that a block or a field is made from; see the notes in payload_spec.yaml."""
-
-    name: str
-    table: str
-    key: str
-    person: str | None = None
-    via: str | None = None
-    via_column: str | None = None
-    link: str | None = None
-    care_period: str | None = None
-    where: tuple[Mapping[str, Any], ...] = ()
-    order: tuple[str, ...] = ()
-    pick_first: bool = False
-    columns: tuple[str, ...] = ()
-    optional: bool = False
+from d2i_helpers.spec_checks import faults
+from d2i_helpers.spec_field_checks import TRANSFORM_TYPES
+from d2i_helpers.spec_model import (
+    PURGE,
+    Block,
+    CodeList,
+    Document,
+    Field,
+    Source,
+    source_columns,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +46,9 @@ class Spec:
     uasc_statuses: frozenset[str]
     placeholders: frozenset[str]
     request: Mapping[str, Mapping[str, Any]]
+    extra_columns: Mapping[str, Mapping[str, str]]  # by table: the authority's own, with types
+    renamed_columns: Mapping[str, Mapping[str, str]]  # by table: what a column is called here
+    known_gaps: Mapping[str, str]  # block or field: why this system leaves it empty
     fingerprint: str  # SHA-256 of the merged text, for the run record
 
     def fields(self) -> Iterator[tuple[Block, Field]]:
@@ -179,16 +72,10 @@ class Spec:
         return wanted
 
 
-def source_columns(source: Source) -> set[str]:
-    """The columns that a source needs of its own table to find, filter, sort and tie rows."""
-    named = {source.key, source.person, source.link, source.care_period, *source.columns}
-    for rule in source.where:
-        for kind, argument in rule.items():
-            if kind != "rule":
-                named.update(argument)
-    for part in source.order:
-        named.update(word.lstrip("-") for word in part.split() if word not in {"open", "first"})
-    return {column for column in named if column}
+__all__ = [
+    "PURGE", "Block", "CodeList", "Document", "Field", "Source", "Spec", "build_spec", "faults",
+    "load_spec", "merge", "source_columns",
+]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------- reading
@@ -288,6 +175,9 @@ def build_spec(text: Mapping[str, Any]) -> Spec:
         uasc_statuses=frozenset(str(s).upper() for s in text.get("uasc_statuses") or ()),
         placeholders=frozenset(str(s).upper() for s in text.get("placeholders") or ()),
         request=text.get("request") or {},
+        extra_columns=text.get("extra_columns") or {},
+        renamed_columns=text.get("renamed_columns") or {},
+        known_gaps=text.get("known_gaps") or {},
         fingerprint=hashlib.sha256(
             json.dumps(text, sort_keys=True, default=str).encode()
         ).hexdigest(),
@@ -322,7 +212,7 @@ def _field(name: str, entry: Mapping[str, Any], block: Mapping[str, Any], lists:
         source=entry.get("source") or block["source"],
         column=entry["column"],
         transform=transform,
-        type=entry.get("type") or ("date" if transform == "date" else "string"),
+        type=entry.get("type") or TRANSFORM_TYPES[transform],
         meaning=str(entry.get("meaning", "")),
         mandatory=bool(entry.get("mandatory")),
         volatile=bool(entry.get("volatile")),
@@ -330,7 +220,16 @@ def _field(name: str, entry: Mapping[str, Any], block: Mapping[str, Any], lists:
         codes=lists[entry["codes"]] if "codes" in entry else None,
         options={
             k: entry[k]
-            for k in ("also", "alone", "keys", "sentences", "not_before", "code_map", "notes")
+            for k in (
+                "also",
+                "alone",
+                "keys",
+                "sentences",
+                "not_before",
+                "code_map",
+                "optional",
+                "notes",
+            )
             if k in entry
         },
         **{limit: entry.get(limit) for limit in limits},
@@ -366,89 +265,3 @@ def _blocks(entries: Mapping[str, Any], lists: Mapping[str, CodeList]) -> dict[s
 
     root = build(next(name for name, entry in entries.items() if entry["kind"] == "root"))
     return {block.name: block for block in walk(root)}
-
-
-# ------------------------------------------------------------------------------------ checking
-def faults(text: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with a specification text, one sentence part each."""
-    missing = [
-        k for k in ("version", "canonical_form", "sources", "blocks", "code_lists") if k not in text
-    ]
-    if missing:
-        return [f"`{name}` is missing" for name in missing]
-    found: list[str] = []
-    for name, entry in text["sources"].items():
-        found += _source_faults(name, entry, text["sources"])
-    roots = [name for name, entry in text["blocks"].items() if (entry or {}).get("kind") == "root"]
-    if len(roots) != 1:
-        found.append(f"there must be one block of kind root, there are {len(roots)}")
-    for name, entry in text["blocks"].items():
-        found += _block_faults(name, entry, text)
-    return found
-
-
-def _unknown(entry: Any, allowed: set[str], where: str) -> list[str]:
-    if not isinstance(entry, Mapping):
-        return [f"{where} must be a table of names"]
-    return [f"{where}: unknown key `{key}`" for key in entry if key not in allowed]
-
-
-def _source_faults(name: str, entry: Any, sources: Mapping[str, Any]) -> list[str]:
-    where = f"source `{name}`"
-    found = _unknown(entry, SOURCE_KEYS, where)
-    if found:
-        return found
-    found += [f"{where}: `{key}` is missing" for key in ("table", "key") if key not in entry]
-    if "person" not in entry and "via" not in entry:
-        found.append(f"{where}: needs `person`, or `via` and `link`")
-    if "via" in entry:
-        if entry["via"] not in sources:
-            found.append(f"{where}: there is no source `{entry['via']}` (via)")
-        if "link" not in entry:
-            found.append(f"{where}: `via` needs `link`")
-    return found
-
-
-def _block_faults(name: str, entry: Any, text: Mapping[str, Any]) -> list[str]:
-    where = f"block `{name}`"
-    found = _unknown(entry, BLOCK_KEYS, where)
-    if found:
-        return found
-    found += [
-        f"{where}: `{key}` is missing" for key in ("path", "kind", "fields") if key not in entry
-    ]
-    if found:
-        return found
-    if entry["kind"] not in KINDS:
-        found.append(f"{where}: kind must be one of {', '.join(KINDS)}")
-    if entry["kind"] in {"root", "list"} and entry.get("key") not in entry["fields"]:
-        found.append(f"{where}: its `key` must be one of its fields")
-    if entry["kind"] != "root" and entry.get("in") not in text["blocks"]:
-        found.append(f"{where}: `in` must name a block")
-    if entry.get("source") and entry["source"] not in text["sources"]:
-        found.append(f"{where}: there is no source `{entry['source']}`")
-    for part in entry.get("order") or ():
-        if part.lstrip("-") not in entry["fields"]:
-            found.append(f"{where}: `order` names `{part}`, which is not one of its fields")
-    for field_name, one in entry["fields"].items():
-        found += _field_faults(f"field `{name}.{field_name}`", one, entry, text)
-    return found
-
-
-def _field_faults(where: str, entry: Any, block: Mapping, text: Mapping[str, Any]) -> list[str]:
-    found = _unknown(entry, FIELD_KEYS, where)
-    if found:
-        return found
-    found += [
-        f"{where}: `{k}` is missing" for k in ("column", "transform", "anonymise") if k not in entry
-    ]
-    if entry.get("type", "string") not in TYPES:
-        found.append(f"{where}: type must be one of {', '.join(TYPES)}")
-    source = entry.get("source") or block.get("source")
-    if source not in text["sources"]:
-        found.append(f"{where}: there is no source `{source}`")
-    if "codes" in entry and entry["codes"] not in text["code_lists"]:
-        found.append(f"{where}: there is no code list `{entry['codes']}`")
-    if entry.get("transform") in {"code", "code_set", "code_json"} and "codes" not in entry:
-        found.append(f"{where}: its transform needs `codes`")
-    return found

@@ -1,0 +1,166 @@
+"""What is wrong with one field of a specification text, and the words that all checks share."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+FIELD_KEYS = {
+    "item", "meaning", "source", "column", "also", "transform", "type", "codes", "default", "alone",
+    "max_items", "max_length", "minimum", "maximum", "pattern", "mandatory", "volatile",
+    "anonymise", "keys", "sentences", "not_before", "code_map", "optional", "notes",
+}  # fmt: skip
+TYPES = ("string", "date", "boolean", "integer", "codes")
+# what each transform makes
+TRANSFORM_TYPES = {
+    "id": "string", "text": "string", "postcode": "string", "upn": "string",
+    "upn_reason": "string", "code": "string", "code_set": "codes", "code_json": "codes",
+    "date": "date", "boolean": "boolean", "present": "boolean", "json_flag": "boolean",
+    "integer": "integer",
+}  # fmt: skip
+WITH_CODES = {"code", "code_set", "code_json", "upn_reason"}
+# the anonymiser's rules and the types that each can stand for
+ANONYMISE_TYPES = {
+    "child_id": "string", "item_id": "string", "worker_id": "string", "upn": "string",
+    "first_name": "string", "surname": "string", "postcode": "string", "code": "string",
+    "codes": "codes", "date": "date", "birth_date": "date", "score": "integer", "flag": "boolean",
+    "drop": None,
+}  # fmt: skip
+Columns = Mapping[str, Collection[str]]  # by table
+
+
+# ----------------------------------------------------------------------------------------- words
+def nearest(word: Any, known: Iterable[str]) -> str:
+    """The words " (did you mean `x`?)" where a known word is near, else nothing."""
+    near = difflib.get_close_matches(str(word), sorted(map(str, known)), n=1, cutoff=0.75)
+    return f" (did you mean `{near[0]}`?)" if near else ""
+
+
+def unknown_keys(entry: Any, allowed: set[str], where: str) -> list[str]:
+    """A fault for each key that is not allowed, or one where there are no keys at all."""
+    if not isinstance(entry, Mapping):
+        return [f"{where} must be a table of names"]
+    return [
+        f"{where}: unknown key `{key}`{nearest(key, allowed)}"
+        for key in entry
+        if key not in allowed
+    ]
+
+
+def no_such(what: str, name: Any, known: Iterable[str], where: str) -> list[str]:
+    """The fault that a name is not known, with the nearest that is."""
+    return [f"{where}: there is no {what} `{name}`{nearest(name, known)}"]
+
+
+def names_in(value: Any) -> list[str] | None:
+    """A list of names, or None where it is not one."""
+    good = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    return list(value) if good else None
+
+
+def column_faults(where: str, table: Any, names: Iterable[Any], columns: Columns) -> Iterator[str]:
+    """A fault for each column that neither the SSD nor `extra_columns` declares."""
+    known = columns.get(table) if isinstance(table, str) else None
+    for name in names:
+        if known is not None and name not in known:
+            yield (
+                f"{where}: table `{table}` has no column `{name}`{nearest(name, known)}; "
+                "one of your own goes into `extra_columns`"
+            )
+
+
+# ----------------------------------------------------------------------------------------- fields
+def field_faults(
+    where: str, entry: Any, block: Mapping, text: Mapping[str, Any], columns: Columns
+) -> list[str]:
+    """Everything that is wrong with one field of a block."""
+    found = unknown_keys(entry, FIELD_KEYS, where)
+    if found:
+        return found
+    found += [
+        f"{where}: `{k}` is missing" for k in ("column", "transform", "anonymise") if k not in entry
+    ]
+    name = entry.get("source") or block.get("source")
+    source = text["sources"].get(name) if isinstance(name, str) else None
+    if source is None:
+        found += no_such("source", name, text["sources"], where)
+    elif isinstance(source, Mapping):
+        named = [entry[k] for k in ("column", "also", "not_before") if entry.get(k)]
+        found += column_faults(where, source.get("table"), named, columns)
+    kind = _type_faults(where, entry, found)
+    found += _code_faults(where, entry, text)
+    found += _limit_faults(where, entry, kind)
+    return found
+
+
+def _type_faults(where: str, entry: Mapping, found: list[str]) -> str | None:
+    """Adds to ``found`` what is wrong with transform, type and anonymise; gives the type."""
+    transform, rule = entry.get("transform"), entry.get("anonymise")
+    kind = TRANSFORM_TYPES.get(transform) if isinstance(transform, str) else None
+    if "transform" in entry and kind is None:
+        found += no_such("transform", transform, TRANSFORM_TYPES, where)
+    if entry.get("type", "string") not in TYPES:
+        found.append(f"{where}: type must be one of {', '.join(TYPES)}")
+    elif kind and entry.get("type", kind) != kind:
+        found.append(f"{where}: transform `{transform}` makes type {kind}, not {entry['type']}")
+    if "anonymise" in entry and rule not in ANONYMISE_TYPES:
+        found += no_such("anonymise rule", rule, ANONYMISE_TYPES, where)
+    elif kind and rule in ANONYMISE_TYPES and ANONYMISE_TYPES[rule] not in (None, kind):
+        found.append(f"{where}: anonymise rule `{rule}` is not for type {kind}")
+    return kind
+
+
+def _code_faults(where: str, entry: Mapping, text: Mapping[str, Any]) -> Iterator[str]:
+    if entry.get("transform") in WITH_CODES and "codes" not in entry:
+        yield f"{where}: its transform needs `codes`"
+    if entry.get("transform") == "json_flag" and not (entry.get("keys") or entry.get("sentences")):
+        yield f"{where}: its transform needs `keys` or `sentences`"
+    code_map = entry.get("code_map")
+    if code_map is not None and not isinstance(code_map, Mapping):
+        yield f"{where}: `code_map` must be a table of your code: code of the list"
+        code_map = None
+    if "codes" not in entry:
+        if code_map:
+            yield f"{where}: `code_map` is for fields with `codes`"
+        return
+    lists = text["code_lists"]
+    if entry["codes"] not in lists:
+        yield from no_such("code list", entry["codes"], lists, where)
+        return
+    codes = lists[entry["codes"]]
+    held = codes.get("codes") if isinstance(codes, Mapping) else None
+    known = {str(code) for code in held} if isinstance(held, Mapping) else set()
+    for local, code in (code_map or {}).items():
+        if code not in ("", None) and str(code) not in known:
+            yield f"{where}: code_map sends `{local}` to `{code}`, which is not in the list"
+    named = entry.get("default")
+    for code in [*(named if isinstance(named, list) else [named]), *(entry.get("alone") or ())]:
+        if code is not None and str(code) not in known:
+            yield f"{where}: `{code}` (default or alone) is not in the list"
+
+
+def _limit_faults(where: str, entry: Mapping, kind: str | None) -> Iterator[str]:
+    for limit in ("max_length", "max_items", "minimum", "maximum"):
+        value = entry.get(limit)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            yield f"{where}: `{limit}` must be a whole number"
+        elif limit.startswith("max_") and value < 1:
+            yield f"{where}: `{limit}` must be at least 1"
+    for flag in ("mandatory", "volatile", "optional"):
+        if not isinstance(entry.get(flag, False), bool):
+            yield f"{where}: `{flag}` must be true or false"
+    if entry.get("pattern") is not None:
+        try:
+            re.compile(entry["pattern"])
+        except (re.error, TypeError, RecursionError, OverflowError):
+            yield f"{where}: `pattern` is not a regular expression"
+    default = entry.get("default")
+    expected = {"boolean": bool, "integer": int, "codes": list}.get(kind or "", str)
+    if default is not None and (
+        not isinstance(default, expected) or (expected is int and isinstance(default, bool))
+    ):
+        yield f"{where}: `default` must be a {kind or 'text'}"
