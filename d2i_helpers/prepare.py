@@ -38,6 +38,12 @@ class PrepareResult:
     problems: dict[str, int] = field(default_factory=dict)  # path and rule -> documents
     notices: list[str] = field(default_factory=list)
 
+    @property
+    def messages(self) -> dict[str, int]:
+        """Messages by kind."""
+        kinds = ("whole documents", "changes", "removals of a child")
+        return {kind: self.counts[kind] for kind in kinds}
+
 
 @dataclass
 class _Page:

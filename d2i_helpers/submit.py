@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 import orjson
 from sqlalchemy import Engine
 
-from d2i_helpers import api, database, delta
-from d2i_helpers.api import BatchResult, Client, Endpoint
+from d2i_helpers import database, delta
+from d2i_helpers.api import Attempt, BatchResult, Client, Endpoint
+from d2i_helpers.api_results import Delivery
 from d2i_helpers.canonical import to_text
 from d2i_helpers.errors import D2IError
 from d2i_helpers.in_flight import Answer, Batch, InFlight, LogEntry, Outgoing
 from d2i_helpers.outbox import DOCUMENT, Outbox
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
-from d2i_helpers.staging import Staging
+from d2i_helpers.staging import Staging, utc_now
 from d2i_helpers.states import Outcome
 
 
@@ -32,6 +33,11 @@ class SubmitResult:
     statuses: dict[str, int] = field(default_factory=dict)  # HTTP status -> requests
     reasons: dict[str, int] = field(default_factory=dict)  # why children ended in error -> children
     notices: list[str] = field(default_factory=list)
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Children by what became of their message."""
+        return {str(outcome): self.counts[str(outcome)] for outcome in Outcome}
 
 
 def run(
@@ -144,23 +150,29 @@ class _Sender:
 
     def send(self, bodies: list[bytes]) -> BatchResult:
         """Post one batch; once the run is to stop, nothing more leaves."""
-        return api.unsent(bodies, self.stop) if self.stop else self.client.send(bodies)
+        if self.stop is None:
+            return self.client.send(bodies)
+        nothing = Delivery(bodies, utc_now())
+        nothing.settle_rest(self.stop.message)
+        return nothing.result(self.stop)
 
     def record(self, batch: Batch, bodies: list[bytes], result: BatchResult) -> list[Answer]:
         """Write answers and attempts back; returns the answers."""
         answers = [
-            Answer(message, one.outcome, one.reference, one.detail)
+            Answer(message, one.outcome, one.detail)
             for message, one in zip(batch.messages, result.results, strict=True)
         ]
+        digests = [hashlib.sha256(body).digest() for body in bodies]
         log = [
             LogEntry(
                 message=batch.messages[position],
                 attempt=attempt.number,
-                outcome=attempt.outcomes[position],
-                body_hash=hashlib.sha256(bodies[position]).digest(),
+                outcome=attempt.outcome,
+                body_hash=digests[position],
                 started_at=attempt.started_at,
                 milliseconds=attempt.milliseconds,
                 http_status=attempt.http_status,
+                reference=_reference(attempt, result, position),
                 correlation_id=attempt.correlation_id,
                 detail=attempt.detail,
             )
@@ -169,6 +181,13 @@ class _Sender:
         ]
         self.in_flight.record(batch, answers, log)
         return answers
+
+
+def _reference(attempt: Attempt, result: BatchResult, position: int) -> str | None:
+    """The receipt, on the attempt that brought it."""
+    if attempt.outcome is not Outcome.ACKNOWLEDGED:
+        return None
+    return result.results[position].reference
 
 
 @dataclass
@@ -185,9 +204,9 @@ class _Tally:
             self.counts["sent"] += answer.outcome is not Outcome.UNSENT
             if answer.outcome not in (Outcome.ACKNOWLEDGED, Outcome.UNSENT):
                 self.reasons[answer.detail or str(answer.outcome)] += 1
-        self.counts["requests"] += len(result.attempts)
-        for attempt in result.attempts:
-            self.statuses[str(attempt.http_status or "no answer")] += 1
+        self.counts["requests"] += result.requests
+        seen = {attempt.number: attempt.http_status for attempt in result.attempts}
+        self.statuses.update(str(status or "no answer") for status in seen.values())
 
     def result(self, notices: list[str]) -> SubmitResult:
         outcomes = [str(o) for o in Outcome]
