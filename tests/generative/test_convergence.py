@@ -1,0 +1,246 @@
+"""Convergence: after any history of changes, faults and crashes, one clean run makes all equal.
+
+Every answer of the outcome table can come, the reply can be lost before or after the receiver
+stored the batch, and the process can die at any statement. The short form runs in every test run;
+`HYPOTHESIS_PROFILE=long pytest -m long tests/generative/test_convergence.py` runs 2,000 histories
+on each database.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, event
+
+from d2i_helpers import prepare, submit
+from d2i_helpers.api import Attempt, BatchResult, RecordResult
+from d2i_helpers.errors import D2IError, ReceiverError, TokenError
+from d2i_helpers.settings import Settings
+from d2i_helpers.staging import Staging
+from d2i_helpers.states import Outcome
+from tests.generative.world import (
+    SPEC,
+    NaiveReceiver,
+    Source,
+    assert_converged,
+    clear,
+    extract,
+    messages,
+)
+
+TABLE = "ssd_api_data_staging"
+NOW = dt.datetime(2026, 8, 10, 2, 0)
+
+
+class Crash(BaseException):
+    """The process dies here: nothing after this line happens, open transactions are lost."""
+
+
+class Link:
+    """Stands for the API client and all that can happen between it and the receiver."""
+
+    def __init__(self, receiver: NaiveReceiver, seed: int, fault_rate: float) -> None:
+        self.receiver = receiver
+        self.random = random.Random(seed)
+        self.fault_rate = fault_rate
+
+    def send(self, records: list[bytes]) -> BatchResult:
+        fault = self.random.random() < self.fault_rate
+        what = self.random.choice(FAULTS) if fault else "stored"
+        return getattr(self, f"_{what}")(records)
+
+    def _store(self, records: list[bytes]) -> None:
+        for message in messages(records):
+            self.receiver.store(message)
+
+    def _stored(self, records: list[bytes]) -> BatchResult:
+        self._store(records)
+        return answered([Outcome.ACKNOWLEDGED] * len(records))
+
+    def _some_refused(self, records: list[bytes]) -> BatchResult:
+        bad = {i for i in range(len(records)) if self.random.random() < 0.5}
+        self._store([r for i, r in enumerate(records) if i not in bad])
+        return answered(
+            [Outcome.REFUSED if i in bad else Outcome.ACKNOWLEDGED for i in range(len(records))]
+        )
+
+    def _busy(self, records: list[bytes]) -> BatchResult:
+        return answered([Outcome.FAILED] * len(records))
+
+    def _time_out_before(self, records: list[bytes]) -> BatchResult:
+        return answered([Outcome.UNKNOWN] * len(records))
+
+    def _time_out_after(self, records: list[bytes]) -> BatchResult:
+        self._store(records)
+        return answered([Outcome.UNKNOWN] * len(records))
+
+    def _half_stored(self, records: list[bytes]) -> BatchResult:
+        self._store(records[: len(records) // 2])
+        return answered([Outcome.UNKNOWN] * len(records))
+
+    def _no_token(self, records: list[bytes]) -> BatchResult:
+        return answered([Outcome.UNSENT] * len(records), TokenError("no token"))
+
+    def _down_after_some(self, records: list[bytes]) -> BatchResult:
+        half = len(records) // 2
+        self._store(records[:half])
+        outcomes = [Outcome.ACKNOWLEDGED] * half + [Outcome.UNSENT] * (len(records) - half)
+        return answered(outcomes, ReceiverError("down"))
+
+    def _crash_before(self, _records: list[bytes]) -> BatchResult:
+        raise Crash
+
+    def _crash_after(self, records: list[bytes]) -> BatchResult:
+        self._store(records)
+        raise Crash
+
+
+FAULTS = [name[1:] for name in vars(Link) if name.startswith("_") and name[1:2].isalpha()]
+FAULTS = [name for name in FAULTS if name not in {"store", "stored"}]
+
+
+def answered(outcomes: list[Outcome], stop: D2IError | None = None) -> BatchResult:
+    sent = [i for i, outcome in enumerate(outcomes) if outcome is not Outcome.UNSENT]
+    results = [
+        RecordResult(
+            outcome=outcome,
+            http_status=200,
+            reference="ref" if outcome is Outcome.ACKNOWLEDGED else None,
+            correlation_id=None,
+            detail="" if outcome is Outcome.ACKNOWLEDGED else "a reason",
+            started_at=NOW,
+            milliseconds=1,
+            attempts=1,
+        )
+        for outcome in outcomes
+    ]
+    attempts = [
+        Attempt(
+            number=1,
+            positions=(i,),
+            outcome=outcomes[i],
+            http_status=200,
+            detail="",
+            correlation_id=None,
+            started_at=NOW,
+            milliseconds=1,
+        )
+        for i in sent
+    ]
+    return BatchResult(results=results, attempts=attempts, stop=stop)
+
+
+@contextmanager
+def dying_at(engine: Engine, statement: int | None) -> Iterator[None]:
+    """The process dies when it is about to run its n-th statement from here (or never)."""
+    left = [statement]
+
+    def count(*_: Any) -> None:
+        if left[0] is not None:
+            left[0] -= 1
+            if left[0] <= 0:
+                raise Crash
+
+    event.listen(engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", count)
+
+
+def run_day(engine: Engine, settings: Settings, source: Source, link: Link) -> None:
+    """Extract, delta and submit, as a run of the notebooks does them."""
+    extract(engine, Staging(engine, TABLE), source)
+    prepare.run(engine, settings, SPEC)
+    submit.run(engine, settings, SPEC, None, client=link)
+
+
+DAYS = st.lists(
+    st.tuples(
+        st.integers(0, 2**32),  # seed of the day's changes and faults
+        st.sampled_from([0.0, 0.3, 0.8]),  # how often a request goes wrong
+        st.one_of(st.none(), st.integers(1, 150)),  # statement at which the process dies
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def history(engine: Engine, make_settings: Callable, options: dict, days: list, seed: int) -> None:
+    """Play one history, then one clean run, and see that everything is equal."""
+    settings = make_settings(
+        staging_table=TABLE, guard_min_children=10_000, batch_size=options["batch_size"],
+        phase=options["phase"], max_in_flight=options["max_in_flight"],
+    )  # fmt: skip
+    staging = Staging(engine, TABLE)
+    clear(engine, staging)
+    source, receiver = Source(seed), NaiveReceiver(options["flavour"])
+    for _ in range(4):
+        source.add()
+    for day_seed, fault_rate, dies_at in days:
+        change(source, random.Random(day_seed))
+        link = Link(receiver, day_seed, fault_rate)
+        with dying_at(engine, dies_at):
+            # the next day goes on from whatever a stop leaves
+            with suppress(Crash, D2IError):
+                run_day(engine, settings, source, link)
+    run_day(engine, settings, source, Link(receiver, 0, 0.0))
+    assert_converged(engine, staging, source, receiver)
+    before = dict(receiver.stored)
+    run_day(engine, settings, source, Link(receiver, 0, 0.0))
+    assert dict(receiver.stored) == before, "a run without changes sent something"
+
+
+def change(source: Source, draw: random.Random) -> None:
+    source.random = draw
+    for _ in range(draw.randrange(4)):
+        children, away = sorted(source.children), sorted(source.away)
+        what = draw.random()
+        if what < 0.6 and children:
+            source.edit(draw.choice(children))
+        elif what < 0.75 and children:
+            source.leave(draw.choice(children))
+        elif what < 0.9 and away:
+            source.come_back(draw.choice(away))
+        else:
+            source.add()
+
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "flavour": st.sampled_from(["merge", "replace"]),
+        "phase": st.sampled_from(["delta", "full"]),
+        "batch_size": st.sampled_from([1, 2, 100]),
+        "max_in_flight": st.sampled_from([1, 1, 2]),
+    }
+)
+
+
+def test_every_history_ends_with_the_receiver_equal_to_the_source(
+    engine: Engine, make_settings: Callable
+) -> None:
+    @hypothesis_settings(max_examples=40)
+    @given(OPTIONS, DAYS, st.integers(0, 2**32))
+    def play(options: dict, days: list, seed: int) -> None:
+        history(engine, make_settings, options, days, seed)
+
+    play()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_two_thousand_histories(engine: Engine, make_settings: Callable) -> None:
+    @hypothesis_settings(max_examples=2000, derandomize=False)
+    @given(OPTIONS, DAYS, st.integers(0, 2**32))
+    def play(options: dict, days: list, seed: int) -> None:
+        history(engine, make_settings, options, days, seed)
+
+    play()
