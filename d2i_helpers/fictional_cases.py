@@ -18,6 +18,24 @@ _SOURCES = Weights(
      "9": 2, "10": 1}
 )  # fmt: skip
 _FACTOR_COUNTS = Weights({1: 20, 2: 25, 3: 22, 4: 14, 5: 9, 7: 5, 10: 3})
+# flags as SystemC stores them, with a space after each colon
+_REFERRAL_OUTCOMES = {
+    depth: json.dumps(
+        {
+            "NFA": "Y" if depth == "nothing" else "N",
+            "SINGLE_ASSESSMENT_FLAG": "N" if depth == "nothing" else "Y",
+            "STRATEGY_DISCUSSION_FLAG": "Y" if depth == "protection" else "N",
+        }
+    )
+    for depth in DEPTHS
+}
+_ASSESSMENT_OUTCOMES = tuple(
+    json.dumps({"NFA_FLAG": nothing, "CIN_PLAN_FLAG": plan, "STRATEGY_DISCUSSION_FLAG": "N"})
+    for nothing, plan in ("YN", "NY", "NN")
+)
+_CONFERENCE_OUTCOMES = {
+    plan: json.dumps({"NFA": "N", "CP_PLAN_FLAG": "Y" if plan else "N"}) for plan in (True, False)
+}
 _TRUE, _FALSE = ("Y", "Y", "1"), ("N", "N", "N", "0", None)
 _ABUSE = ("NEG", "EMO", "PHY", "SEX", "MUL")
 _NEEDS = Weights({f"N{n}": w for n, w in enumerate((1, 45, 8, 5, 12, 14, 4, 2, 3, 6))})
@@ -93,9 +111,7 @@ def assessment(
         cina_assessment_start_date=begun,
         cina_assessment_child_seen=world.yes(0.96),
         cina_assessment_auth_date=authorised,
-        cina_assessment_outcome_json=json.dumps(
-            {"NFA_FLAG": "N", "CIN_PLAN_FLAG": "Y", "STRATEGY_DISCUSSION_FLAG": "N"}
-        ),
+        cina_assessment_outcome_json=draw.pick(_ASSESSMENT_OUTCOMES),
         cina_assessment_outcome_nfa=world.yes(0.3),
         cina_assessment_team=world.team(),
         cina_assessment_worker_id=world.worker(),
@@ -238,7 +254,7 @@ def _conference(
         icpc_icpc_target_date=later(begun, 21),
         icpc_icpc_date=held,
         icpc_icpc_outcome_cp_flag="Y" if plan else "N",
-        icpc_icpc_outcome_json=json.dumps({"NFA": "N", "CP_PLAN_FLAG": "Y" if plan else "N"}),
+        icpc_icpc_outcome_json=_CONFERENCE_OUTCOMES[plan],
         icpc_icpc_team=world.team(),
         icpc_icpc_worker_id=world.worker(),
     )

@@ -242,13 +242,18 @@ def questionnaires(world: World, child: Child, first: dt.datetime, last: dt.date
     draw = world.draw
     day = draw.date(first, min(last, first + dt.timedelta(days=300)))
     while day <= last:
-        scored = not draw.chance(0.1)
-        world.add(
-            "ssd_sdq_scores",
-            csdq_table_id=world.next_id("SD"),
-            csdq_person_id=child.person_id,
-            csdq_sdq_completed_date=day,
-            csdq_sdq_score=min(40, draw.between(0, 22) + draw.between(0, 18)) if scored else None,
-            csdq_sdq_reason=None if scored else f"SDQ{draw.between(1, 5)}",
-        )
+        score = None if draw.chance(0.1) else min(40, draw.between(0, 22) + draw.between(0, 18))
+        questionnaire(world, child, day, score)
         day += dt.timedelta(days=draw.between(330, 420))
+
+
+def questionnaire(world: World, child: Child, day: dt.datetime, score: int | None) -> Row:
+    """An SDQ; without a score, why there is none."""
+    return world.add(
+        "ssd_sdq_scores",
+        csdq_table_id=world.next_id("SD"),
+        csdq_person_id=child.person_id,
+        csdq_sdq_completed_date=day,
+        csdq_sdq_score=score,
+        csdq_sdq_reason=f"SDQ{world.draw.between(1, 5)}" if score is None else None,
+    )

@@ -10,10 +10,9 @@ from __future__ import annotations
 import bisect
 import datetime as dt
 import itertools
-import json
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from d2i_helpers.spec import load_spec
 
@@ -36,6 +35,14 @@ _UNUSUAL_LAST = (
     "Müller", "van der Berg", "Òshádí", "Ní Dhomhnaill", "Шевченко", "حسن", "Sørensen", "Đặng",
     "Yılmaz", "St. John", "Mc Donagh", "Ó Súilleabháin", "Fernández-O’Hara", "de la Cruz",
 )  # fmt: skip
+
+
+# the parts of an address as SystemC names them; no street or town of the pools needs escaping
+_ADDRESS = (
+    '{{"ROOM": "", "FLOOR": "", "FLAT": "{flat}", "BUILDING": "", "HOUSE": "{house}", '
+    '"STREET": "{street}", "TOWN": "{town}", "UPRN": "", "EASTING": "", "NORTHING": "", '
+    '"POSTCODE": "{postcode}"}}'
+)
 
 
 class Draw:
@@ -201,10 +208,11 @@ class Names:
 
     def address(self, draw: Draw, code: str | None) -> str:
         """Parts of an address as JSON text, at most 1000 characters."""
-        parts: dict[str, Any] = {
-            "ROOM": "", "FLOOR": "", "FLAT": str(draw.between(1, 30)) if draw.chance(0.2) else "",
-            "BUILDING": "", "HOUSE": str(draw.between(1, 240)), "STREET": draw.pick(self._streets),
-            "TOWN": draw.pick(self._towns), "UPRN": "", "EASTING": "", "NORTHING": "",
-            "POSTCODE": code or "",
-        }  # fmt: skip
-        return json.dumps(parts, ensure_ascii=False)
+        flat = str(draw.between(1, 30)) if draw.chance(0.2) else ""
+        return _ADDRESS.format(
+            flat=flat,
+            house=draw.between(1, 240),
+            street=draw.pick(self._streets),
+            town=draw.pick(self._towns),
+            postcode=code or "",
+        )

@@ -20,7 +20,6 @@ from sqlalchemy import (
     String,
     Table,
     UnicodeText,
-    bindparam,
     delete,
     insert,
     select,
@@ -187,27 +186,25 @@ def _key(table: Table) -> str:
     return next(iter(table.primary_key.columns)).name
 
 
-def update_rows(connection: Connection, name: str, changes: Sequence[tuple[str, Row]]) -> None:
-    """Change rows of a table: pairs of a key and the new values."""
-    table = tables.ssd_table(name)
-    key = table.c[_key(table)]
-    for value, columns in changes:
-        connection.execute(update(table).where(key == value).values(columns))
-
-
-def delete_rows(connection: Connection, name: str, keys: Sequence[str]) -> None:
-    """Delete rows of a table by key."""
-    table = tables.ssd_table(name)
-    if keys:
-        statement = delete(table).where(table.c[_key(table)] == bindparam("one_key"))
-        connection.execute(statement, [{"one_key": key} for key in keys])
+def apply(
+    connection: Connection,
+    updates: Iterable[tuple[str, str, Row]],
+    deletes: Iterable[tuple[str, str]],
+) -> None:
+    """Change rows (table, key, new values) and delete rows (table, key)."""
+    for name, value, columns in updates:
+        table = tables.ssd_table(name)
+        connection.execute(update(table).where(table.c[_key(table)] == value).values(columns))
+    for name, value in deletes:
+        table = tables.ssd_table(name)
+        connection.execute(delete(table).where(table.c[_key(table)] == value))
 
 
 def delete_child(connection: Connection, rows: Rows) -> None:
     """Delete all rows of a child."""
     for name, of_table in rows.items():
         key = _key(tables.ssd_table(name))
-        delete_rows(connection, name, [row[key] for row in of_table])
+        apply(connection, (), ((name, row[key]) for row in of_table))
 
 
 # ------------------------------------------------------------------------------------------ away
