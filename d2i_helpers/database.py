@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Engine, Table, create_engine, event, inspect, literal, select
+from sqlalchemy import URL, Engine, Table, create_engine, event, func, inspect, literal, select
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -226,3 +227,18 @@ def ping(engine: Engine) -> str:
         connection.execute(select(literal(1)))
         version = connection.dialect.server_version_info or ()
         return f"{connection.dialect.name} {'.'.join(str(part) for part in version)}"
+
+
+def utc_now(connection: Connection) -> dt.datetime:
+    """The database's own clock, UTC without a zone: one clock for all machines that share it."""
+    said = {
+        # current_timestamp is local time there, which jumps twice a year
+        "mssql": func.sysutcdatetime(),
+        "oracle": func.sys_extract_utc(func.systimestamp()),
+        # now() stands still within a transaction
+        "postgresql": func.timezone("utc", func.clock_timestamp()),
+        # current_timestamp has whole seconds only
+        "sqlite": func.strftime("%Y-%m-%d %H:%M:%f", "now"),
+    }.get(connection.dialect.name, func.current_timestamp())
+    found = connection.execute(select(said)).scalar_one()
+    return dt.datetime.fromisoformat(found) if isinstance(found, str) else found
