@@ -7,150 +7,27 @@ one key the first in the list's order stays.
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from d2i_helpers.field_values import FieldMaker, route
 from d2i_helpers.rows import Page, Plan, Row
-from d2i_helpers.spec import PURGE, Block, Document, Field, Spec
-from d2i_helpers.transforms import compile_transform
+from d2i_helpers.spec import PURGE, Block, Document, Spec
 
 LEFT_OUT = "item left out: no usable value in a mandatory field"
 DUPLICATE = "item left out: its key is in the list already"
-_MOST_REMEMBERED = 20_000
 
 Problem = tuple[str, str]  # path without list positions, rule
-Rows = Callable[[Row, str, Page], Sequence[Row]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tally:
     """How often a field was filled, and how often it could have been."""
 
-    rows: int = 0
-    filled: int = 0
-    unusable: int = 0
-
-
-class _Remembered(dict):
-    """Answers of a transform that looks at nothing but its value."""
-
-    def __init__(self, transform: Callable[..., tuple]) -> None:
-        self._transform = transform
-
-    def __missing__(self, value: Any) -> tuple[Any, str | None]:
-        answer = self._transform(value, None)
-        if type(value) in (str, dt.datetime, dt.date):
-            if len(self) >= _MOST_REMEMBERED:
-                self.clear()
-            self[value] = answer
-        return answer
-
-
-class _FieldMaker:
-    """One field, compiled: where its raw value stands and what turns it into what is sent."""
-
-    __slots__ = (
-        "at",
-        "default",
-        "mandatory",
-        "name",
-        "path",
-        "remembered",
-        "rows",
-        "slow",
-        "tally",
-    )
-
-    def __init__(self, field: Field, block_source: str, spec: Spec, plan: Plan) -> None:
-        self.name, self.path, self.mandatory = field.name, field.path, field.mandatory
-        self.default, self.tally = field.default, Tally()
-        self.at = plan.at(field.source, field.column)
-        transform = compile_transform(field, spec)
-        alone = not (field.options.get("also") or field.options.get("not_before"))
-        repeats = bool(field.codes) or field.type in ("date", "boolean", "integer")
-        elsewhere = field.source != block_source
-        self.rows = route(plan, field.source, block_source) if elsewhere else None
-        self.remembered = None
-        if alone and repeats and field.type != "codes" and not elsewhere:
-            self.remembered = _Remembered(transform)
-        self.slow = self._from_rows(field, transform, plan)
-
-    def _from_rows(self, field: Field, transform: Callable, plan: Plan) -> Callable:
-        """A function of rows to (value, problem): of all for code lists, else the first usable."""
-        at = self.at
-        columns = {
-            name: plan.at(field.source, name)
-            for option in ("also", "not_before")
-            if (name := field.options.get(option))
-        }
-
-        def lookup(row: Row) -> Callable[[str], Any] | None:
-            return (lambda name: row[columns[name]]) if columns else None
-
-        def codes(rows: Sequence[Row]) -> tuple[Any, str | None]:
-            return transform(tuple(row[at] for row in rows), None) if rows else (None, None)
-
-        def first_usable(rows: Sequence[Row]) -> tuple[Any, str | None]:
-            first_problem = None
-            for row in rows:
-                value, problem = transform(row[at], lookup(row))
-                if value is not None:
-                    return value, problem
-                first_problem = first_problem or problem
-            return None, first_problem
-
-        return codes if field.type == "codes" else first_usable
-
-
-def route(plan: Plan, wanted: str, start: str) -> Rows:
-    """How to get from a row of one source to the rows of another, link by link.
-
-    Sources of the person are looked up by the person's id from anywhere.
-    """
-    names: list[str] = []
-    name = wanted
-    while name != start:
-        names.append(name)
-        if plan.sources[name].person:
-            break
-        name = plan.sources[name].via or start
-    steps: list[tuple[str, int | None]] = []
-    for name in reversed(names):
-        source = plan.sources[name]
-        parent = plan.sources.get(source.via or "")
-        by_person = source.person or parent is None
-        steps.append(
-            (name, None if by_person else plan.at(parent.name, source.via_column or parent.key))
-        )
-    if len(steps) == 1:
-        return _one_step(*steps[0])
-    hops = [_one_step(*step) for step in steps]
-
-    def walk(row: Row, person_id: str, page: Page) -> Sequence[Row]:
-        rows: list[Row] = [row]
-        for hop in hops:
-            reached = {id(new): new for one in rows for new in hop(one, person_id, page)}
-            rows = list(reached.values())
-        return rows
-
-    return walk
-
-
-def _one_step(source: str, place: int | None) -> Rows:
-    if place is None:
-        return lambda _row, person_id, page: page.found[source].get(person_id, ())
-
-    def step(row: Row, _person_id: str, page: Page) -> Sequence[Row]:
-        key = row[place]
-        if type(key) is not str:
-            return page.by_any(source, key)
-        found = page.found[source]
-        return found.get(key) or found.get(key.strip(), ())
-
-    return step
+    rows: int
+    filled: int
+    unusable: int
 
 
 class _BlockMaker:
@@ -158,19 +35,22 @@ class _BlockMaker:
 
     def __init__(self, block: Block, parent: Block | None, assembler: Assembler) -> None:
         plan, spec = assembler.plan, assembler.spec
-        self.block, self.assembler = block, assembler
+        self.block, self.assembler, self.built = block, assembler, 0
         parent_source = assembler.source_of[parent.name] if parent else plan.person.name
         source = block.source or parent_source
         assembler.source_of[block.name] = source
-        same_row = parent is None or source == parent_source
-        self.rows = None if same_row else route(plan, source, parent_source)
-        self.fields = [_FieldMaker(one, source, spec, plan) for one in block.fields]
-        self.quick = [(f, f.name, f.at, f.remembered, f.rows, f.slow, f.tally) for f in self.fields]
-        self.built = 0
-        self.defaults = [(f.name, f.default) for f in self.fields if f.default is not None]
-        self.mandatory = [f.name for f in self.fields if f.mandatory]
-        inner = [b for b in (*block.values, *block.blocks) if assembler.includes(b)]
-        makers = [_BlockMaker(one, block, assembler) for one in inner]
+        self.rows = None if source == parent_source else route(plan, source, parent_source)
+        self.fields = [FieldMaker(one, source, spec, plan) for one in block.fields]
+        # sorted by how a value is made, so that the loops over them need not ask
+        self.direct = [(f, f.name, f.at, f.direct) for f in self.fields if f.direct]
+        self.remembered = [
+            (f, f.name, f.at, f.remembered) for f in self.fields if f.remembered is not None
+        ]
+        self.routed = [(f, f.name, f.routed) for f in self.fields if f.routed]
+        self.defaults = [(one.name, one.default) for one in block.fields if one.default is not None]
+        self.mandatory = [one.name for one in block.fields if one.mandatory]
+        wanted = [b for b in (*block.values, *block.blocks) if assembler.includes(b)]
+        makers = [_BlockMaker(one, block, assembler) for one in wanted]
         once = assembler.once_per_child and block.kind == "list"
         self.inner = [m for m in makers if not (once and m.block.person_fact)]
         self.once = [m for m in makers if once and m.block.person_fact]
@@ -181,91 +61,96 @@ class _BlockMaker:
     def item(self, row: Row, person_id: str, page: Page) -> Document | None:
         """The object that one row gives; None where a mandatory field has no usable value."""
         built: Document = {}
-        problems = self.assembler.problems
-        for maker, name, at, remembered, rows, slow, tally in self.quick:
-            if remembered is not None:
-                value = row[at]
-                if value is None:
-                    continue
-                value, problem = remembered[value]
-            elif rows is None:
-                value, problem = slow((row,))
-            else:
-                value, problem = slow(rows(row, person_id, page))
-            if problem is not None:
-                problems.append((maker.path, problem))
-            if value is not None:
-                tally.filled += 1
-                built[name] = value
-            elif problem is not None:
-                tally.unusable += 1
         self.built += 1
+        for maker, name, at, direct in self.direct:
+            raw = row[at]
+            value, problem = direct(raw, row)
+            if value is not None:
+                built[name] = value
+                maker.filled += 1
+            if problem is not None:
+                self._report(maker, value, problem)
+        for maker, name, at, remembered in self.remembered:
+            raw = row[at]
+            if raw is None:
+                continue
+            value, problem = remembered[raw]
+            if value is not None:
+                built[name] = value
+                maker.filled += 1
+            if problem is not None:
+                self._report(maker, value, problem)
+        for maker, name, routed in self.routed:
+            value, problem = routed(row, person_id, page)
+            if value is not None:
+                built[name] = value
+                maker.filled += 1
+            if problem is not None:
+                self._report(maker, value, problem)
         for name in self.mandatory:
             if name not in built:
-                problems.append((self.block.path, LEFT_OUT))
+                self.assembler.problems.append((self.block.path, LEFT_OUT))
                 return None
         for name, default in self.defaults:
             if name not in built:
                 built[name] = list(default) if isinstance(default, list) else default
-        for maker in self.inner:
-            held = maker.make(row, person_id, page)
+        for inner in self.inner:
+            held = inner.make(row, person_id, page)
             if held is not None:
-                built[maker.block.name] = held
+                built[inner.block.name] = held
         return built
 
-    # -------------------------------------------------------------------------------- the block
+    def _report(self, maker: FieldMaker, value: Any, problem: str) -> None:
+        maker.unusable += value is None
+        self.assembler.problems.append((maker.path, problem))
+
+    # ------------------------------------------------------------------------------ the block
     def make(self, row: Row, person_id: str, page: Page) -> Any:
         """What stands in the document for this block; None where it is left out."""
-        kind = self.block.kind
-        if kind == "object":
+        if self.block.kind == "object":
             return self._object(row, person_id, page)
         rows = self.rows(row, person_id, page) if self.rows else (row,)
         if not rows:
             return None
-        items = []
-        for one in rows:
-            built = self.item(one, person_id, page)
-            if built:
-                items.append(built)
-        if not items:
-            return None
+        items = [built for one in rows if (built := self.item(one, person_id, page))]
         if len(items) > 1:
             items = self._sorted(items)
-        if kind == "list":
-            items = self._unique(items)
+        if self.block.kind == "list":
+            if len(items) > 1:
+                items = self._unique(items)
             if self.block.purge:
                 for built in items:
                     built[PURGE] = False
             self.assembler.items += len(items)
-        if self.once:
+        if self.once and items:
             self._add_once(items, row, person_id, page)
-        return items
+        return items or None
 
     def _object(self, row: Row, person_id: str, page: Page) -> Document | None:
+        block, rows = self.block, (row,)
         if self.rows:
             rows = self.rows(row, person_id, page)
-            built = self.item(rows[0], person_id, page) if rows else None
-        else:
-            built = self.item(row, person_id, page)
-        if not built and not self.block.always_sent:
-            return None
-        built = built or {}
-        if self.block.purge:
+        built = self.item(rows[0], person_id, page) if rows else None
+        if not built:
+            if not block.always_sent:
+                return None
+            built = {}
+        if block.purge:
             built[PURGE] = False
-        if not self.block.always_sent:
+        if not block.always_sent:
             self.assembler.items += 1
         return built
 
     def _unique(self, items: list[Document]) -> list[Document]:
         key = self.block.key
-        kept = {}
+        kept: dict[str, Document] = {}
         for built in items:
             if kept.setdefault(built[key], built) is not built:
                 self.assembler.problems.append((self.block.path, DUPLICATE))
         return items if len(kept) == len(items) else list(kept.values())
 
     def _sorted(self, items: list[Document]) -> list[Document]:
-        """As `Block.sorted_items`, which settles what is still equal by the whole content."""
+        """As `Block.sorted_items`, which is asked only where the order's fields leave a tie."""
         for name, descending in self.order:
             items = sorted(
                 items,
@@ -291,9 +176,8 @@ class _BlockMaker:
 def _end_field(block: Block, spec: Spec) -> str | None:
     """The field that says when an item ended: it is read from the end of the source's span."""
     source = spec.sources.get(block.source or "")
-    ends = [
-        entry["overlaps"][1] for entry in (source.where if source else ()) if "overlaps" in entry
-    ]
+    rules = source.where if source else ()
+    ends = [entry["overlaps"][1] for entry in rules if "overlaps" in entry]
     return next((field.name for field in block.fields if field.column in ends), None)
 
 
@@ -346,7 +230,7 @@ class Assembler:
 
         def collect(maker: _BlockMaker) -> None:
             for one in maker.fields:
-                found[one.path] = Tally(maker.built, one.tally.filled, one.tally.unusable)
+                found[one.path] = Tally(maker.built, one.filled, one.unusable)
             for inner in (*maker.inner, *maker.once):
                 collect(inner)
 
@@ -360,5 +244,5 @@ def sources_of(spec: Spec, *, header_only: bool = False) -> set[str]:
     for block in spec.blocks.values():
         if header_only and not (block.kind == "root" or block.always_sent):
             continue
-        wanted.update({block.source or ""}, {field.source for field in block.fields})
+        wanted.update((block.source or "", *(field.source for field in block.fields)))
     return wanted - {""}
