@@ -99,7 +99,7 @@ def upn(draw: Draw, *, temporary: bool = False) -> str:
     guide for schools). A temporary one ends in a letter, which counts as its place in the list.
     """
     body = f"{draw.between(990, 999)}{draw.between(0, 99_999_999):08d}"
-    body += draw.pick(_UPN_LETTERS) if temporary else str(draw.between(0, 9))
+    body += draw.pick(_UPN_LETTERS.replace("X", "")) if temporary else str(draw.between(0, 9))
     return upn_check_letter(body) + body
 
 
@@ -121,7 +121,7 @@ def nhs_like_number(draw: Draw) -> str:
 
 def postcode(draw: Draw) -> str:
     """A postcode of the right shape in no real area, with one inner space."""
-    inward = f"{draw.between(0, 9)}{draw.pick(_INWARD_LETTERS)}{draw.pick(_INWARD_LETTERS)}"
+    inward = f"{draw.between(1, 9)}{draw.pick(_INWARD_LETTERS)}{draw.pick(_INWARD_LETTERS)}"
     return f"{draw.pick(_POSTCODE_AREAS)}{draw.between(1, 29)} {inward}"
 
 
