@@ -23,6 +23,8 @@ class Seen:
     """Which staging rows the source gave today: one bit a row, whatever the number of children."""
 
     def __init__(self, highest: int) -> None:
+        """``highest``: the last row number before today's documents are written."""
+        self.highest = highest
         self._bits = bytearray(highest // 8 + 1)
 
     def add(self, row_id: int) -> bool:
@@ -40,11 +42,14 @@ class Seen:
 
 
 def unseen(staging: Staging, seen: Seen) -> Iterator[list[tuple[int, str]]]:
-    """(row id, person id) of rows that are not deleted and were not seen, in pages."""
+    """(row id, person id) of rows that are not deleted and were not seen, in pages.
+
+    Rows that were added today have higher numbers and are not judged.
+    """
     t, last = staging.table.c, 0
     statement = (
         select(t.id, t.person_id)
-        .where(t.id > bindparam("last"), ~staging.is_deleted)
+        .where(t.id > bindparam("last"), t.id <= seen.highest, ~staging.is_deleted)
         .order_by(t.id)
         .limit(_ROWS_AT_A_TIME)
     )
