@@ -74,7 +74,7 @@ class Spec:
 
 __all__ = [
     "PURGE", "Block", "CodeList", "Document", "Field", "Source", "Spec", "build_spec", "faults",
-    "load_spec", "merge", "source_columns",
+    "load_spec", "merge", "merged_text", "source_columns",
 ]  # fmt: skip
 
 
@@ -101,13 +101,22 @@ def _stamp(overlay: str | Path | None) -> float | None:
 
 @functools.lru_cache(maxsize=8)
 def _cached(cms: str, overlay: str | None, _stamp: float | None) -> Spec:
+    return build_spec(merged_text(cms, overlay))
+
+
+def merged_text(cms: str = "generic", overlay: str | Path | None = None) -> dict[str, Any]:
+    """The text of the specification with its overlays merged, not yet checked.
+
+    Raises:
+        SpecificationError: a file is missing, is not YAML, or is no table of names.
+    """
     merged = _read(resources.files(__package__).joinpath("payload_spec.yaml"), "payload_spec.yaml")
     if cms != "generic":
         name = f"overlays/{cms}.yaml"
         merged = merge(merged, _read(resources.files(__package__).joinpath(name), name))
     if overlay:
         merged = merge(merged, _read(Path(overlay), Path(overlay).name))
-    return build_spec(merged)
+    return merged
 
 
 def _read(path: Any, name: str) -> dict[str, Any]:
