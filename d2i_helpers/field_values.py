@@ -20,7 +20,7 @@ _NO_ROWS: tuple = ()
 
 
 class Remembered(dict):
-    """Answers of a transform that looks at nothing but its value; the same values come endlessly."""
+    """Answers of a transform that looks at nothing but its value: the same values come again."""
 
     def __init__(self, transform: Callable[..., Answer]) -> None:
         self._transform = transform
@@ -33,12 +33,17 @@ class Remembered(dict):
             self[value] = answer
         return answer
 
+    def anew(self, value: Any) -> Answer:
+        """The answer for a value that cannot be a key, such as a structure read from JSON."""
+        return self._transform(value, None)
+
 
 class FieldMaker:
     """One field of a block; exactly one of `remembered`, `direct` and `routed` makes its value.
 
     `remembered`: a look-up by the raw value in the block's own row. `direct`: a function of the raw
-    value and the row. `routed`: a function of (row, person id, page), for values of other sources.
+    value and the row (at which only transforms with `also` or `not_before` look). `routed`: a
+    function of (row, person id, page), for values of other sources.
     """
 
     def __init__(self, field: Field, block_source: str, spec: Spec, plan: Plan) -> None:

@@ -74,7 +74,10 @@ class _BlockMaker:
             raw = row[at]
             if raw is None:
                 continue
-            value, problem = remembered[raw]
+            try:
+                value, problem = remembered[raw]
+            except TypeError:
+                value, problem = remembered.anew(raw)
             if value is not None:
                 built[name] = value
                 maker.filled += 1
