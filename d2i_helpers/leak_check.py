@@ -1,0 +1,121 @@
+"""The proof that an anonymised document bears no identifying value of a child.
+
+It knows nothing of how pseudonyms are made: it compares the texts that are to be written with the
+identifying values of the originals, exactly and in normal form (without case, spaces, accents).
+
+Every value of a child is looked for in the child's own document. Of other children count their ids,
+pupil numbers, and a full name together with a birth date: a first name, a date or a made-up
+postcode that some other child has as well says nothing, and with thousands of children cannot be
+avoided.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Collection
+
+import orjson
+
+from d2i_helpers.identities import IDS, Identity, person_reader
+from d2i_helpers.redaction import normal
+from d2i_helpers.spec import PURGE, Document, Spec
+
+_TEXTS = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
+_INSIDE = 6  # characters of a value that is looked for inside of longer texts too
+_SHORTEST = 2  # a value of one character cannot be told from a code
+_OF_OTHERS = 4  # characters of an id of another child that is looked for
+_BUCKETS = 64
+
+
+def public_words(spec: Spec) -> frozenset[str]:
+    """Names of fields and codes of lists: words of the specification, which identify nobody."""
+    words = {PURGE}
+    for block, field in spec.fields():
+        words |= {block.name, field.name}
+        words |= set(field.codes.codes) if field.codes else set()
+    return frozenset(words)
+
+
+class LeakCheck:
+    """Checks documents one by one, then all against all.
+
+    The values of all children are kept as 8-byte numbers (Python's keyed hash of texts), some 300
+    bytes a child, and compared in slices, so that memory hardly grows.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self._public = public_words(spec)
+        self._person = person_reader(spec)
+        self._real = [array("q") for _ in range(_BUCKETS)]
+        self._made = [array("q") for _ in range(_BUCKETS)]
+        self.documents = 0
+        self.values = 0
+
+    def document(
+        self,
+        identity: Identity,
+        original: Document,
+        made: Document,
+        text: str,
+        keys: Collection[str] = (),
+    ) -> list[str]:
+        """Look for the child's own values in its anonymised document, and remember both sides.
+
+        Args:
+            identity: what identifies the child in the original.
+            original: the original document.
+            made: the anonymised one.
+            text: the anonymised document as it is to be written; the search is in this.
+            keys: further ids of the child, such as the key of its staging row.
+
+        Returns:
+            The rules (kinds) of the values that were found; empty is as it should be.
+        """
+        values = [*identity.values, *(("child_id", one) for one in keys)]
+        self.documents += 1
+        self.values += len(values)
+        texts = self._texts(text)
+        plain = {normal(one) for one in texts if not _DATE.match(one)}
+        self._remember(values, plain)
+        self._put(self._real, self._person(original))
+        self._put(self._made, self._person(made))
+        together = "\n".join(texts).upper()
+        return [rule for rule, value in values if _stands(value, texts, plain, together)]
+
+    def _texts(self, text: str) -> set[str]:
+        """Every text of a JSON document but the words of the specification."""
+        found = set(_TEXTS.findall(text)) - self._public
+        if "\\" in text:
+            found = {orjson.loads(f'"{one}"') if "\\" in one else one for one in found}
+        return found
+
+    def _remember(self, values: list[tuple[str, str]], plain: set[str]) -> None:
+        for rule, value in values:
+            if rule in IDS and len(value) >= _OF_OTHERS:
+                self._put(self._real, normal(value))
+        for one in plain:
+            self._put(self._made, one)
+
+    @staticmethod
+    def _put(buckets: list[array], value: str | None) -> None:
+        if value is not None:
+            number = hash(value)
+            buckets[number % _BUCKETS].append(number)
+
+    def coincidences(self) -> frozenset[int]:
+        """Hashes of values that one child really has and that some document bears."""
+        common: set[int] = set()
+        for real, made in zip(self._real, self._made, strict=True):
+            common |= set(real).intersection(made)
+        return frozenset(common)
+
+
+def _stands(value: str, texts: set[str], plain: set[str], together: str) -> bool:
+    """Whether the value is one of the texts, as it is or in normal form, or stands inside one."""
+    if len(value) < _SHORTEST:
+        return False
+    if value in texts or normal(value) in plain:
+        return True
+    return len(value) >= _INSIDE and value.upper() in together
