@@ -41,12 +41,12 @@ def _publish(
     shell.display_pub.publish(data=dict(data), transient=transient, update=update)
 
 
-def counts(title: str, mapping: Mapping[str, Number]) -> None:
+def counts(title: str, mapping: Mapping[str, Any]) -> None:
     """Counts with their names; the runner also writes them into the run record.
 
     Args:
         title: what is counted.
-        mapping: name to number; anything that is no number is left out.
+        mapping: name to number; words of ours are shown too, but are no counts.
     """
     _counts(title, mapping, closing=False)
 
@@ -56,11 +56,15 @@ def closing(stage: str, mapping: Mapping[str, Number]) -> None:
     _counts(f"{stage.capitalize()}: what came out", mapping, closing=True)
 
 
-def _counts(title: str, mapping: Mapping[str, Number], *, closing: bool) -> None:
+def _counts(title: str, mapping: Mapping[str, Any], *, closing: bool) -> None:
+    if not mapping:
+        _publish({"text/plain": f"{safe_label(title)}: none"})
+        return
     numbers = {safe_label(str(name)): n for name, n in mapping.items() if _is_number(n)}
     data = {"title": safe_label(title), "counts": numbers, "closing": closing}
-    rows = [(_spoken(name), number) for name, number in numbers.items()]
-    _show_rows(title, ("", "count"), rows, **{COUNTS_MIME: data})
+    rows = [(_spoken(str(name)), value) for name, value in mapping.items()]
+    header = ("", "count" if len(numbers) == len(mapping) else "")
+    _show_rows(title, header, rows, **{COUNTS_MIME: data})
 
 
 def _is_number(value: Any) -> bool:
@@ -99,23 +103,48 @@ def quality(rows: Iterable[Any]) -> None:
     table(rows, "Fields: how many are filled")
 
 
-def problems(rows: Iterable[Any]) -> None:
+def problems(rows: Iterable[Any] | Mapping[str, Number]) -> None:
     """Problems by field and rule with the number of children; never a value or a child."""
+    if isinstance(rows, Mapping):
+        rows = [{"problem": name, "children": number} for name, number in rows.items()]
     table(rows, "Problems found")
 
 
 def warnings(messages: Iterable[str]) -> None:
     """Warnings of a stage as a list; says so when there are none."""
+    _sentences("Warnings", messages, "No warnings.")
+
+
+def notices(messages: Iterable[str]) -> None:
+    """What a stage has to say about the day; says so when there is nothing."""
+    _sentences("Notices", messages, "Nothing out of the ordinary.")
+
+
+def _sentences(title: str, messages: Iterable[str], nothing: str) -> None:
     safe = [safe_sentence(message) for message in messages]
     if not safe:
-        _publish({"text/plain": "No warnings."})
+        _publish({"text/plain": nothing})
         return
     items = "".join(f"<li>{html.escape(message)}</li>" for message in safe)
     _publish(
         {
-            "text/plain": "\n".join(["Warnings:", *(f"- {message}" for message in safe)]),
-            "text/html": f"<p><strong>Warnings</strong></p><ul>{items}</ul>",
+            "text/plain": "\n".join([f"{title}:", *(f"- {message}" for message in safe)]),
+            "text/html": f"<p><strong>{title}</strong></p><ul>{items}</ul>",
         }
+    )
+
+
+def checks(found: Iterable[Any]) -> None:
+    """Preflight's checks: name, status, what was found and what to do; sentences of ours."""
+    header = ("check", "status", "found", "advice")
+    rows = [
+        [safe_sentence(str(getattr(check, part) or "")) for part in ("name", "status", "detail")]
+        + [safe_sentence(check.advice or "")]
+        for check in found
+    ]
+    title = "Checks"
+    _publish(
+        {"text/plain": _plain(title, header, rows), "text/html": _html_table(title, header, rows)}
     )
 
 

@@ -1,6 +1,6 @@
 """Which words and values may stand in a notebook or a run record, judged by their shape.
 
-Only numbers, and words that this project wrote. A text that could be a value out of a row (a capital
+Only numbers, and words that this project wrote. A text that could be a value out of a row (capitals
 inside, a long number, a lone capitalised word that is no name of ours) is replaced. This is the
 first of two barriers: the runner also compares every record with the identifiers of the cohort.
 """

@@ -1,0 +1,312 @@
+"""The run record: `run.json`, truthful at every moment, and the facts about where it was made.
+
+Written whole after every change, so that a runner that is killed leaves a record that says
+`running`; `state_of` knows that its process is gone and calls it `interrupted`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import getpass
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from d2i_helpers import __version__
+from d2i_helpers.errors import RecordError
+from d2i_helpers.files import TEMPORARY_PREFIX, make_private_folder, sha256_of, write_atomic
+
+RECORD_FILE = "run.json"
+RESERVE_FILE = ".reserve"
+RESERVE_BYTES = 256 * 1024  # given up when the disk is full, so that the record can still be ended
+SCHEMA_VERSION = 1
+RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{4}")
+
+RUNNING, COMPLETED, ATTENTION = "running", "completed", "attention"
+FAILED, INTERRUPTED, PENDING = "failed", "interrupted", "pending"
+
+
+@dataclass
+class StageRecord:
+    """One stage of a run: one notebook."""
+
+    name: str
+    notebook: str  # file of the executed copy, in the record's folder
+    status: str = PENDING  # pending | running | completed | attention | failed | interrupted
+    started_at: str | None = None
+    seconds: float | None = None
+    counts: dict[str, float] = field(default_factory=dict)
+    details: dict[str, dict[str, float]] = field(default_factory=dict)  # by title of the counts
+    redactions: int = 0  # identifiers that were found in the executed copy and taken out
+    error: dict[str, Any] | None = None
+    earlier: list[dict[str, Any]] = field(default_factory=list)  # attempts before a resume
+
+
+@dataclass
+class RunRecord:
+    """One run: what it was asked, where it ran, how each stage ended."""
+
+    folder: Path
+    run_id: str
+    profile: str
+    parameters: dict[str, Any]  # effective, without secrets and person ids
+    given: dict[str, Any]  # those of them that were given on the command line
+    stages: list[StageRecord]
+    environment: dict[str, Any] = field(default_factory=dict)
+    status: str = RUNNING
+    exit_code: int | None = None
+    started_at: str = ""
+    finished_at: str | None = None
+    seconds: float | None = None
+    error: dict[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
+    resumed: list[dict[str, Any]] = field(default_factory=list)
+    process: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)  # name to SHA-256
+
+    @property
+    def path(self) -> Path:
+        """The record's `run.json`."""
+        return self.folder / RECORD_FILE
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `run.json` holds; `run_record.schema.json` describes it."""
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "folder"}
+        content["stages"] = [asdict(stage) for stage in self.stages]
+        environment = content.pop("environment")
+        return {"record": SCHEMA_VERSION, **content, **environment}
+
+    def save(self) -> None:
+        """Write `run.json`.
+
+        Raises:
+            RecordError: it could not be written; the earlier one is as it was.
+        """
+        content = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
+        try:
+            write_atomic(self.path, content.encode())
+        except RecordError:
+            reserve = self.folder / RESERVE_FILE
+            if not reserve.exists():
+                raise
+            reserve.unlink()
+            write_atomic(self.path, content.encode())
+
+    def hash_files(self) -> None:
+        """Note the SHA-256 of every file in the record's folder."""
+        self.files = {name: sha256_of(self.folder / name) for name in evidence(self.folder)}
+
+
+def evidence(folder: Path) -> list[str]:
+    """Names of the files that a record vouches for: all but itself and what is being written."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    passing = (RECORD_FILE, RESERVE_FILE)
+    return sorted(n for n in names if n not in passing and not n.startswith(TEMPORARY_PREFIX))
+
+
+def new_run_id() -> str:
+    """An id that sorts by time (UTC) and is unique without asking anybody."""
+    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def now() -> str:
+    """The time as it stands in a record: ISO 8601, UTC, whole seconds."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def create(record: RunRecord) -> RunRecord:
+    """Make the record's folder (owner only) and its first `run.json`.
+
+    Raises:
+        RecordError: the folder is there already, or cannot be written.
+    """
+    make_private_folder(record.folder.parent)
+    if record.folder.exists():
+        raise RecordError(f"There is a run record {record.run_id} already.")
+    make_private_folder(record.folder)
+    record.started_at, record.process = now(), this_process()
+    write_reserve(record.folder)
+    record.save()
+    return record
+
+
+def write_reserve(folder: Path) -> None:
+    """Take up the space that the end of the record may need on a full disk."""
+    write_atomic(folder / RESERVE_FILE, os.urandom(RESERVE_BYTES), durable=False)
+
+
+def finish(record: RunRecord) -> None:
+    """Give the reserved space back, note every file's hash, and write the record's last state."""
+    (record.folder / RESERVE_FILE).unlink(missing_ok=True)
+    for left in record.folder.glob(f"{TEMPORARY_PREFIX}*"):
+        left.unlink()
+    record.hash_files()
+    record.save()
+
+
+def read(folder: Path) -> RunRecord:
+    """The record in that folder.
+
+    Raises:
+        RecordError: there is none, or it is not a whole record.
+    """
+    try:
+        content = json.loads((folder / RECORD_FILE).read_bytes())
+    except FileNotFoundError:
+        raise RecordError(
+            f"There is no run record {folder.name}.", hint="`d2i runs list` shows all."
+        ) from None
+    except (ValueError, OSError):
+        raise RecordError(f"The run record {folder.name} cannot be read.") from None
+    if not isinstance(content, dict):
+        raise RecordError(f"The run record {folder.name} cannot be read.")
+    known = {f.name for f in fields(RunRecord)} - {"folder", "environment", "stages"}
+    try:
+        stages = [StageRecord(**stage) for stage in content["stages"]]
+        rest = {k: v for k, v in content.items() if k not in known | {"stages", "record"}}
+        own = {name: value for name, value in content.items() if name in known}
+        return RunRecord(folder=folder, stages=stages, environment=rest, **own)
+    except (KeyError, TypeError):
+        raise RecordError(
+            f"The run record {folder.name} is not as this version knows it."
+        ) from None
+
+
+def folders(outputs: Path) -> list[Path]:
+    """Folders of all run records, oldest first."""
+    if not outputs.is_dir():
+        return []
+    return sorted(p for p in outputs.iterdir() if RUN_ID.fullmatch(p.name) and p.is_dir())
+
+
+def state_of(record: RunRecord) -> str:
+    """The record's status; `interrupted` where it says `running` and its process is gone."""
+    if record.status == RUNNING and not may_be_alive(record.process):
+        return INTERRUPTED
+    return record.status
+
+
+def mark_interrupted(record: RunRecord) -> None:
+    """Say of a record whose process is gone what can be known of its end: that it had none."""
+    record.status = INTERRUPTED
+    for stage in record.stages:
+        if stage.status == RUNNING:
+            stage.status = INTERRUPTED
+    record.error = {
+        "name": "Interrupted",
+        "message": "The run ended without a word: it was killed, or the machine stopped.",
+        "hint": f"`d2i run --resume {record.run_id}` goes on with it.",
+    }
+
+
+# ------------------------------------------------------------------------------------- processes
+@functools.cache
+def place() -> str:
+    """Name of this machine as far as process numbers go (a container has its own)."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return ":".join(parts)
+
+
+def this_process() -> dict[str, Any]:
+    """What identifies the running process, now and after its number was given to another one."""
+    import psutil
+
+    return {"place": place(), "pid": os.getpid(), "born": psutil.Process().create_time()}
+
+
+def may_be_alive(process: dict[str, Any]) -> bool:
+    """Whether that process may still run; of another machine's nobody here can say, so yes."""
+    import psutil
+
+    if process.get("place") != place():
+        theirs, ours = str(process.get("place")).split(":"), place().split(":")
+        # the same host started anew: nothing of before is alive
+        return not (theirs[0] == ours[0] and theirs[1:2] != ours[1:2])
+    try:
+        # the wall clock may be set meanwhile, which moves what the system says of the birth
+        born = psutil.Process(process["pid"]).create_time()
+    except (psutil.NoSuchProcess, KeyError):
+        return False
+    except psutil.AccessDenied:
+        return True
+    return process["pid"] != os.getpid() or abs(born - process["born"]) < 2
+
+
+# ----------------------------------------------------------------------------------- environment
+def environment_facts(root: Path, spec: Any = None) -> dict[str, Any]:
+    """Versions, machine, user, git commit and specification, for the record.
+
+    Args:
+        root: the project's folder.
+        spec: the specification in force.
+    """
+    facts: dict[str, Any] = {
+        "versions": versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "user": _user(),
+        "git": git_facts(root),
+    }
+    if spec is not None:
+        facts["specification"] = {"version": spec.version, "fingerprint": spec.fingerprint}
+    return facts
+
+
+def versions() -> dict[str, str]:
+    """Version of this project and of each package that it declares."""
+    found = {"d2i-workbook": __version__}
+    try:
+        required = metadata.requires("d2i-workbook") or []
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
+        required = []
+    for line in required:
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return str(os.getuid()) if hasattr(os, "getuid") else ""
+
+
+def git_facts(root: Path) -> dict[str, Any] | None:
+    """The commit that is checked out and whether anything differs from it; None without git."""
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str:
+        done = subprocess.run(
+            [git, "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "clean": ask("status", "--porcelain") == ""}
+    except (subprocess.SubprocessError, OSError):
+        return None
+
+
+def record_schema() -> dict[str, Any]:
+    """The published JSON Schema (2020-12) of `run.json`."""
+    text = resources.files(__package__).joinpath("run_record.schema.json").read_text("utf-8")
+    return json.loads(text)
