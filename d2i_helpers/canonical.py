@@ -40,57 +40,78 @@ def content_hash(spec: Spec, document: Document, *, volatile_ids: bool = False) 
 
 def canonical_bytes(spec: Spec, document: Document, volatile_ids: bool = False) -> bytes:
     """The document with sorted keys and lists, without nulls, and without ids where volatile."""
-    plan = _plan(spec) if volatile_ids else _NOTHING
-    return orjson.dumps(_canonical(document, plan), option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(
+        _canonical(document, _plan(spec, volatile_ids)), option=orjson.OPT_SORT_KEYS
+    )
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which keys to leave out of one block and of those nested in it."""
+    """Which keys to leave out of one block and of those nested in it, and what sorts its items."""
 
     leave_out: frozenset[str]
     inner: Mapping[str, _Plan]
+    key: str | None = None  # sorts items quickly; None: by whole content
 
 
 _NOTHING = _Plan(frozenset(), {})
 
 
 @functools.lru_cache(maxsize=8)
-def _plan(spec: Spec) -> _Plan:
+def _plan(spec: Spec, volatile_ids: bool) -> _Plan:
     def of(block: Block) -> _Plan:
-        return _Plan(
-            frozenset(field.name for field in block.fields if field.volatile),
-            {child.name: of(child) for child in (*block.values, *block.blocks)},
-        )
+        volatile = {field.name for field in block.fields if field.volatile and volatile_ids}
+        inner = {child.name: of(child) for child in (*block.values, *block.blocks)}
+        return _Plan(frozenset(volatile), inner, None if block.key in volatile else block.key)
 
     return of(spec.root)
 
 
-def _canonical(value: Any, plan: _Plan) -> Any:
-    kind = type(value)
-    if kind is dict:
-        inner = plan.inner
-        built = {}
-        for key, held in value.items():
-            if held is None or key in plan.leave_out:
-                continue
-            if type(held) in _NESTED:
-                held = _canonical(held, inner.get(key, _NOTHING))
-            built[key] = held
+def _canonical(block: Mapping[str, Any], plan: _Plan) -> dict[str, Any]:
+    built = {}
+    for name, held in block.items():
+        if held is None or name in plan.leave_out:
+            continue
+        kind = type(held)
+        if kind is dict:
+            held = _canonical(held, plan.inner.get(name, _NOTHING))
+        elif kind is list:
+            held = _sorted(held, plan.inner.get(name, _NOTHING))
+        elif kind is float:
+            held = _exact(held)
+        built[name] = held
+    return built
+
+
+def _sorted(items: list[Any], plan: _Plan) -> list[Any]:
+    """Items in an order that their content alone gives: by key where that tells them apart."""
+    built = [_item(item, plan) for item in items]
+    if len(built) < 2:
         return built
+    try:
+        if type(built[0]) is str:
+            return sorted(built)
+        if plan.key is not None:
+            by_key = {item[plan.key]: item for item in built}
+            if len(by_key) == len(built):
+                return [by_key[key] for key in sorted(by_key)]
+    except (KeyError, TypeError):  # foreign content: items without a key, or of several kinds
+        pass
+    return sorted(built, key=_text)
+
+
+def _item(item: Any, plan: _Plan) -> Any:
+    kind = type(item)
+    if kind is dict:
+        return _canonical(item, plan)
     if kind is list:
-        if not value:
-            return value
-        if all(type(item) is str for item in value):
-            return sorted(value)
-        items = [_canonical(item, plan) for item in value]
-        return sorted(items, key=_text) if len(items) > 1 else items
-    if kind is float:  # a float prints differently from library to library
-        return int(value) if value.is_integer() else repr(value)
-    return value
+        return _sorted(item, plan)
+    return _exact(item) if kind is float else item
 
 
-_NESTED = frozenset({dict, list, float})
+def _exact(number: float) -> int | str:
+    """A float prints differently from library to library."""
+    return int(number) if number.is_integer() else repr(number)
 
 
 def _text(item: Any) -> bytes:

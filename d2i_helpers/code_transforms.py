@@ -19,6 +19,7 @@ from d2i_helpers.codes import (
     split_codes,
 )
 from d2i_helpers.raw import (
+    CACHE_SIZE,
     NOTHING,
     PLACEHOLDER,
     TOO_LONG,
@@ -35,6 +36,8 @@ NOT_A_UPN = "not a UPN"
 UN_CODE_AS_UPN = "UN code in the UPN column"
 UPN_AS_REASON = "UPN in the reason column"
 UNCLEAR_SENTENCE = "unclear sentence"
+
+_LONGEST_REMEMBERED = 400
 
 _UN_CODE = re.compile(r"UN\s?[0-9]{1,2}(?![0-9A-Z])", re.ASCII | re.IGNORECASE)
 # CIN return rules 1510 to 1550: check letter, 3 figures of the authority, 8 figures, and a figure,
@@ -98,33 +101,49 @@ def _code_set(field: Field, spec: Spec) -> Transform:
     """Codes of one row, or of all rows given as a list; see `codes.finish_codes`."""
     match = code_matcher(field.codes, field.options.get("code_map"), spec.placeholders)
 
-    def transform(value: Any, row_lookup: RowLookup | None = None) -> Result:
-        codes: list[str] = []
-        problem = None
-        for one in value if isinstance(value, list | tuple) else (value,):
-            text, unreadable = read_text(one)
-            found, broken = split_codes(text, match) if text else ([], unreadable)
-            codes += found
-            problem = problem or broken
-        finished, broken = finish_codes(field, codes)
-        return finished, problem or broken
+    def read(value: Any) -> tuple[list[str], str | None]:
+        text, problem = read_text(value)
+        return split_codes(text, match) if text else ([], problem)
 
-    return transform
+    return _from_rows(field, read, (list, tuple))
 
 
 def _code_json(field: Field, spec: Spec) -> Transform:
     """Codes held as JSON in one row, or in all rows given as a tuple."""
     match = code_matcher(field.codes, field.options.get("code_map"), spec.placeholders)
+    return _from_rows(field, lambda value: read_json_codes(value, match, spec.booleans), tuple)
 
-    def transform(value: Any, row_lookup: RowLookup | None = None) -> Result:
+
+def _from_rows(field: Field, read: Callable[[Any], tuple[list[str], str | None]], rows: Any) -> Any:
+    """The codes of all rows together; the first rule that any row breaks is the problem."""
+
+    def together(values: Any) -> Result:
         codes: list[str] = []
         problem = None
-        for one in value if isinstance(value, tuple) else (value,):
-            found, broken = read_json_codes(one, match, spec.booleans)
+        for one in values:
+            found, broken = read(one)
             codes += found
             problem = problem or broken
         finished, broken = finish_codes(field, codes)
         return finished, problem or broken
+
+    cache: dict[tuple[str, ...], Result] = {}
+
+    def transform(value: Any, row_lookup: RowLookup | None = None) -> Result:
+        if value is None:
+            return NOTHING
+        values = value if isinstance(value, rows) else (value,)
+        key = tuple(values)
+        # only texts are remembered: of other kinds, unequal ones can be equal keys (1 and True)
+        if not all(type(one) is str for one in key) or sum(map(len, key)) > _LONGEST_REMEMBERED:
+            return together(values)
+        known = cache.get(key)
+        if known is None:
+            if len(cache) >= CACHE_SIZE:
+                cache.clear()
+            known = cache[key] = together(values)
+        codes, problem = known
+        return (list(codes) if codes else None), problem
 
     return transform
 

@@ -27,7 +27,7 @@ Result = tuple[Any, str | None]  # (value or None, problem or None)
 Transform = Callable[..., Result]  # called as transform(value, row_lookup)
 NOTHING: Result = (None, None)
 
-_CACHE_SIZE = 8192
+CACHE_SIZE = 8192
 FIRST_YEAR, LAST_YEAR = 1900, 2100
 # Systems write these days where they know none: SystemC fills 1900-01-01 for "no date".
 _PLACEHOLDER_DAYS = frozenset({dt.date(1900, 1, 1), dt.date(9999, 12, 31), dt.date(2999, 12, 31)})
@@ -165,7 +165,7 @@ def remembered(read: Callable[[Any], Result]) -> Callable[[Any], Result]:
         if found is None:
             found = read(value)
             if len(value) <= 100:
-                if len(cache) >= _CACHE_SIZE:
+                if len(cache) >= CACHE_SIZE:
                     cache.clear()
                 cache[value] = found
         return found

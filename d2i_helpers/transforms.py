@@ -18,9 +18,10 @@ from typing import Any
 from d2i_helpers.code_transforms import CODE_MAKERS, usable_upn
 from d2i_helpers.codes import read_boolean
 from d2i_helpers.raw import (
+    CACHE_SIZE,
+    EDGES,
     NOT_EXACT,
     NOT_TEXT,
-    NOTHING,
     PLACEHOLDER,
     TOO_LONG,
     Result,
@@ -66,18 +67,17 @@ def _id(field: Field, spec: Spec) -> Transform:
     shape = re.compile(field.pattern or ".+").fullmatch
     longest = field.max_length or 10**6
     placeholders = spec.placeholders
+    lengths = frozenset(map(len, placeholders))  # most ids need no look at the words
 
     def transform(value: Any, row_lookup: RowLookup | None = None) -> Result:
-        text, problem = (value.strip(), None) if type(value) is str else read_text(value)
+        text, problem = (value.strip(EDGES), None) if type(value) is str else read_text(value)
         if not text:
             return None, problem
         if len(text) > longest:
             return None, TOO_LONG
-        if not shape(text):
-            return None, PLACEHOLDER if text.upper() in placeholders else WRONG_CHARACTERS
-        if text.upper() in placeholders:
+        if len(text) in lengths and text.upper() in placeholders:
             return None, PLACEHOLDER
-        return text, None
+        return (text, None) if shape(text) else (None, WRONG_CHARACTERS)
 
     return transform
 
@@ -137,16 +137,18 @@ def _date(field: Field, spec: Spec) -> Transform:
         return (found.isoformat() if found else None), problem
 
     by_text = remembered(read)
+    by_day: dict[dt.date, Result] = {}
 
     def transform(value: Any, row_lookup: RowLookup | None = None) -> Result:
-        if value is None:
-            return NOTHING
         kind = type(value)
-        if kind is dt.datetime or kind is dt.date:
-            # the text of such a value begins with its day; read() sees to the rare years
-            if 1900 < value.year <= 2100:
-                return value.isoformat()[:10], None
-            return read(value)
+        # two times with zones can be equal and yet lie on two days, so those are read anew
+        if kind is dt.date or (kind is dt.datetime and value.tzinfo is None):
+            found = by_day.get(value)
+            if found is None:
+                if len(by_day) >= CACHE_SIZE:
+                    by_day.clear()
+                found = by_day[value] = read(value)
+            return found
         return by_text(value)
 
     def guarded(value: Any, row_lookup: RowLookup | None = None) -> Result:
@@ -179,6 +181,8 @@ def _integer(field: Field, spec: Spec) -> Transform:
     high = field.maximum if field.maximum is not None else 10**15
 
     def read(value: Any) -> Result:
+        if type(value) is int:
+            return (value, None) if low <= value <= high else (None, OUT_OF_RANGE)
         if isinstance(value, bool):
             return None, NOT_EXACT
         text, problem = read_text(value)
