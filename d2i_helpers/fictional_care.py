@@ -203,10 +203,13 @@ def permanence(
     """
     draw = world.draw
     matched = day_or_none(world, later(decided, draw.between(40, 250)))
+    if draw.chance(0.25):
+        matched = None  # no adopters were found
     placed = day_or_none(world, later(matched, draw.between(10, 60))) if matched else None
     order = day_or_none(world, later(placed, draw.between(120, 400))) if placed else None
-    reversed_on = later(decided, 200) if not matched and draw.chance(0.1) else None
-    early = later(decided, -30) if draw.chance(0.1) else None
+    given_up = later(decided, draw.between(30, 300)) if matched is None else None
+    reversed_on = day_or_none(world, given_up) if given_up and draw.chance(0.8) else None
+    early = later(decided, -30) if draw.chance(0.25) else None
     return world.add(
         "ssd_permanence",
         perm_table_id=world.next_id("T"),
@@ -224,10 +227,10 @@ def permanence(
         perm_number_of_adopters=draw.between(1, 2) if matched else None,
         perm_placed_for_adoption_date=placed,
         perm_adopted_by_carer_flag=world.yes(0.15) if placed else None,
-        perm_placed_foster_carer_date=placed if placed and draw.chance(0.15) else None,
+        perm_placed_foster_carer_date=placed if placed and draw.chance(0.3) else None,
         perm_placed_ffa_cp_date=early,
         perm_placement_provider_urn=f"SC{draw.between(9_900_000, 9_999_999)}" if placed else None,
-        perm_decision_reversed_date=day_or_none(world, reversed_on) if reversed_on else None,
+        perm_decision_reversed_date=reversed_on,
         perm_decision_reversed_reason=f"RD{draw.between(1, 4)}" if reversed_on else None,
         perm_permanence_order_date=order,
         perm_permanence_order_type="Adoption order" if order else None,

@@ -338,7 +338,7 @@ _TOGETHER: Weights[Story] = Weights(
 )  # fmt: skip
 _STORIES: Weights[Story] = Weights(
     {_no_further_action: 8, _assessed: 15, _in_need: 16, _protected: 9, _long_open: 3,
-     _looked_after: 9, _adopted: 2.5, _leaving_care: 6, _alone_in_country: 2.5, _unborn_overdue: 2,
+     _looked_after: 9, _adopted: 3.5, _leaving_care: 6, _alone_in_country: 2.5, _unborn_overdue: 2,
      _plan_only: 0.8, _placement_only: 0.6, _waiting: 2.5, _closed_long_ago: 10, _too_old: 5,
      _not_yet_due: 1.5, _undated: 0.7, _never_referred: 5, _protection_only: 0.6}
 )  # fmt: skip

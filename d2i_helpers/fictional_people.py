@@ -124,7 +124,7 @@ def _ethnicity_as_stored(world: World, code: str) -> str | None:
 
 
 def _death(world: World, dob: dt.datetime | None) -> dt.datetime | None:
-    if dob is None or dob > world.today or not world.draw.chance(0.002):
+    if dob is None or dob > world.today or not world.draw.chance(0.005):
         return None
     return world.draw.date(max(dob, world.window_start), world.today)
 
@@ -231,7 +231,7 @@ def unaccompanied(world: World, child: Child) -> None:
     """The status of an unaccompanied asylum-seeking child, as a code, short or long name."""
     draw = world.draw
     status = draw.pick(("U", "UASC", "Unaccompanied Asylum Seeking Child", " uasc"))
-    ended = draw.date(world.window_start, world.today) if draw.chance(0.25) else None
+    ended = draw.date(world.window_start, world.today) if draw.chance(0.35) else None
     _immigration(world, child, status, ended, draw.between(60, 900))
     if ended:
         _immigration(world, child, "Refugee Status", None, 30)

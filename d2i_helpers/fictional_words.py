@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import datetime as dt
+import functools
 import itertools
 import random
 from collections.abc import Mapping, Sequence
@@ -178,6 +179,12 @@ class Codes:
 
 
 # --------------------------------------------------------------------------------------- names
+@functools.lru_cache(maxsize=4)
+def names_of(seed: int) -> Names:
+    """The names of one seed, drawn once a process."""
+    return Names(seed)
+
+
 class Names:
     """Pools of names and streets for one seed, drawn once because drawing is slow."""
 

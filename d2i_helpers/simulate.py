@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database, fictional_changes, fictional_families, simulated_tables
 from d2i_helpers.cohort import Window
 from d2i_helpers.errors import GateError, SettingsError
-from d2i_helpers.fictional_words import Codes, Draw, Names
+from d2i_helpers.fictional_words import Codes, Draw, names_of
 from d2i_helpers.fictional_world import World, professionals
 from d2i_helpers.settings import Settings
 from d2i_helpers.simulated_child import Edits, Held, held
@@ -96,7 +96,7 @@ def _init(
 def _world(settings: Settings, seed: int, draw: Draw, *, number: int) -> World:
     today = dt.datetime.combine(settings.today, dt.time())
     start = dt.datetime.combine(Window.for_date(settings.today).start, dt.time())
-    return World(draw, Names(seed), Codes(), today, start, number)
+    return World(draw, names_of(seed), Codes(), today, start, number)
 
 
 def _flush(connection: Connection, world: World, counts: Counter[str]) -> None:

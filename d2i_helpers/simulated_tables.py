@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -135,12 +135,42 @@ def create_indexes(connection: Connection) -> None:
             index.create(connection)
 
 
-def insert_rows(connection: Connection, rows: Mapping[str, Sequence[Row]]) -> int:
-    """Insert rows by table; how many."""
+def insert_rows(connection: Connection, rows: Mapping[str, list[Row]]) -> int:
+    """Insert rows by table, which must hold all columns in their order; how many.
+
+    The statement is compiled once and handed to the driver with all rows: half the time of a
+    SQLAlchemy insert, which looks at each value. The rows are used up (dates become what the
+    driver takes).
+    """
     for name, of_table in rows.items():
         if of_table:
-            connection.execute(insert(tables.ssd_table(name)), list(of_table))
+            _hand_over(connection, tables.ssd_table(name), of_table)
     return sum(len(of_table) for of_table in rows.values())
+
+
+def _hand_over(connection: Connection, table: Table, rows: list[Row]) -> None:
+    dialect = connection.dialect
+    statement = insert(table).compile(
+        dialect=dialect,
+        column_keys=[column.name for column in table.columns],
+        schema_translate_map=connection.get_execution_options()["schema_translate_map"],
+        render_schema_translate=True,
+    )
+    for column in table.columns:
+        convert = column.type.dialect_impl(dialect).bind_processor(dialect)
+        if convert:
+            _convert(rows, column.name, convert)
+    given = [tuple(row.values()) for row in rows] if statement.positional else rows
+    connection.exec_driver_sql(str(statement), given)
+
+
+def _convert(rows: list[Row], column: str, convert: Callable[[Any], Any]) -> None:
+    known: dict[Any, Any] = {None: None}  # few days, many rows
+    for row in rows:
+        value = row[column]
+        if value not in known:
+            known[value] = convert(value)
+        row[column] = known[value]
 
 
 # --------------------------------------------------------------------------- reading and changing
