@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jsonschema_rs
+import orjson
 
 from d2i_helpers.spec import PURGE, Block, Document, Spec
 from d2i_helpers.spec_outputs import json_schema
 
 NOT_UTF8 = "text that cannot be sent as UTF-8"
+NOT_JSON = "not JSON"
 NOT_AN_OBJECT = "not a JSON object"
 DUPLICATE = "identifier more than once in its list"
 PURGED = "purge is true in a whole document"
@@ -74,12 +76,13 @@ class Validator:
     def _check(self, document: Any, *, partial: bool) -> list[Problem]:
         if not isinstance(document, dict):
             return [Problem("$", NOT_AN_OBJECT)]
-        schema = self._schemas[partial]
         try:
-            found = set() if schema.is_valid(document) else set(_schema_problems(schema, document))
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            # a lone surrogate, a number beyond JSON's, a type that JSON has not
-            return [Problem("$", NOT_UTF8 if _has_bad_text(document) else "not JSON")]
+            orjson.dumps(document)
+        except (TypeError, RecursionError):
+            # a lone surrogate, a number beyond 64 bits, a type that JSON has not
+            return [Problem("$", NOT_UTF8 if _has_bad_text(document) else NOT_JSON)]
+        schema = self._schemas[partial]
+        found = set() if schema.is_valid(document) else set(_schema_problems(schema, document))
         found.update(_block_problems(self._root, document, "", partial=partial))
         return sorted(found, key=_natural)
 
