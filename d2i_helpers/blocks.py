@@ -97,6 +97,8 @@ def _usable(items: list, key: str | None) -> list[Document]:
 def own_content(plan: Plan, block: Document) -> Document:
     """Everything in a block but the blocks nested in it."""
     nested = plan.nested
+    if not nested and None not in block.values():
+        return block
     return {
         name: value
         for name, value in block.items()
@@ -124,12 +126,17 @@ def whole(plan: Plan, block: Document) -> Document:
     return result
 
 
-def same_bag(plan: Plan, name: str, base: Document, value: Any) -> bool:
-    """Whether two own lists that differ hold the same in another order."""
-    old = base.get(name)
-    if name not in plan.bags or type(old) is not list or type(value) is not list:
+def same_bag(one: Any, other: Any) -> bool:
+    """Whether two values that differ are lists that hold the same in another order."""
+    if type(one) is not list or type(other) is not list or len(one) != len(other):
         return False
-    return len(old) == len(value) and sorted(map(_content, old)) == sorted(map(_content, value))
+    rest = list(one)
+    try:
+        for item in other:
+            rest.remove(item)
+    except ValueError:
+        return False
+    return True
 
 
 def settled(spec: Spec, document: Document) -> Document:

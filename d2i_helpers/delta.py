@@ -14,14 +14,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import orjson
+from orjson import dumps, loads
 
-from d2i_helpers.blocks import Plan, layers, own_content, plan_of, same_bag, settle, unique, whole
+from d2i_helpers.blocks import Plan, layers, own_content, plan_of, same_bag, unique, whole
 from d2i_helpers.errors import ChildErrors
+from d2i_helpers.merge import Mode, apply, removed_items, with_removals
 from d2i_helpers.spec import PURGE, Document, Spec
 
 Cleared = Literal["null", "omit"]
-Mode = Literal["merge", "replace"]
+
+__all__ = ["Cleared", "Mode", "apply", "delta", "delta_text", "removed_items", "with_removals"]
 
 
 # ---------------------------------------------------------------------------------- difference
@@ -44,16 +46,18 @@ def delta(
     Returns:
         The message, or None where nothing differs from any baseline.
     """
-    known = [base for base in baselines if base is not None and base.get(PURGE) is not True]
     plan = plan_of(spec)
+    clear = cleared_fields == "null"
+    if len(baselines) == 1:
+        base = baselines[0]
+        if base and current and base.get(PURGE) is not True and current.get(PURGE) is not True:
+            return None if base == current else _against(plan, current, base, clear)
+    known = [base for base in baselines if base is not None and base.get(PURGE) is not True]
     if current is None or current.get(PURGE) is True:
         return _child_purge(plan, known)
     new = len(known) < len(baselines) or not baselines
-    if not new:
-        known = [base for base in known if base != current]
-        if not known:
-            return None
-    return _difference(plan, current, known, new, cleared_fields == "null")
+    known = [base for base in known if base != current]
+    return _difference(plan, current, known, new, clear) if known or new else None
 
 
 def delta_text(
@@ -69,22 +73,19 @@ def delta_text(
     """
     if baselines and all(base == current for base in baselines):
         return None
-    documents = [None if text is None else _parsed(text) for text in (current, *baselines)]
-    message = delta(spec, *documents, cleared_fields=cleared_fields)
-    return None if message is None else orjson.dumps(message)
-
-
-def _parsed(text: str | bytes) -> Document:
     try:
-        document = orjson.loads(text)
-    except ValueError:
-        document = None  # the error would carry the text
-    if type(document) is not dict:
+        document = None if current is None else loads(current)
+        known = [None if base is None else loads(base) for base in baselines]
+        for one in (document, *known):
+            if type(one) is not dict and one is not None:
+                raise ValueError
+    except ValueError:  # never its own text: it may carry the document
         raise ChildErrors(
             "A document is not a JSON object, so no delta can be made of it.",
             hint="Run the extract stage again for this child.",
-        )
-    return document
+        ) from None
+    message = delta(spec, document, *known, cleared_fields=cleared_fields)
+    return None if message is None else dumps(message)
 
 
 def _child_purge(plan: Plan, known: list[Document]) -> Document | None:
@@ -98,6 +99,88 @@ def _child_purge(plan: Plan, known: list[Document]) -> Document | None:
             message[one.name] = value
     message[PURGE] = True
     return message
+
+
+def _against(plan: Plan, current: Document, base: Document, clear: bool) -> Document | None:
+    """`_difference` from one version and no other: nearly every call, and so worth its own path.
+
+    Whatever is odd here is left to the general functions.
+    """
+    nested, bags = plan.nested, plan.bags
+    if not nested:
+        return _leaf_against(plan, current, base, clear)
+    part: Document = {}
+    changed = inner = False
+    for name, value in current.items():
+        old = base.get(name)
+        sub = nested.get(name)
+        if sub is None or type(value) is not sub.shape:
+            if value is not None:
+                part[name] = value
+                if not changed and old != value:
+                    changed = name not in bags or not same_bag(old, value)
+            elif old is not None:
+                return _difference(plan, current, [base], False, clear)
+        elif old == value:
+            if sub.always:
+                part[name] = own_content(sub, value)
+        else:
+            if type(old) is not sub.shape:
+                sent = _nested_difference(sub, name, value, [base], False, clear)
+            elif sub.shape is list:
+                sent = _items_against(sub, value, old, clear)
+            elif old.get(PURGE) is True:
+                sent = whole(sub, value)
+            else:
+                sent = _against(sub, value, old, clear)
+            if sent is not None:
+                part[name] = sent
+                inner = True
+            elif sub.always:
+                part[name] = own_content(sub, value)
+    if not base.keys() <= current.keys():
+        cleared, gone = _missing(plan, current, base, part, clear)
+        changed, inner = changed or cleared, inner or gone
+    return part if changed or inner else None
+
+
+def _leaf_against(plan: Plan, current: Document, base: Document, clear: bool) -> Document | None:
+    """`_against` for a block with nothing nested in it, which can be sent as it stands."""
+    part, bags = own_content(plan, current), plan.bags
+    changed = False
+    for name, value in part.items():
+        old = base.get(name)
+        if old != value and not (name in bags and same_bag(old, value)):
+            changed = True
+            break
+    if not base.keys() <= part.keys():
+        part = dict(part)
+        changed = _missing(plan, current, base, part, clear)[0] or changed
+    return part if changed else None
+
+
+def _items_against(plan: Plan, current: list, old: list, clear: bool) -> list[Document] | None:
+    """`_list_difference` from one version and no other."""
+    key = plan.key
+    try:
+        now = {item[key]: item for item in current}
+        index = {item[key]: item for item in old}
+    except (KeyError, TypeError):  # not objects, or without a key
+        return _list_difference(plan, current, [old], False, clear)
+    if len(now) < len(current) or len(index) < len(old):
+        return _list_difference(plan, current, [old], False, clear)
+    sent = []
+    for identifier, item in now.items():
+        before = index.pop(identifier, None)
+        if before != item:
+            if before is None or before.get(PURGE) is True:
+                part = whole(plan, item)
+            else:
+                part = _against(plan, item, before, clear)
+            if part is not None:
+                sent.append(part)
+    sent += [{key: identifier, PURGE: True} for identifier in index]
+    return sent or None
 
 
 def _difference(
@@ -122,7 +205,8 @@ def _difference(
             part[name] = value
             if not changed:
                 for base in bases:
-                    if base.get(name) != value and not same_bag(plan, name, base, value):
+                    old = base.get(name)
+                    if old != value and not (name in plan.bags and same_bag(old, value)):
                         changed = True
                         break
             continue
@@ -135,18 +219,32 @@ def _difference(
     keys = current.keys()
     for base in bases:
         if holes or not base.keys() <= keys:
-            for name, old in base.items():
-                if old is None or current.get(name) is not None:
-                    continue
-                sub = nested.get(name)
-                if sub is None or type(old) is not sub.shape:
-                    changed = True
-                    if clear:
-                        part[name] = None
-                elif gone := _gone(sub, old, part.get(name)):
-                    part[name] = gone
-                    inner = True
+            cleared, gone = _missing(plan, current, base, part, clear)
+            changed, inner = changed or cleared, inner or gone
     return part if changed or inner else None
+
+
+def _missing(
+    plan: Plan, current: Document, base: Document, part: Document, clear: bool
+) -> tuple[bool, bool]:
+    """Puts into the part what a version has and the document has not: nulls and purge marks.
+
+    Returns:
+        Whether own content is missing, and whether something nested is.
+    """
+    own = inner = False
+    for name, old in base.items():
+        if old is None or current.get(name) is not None:
+            continue
+        sub = plan.nested.get(name)
+        if sub is None or type(old) is not sub.shape:
+            own = True
+            if clear:
+                part[name] = None
+        elif gone := _gone(sub, old, part.get(name)):
+            part[name] = gone
+            inner = True
+    return own, inner
 
 
 def _nested_difference(
@@ -214,123 +312,3 @@ def _gone(sub: Plan, old: Any, marks: Any) -> Any:
         if identifier not in known:
             marks.append({sub.key: identifier, PURGE: True})
     return marks
-
-
-# --------------------------------------------------------------------------------- application
-def apply(
-    spec: Spec, document: Document | None, partial: Document, *, mode: Mode = "merge"
-) -> Document | None:
-    """What a receiver that holds ``document`` holds after the message ``partial``.
-
-    Args:
-        spec: the payload specification.
-        document: what it held; None for nothing.
-        partial: a delta, or a full document.
-        mode: ``merge`` lays the keys of a block over those held and takes out what is null;
-            ``replace`` puts the own content of a block in the place of that held. Either way the
-            blocks nested in it that the message does not name stay.
-
-    Returns:
-        The document in settled form (see `settled`), or None after a purge of the child.
-    """
-    if partial.get(PURGE) is True:
-        return None
-    plan = plan_of(spec)
-    return settle(plan, _applied(plan, document or {}, partial, mode == "replace"))
-
-
-def _applied(plan: Plan, held: Document, message: Document, replace: bool) -> Document:
-    nested = plan.nested
-    result = dict(held)
-    if replace:
-        result = {
-            name: value
-            for name, value in held.items()
-            if name in nested and type(value) is nested[name].shape
-        }
-    for name, value in message.items():
-        sub = nested.get(name)
-        if value is None:
-            result.pop(name, None)
-        elif sub is None or type(value) is not sub.shape:
-            result[name] = value
-        elif sub.shape is list:
-            old = result.get(name)
-            items = layers(sub, unique(sub, old if type(old) is list else []))[0]
-            for item in unique(sub, value):
-                identifier = item.get(sub.key)
-                if item.get(PURGE) is True:
-                    items.pop(identifier, None)
-                else:
-                    items[identifier] = _applied(sub, items.get(identifier, {}), item, replace)
-            result[name] = list(items.values())
-        elif value.get(PURGE) is True:
-            result.pop(name, None)
-        else:
-            old = result.get(name)
-            result[name] = _applied(sub, old if type(old) is dict else {}, value, replace)
-    return result
-
-
-def with_removals(spec: Spec, document: Document, partial: Document | None) -> Document:
-    """The full document, completed by the purge marks and nulls that the partial carries.
-
-    It is what phase `full` sends: without them a receiver would keep what is gone.
-    """
-    if partial is None or partial.get(PURGE) is True:
-        return partial or document
-    plan = plan_of(spec)
-    return _completed(plan, whole(plan, document), partial)
-
-
-def _completed(plan: Plan, block: Document, partial: Document) -> Document:
-    result = dict(block)
-    for name, value in partial.items():
-        sub = plan.nested.get(name)
-        held = result.get(name)
-        if value is None:
-            result.setdefault(name, None)
-        elif sub is None or type(value) is not sub.shape:
-            continue
-        elif sub.shape is dict:
-            result[name] = value if held is None else _completed(sub, held, value)
-        else:
-            items = {item.get(sub.key): item for item in held or ()}
-            for item in value:
-                identifier = item.get(sub.key)
-                old = items.get(identifier)
-                items[identifier] = item if old is None else _completed(sub, old, item)
-            result[name] = list(items.values())
-    return result
-
-
-# -------------------------------------------------------------------------------------- counting
-def removed_items(spec: Spec, before: Document | None, after: Document | None) -> tuple[int, int]:
-    """How much of a document a change would purge, for the guard.
-
-    Items of lists with keys and object blocks count one each, whatever is nested in them counts
-    too; blocks that are always sent, the child itself and lists without keys do not.
-
-    Returns:
-        The number of those gone, and the number there before.
-    """
-    return _removed(plan_of(spec), before or {}, after)
-
-
-def _removed(plan: Plan, before: Document, after: Document | None) -> tuple[int, int]:
-    gone = total = 0
-    for name, sub in plan.nested.items():
-        old, now = before.get(name), (after or {}).get(name)
-        if type(old) is not sub.shape:
-            continue
-        if sub.shape is list:
-            left = layers(sub, now)[0] if type(now) is list else {}
-            pairs = [(item, left.get(key)) for key, item in layers(sub, old)[0].items()]
-        else:
-            pairs = [(old, now if type(now) is dict else None)]
-        for item, counterpart in pairs:
-            inside = _removed(sub, item, counterpart)
-            own = 0 if sub.always else 1
-            gone += inside[0] + (own if counterpart is None else 0)
-            total += inside[1] + own
-    return gone, total
