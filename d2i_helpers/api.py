@@ -34,7 +34,7 @@ logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 # A firewall's 403 or a crash can be due to one record. Parts of a batch are then tried on their
 # own, until so many requests in a row were in vain without one that got through.
-MAX_IN_VAIN = 16
+MAX_IN_VAIN = 24
 _SEARCHED = frozenset({Kind.BLOCKED, Kind.CRASHED})
 _USED_UP = {Kind.BLOCKED: Outcome.FAILED, Kind.BUSY: Outcome.FAILED}
 
@@ -155,9 +155,7 @@ class Client:
         while parts:
             if self._stopped is not None:  # by another thread
                 raise self._stopped
-            # while a culprit is searched for, large and small parts take turns: of many bad
-            # records side by side and of a few scattered ones, one of the two soon gets through
-            part = parts.pop() if in_vain % 2 else parts.popleft()
+            part = _next(parts, in_vain)
             found = self._post(delivery, part)
             parts.extendleft(reversed(self._settle(delivery, part, found)))
             in_vain = in_vain + 1 if found.kind in _SEARCHED else 0
@@ -270,6 +268,20 @@ class Client:
         found = verdict(answer, len(part.positions))
         delivery.note(part.positions, answer, found)
         return found, answer
+
+
+def _next(parts: deque[_Part], in_vain: int) -> _Part:
+    """Takes the part to send next: the first, or while a culprit is searched for another.
+
+    Then small parts and now and again a large one: whether the bad records are scattered or side
+    by side, one of the two soon gets through.
+    """
+    if not in_vain:
+        return parts.popleft()
+    pick = max if in_vain % 3 == 2 else min
+    part = pick(parts, key=lambda one: len(one.positions))
+    parts.remove(part)
+    return part
 
 
 def _halves(positions: tuple[int, ...], once: Kind | None) -> list[_Part]:
