@@ -183,8 +183,12 @@ def enquiry(
     conference: bool,
     plan: bool = False,
     plan_ended: dt.datetime | None = None,
+    case_ended: dt.datetime | None = None,
 ) -> dt.datetime:
     """A section 47 enquiry, with the conference and protection plan that it may lead to.
+
+    Args:
+        conference: it leads to one, unless that would lie after today or the end of the case.
 
     Returns:
         The last day that it reached: of the enquiry, the conference or the plan's start.
@@ -193,7 +197,7 @@ def enquiry(
     key = world.next_id("S")
     ended = later(begun, draw.between(1, 14))
     held = later(begun, draw.between(8, 21))
-    conference = conference and held <= world.today
+    conference = conference and held <= (case_ended or world.today)
     world.add(
         "ssd_s47_enquiry",
         s47e_s47_enquiry_id=key,

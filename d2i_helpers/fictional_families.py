@@ -125,13 +125,15 @@ def _follow(
     cases.assessment(world, child, key, start, day_or_none(world, done))
     if (last - done).days > 250 and draw.chance(0.5):
         again = later(done, draw.between(100, 240))
-        cases.assessment(world, child, key, again, day_or_none(world, later(again, 40)))
+        reviewed = min(later(again, 40), ended) if ended else later(again, 40)
+        cases.assessment(world, child, key, again, day_or_none(world, reviewed))
     if draw.chance(0.97):
         cases.workers(world, child, key, begun, ended)
     if depth == "protection":
         done = _protect(world, child, key, begun, ended)
     elif draw.chance(0.06):
-        cases.enquiry(world, child, key, later(begun, draw.between(0, 5)), conference=False)
+        opened = min(later(begun, draw.between(0, 5)), last)
+        cases.enquiry(world, child, key, opened, conference=False)
     if depth in ("plan", "protection", "care") and done <= last:
         _plans(world, child, key, done, ended)
     return key, done
@@ -152,12 +154,13 @@ def _protect(world: World, child: Child, key: str, begun: dt.datetime, ended: _D
     """An enquiry with its conference and plan; the day from which a child in need plan follows."""
     draw = world.draw
     last = ended or world.today
-    opened = later(begun, draw.between(0, 25))
+    opened = min(later(begun, draw.between(0, 25)), last)
     over = later(opened, draw.between(90, 420))
     plan_ended = over if over <= last else ended
     held = cases.enquiry(
         world, child, key, opened,
         conference=draw.chance(0.93), plan=draw.chance(0.9), plan_ended=plan_ended,
+        case_ended=ended,
     )  # fmt: skip
     return plan_ended or (held if draw.chance(0.3) else later(last, 1))
 

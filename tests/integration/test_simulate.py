@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,16 +160,19 @@ def test_a_live_profile_gets_no_fictional_data(make_settings: MakeSettings) -> N
 
 
 # ------------------------------------------------------------------------------------------- days
-def test_a_day_is_the_same_for_the_same_seed_and_day(
-    make_settings: MakeSettings, engine: Engine
+def test_the_same_days_give_the_same_rows_on_every_engine(
+    make_settings: MakeSettings, engine: Engine, tmp_path: Path
 ) -> None:
-    settings = make_settings()
-    simulate.init(settings, children=100)
-    counts = simulate.day(settings), simulate.day(settings)
-    after = contents(engine)
-    simulate.init(settings, children=100)
-    assert simulate.day(settings, days=2) == {k: counts[0][k] + counts[1][k] for k in counts[0]}
-    assert contents(engine) == after
+    here, there = make_settings(), make_settings(database_url=f"sqlite:///{tmp_path / 'b.sqlite'}")
+    simulate.init(here, children=100)
+    counts = simulate.day(here), simulate.day(here)
+    simulate.init(there, children=100)
+    assert simulate.day(there, days=2) == {k: counts[0][k] + counts[1][k] for k in counts[0]}
+    other = database.open_database(there)
+    try:
+        assert contents(other) == contents(engine)
+    finally:
+        other.dispose()
 
 
 def test_a_hundred_children_have_each_kind_of_change_on_a_day(make_settings: MakeSettings) -> None:
