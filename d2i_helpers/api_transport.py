@@ -266,11 +266,11 @@ def problem_of(error: BaseException) -> str:
     kinds: tuple[tuple[type | tuple[type, ...], str], ...] = (
         ((requests.exceptions.ProxyError, low.ProxyError), "the proxy cannot be reached"),
         (low.NameResolutionError, "the host's name cannot be found"),
+        (low.NewConnectionError, "the connection was refused, or there is no way there"),
         (
             (requests.exceptions.ConnectTimeout, low.ConnectTimeoutError),
             "time-out while connecting",
         ),
-        (low.NewConnectionError, "the connection was refused"),
         ((requests.ReadTimeout, low.ReadTimeoutError), "time-out waiting for an answer"),
         ((requests.exceptions.SSLError, ssl.SSLError), "the encrypted connection failed"),
     )

@@ -1,4 +1,4 @@
-"""Connections that fail, proxies, certificates, tokens, pacing: client against servers of any kind."""
+"""Connections that fail, proxies, certificates, tokens, pacing: the client against any server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import ssl
 import threading
 import traceback
 
-import orjson
 import pytest
 import stamina.instrumentation
 
@@ -294,7 +293,7 @@ def test_waits_grow_up_to_the_cap(raw, api_settings, waits):
     with Client(simulated_endpoint(server.address, "000"), settings) as client:
         client.send([record("c0")])
     for wait, least in zip(waits, [0.01, 0.02, 0.04, 0.05], strict=True):
-        assert least <= wait <= min(0.05, least + 0.005)
+        assert least - 1e-9 <= wait <= min(0.05, least + 0.005)
 
 
 def test_a_retry_after_holds_the_other_threads_too(raw, api_settings):
@@ -513,7 +512,7 @@ def test_a_ca_bundle_makes_it_trusted(https, api_settings, certificate, monkeypa
 
 def test_a_ca_bundle_that_is_not_there_is_told_at_once(api_settings):
     settings = api_settings(endpoint="test", ca_bundle="/nowhere/at/all.pem")
-    with pytest.raises(SettingsError, match="all.pem"):
+    with pytest.raises(SettingsError, match=r"all\.pem"):
         Client(beyond_a_proxy(), settings, Secrets())
 
 
@@ -544,17 +543,7 @@ def test_no_secret_and_no_body_in_what_is_told(raw, api_settings, caplog, capfd)
                 told += traceback.format_exception(result.stop)
     told += [caplog.text, *capfd.readouterr()]
     everything = "\n".join(told)
-    for word in (
-        "tok3n",
-        "s3cret",
-        "k3y",
-        "cl1ent",
-        "Szyma",
-        "Brien",
-        "2014-05-06",
-        "AB1",
-        "Zofia",
-    ):
+    secrets = ("tok3n", "s3cret", "k3y", "cl1ent")
+    for word in (*secrets, "Szyma", "Brien", "2014-05-06", "AB1", "Zofia"):
         assert word not in everything
-    assert orjson.dumps(said)  # it did answer
     assert set(said) == {400, 500, 403, 200, 404}
