@@ -49,6 +49,12 @@ def main() -> None:
     except BrokenPipeError:  # `d2i … | head`
         sys.stderr.close()
         code = 0
+    except Exception as fault:  # its text may quote a row: show what and where only
+        from d2i_helpers.console import make_console, show_error
+        from d2i_helpers.outcome import fault_of
+
+        show_error(fault_of(fault), make_console(to_stderr=True))
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -16,7 +16,14 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from d2i_helpers.safe_words import masked, safe_label, safe_sentence, safe_value, shown_setting
+from d2i_helpers.safe_words import (
+    masked,
+    safe_label,
+    safe_sentence,
+    safe_title,
+    safe_value,
+    shown_setting,
+)
 
 COUNTS_MIME = "application/vnd.d2i.counts+json"
 PROGRESS_MIME = "application/vnd.d2i.progress+json"
@@ -58,10 +65,10 @@ def closing(stage: str, mapping: Mapping[str, Number]) -> None:
 
 def _counts(title: str, mapping: Mapping[str, Any], *, closing: bool) -> None:
     if not mapping:
-        _publish({"text/plain": f"{safe_label(title)}: none"})
+        _publish({"text/plain": f"{safe_title(title)}: none"})
         return
     numbers = {safe_label(str(name)): n for name, n in mapping.items() if _is_number(n)}
-    data = {"title": safe_label(title), "counts": numbers, "closing": closing}
+    data = {"title": safe_title(title), "counts": numbers, "closing": closing}
     rows = [(_spoken(str(name)), value) for name, value in mapping.items()]
     header = ("", "count" if len(numbers) == len(mapping) else "")
     _show_rows(title, header, rows, **{COUNTS_MIME: data})
@@ -84,7 +91,7 @@ def table(rows: Iterable[Any], title: str = "") -> None:
     listed = [_as_mapping(row) for row in rows]
     header = list(dict.fromkeys(name for row in listed for name in row))
     if not listed:
-        _publish({"text/plain": f"{safe_label(title)}: none" if title else "None."})
+        _publish({"text/plain": f"{safe_title(title)}: none" if title else "None."})
         return
     cells = [[row.get(name) for name in header] for row in listed]
     _show_rows(title, [_spoken(str(name)) for name in header], cells)
@@ -174,7 +181,7 @@ def _show_rows(
     title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], **more: Any
 ) -> None:
     """A table: title, header and cells are made safe here, whoever calls."""
-    title, names = safe_label(title), [safe_label(name) for name in header]
+    title, names = safe_title(title), [safe_label(name) for name in header]
     cells = [[safe_value(value) for value in row] for row in rows]
     right = [all(_is_number(row[i]) or row[i] is None for row in rows) for i in range(len(names))]
     _publish(
@@ -222,7 +229,7 @@ def bars(title: str, mapping: Mapping[str, Number]) -> None:
         title: what is counted.
         mapping: name to number, drawn in this order.
     """
-    title = safe_label(title)
+    title = safe_title(title)
     items = [(_spoken(safe_label(str(k))), n) for k, n in mapping.items() if _is_number(n)]
     if not items:
         _publish({"text/plain": f"{title}: nothing to show"})

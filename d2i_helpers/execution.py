@@ -74,7 +74,7 @@ class Run:
         self.to_run, self.resumed = list(to_run), resumed
         self.outputs = record.folder.parent
         self.spec: Spec = load_spec(settings.cms, settings.overlay_path)
-        self.leaks = LeakCheck(settings, self.spec)
+        self.leaks = LeakCheck(settings)
         self.lease: Lease | None = None
         self.pages: list[Future] = []
 
@@ -96,6 +96,8 @@ class Run:
                 error = caught
             except KeyboardInterrupt as caught:
                 error = _stopped(caught)
+            except Exception as caught:  # the record must say so, whatever it was
+                error = outcome.fault_of(caught)
         self._close(error, time.monotonic() - began)
         return record
 
@@ -143,8 +145,10 @@ class Run:
     def _close(self, error: D2IError | None, seconds: float) -> None:
         record = self.record
         for page in self.pages:
-            if page.exception() is not None:
-                record.warnings.append("The page of a notebook could not be written.")
+            problem = page.exception()
+            if problem is not None:
+                why = outcome.fault_of(problem).message
+                record.warnings.append(f"The page of a notebook could not be written. {why}")
         error = error or self._child_errors() or self._leak()
         if error is not None:
             error = self.leaks.clean(error)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
-from d2i_helpers import database, tables
+from d2i_helpers import database
 from d2i_helpers.errors import D2IError, DatabaseError
+from d2i_helpers.identifiers import cohort_identifiers
 from d2i_helpers.redaction import Redactor
 from d2i_helpers.safe_words import saved_setting
 from d2i_helpers.settings import Settings, load_secrets
-from d2i_helpers.spec import Spec
 
 
 class LeakCheck:
@@ -20,11 +20,10 @@ class LeakCheck:
 
     Args:
         settings: of the run.
-        spec: the specification in force.
     """
 
-    def __init__(self, settings: Settings, spec: Spec) -> None:
-        self._settings, self._spec = settings, spec
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._secrets = load_secrets()
         self._redactor: Redactor | None = None
         self.engine: Engine | None = None
@@ -48,7 +47,7 @@ class LeakCheck:
     def renew(self) -> None:
         """Read the identities again: a stage may have changed the cohort."""
         try:
-            self._redactor = self._make(self._identities())
+            self._redactor = self._make(cohort_identifiers(self.open(), self._settings))
             self.compared = True
         except DatabaseError:
             # nothing can be read, as perhaps the stage could not; what is known already serves
@@ -66,7 +65,7 @@ class LeakCheck:
         error.message = self.redact(error.message)[0]
         return error
 
-    def _make(self, identities: Iterator[str] | tuple[str, ...]) -> Redactor:
+    def _make(self, identities: Iterable[str]) -> Redactor:
         return Redactor(
             identities, self._secrets.values(), allowed=self._allowed(), today=dt.date.today()
         )
@@ -76,25 +75,3 @@ class LeakCheck:
         fields = type(self._settings).model_fields
         values = [saved_setting(name, getattr(self._settings, name)) for name in fields]
         return [*fields, *(str(value) for value in values if value is not None)]
-
-    def _identities(self) -> Iterator[str]:
-        import orjson
-
-        from d2i_helpers.identities import collector
-
-        collect = collector(self._spec)
-        table = tables.staging_table(self._settings.staging_table)
-        with database.reading(self.open()) as connection:
-            if not database.has_table(connection, table):
-                return
-            query = select(table.c.person_id, table.c.legacy_id, table.c.json_payload)
-            for row in connection.execution_options(yield_per=1000).execute(query):
-                yield row.person_id
-                if row.legacy_id:
-                    yield row.legacy_id
-                try:
-                    document = orjson.loads(row.json_payload)
-                except orjson.JSONDecodeError:
-                    continue
-                for _, value in collect(document).values:
-                    yield value

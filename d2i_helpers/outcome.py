@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,19 @@ def error_of(failure: Exception, notebook: str) -> D2IError:
         name = "error"
     return NotebookError(
         f"{where} failed with {name}.", hint="The executed notebook shows where and why."
+    )
+
+
+def fault_of(failure: BaseException) -> D2IError:
+    """A fault of the program as an error that may be kept: what and where, not its text."""
+    if isinstance(failure, D2IError):
+        return failure
+    frames = traceback.extract_tb(failure.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).parent.name == __package__]
+    where = f" in {Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else ""
+    return D2IError(
+        f"The program failed with {type(failure).__name__}{where}.",
+        hint="This is a fault of the program. Tell whoever keeps it, with this line.",
     )
 
 

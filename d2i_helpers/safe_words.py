@@ -60,6 +60,11 @@ def safe_label(text: str) -> str:
     return HIDDEN
 
 
+def safe_title(text: str) -> str:
+    """As `safe_label`, but a lone capitalised word passes: a notebook's author wrote it."""
+    return text if re.fullmatch(r"[A-Z][a-z]+", text) else safe_label(text)
+
+
 def safe_value(value: Any) -> str:
     """A number as text, a safe label as it is, everything else hidden."""
     if value is None:
