@@ -22,8 +22,10 @@ _KNOWN = "|".join(_ABBREVIATIONS.split())
 _WORD = rf"(?:[a-z]+(?:['’][a-z]+)?|{_KNOWN})"
 # a first word with or without a capital, then lower-case words, abbreviations and short numbers
 _LABEL = re.compile(
-    rf"(?:[A-Z][a-z]+(?=[ ,:/-])|{_WORD})(?:[-/ ,;:()+.%_<>=]+(?:{_WORD}|\d{{1,3}}%?)?)*"
+    rf"(?:[A-Z][a-z]+(?=[ ,:/-])|{_WORD})(?:[-/ ,;:()+.%_<>=`]+(?:{_WORD}|\d{{1,3}}%?)?)*"
 )
+_MASKED_IDS = re.compile(r"…\w{0,2}(?:, …\w{0,2})*(?:, …)?")  # as `redaction.mask_id` makes them
+_SHORT_NUMBER = re.compile(r"\d{1,3}")  # such as an HTTP status
 _LOOKS_LIKE_A_VALUE = re.compile(
     r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"  # postcode
     r"|[A-Z]\d{11,12}[A-Z\d]?"  # unique pupil number
@@ -55,7 +57,8 @@ def vocabulary() -> frozenset[str]:
 
 def safe_label(text: str) -> str:
     """The text, or ``(hidden)`` where it might be a value of a child instead of a label of ours."""
-    if not text or _LABEL.fullmatch(text) or text in vocabulary():
+    shaped = _LABEL.fullmatch(text) or _MASKED_IDS.fullmatch(text) or _SHORT_NUMBER.fullmatch(text)
+    if not text or shaped or text in vocabulary():
         return text
     return HIDDEN
 

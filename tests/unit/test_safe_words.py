@@ -1,0 +1,129 @@
+"""What may stand in a notebook: words of ours and numbers, never what could be a child's."""
+
+from __future__ import annotations
+
+import pytest
+
+from d2i_helpers import display
+from d2i_helpers.safe_words import (
+    HIDDEN,
+    masked,
+    safe_label,
+    safe_sentence,
+    safe_title,
+    safe_value,
+    saved_setting,
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "children sent",
+        "in_cohort",
+        "Children by reason",
+        "social_care_episodes[].referral_date",
+        "ssd_cin_episodes.cine_referral_date",
+        "reason: care leaver (18-25)",
+        "refused by the DfE API",
+        "HTTP 400",
+        "400",
+        "…78, …12, …",
+        "",
+    ],
+)
+def test_words_of_ours_are_shown(text: str) -> None:
+    assert safe_label(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Smith",
+        "Anna Smith",
+        "O'Brien",
+        "Émile",
+        "Zoë Lowe",
+        "李",
+        "HP1 2QT",
+        "A123456789012",
+        "1234567",
+        "2011-02-03",
+        "03/02/2011",
+        "children\nSmith",
+        "anna@example.org",
+    ],
+)
+def test_what_could_be_a_value_is_hidden(text: str) -> None:
+    assert safe_label(text) == HIDDEN
+    assert safe_value(text) == HIDDEN
+
+
+def test_objects_are_never_shown() -> None:
+    assert safe_value({"first_name": "Anna"}) == HIDDEN
+    assert safe_value(["Anna"]) == HIDDEN
+    assert safe_value(b"Anna") == HIDDEN
+
+
+def test_numbers_and_flags_are_shown() -> None:
+    assert [safe_value(v) for v in (12345, 1.25, True, None)] == ["12,345", "1.2", "yes", ""]
+
+
+def test_a_title_may_be_one_word_with_a_capital() -> None:
+    assert safe_title("Gates") == "Gates"
+    assert safe_title("Anna Smith") == HIDDEN
+
+
+def test_a_sentence_loses_what_looks_like_a_value() -> None:
+    said = safe_sentence("Born 2011-02-03 in HP1 2QT, UPN A123456789012, id 1234567: 12 children.")
+    assert said == "Born … in …, UPN …, id …: 12 children."
+
+
+def test_settings_are_saved_without_ids_and_secrets() -> None:
+    assert saved_setting("person_ids", ("123", "456")) == "2 ids"
+    assert "hunter2" not in saved_setting("database_url", "postgresql://u:hunter2@h/db")
+    assert saved_setting("webhook_url", "https://u:p@hooks.example.org/T0/key?x=1") == (
+        "https://hooks.example.org/…"
+    )
+
+
+def test_a_document_keeps_its_shape_only() -> None:
+    document = {"child_details": {"first_name": "Anna"}, "purge": False, "list": [1, "x"]}
+    assert masked(document) == {
+        "child_details": {"first_name": "…"},
+        "purge": False,
+        "list": ["…", "…"],
+    }
+
+
+def test_identifiers_are_never_explored_under_the_runner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "somebody sits here")
+    display.explore({"first_name": "Anna"}, show_identifiers=True)
+    assert "Anna" in capsys.readouterr().out
+    display.explore({"first_name": "Anna"})
+    assert "Anna" not in capsys.readouterr().out
+    monkeypatch.setenv(display.RUNNER_VARIABLE, "20260810T020000-abcd")
+    display.explore({"first_name": "Anna"}, show_identifiers=True)
+    assert "Anna" not in capsys.readouterr().out
+
+
+def test_no_display_shows_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"field": "first_name", "children": 3, "example": "Anna Smith", "Anna Smith": 1}
+    display.table([row], "Anna Smith")
+    display.counts("Anna Smith", {"Anna Smith": 3, "found": "Anna Smith"})
+    display.bars("Anna Smith", {"Anna Smith": 3})
+    display.problems({"Anna Smith": 3})
+    display.quality([row])
+    display.progress("Anna Smith")(1, 2)
+    shown = capsys.readouterr().out
+    assert "Anna" not in shown
+    assert shown.count(HIDDEN) >= 8
+
+
+def test_bars_are_drawn_to_scale() -> None:
+    drawn = display._svg_bars("Children", [("new", 10), ("gone", 5), ("none", 0)], 10)
+    assert 'width="340.0"' in drawn
+    assert 'width="170.0"' in drawn
+    assert 'width="0.0"' in drawn
