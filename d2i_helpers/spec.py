@@ -141,8 +141,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         if value is None:
             merged.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
+        elif isinstance(value, Mapping):
+            held = merged.get(key)
+            merged[key] = merge(held if isinstance(held, Mapping) else {}, value)
         else:
             merged[key] = value
     return merged

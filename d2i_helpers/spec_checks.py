@@ -20,22 +20,28 @@ from d2i_helpers.spec_field_checks import (
     field_faults,
     names_in,
     no_such,
-    unknown_keys,
+    shape_faults,
 )
 
-TOP_KEYS = {
-    "version", "canonical_form", "volatile_ids", "sources", "request", "blocks", "code_lists",
-    "booleans", "uasc_statuses", "placeholders", "extra_columns", "renamed_columns", "known_gaps",
+# what each key holds
+TOP_KEYS: dict[str, type] = {
+    "version": object, "canonical_form": int, "volatile_ids": bool,
+    **dict.fromkeys(("uasc_statuses", "placeholders"), list),
+    **dict.fromkeys(("sources", "request", "blocks", "code_lists", "booleans", "extra_columns",
+                     "renamed_columns", "known_gaps"), dict),
 }  # fmt: skip
-BLOCK_KEYS = {
-    "path", "in", "kind", "key", "source", "purge", "always_sent", "person_fact", "order",
-    "meaning", "fields", "notes",
+BLOCK_KEYS: dict[str, type] = {
+    **dict.fromkeys(("path", "in", "kind", "key", "source", "meaning", "notes"), str),
+    **dict.fromkeys(("purge", "always_sent", "person_fact"), bool),
+    "order": list, "fields": dict,
 }  # fmt: skip
-SOURCE_KEYS = {
-    "table", "person", "via", "via_column", "link", "care_period", "key", "where", "order", "pick",
-    "columns", "optional", "notes",
+SOURCE_KEYS: dict[str, type] = {
+    **dict.fromkeys(("table", "person", "via", "via_column", "link", "care_period", "key", "pick",
+                     "notes"), str),
+    **dict.fromkeys(("where", "order", "columns"), list),
+    "optional": bool,
 }  # fmt: skip
-CODE_LIST_KEYS = {"codes", "aliases", "retired", "notes"}
+CODE_LIST_KEYS: dict[str, type] = {"codes": dict, "aliases": dict, "retired": list, "notes": str}
 KINDS = ("root", "object", "list", "values")
 NAMED_RULES = {
     "uasc_status", "uasc_current", "s47_or_its_conference", "care_leaver_contact",
@@ -58,18 +64,18 @@ def declared_columns() -> Mapping[str, frozenset[str]]:
 
 def faults(text: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a (merged) specification text, one sentence part each."""
-    found = unknown_keys(text, TOP_KEYS, "the specification")
-    missing = [
-        k for k in ("version", "canonical_form", "sources", "blocks", "code_lists") if k not in text
-    ]
+    found = shape_faults(text, TOP_KEYS, "the specification")
+    needed = ("version", "canonical_form", "sources", "blocks", "code_lists")
+    found += [f"`{name}` is missing" for name in needed if name not in text]
+    words = text.get("booleans", {})
+    for word, listed in words.items() if isinstance(words, Mapping) else ():
+        if not isinstance(word, bool) or not isinstance(listed, list):
+            found.append("`booleans` must be a table of true and false with a list of words each")
     tables = ("sources", "blocks", "code_lists", "extra_columns", "renamed_columns", "known_gaps")
-    wrong = [k for k in tables if k in text and not isinstance(text[k], Mapping)]
-    found += [f"`{name}` is missing" for name in missing]
-    found += [f"`{name}` must be a table of names" for name in wrong]
-    if missing or wrong:
+    if any(not isinstance(text.get(name, {}), Mapping) for name in tables) or any(
+        name not in text for name in needed
+    ):
         return found
-    if not isinstance(text["canonical_form"], int) or isinstance(text["canonical_form"], bool):
-        found.append("`canonical_form` must be a whole number")
     found += _extra_faults(text)
     columns = _columns(text)
     for name, entry in text["code_lists"].items():
@@ -129,18 +135,16 @@ def _extra_faults(text: Mapping[str, Any]) -> Iterator[str]:
 
 # ------------------------------------------------------------------------------------- code lists
 def _code_list_faults(where: str, entry: Any) -> list[str]:
-    found = unknown_keys(entry, CODE_LIST_KEYS, where)
+    found = shape_faults(entry, CODE_LIST_KEYS, where)
     if found:
         return found
     codes = entry.get("codes")
-    if not isinstance(codes, Mapping) or not codes:
+    if not codes:
         return [f"{where}: `codes` must be a table of code: meaning"]
-    for code in [*codes, *(entry.get("aliases") or {}), *(entry.get("retired") or ())]:
+    for code in [*codes, *entry.get("aliases", ()), *entry.get("retired", ())]:
         if not isinstance(code, str) and (isinstance(code, bool) or not isinstance(code, int)):
             found.append(f"{where}: put the code that YAML reads as `{code}` in quotes")
     known = {str(code) for code in codes}
-    if not isinstance(entry.get("aliases") or {}, Mapping):
-        return [*found, f"{where}: `aliases` must be a table of what is written: code"]
     for alias, code in (entry.get("aliases") or {}).items():
         if str(code) not in known:
             found.append(f"{where}: alias `{alias}` is for `{code}`, which is not in the list")
@@ -151,7 +155,7 @@ def _code_list_faults(where: str, entry: Any) -> list[str]:
 
 # ---------------------------------------------------------------------------------------- sources
 def _source_faults(where: str, entry: Any, sources: Mapping, columns: Columns) -> list[str]:
-    found = unknown_keys(entry, SOURCE_KEYS, where)
+    found = shape_faults(entry, SOURCE_KEYS, where)
     if found:
         return found
     found += [f"{where}: `{key}` is missing" for key in ("table", "key") if key not in entry]
@@ -173,27 +177,30 @@ def _source_faults(where: str, entry: Any, sources: Mapping, columns: Columns) -
             found.append(f"{where}: its `via` leads back to itself")
     if entry.get("pick", "first") != "first":
         found.append(f"{where}: `pick` can only be `first`")
-    extra = names_in(entry.get("columns") or [])
-    if extra is None:
-        found.append(f"{where}: `columns` must be a list of columns")
-    for part in names_in(entry.get("order") or []) or ():
-        own += [word.lstrip("-") for word in part.split() if word not in {"open", "first"}]
-    rules, named = _where_faults(where, entry.get("where") or [])
+    for part in entry.get("order", ()):
+        words = str(part).split()
+        own += [word.lstrip("-") for word in words if word not in {"open", "first"}]
+        if not own or not words or words[-1] in {"open", "first"}:
+            found.append(f"{where}: `order` must be a list of columns")
+    rules, named = _where_faults(where, entry.get("where", []))
     found += rules
-    return found + list(column_faults(where, table, [*own, *(extra or ()), *named], columns))
+    named += names_in(entry.get("columns"))
+    return found + list(column_faults(where, table, [*own, *named], columns))
 
 
-def _circular(entry: Mapping, sources: Mapping) -> bool:
-    for _ in range(len(sources) + 1):
-        if not isinstance(entry, Mapping) or "via" not in entry:
+def _circular(entry: Mapping, others: Mapping, link: str = "via") -> bool:
+    """Whether following ``link`` from entry to entry never ends."""
+    for _ in range(len(others) + 1):
+        following = entry.get(link) if isinstance(entry, Mapping) else None
+        if not isinstance(following, str):
             return False
-        entry = sources.get(entry["via"])
+        entry = others.get(following)
     return True
 
 
 def _where_faults(where: str, rules: Any) -> tuple[list[str], list[str]]:
     """(faults, columns named) of the rules of a source."""
-    if not isinstance(rules, list) or not all(isinstance(rule, Mapping) for rule in rules):
+    if not all(isinstance(rule, Mapping) for rule in rules):
         return [f"{where}: `where` must be a list of rules"], []
     found: list[str] = []
     named: list[str] = []
@@ -201,14 +208,14 @@ def _where_faults(where: str, rules: Any) -> tuple[list[str], list[str]]:
         if kind not in _WHERE_KINDS:
             found += no_such("rule kind", kind, _WHERE_KINDS, where)
         elif kind == "rule":
-            if argument not in NAMED_RULES:
+            if not isinstance(argument, str) or argument not in NAMED_RULES:
                 found += no_such("rule", argument, NAMED_RULES, where)
         elif kind == "equals":
             if isinstance(argument, Mapping):
-                named += argument
+                named += map(str, argument)
             else:
                 found.append(f"{where}: `equals` needs a table of column: words")
-        elif names_in(argument) is None or (kind == "overlaps" and len(argument) != 2):
+        elif names_in(argument) != argument or (kind == "overlaps" and len(argument) != 2):
             expected = "two columns, start and end" if kind == "overlaps" else "a list of columns"
             found.append(f"{where}: `{kind}` needs {expected}")
         else:
@@ -219,12 +226,10 @@ def _where_faults(where: str, rules: Any) -> tuple[list[str], list[str]]:
 # ----------------------------------------------------------------------------- blocks and fields
 def _block_faults(name: Any, entry: Any, text: Mapping[str, Any], columns: Columns) -> list[str]:
     where = f"block `{name}`"
-    found = unknown_keys(entry, BLOCK_KEYS, where)
+    found = shape_faults(entry, BLOCK_KEYS, where)
     if found:
         return found
     found += [f"{where}: `{k}` is missing" for k in ("path", "kind", "fields") if k not in entry]
-    if not found and not isinstance(entry["fields"], Mapping):
-        found.append(f"{where}: `fields` must be a table of names")
     if found:
         return found
     if entry["kind"] not in KINDS:
@@ -237,10 +242,12 @@ def _block_faults(name: Any, entry: Any, text: Mapping[str, Any], columns: Colum
             found.append(f"{where}: its key `{entry['key']}` must be `mandatory: true`")
     if entry["kind"] != "root" and entry.get("in") not in text["blocks"]:
         found += no_such("block", entry.get("in"), text["blocks"], f"{where}, in")
+    elif entry["kind"] != "root" and _circular(entry, text["blocks"], "in"):
+        found.append(f"{where}: its `in` leads back to itself")
     if entry.get("source") and entry["source"] not in text["sources"]:
         found += no_such("source", entry["source"], text["sources"], where)
-    for part in names_in(entry.get("order") or []) or ():
-        if part.lstrip("-") not in entry["fields"]:
+    for part in entry.get("order", ()):
+        if str(part).lstrip("-") not in entry["fields"]:
             found.append(f"{where}: `order` names `{part}`, which is not one of its fields")
     for field_name, one in entry["fields"].items():
         if not isinstance(field_name, str) or not _NAME.fullmatch(field_name):

@@ -7,10 +7,16 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-FIELD_KEYS = {
-    "item", "meaning", "source", "column", "also", "transform", "type", "codes", "default", "alone",
-    "max_items", "max_length", "minimum", "maximum", "pattern", "mandatory", "volatile",
-    "anonymise", "keys", "sentences", "not_before", "code_map", "optional", "notes",
+# what each key of a field holds
+FIELD_KEYS: dict[str, type] = {
+    **dict.fromkeys(
+        ("meaning", "source", "column", "also", "transform", "type", "codes", "anonymise",
+         "pattern", "not_before", "notes"), str),
+    **dict.fromkeys(("max_items", "max_length", "minimum", "maximum"), int),
+    **dict.fromkeys(("mandatory", "volatile", "optional"), bool),
+    **dict.fromkeys(("alone", "keys"), list),
+    **dict.fromkeys(("sentences", "code_map"), dict),
+    **dict.fromkeys(("item", "default"), object),
 }  # fmt: skip
 TYPES = ("string", "date", "boolean", "integer", "codes")
 # what each transform makes
@@ -38,15 +44,29 @@ def nearest(word: Any, known: Iterable[str]) -> str:
     return f" (did you mean `{near[0]}`?)" if near else ""
 
 
-def unknown_keys(entry: Any, allowed: set[str], where: str) -> list[str]:
-    """A fault for each key that is not allowed, or one where there are no keys at all."""
+_SHAPES = {
+    str: "a name or text",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table of names",
+}
+
+
+def shape_faults(entry: Any, allowed: Mapping[str, type], where: str) -> list[str]:
+    """A fault for each key that is not allowed or holds something of another shape."""
     if not isinstance(entry, Mapping):
         return [f"{where} must be a table of names"]
-    return [
-        f"{where}: unknown key `{key}`{nearest(key, allowed)}"
-        for key in entry
-        if key not in allowed
-    ]
+    found = []
+    for key, value in entry.items():
+        expected = allowed.get(key) if isinstance(key, str) else None
+        if expected is None:
+            found.append(f"{where}: unknown key `{key}`{nearest(key, allowed)}")
+        elif not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+            found.append(f"{where}: `{key}` must be {_SHAPES.get(expected, 'given')}")
+        elif expected is list and not all(isinstance(one, str | int | dict) for one in value):
+            found.append(f"{where}: `{key}` must be a list of names")
+    return found
 
 
 def no_such(what: str, name: Any, known: Iterable[str], where: str) -> list[str]:
@@ -54,10 +74,9 @@ def no_such(what: str, name: Any, known: Iterable[str], where: str) -> list[str]
     return [f"{where}: there is no {what} `{name}`{nearest(name, known)}"]
 
 
-def names_in(value: Any) -> list[str] | None:
-    """A list of names, or None where it is not one."""
-    good = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-    return list(value) if good else None
+def names_in(value: Any) -> list[str]:
+    """The names in a list; anything else in it is passed over."""
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def column_faults(where: str, table: Any, names: Iterable[Any], columns: Columns) -> Iterator[str]:
@@ -76,7 +95,7 @@ def field_faults(
     where: str, entry: Any, block: Mapping, text: Mapping[str, Any], columns: Columns
 ) -> list[str]:
     """Everything that is wrong with one field of a block."""
-    found = unknown_keys(entry, FIELD_KEYS, where)
+    found = shape_faults(entry, FIELD_KEYS, where)
     if found:
         return found
     found += [
@@ -118,9 +137,6 @@ def _code_faults(where: str, entry: Mapping, text: Mapping[str, Any]) -> Iterato
     if entry.get("transform") == "json_flag" and not (entry.get("keys") or entry.get("sentences")):
         yield f"{where}: its transform needs `keys` or `sentences`"
     code_map = entry.get("code_map")
-    if code_map is not None and not isinstance(code_map, Mapping):
-        yield f"{where}: `code_map` must be a table of your code: code of the list"
-        code_map = None
     if "codes" not in entry:
         if code_map:
             yield f"{where}: `code_map` is for fields with `codes`"
@@ -144,15 +160,8 @@ def _code_faults(where: str, entry: Mapping, text: Mapping[str, Any]) -> Iterato
 def _limit_faults(where: str, entry: Mapping, kind: str | None) -> Iterator[str]:
     for limit in ("max_length", "max_items", "minimum", "maximum"):
         value = entry.get(limit)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool):
-            yield f"{where}: `{limit}` must be a whole number"
-        elif limit.startswith("max_") and value < 1:
+        if value is not None and limit.startswith("max_") and value < 1:
             yield f"{where}: `{limit}` must be at least 1"
-    for flag in ("mandatory", "volatile", "optional"):
-        if not isinstance(entry.get(flag, False), bool):
-            yield f"{where}: `{flag}` must be true or false"
     if entry.get("pattern") is not None:
         try:
             re.compile(entry["pattern"])

@@ -1,0 +1,216 @@
+"""What is said of a wrong overlay: the place, what is wrong, and the nearest right thing."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2i_helpers import filters, pseudonym_rules, transforms
+from d2i_helpers.errors import SpecificationError
+from d2i_helpers.spec import build_spec, faults, load_spec, merge, merged_text
+from d2i_helpers.spec_checks import NAMED_RULES
+from d2i_helpers.spec_field_checks import ANONYMISE_TYPES, TRANSFORM_TYPES
+
+TEXT = merged_text()
+CMS = ("generic", "systemc", "mosaic", "eclipse")
+
+
+def told(overlay: str) -> list[str]:
+    return faults(merge(TEXT, yaml.safe_load(overlay)))
+
+
+def in_details(field: str) -> str:
+    return f"blocks: {{child_details: {{fields: {{{field}}}}}}}"
+
+
+GOOD_FIELD = "column: pers_nationality, transform: text, anonymise: drop"
+
+
+@pytest.mark.parametrize("cms", CMS)
+def test_what_is_shipped_has_no_faults(cms: str) -> None:
+    assert faults(merged_text(cms)) == []
+
+
+@pytest.mark.parametrize(
+    ("overlay", "fault"),
+    [
+        ("blokcs: {}", "the specification: unknown key `blokcs` (did you mean `blocks`?)"),
+        ("version: null", "`version` is missing"),
+        ("sources: [a]", "`sources` must be a table of names"),
+        ("canonical_form: one", "`canonical_form` must be a whole number"),
+        # fields
+        (in_details("sex: {colunm: x}"),
+         "field `child_details.sex`: unknown key `colunm` (did you mean `column`?)"),
+        (in_details("sex: text"), "field `child_details.sex` must be a table of names"),
+        (in_details("sex: {codes: sexes}"),
+         "field `child_details.sex`: there is no code list `sexes`"),
+        (in_details("sex: {codes: null}"), "`child_details.sex`: its transform needs `codes`"),
+        (in_details("ethnicity: {codes: ethncity}"),
+         "there is no code list `ethncity` (did you mean `ethnicity`?)"),
+        (in_details("sex: {transform: codes}"),
+         "there is no transform `codes` (did you mean `code`?)"),
+        (in_details("sex: {anonymise: coed}"),
+         "there is no anonymise rule `coed` (did you mean `code`?)"),
+        (in_details("sex: {anonymise: date}"), "anonymise rule `date` is not for type string"),
+        (in_details("sex: {anonymise: null}"), "`anonymise` is missing"),
+        (in_details("sex: {column: null}"), "`column` is missing"),
+        (in_details("sex: {type: boolean}"), "transform `code` makes type string, not boolean"),
+        (in_details("sex: {type: words}"), "type must be one of string, date"),
+        (in_details("sex: {source: persons}"),
+         "there is no source `persons` (did you mean `person`?)"),
+        (in_details("sex: {column: pers_sexx}"),
+         "table `ssd_person` has no column `pers_sexx` (did you mean `pers_sex`?); "
+         "one of your own goes into `extra_columns`"),
+        (in_details("sex: {column: local_sex}"), "table `ssd_person` has no column `local_sex`; "),
+        (in_details("sex: {default: X}"), "`X` (default or alone) is not in the list"),
+        (in_details("sex: {code_map: {Male: MM}}"),
+         "code_map sends `Male` to `MM`, which is not in the list"),
+        (in_details("sex: {code_map: [M]}"), "`code_map` must be a table"),
+        (in_details("surname: {code_map: {a: b}}"), "`code_map` is for fields with `codes`"),
+        (in_details("surname: {max_length: long}"), "`max_length` must be a whole number"),
+        (in_details("surname: {max_length: 0}"), "`max_length` must be at least 1"),
+        (in_details("surname: {pattern: '(['}"), "`pattern` is not a regular expression"),
+        (in_details("surname: {mandatory: 'yes'}"), "`mandatory` must be true or false"),
+        (in_details("surname: {default: [a]}"), "`default` must be a string"),
+        (in_details("uasc_flag: {default: 'no'}"), "`default` must be a boolean"),
+        (in_details(f"nationality: {{item: 6, {GOOD_FIELD}}}"),
+         "item 6 is claimed by `child_details.first_name` and by `child_details.nationality`"),
+        (in_details(f"Nationality: {{{GOOD_FIELD}}}"), "field name `Nationality` must be small"),
+        (in_details("x: {column: pers_sex, transform: json_flag, anonymise: flag}"),
+         "its transform needs `keys` or `sentences`"),
+        # blocks
+        ("blocks: {child: {key: mis_child_id}}",
+         "block `child`: its key `mis_child_id` must be `mandatory: true`"),
+        ("blocks: {child: {key: child_id}}", "block `child`: its `key` must be one of its fields"),
+        ("blocks: {adoption: {in: social_care_episode}}",
+         "there is no block `social_care_episode` (did you mean `social_care_episodes`?)"),
+        ("blocks: {adoption: {kind: thing}}", "kind must be one of root, object, list, values"),
+        ("blocks: {adoption: {kind: root}}", "there must be one block of kind root, there are 2"),
+        ("blocks: {adoption: {fields: []}}", "`fields` must be a table of names"),
+        ("blocks: {sdq_assessments: {order: [datum]}}", "`order` names `datum`"),
+        ("blocks: {child: {fields: {la_child_id: {mandatory: false}}}}",
+         "its key `la_child_id` must be `mandatory: true`"),
+        # sources
+        ("sources: {sdq: {table: ssd_sdq_score}}",
+         "source `sdq`: there is no SSD table `ssd_sdq_score` (did you mean `ssd_sdq_scores`?)"),
+        ("sources: {sdq: {keys: x}}", "unknown key `keys` (did you mean `key`?)"),
+        ("sources: {sdq: {person: csdq_persons_id}}", "(did you mean `csdq_person_id`?)"),
+        ("sources: {sdq: {order: [-csdq_date]}}", "has no column `csdq_date`"),
+        ("sources: {sdq: {pick: last}}", "`pick` can only be `first`"),
+        ("sources: {sdq: {where: [{insde: [csdq_sdq_completed_date]}]}}",
+         "there is no rule kind `insde` (did you mean `inside`?)"),
+        ("sources: {sdq: {where: [{inside: [csdq_date]}]}}", "has no column `csdq_date`"),
+        ("sources: {sdq: {where: [{overlaps: [csdq_sdq_completed_date]}]}}",
+         "`overlaps` needs two columns, start and end"),
+        ("sources: {sdq: {where: [{rule: uasc}]}}", "there is no rule `uasc`"),
+        ("sources: {sdq: {where: {rule: uasc}}}", "`where` must be a list"),
+        ("sources: {address: null}",
+         "field `child_details.postcode`: there is no source `address`"),
+        ("sources: {icpc: {via: s48}}", "source `icpc`, via: there is no source `s48`"),
+        ("sources: {episodes: {person: null, via: assessments, link: cine_referral_id}}",
+         "source `episodes`: its `via` leads back to itself"),
+        ("sources: {episodes: {person: null}}", "needs `person`, or `via` and `link`"),
+        ("sources: {placements: {via_column: clae_cla_idd}}",
+         "table `ssd_cla_episodes` has no column `clae_cla_idd`"),
+        # code lists
+        ("code_lists: {sex: {codes: {NO: none}}}", "put the code that YAML reads as `False` in"),
+        ("code_lists: {sex: {codes: {1.5: x}}}", "put the code that YAML reads as `1.5` in quotes"),
+        ("code_lists: {sex: {aliases: {MALE: Q}}}", "alias `MALE` is for `Q`, which is not in"),
+        ("code_lists: {sex: {retired: [M]}}", "`M` is both in the list and retired"),
+        ("code_lists: {sex: {codes: []}}", "code list `sex`: `codes` must be a table of names"),
+        # what is the authority's own
+        ("extra_columns: {ssd_person: [pers_x]}", "must be a table of column: type"),
+        ("extra_columns: {ssd_person: {pers_x: varchar}}", "type of `pers_x` must be one of text"),
+        ("renamed_columns: {ssd_person: {pers_name: x}}", "there is no column `pers_name`"),
+        ("known_gaps: {child_details.sexx: never}",
+         "there is no block or field `child_details.sexx` (did you mean `child_details.sex`?)"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_told_with_its_place_and_the_nearest_name(overlay: str, fault: str) -> None:
+    assert any(fault in one for one in told(overlay)), told(overlay)
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        in_details(f"nationality: {{{GOOD_FIELD}}}"),
+        in_details("sex: {code_map: {Male: M, Unclear: ''}}"),
+        in_details("postcode: null"),
+        "extra_columns: {ssd_person: {pers_faith: text}}\n"
+        + in_details("faith: {column: pers_faith, transform: text, anonymise: drop}"),
+        "extra_columns: {la_schools: {person_id: text, school: text}}\n"
+        "sources: {school: {table: la_schools, person: person_id, key: person_id, pick: first}}\n"
+        + in_details("school: {source: school, column: school, transform: id, anonymise: drop}"),
+        "blocks: {care_worker_details: {fields: {worker_id: {column: prof_staff_id}}}}",
+        "code_lists: {sex: {aliases: {MALE: M, FEMALE: F}}}",
+    ],
+)
+def test_a_good_overlay_has_no_faults(overlay: str) -> None:
+    assert told(overlay) == []
+    build_spec(merge(TEXT, yaml.safe_load(overlay)))
+
+
+def test_all_faults_are_told_at_once_and_with_where_to_read(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(in_details("sex: {codes: sexes}, surname: {max_length: x}"))
+    with pytest.raises(SpecificationError) as caught:
+        load_spec("generic", overlay)
+    assert "sexes" in str(caught.value)
+    assert "max_length" in str(caught.value)
+    assert "docs/specification.md" in str(caught.value)
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("a: [", "is not valid YAML"), ("- a", "must be a table of names"), ("\xff\xfe", "YAML")],
+)
+def test_a_file_that_is_no_overlay(tmp_path: Path, content: str, said: str) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_bytes(content.encode("latin-1"))
+    with pytest.raises(SpecificationError, match=said):
+        load_spec("generic", overlay)
+    with pytest.raises(SpecificationError, match="no specification file"):
+        load_spec("generic", tmp_path / "none.yaml")
+
+
+def test_an_overlay_that_was_mended_is_read_again(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(in_details("postcode: null"))
+    without = load_spec("generic", overlay)
+    assert "postcode" not in [field.name for field in without.blocks["child_details"].fields]
+    assert load_spec().fingerprint != without.fingerprint
+
+
+def test_the_checks_know_what_the_other_modules_know() -> None:
+    assert transforms.transform_names() == set(TRANSFORM_TYPES)
+    assert set(ANONYMISE_TYPES) == set(pseudonym_rules.RULES)
+    assert set(filters.RULE_COLUMNS) == NAMED_RULES
+
+
+# Every place of the text, to be damaged in turn.
+def places(part: Any, path: tuple = ()) -> list[tuple]:
+    inner = part.items() if isinstance(part, dict) else ()
+    return [path] * bool(path) + [one for k, v in inner for one in places(v, (*path, k))]
+
+
+junk = st.sampled_from([None, 1, 1.5, True, "x", "", [], ["x"], [1], [{}], {}, {"x": 1}, {1: []}])
+
+
+@given(st.lists(st.tuples(st.sampled_from(places(TEXT)), junk), min_size=1, max_size=3))
+def test_no_damage_to_the_text_makes_the_checks_fail(damage: list[tuple]) -> None:
+    text = copy.deepcopy(TEXT)
+    for path, value in damage:
+        held: Any = text
+        for step in path[:-1]:
+            held = held.get(step) if isinstance(held, dict) else None
+        if isinstance(held, dict):
+            held[path[-1]] = value
+    if not faults(text):
+        build_spec(text)
