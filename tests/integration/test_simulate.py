@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy import Engine, delete, func, insert, inspect, select, update
+from sqlalchemy.schema import CreateSchema
 
 from d2i_helpers import database, simulate, simulated_tables, tables
 from d2i_helpers.errors import GateError, SettingsError
@@ -89,6 +90,21 @@ def test_init_makes_the_staging_tables_and_tells_its_progress(
     with database.reading(engine) as connection:
         for name in (settings.staging_table, settings.anon_table):
             assert database.has_table(connection, tables.staging_table(name))
+
+
+def test_the_tables_go_into_the_schema_of_the_profile(
+    make_settings: MakeSettings, engine: Engine
+) -> None:
+    schema = "main" if engine.dialect.name == "sqlite" else "fictional"
+    if schema == "fictional":
+        with database.transaction(engine) as connection:
+            connection.execute(CreateSchema(schema))
+    settings = make_settings(ssd_schema=schema)
+    simulate.init(settings, children=20)
+    simulate.day(settings)
+    with engine.connect() as connection:
+        found = set(inspect(connection).get_table_names(schema=schema))
+    assert {"ssd_person", "ssd_permanence", "d2i_simulated", "d2i_simulated_away"} <= found
 
 
 @pytest.mark.parametrize("children", [0, -1])
