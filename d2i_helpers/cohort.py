@@ -8,10 +8,10 @@ docs/cohort.md lists the decisions behind the rules.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from d2i_helpers.rows import Page, Plan, date_text
+from d2i_helpers.rows import Page, Plan, Row
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Source
 
@@ -121,20 +121,25 @@ def eligibility(
 
 
 def inclusion_sources(settings: Settings) -> dict[str, Source]:
-    """The rows that the inclusion sets look at, of the child itself and without any filter."""
+    """The rows that the inclusion sets look at: of the child itself, and only those that count."""
+    active = ({"overlaps": ["cine_referral_date", "cine_close_date"]},)
     found = [
         Source(
             "cohort.referrals", "ssd_cin_episodes", "cine_referral_id", person="cine_person_id",
             columns=("cine_referral_date", "cine_close_date"),
         ),
         Source(
+            "cohort.active", "ssd_cin_episodes", "cine_referral_id", person="cine_person_id",
+            where=active,
+        ),
+        Source(
             "cohort.assessments", "ssd_cin_assessments", "cina_assessment_id",
             via="cohort.referrals", link="cina_referral_id",
-            columns=("cina_assessment_start_date",),
+            where=({"known": ["cina_assessment_start_date"]},),
         ),
         Source(
             "cohort.cin_plans", "ssd_cin_plans", "cinp_cin_plan_id", person="cinp_person_id",
-            columns=("cinp_cin_plan_start_date", "cinp_cin_plan_end_date"),
+            where=({"overlaps": ["cinp_cin_plan_start_date", "cinp_cin_plan_end_date"]},),
         ),
         Source(
             "cohort.cla_episodes", "ssd_cla_episodes", "clae_cla_episode_id",
@@ -143,12 +148,14 @@ def inclusion_sources(settings: Settings) -> dict[str, Source]:
         Source(
             "cohort.cla_referrals", "ssd_cin_episodes", "cine_referral_id",
             via="cohort.cla_episodes", via_column="clae_referral_id", link="cine_referral_id",
-            columns=("cine_referral_date", "cine_close_date"),
+            where=active,
         ),
         Source(
             "cohort.placements", "ssd_cla_placement", "clap_cla_placement_id",
             via="cohort.cla_episodes", via_column="clae_cla_id", link="clap_cla_id",
-            columns=("clap_cla_placement_start_date", "clap_cla_placement_end_date"),
+            where=(
+                {"overlaps": ["clap_cla_placement_start_date", "clap_cla_placement_end_date"]},
+            ),
         ),
         Source(
             "cohort.care_leaver", "ssd_care_leavers", "clea_table_id", person="clea_person_id",
@@ -156,10 +163,11 @@ def inclusion_sources(settings: Settings) -> dict[str, Source]:
         ),
     ]  # fmt: skip
     if settings.cp_plan_inclusion:
+        span = ["cppl_cp_plan_start_date", "cppl_cp_plan_end_date"]
         found.append(
             Source(
                 "cohort.cp_plans", "ssd_cp_plans", "cppl_cp_plan_id", person="cppl_person_id",
-                columns=("cppl_cp_plan_start_date", "cppl_cp_plan_end_date"),
+                where=({"overlaps": span},),
             )
         )  # fmt: skip
     if settings.disability_inclusion:
@@ -175,97 +183,52 @@ class Inclusion:
     def __init__(self, plan: Plan, window: Window, settings: Settings) -> None:
         self.window = window
         self._referral_id = plan.text("cohort.referrals", "cine_referral_id")
-        self._referral = self._span(
-            plan, "cohort.referrals", "cine_referral_date", "cine_close_date"
-        )
-        self._started = plan.date("cohort.assessments", "cina_assessment_start_date")
-        self._cin = self._span(
-            plan, "cohort.cin_plans", "cinp_cin_plan_start_date", "cinp_cin_plan_end_date"
-        )
+        self._referred = plan.date("cohort.referrals", "cine_referral_date")
+        self._closed = plan.date("cohort.referrals", "cine_close_date")
         self._cla_referral_id = plan.text("cohort.cla_episodes", "clae_referral_id")
         self._cla_id = plan.text("cohort.cla_episodes", "clae_cla_id")
-        self._cla_referral = self._span(
-            plan, "cohort.cla_referrals", "cine_referral_date", "cine_close_date"
-        )
-        self._placement = self._span(
-            plan,
-            "cohort.placements",
-            "clap_cla_placement_start_date",
-            "clap_cla_placement_end_date",
-        )
         self._contact = plan.date("cohort.care_leaver", "clea_care_leaver_latest_contact")
-        self._cp = (
-            self._span(plan, "cohort.cp_plans", "cppl_cp_plan_start_date", "cppl_cp_plan_end_date")
-            if settings.cp_plan_inclusion
-            else None
-        )
-        self._disability = settings.disability_inclusion
-
-    @staticmethod
-    def _span(plan: Plan, source: str, start: str, end: str) -> Callable:
-        first, last = plan.date(source, start), plan.date(source, end)
-        return lambda row: (first(row), last(row))
+        self._cp_plan, self._disability = settings.cp_plan_inclusion, settings.disability_inclusion
 
     def reasons(self, person_id: str, born: str | None, page: Page) -> tuple[str, ...]:
-        """The sets that the child is in, in the order of their letters; empty: it is not in."""
-        return tuple(self._sets(person_id, born, page))
+        """The sets that the child is in, in the order of their letters; empty: it is not in.
 
-    def _sets(self, person_id: str, born: str | None, page: Page) -> Iterator[str]:
-        overlapped = self.window.overlapped
-        referrals = page.rows("cohort.referrals", person_id)
-        spans = [self._referral(row) for row in referrals]
-        if any(overlapped(*span) for span in spans):
-            yield ACTIVE_REFERRAL
-        if any(
-            closed is None and not self._assessed(row, page)
-            for row, (_, closed) in zip(referrals, spans, strict=True)
-        ):
-            yield WAITING_ASSESSMENT
-        if any(overlapped(*self._cin(row)) for row in page.rows("cohort.cin_plans", person_id)):
-            yield CIN_PLAN
-        if self._cp and any(
-            overlapped(*self._cp(row)) for row in page.rows("cohort.cp_plans", person_id)
-        ):
-            yield CP_PLAN
-        yield from self._looked_after(person_id, page)
-        if born is not None and self._leaving_care(person_id, born, spans, page):
-            yield CARE_LEAVER
-        if self._disability and page.rows("cohort.disability", person_id):
-            yield DISABILITY
+        Args:
+            born: the birth date that the child's age was judged by; None where it is not born yet.
+        """
+        found, sets = page.found, []
+        open_referrals = [
+            row for row in page.rows("cohort.referrals", person_id) if self._closed(row) is None
+        ]
+        if person_id in found["cohort.active"]:
+            sets.append(ACTIVE_REFERRAL)
+        if any(self._referral_id(row) not in found["cohort.assessments"] for row in open_referrals):
+            sets.append(WAITING_ASSESSMENT)
+        if person_id in found["cohort.cin_plans"]:
+            sets.append(CIN_PLAN)
+        if self._cp_plan and person_id in found["cohort.cp_plans"]:
+            sets.append(CP_PLAN)
+        episodes = found["cohort.cla_episodes"].get(person_id)
+        if episodes:
+            if any(self._cla_referral_id(row) in found["cohort.cla_referrals"] for row in episodes):
+                sets.append(CLA_REFERRAL)
+            if any(self._cla_id(row) in found["cohort.placements"] for row in episodes):
+                sets.append(CLA_PLACEMENT)
+        contacts = found["cohort.care_leaver"].get(person_id)
+        if contacts and born and self._leaving_care(born, open_referrals, contacts):
+            sets.append(CARE_LEAVER)
+        if self._disability and person_id in found["cohort.disability"]:
+            sets.append(DISABILITY)
+        return tuple(sets)
 
-    def _assessed(self, referral: tuple, page: Page) -> bool:
-        found = page.rows("cohort.assessments", self._referral_id(referral))
-        return any(self._started(row) is not None for row in found)
-
-    def _looked_after(self, person_id: str, page: Page) -> Iterator[str]:
-        overlapped, episodes = self.window.overlapped, page.rows("cohort.cla_episodes", person_id)
-        if any(
-            overlapped(*self._cla_referral(row))
-            for episode in episodes
-            for row in page.rows("cohort.cla_referrals", self._cla_referral_id(episode))
-        ):
-            yield CLA_REFERRAL
-        if any(
-            overlapped(*self._placement(row))
-            for episode in episodes
-            for row in page.rows("cohort.placements", self._cla_id(episode))
-        ):
-            yield CLA_PLACEMENT
-
-    def _leaving_care(self, person_id: str, born: str, spans: list, page: Page) -> bool:
-        contacts = page.rows("cohort.care_leaver", person_id)
-        if not contacts or birthday(born, CARE_LEAVER_AGE) >= self.window.end:
+    def _leaving_care(self, born: str, open_referrals: list[Row], contacts: Sequence[Row]) -> bool:
+        """Of age, with an open episode and a contact in the window, its last day left out."""
+        window = self.window
+        if birthday(born, CARE_LEAVER_AGE) >= window.end:
             return False
-        if birthday(born, AGE_LIMIT) < self.window.start:
+        if birthday(born, AGE_LIMIT) < window.start:
             return False
-        first, last = self.window.first, self.window.last
-        open_episode = any(
-            closed is None and referred is not None and referred <= last
-            for referred, closed in spans
-        )
-        return open_episode and any(
-            (day := self._contact(row)) is not None and first <= day < last for row in contacts
-        )
-
-
-__all__ = ["Eligibility", "Inclusion", "Window", "birthday", "date_text", "eligibility"]
+        if not any((day := self._referred(row)) and day <= window.last for row in open_referrals):
+            return False
+        days = [self._contact(row) for row in contacts]
+        return any(window.contains(day) and day != window.last for day in days)

@@ -46,7 +46,15 @@ class FieldMaker:
     function of (row, person id, page), for values of other sources.
     """
 
-    def __init__(self, field: Field, block_source: str, spec: Spec, plan: Plan) -> None:
+    def __init__(
+        self,
+        field: Field,
+        block_source: str,
+        spec: Spec,
+        plan: Plan,
+        shared: dict[str, Remembered],
+    ) -> None:
+        """Compile a field; ``shared`` holds the answers of transforms that are alike everywhere."""
         self.name, self.path, self.at = field.name, field.path, plan.at(field.source, field.column)
         self.filled = self.unusable = 0
         self.remembered: Remembered | None = None
@@ -58,7 +66,9 @@ class FieldMaker:
             self.routed = self._routed(field, transform, block_source, plan, others)
         elif others:
             self.direct = _with_others(transform, field.source, plan, others)
-        elif field.codes or field.type in ("date", "boolean", "integer"):
+        elif field.type == "date":
+            self.remembered = shared.setdefault(field.transform, Remembered(transform))
+        elif field.codes or field.type in ("boolean", "integer"):
             self.remembered = Remembered(transform)
         else:
             self.direct = transform

@@ -118,27 +118,34 @@ class Filters:
                 plan.read_of(source.name),
                 compiler.tests(source),
                 sorter(plan, source, is_date),
+                # sources that are alike in this share their rows
+                (plan.read_of(source.name), str(source.where), source.order, source.pick_first,
+                 source.care_period),
             )
             for source in ordered
-        ]
+        ]  # fmt: skip
 
     def page(self, persons: list[Row], found: Mapping[Read, list[Row]]) -> Page:
         """A page from the raw rows of every query."""
         page, plan = Page(persons), self.plan
         groups: dict[Read, dict[str, list[Row]]] = {}
-        for source, read, tests, sort in self._steps:
+        alike: dict[Any, dict[str, list[Row]]] = {}
+        for source, read, tests, sort, same in self._steps:
+            if same in alike:
+                page.found[source.name] = alike[same]
+                continue
             if read not in groups:
                 groups[read] = group_rows(found[read], plan.at(source.name, read.by))
             rows = groups[read]
             if source.care_period:
-                rows = self._with_care_periods(source, rows, found, page)
+                rows = self._with_care_periods(source, rows, found)
             if tests:
                 rows = _kept(rows, tests, page)
             if sort:
                 rows = {key: sort(some) for key, some in rows.items()}
             if source.pick_first:
                 rows = {key: some[:1] for key, some in rows.items()}
-            page.found[source.name] = rows
+            page.found[source.name] = alike[same] = rows
         return page
 
     def _with_care_periods(
@@ -146,7 +153,6 @@ class Filters:
         source: Source,
         rows: dict[str, list[Row]],
         found: Mapping[Read, list[Row]],
-        page: Page,
     ) -> dict[str, list[Row]]:
         """Rows by person, and by the periods of care of a person; each row once a person."""
         plan = self.plan
@@ -172,11 +178,10 @@ def _looking_into(source: Source) -> list[str]:
 
 
 def _kept(rows: dict[str, list[Row]], tests: list[Test], page: Page) -> dict[str, list[Row]]:
-    kept: dict[str, list[Row]] = {}
-    for key, some in rows.items():
-        good = [row for row in some if all(test(row, page) for test in tests)]
-        if good:
-            kept[key] = good
+    kept = rows
+    for test in tests:
+        left = {key: [row for row in some if test(row, page)] for key, some in kept.items()}
+        kept = {key: some for key, some in left.items() if some}
     return kept
 
 

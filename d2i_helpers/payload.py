@@ -11,7 +11,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from d2i_helpers.field_values import FieldMaker, route
+from d2i_helpers.field_values import FieldMaker, Remembered, route
 from d2i_helpers.rows import Page, Plan, Row
 from d2i_helpers.spec import PURGE, Block, Document, Spec
 
@@ -40,7 +40,9 @@ class _BlockMaker:
         source = block.source or parent_source
         assembler.source_of[block.name] = source
         self.rows = None if source == parent_source else route(plan, source, parent_source)
-        self.fields = [FieldMaker(one, source, spec, plan) for one in block.fields]
+        self.fields = [
+            FieldMaker(one, source, spec, plan, assembler.shared) for one in block.fields
+        ]
         # sorted by how a value is made, so that the loops over them need not ask
         self.direct = [(f, f.name, f.at, f.direct) for f in self.fields if f.direct]
         self.remembered = [
@@ -198,6 +200,7 @@ class Assembler:
         self.spec, self.plan = spec, plan
         self.header_only, self.once_per_child = header_only, once_per_child
         self.source_of: dict[str, str] = {}
+        self.shared: dict[str, Remembered] = {}
         self.problems: list[Problem] = []
         self.items = 0  # items and blocks of the last document that could be purged each
         self._root = _BlockMaker(spec.root, None, self)

@@ -203,13 +203,13 @@ class SourceReader:
         ):
             return []
         try:
-            return connection.execute(self._statement(read, kind), parameters).all()
+            return _fetched(connection.execute(self._statement(read, kind), parameters))
         except (DataError, OperationalError) as error:
             if error.connection_invalidated:
                 raise
             # a value that the driver cannot turn into a Python one: read all of them as text
             connection.rollback()
-            return connection.execute(self._statement(read, kind, True), parameters).all()
+            return _fetched(connection.execute(self._statement(read, kind, True), parameters))
 
     def _statutory(self, connection: Connection, kind: str, parameters: dict) -> list[Any]:
         name = self.settings.statutory_cohort_table or ""
@@ -257,6 +257,13 @@ class SourceReader:
 
     def _table(self, name: str) -> Any:
         return _declared(name)
+
+
+def _fetched(result: Any) -> list[Row]:
+    """The driver's own rows: nothing is left to convert, and they are read by position."""
+    rows = result.cursor.fetchall()
+    result.close()
+    return rows
 
 
 def _declared(name: str) -> Table:
