@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from d2i_helpers.spec import PURGE, Block, Field, Spec
+from d2i_helpers.spec import PURGE, Block, Field, Spec, load_spec
 
 Schema = dict[str, Any]
 
 # The form alone; that the day exists (30 February) is told by `format: date`.
 _DATE = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
-REGENERATE = 'python -c "from d2i_helpers.spec_outputs import write_pages; write_pages()"'
+REGENERATE = "d2i spec docs"
 
 
 # ----------------------------------------------------------------------------------- JSON Schema
@@ -274,10 +274,7 @@ def code_list_page(spec: Spec) -> str:
 
 def write_pages(folder: str | Path = "docs", spec: Spec | None = None) -> list[Path]:
     """Write the generated pages into a folder, of the specification without overlays by default."""
-    if spec is None:
-        from d2i_helpers.spec import load_spec
-
-        spec = load_spec()
+    spec = spec or load_spec()
     pages = {"payload.md": payload_page(spec), "code_lists.md": code_list_page(spec)}
     written = []
     for name, text in pages.items():
