@@ -204,12 +204,12 @@ class SourceReader:
             return []
         try:
             return _fetched(connection.execute(self._statement(read, kind), parameters))
-        except (DataError, OperationalError) as error:
-            if error.connection_invalidated:
+        except (DataError, OperationalError, self.engine.dialect.dbapi.Error) as error:
+            if getattr(error, "connection_invalidated", False):
                 raise
             # a value that the driver cannot turn into a Python one: read all of them as text
             connection.rollback()
-            return _fetched(connection.execute(self._statement(read, kind, True), parameters))
+            return connection.execute(self._statement(read, kind, True), parameters).all()
 
     def _statutory(self, connection: Connection, kind: str, parameters: dict) -> list[Any]:
         name = self.settings.statutory_cohort_table or ""
