@@ -174,7 +174,7 @@ class Staging:
         if back:
             if as_held:
                 return Event.BACK_SAME
-            return Event.BACK_CHANGED if row.acknowledged or row.in_flight else Event.BACK_NEW
+            return Event.BACK_CHANGED if row.acknowledged else Event.BACK_NEW
         return Event.UNDONE if as_held else Event.CHANGED
 
     def stage(
@@ -217,8 +217,8 @@ class Staging:
         self, event: Event, row: Row | None, document: Staged, now: dt.datetime
     ) -> dict[str, Any]:
         _, state, status = TRANSITIONS[event]
-        if event is Event.CHANGED and row and not (row.acknowledged or row.in_flight):
-            state = RowState.NEW  # never acknowledged, so still new to the receiver
+        if event is Event.CHANGED and row and not row.acknowledged:
+            state = RowState.NEW  # never acknowledged
         problem = document.problem
         content = {
             "json_payload": document.payload,

@@ -177,7 +177,7 @@ DAYS = st.lists(
 def history(engine: Engine, make_settings: Callable, options: dict, days: list, seed: int) -> None:
     """Play one history, then one clean run, and see that everything is equal."""
     settings = make_settings(
-        staging_table=TABLE, guard_min_children=10_000, batch_size=options["batch_size"],
+        staging_table=TABLE, guard_min_children=10_000, max_deleted_share=1, batch_size=options["batch_size"],
         phase=options["phase"], max_in_flight=options["max_in_flight"],
     )  # fmt: skip
     staging = Staging(engine, TABLE)

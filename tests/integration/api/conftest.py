@@ -12,7 +12,7 @@ import pytest
 
 from d2i_helpers.api import Client
 from d2i_helpers.settings import ENV_PREFIX, Settings, load_settings
-from tests.integration.api.harness import RawServer, Served, serving
+from tests.integration.api.harness import RawServer, Served, Switchboard, in_thread
 
 
 @pytest.fixture
@@ -36,14 +36,23 @@ def api_settings(tmp_path, monkeypatch) -> Callable[..., Settings]:
     return make
 
 
+@pytest.fixture(scope="session")
+def switchboard() -> Iterator[Switchboard]:
+    """A server that is up for the whole session."""
+    board = Switchboard()
+    with in_thread(board.serve) as port:
+        board.port = port
+        yield board
+
+
 @pytest.fixture
-def start(api_settings) -> Iterator[Callable[..., tuple[Client, Served]]]:
+def start(api_settings, switchboard) -> Iterator[Callable[..., tuple[Client, Served]]]:
     """Start a receiver with faults and a client of it; both end with the test."""
     with ExitStack() as stack:
 
         def go(faults: dict[str, Any] | None = None, **parameters: Any) -> tuple[Client, Served]:
             settings = api_settings(**parameters)
-            served = stack.enter_context(serving(settings, faults))
+            served = stack.enter_context(switchboard.playing(settings, faults))
             return stack.enter_context(Client(served.endpoint, settings)), served
 
         yield go

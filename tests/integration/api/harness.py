@@ -13,11 +13,14 @@ from typing import Any
 
 import orjson
 import requests
-import yaml
 
-from d2i_helpers import receiver
+from d2i_helpers import receiver, receiver_server
 from d2i_helpers.api_endpoint import Endpoint, simulated_endpoint
+from d2i_helpers.receiver_app import create_app
+from d2i_helpers.receiver_faults import make_faults
+from d2i_helpers.receiver_store import Store
 from d2i_helpers.settings import Settings
+from d2i_helpers.spec import load_spec
 
 
 def record(child: str, **details: Any) -> bytes:
@@ -64,17 +67,17 @@ class Served:
 
 
 @contextmanager
-def serving(settings: Settings, faults: dict[str, Any] | None = None) -> Iterator[Served]:
-    """The real server in a thread of this process."""
-    file = settings.path(settings.receiver_store).with_suffix(".faults.yaml")
-    file.write_text(yaml.safe_dump(faults or {}), encoding="utf-8")
+def in_thread(work: Callable[[int, Callable[[int], None]], None]) -> Iterator[int]:
+    """A server in a thread of this process; gives its port.
+
+    ``work(until, ready)`` serves until the descriptor's other end is closed.
+    """
     reading, writing = os.pipe()
     ports: queue.Queue[int | BaseException] = queue.Queue()
-    config = receiver.Config.of(settings, faults=file)
 
     def run() -> None:
         try:
-            receiver._serve(config, ports.put, until=reading)
+            work(reading, ports.put)
         except BaseException as error:
             ports.put(error)
 
@@ -84,11 +87,50 @@ def serving(settings: Settings, faults: dict[str, Any] | None = None) -> Iterato
         port = ports.get(timeout=60)
         if isinstance(port, BaseException):
             raise port
-        yield Served(simulated_endpoint(f"http://127.0.0.1:{port}", settings.la_code))
+        yield port
     finally:
         os.close(writing)
         thread.join(30)
         os.close(reading)
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Served]:
+    """The receiver as `d2i receiver` serves it, but in a thread."""
+    config = receiver.Config.of(settings)
+    with in_thread(lambda until, ready: receiver._serve(config, ready, until=until)) as port:
+        yield Served(simulated_endpoint(f"http://127.0.0.1:{port}", settings.la_code))
+
+
+class Switchboard:
+    """One server for many tests: each puts its own application behind it."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+        self.port = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+    def serve(self, until: int, ready: Callable[[int], None]) -> None:
+        with receiver_server.listen("127.0.0.1", 0) as listening:
+            receiver_server.serve_app(self, listening, ready, until=until)
+
+    @contextmanager
+    def playing(self, settings: Settings, faults: dict[str, Any] | None) -> Iterator[Served]:
+        """A receiver with its own store, tokens and faults."""
+        store = Store(settings.receiver_store)
+        self.app = create_app(
+            store,
+            load_spec(),
+            la_code=settings.la_code,
+            merge=settings.receiver_merge,
+            faults=make_faults(faults or {}),
+        )
+        try:
+            yield Served(simulated_endpoint(f"http://127.0.0.1:{self.port}", settings.la_code))
+        finally:
+            store.close()
 
 
 class Wall:
