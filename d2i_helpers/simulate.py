@@ -47,6 +47,7 @@ def init(
         Number of ``children``, then rows by table.
 
     Raises:
+        SettingsError: fewer than one child is asked for.
         GateError: there are SSD tables that this module did not make, or the endpoint is live.
         DatabaseError: the database cannot be used.
     """
