@@ -244,10 +244,9 @@ class _Day:
             .order_by(t.id)
             .limit(size)
         )
-        if self.settings.person_ids:
-            statement = statement.where(t.person_id.in_(self.settings.person_ids))
+        pilot = set(self.settings.person_ids)
         while rows := connection.execute(statement, {"last": last}).all():
-            yield rows
+            yield [row for row in rows if row.person_id in pilot] if pilot else rows
             last = rows[-1].id
 
     def _scramble(self, row: Any) -> tuple[str, str | None, Document, str] | None:
@@ -255,10 +254,13 @@ class _Day:
         self.counts["children_read"] += 1
         try:
             original = orjson.loads(row.json_payload)
-            child_id = str(original["la_child_id"])
+            child_id = original[self.spec.root.key]
         except (ValueError, TypeError, KeyError):
+            child_id = None
+        if not isinstance(child_id, str | int) or child_id == "":
             self.counts["unreadable"] += 1
             return None
+        child_id = str(child_id)
         identity: Identity = self.collect(original)
         made = self.pseudonyms.document(child_id, original, identity)
         text = to_text(made)
@@ -266,7 +268,7 @@ class _Day:
         self.leaks.update(self.check.document(identity, original, made, text, keys))
         self.counts["anonymised"] += 1
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
-        return self.pseudonyms.child_id(child_id), legacy, made, text
+        return made[self.spec.root.key], legacy, made, text
 
     # --------------------------------------------------------------------------------- writing
     def _write(

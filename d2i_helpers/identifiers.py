@@ -55,5 +55,5 @@ def _of(identity: Identity) -> Iterator[str]:
     if first and last:
         yield f"{first} {last}"
         yield f"{last} {first}"
-    for _, value in identity.values:
+    for _, value, _ in identity.values:
         yield value

@@ -22,12 +22,12 @@ IDENTIFYING = IDS | {"first_name", "surname", "postcode", "birth_date"}
 class Identity:
     """Identifying values of one document, as text."""
 
-    values: list[tuple[str, str]] = field(default_factory=list)  # (rule, value)
+    values: list[tuple[str, str, str]] = field(default_factory=list)  # rule, value, normal form
     dates: set[str] = field(default_factory=set)  # all dates, births included
 
     def of(self, *rules: str) -> Iterator[str]:
         """Values of fields with these rules."""
-        return (value for rule, value in self.values if rule in rules)
+        return (value for rule, value, _ in self.values if rule in rules)
 
 
 _Collect = Callable[[Any, Identity], None]
@@ -61,11 +61,12 @@ def _block(block: Block) -> _Collect:
         values, days = found.values, found.dates
         for name, value in held.items():
             rule = texts.get(name)
-            if rule is not None and value is not None and value != "":
-                values.append((rule, value if type(value) is str else str(value)))
-            if name in dates:
-                if type(value) is str:
-                    days.add(value)
+            if name in dates and type(value) is str:
+                days.add(value)
+            if rule is not None:
+                if value is not None and value != "":
+                    value = value if type(value) is str else str(value)
+                    values.append((rule, value, normal(value)))
             elif name in inner:
                 inner[name](value, found)
 

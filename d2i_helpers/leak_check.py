@@ -26,7 +26,8 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
 _INSIDE = 6  # characters of a value that is looked for inside of longer texts too
 _SHORTEST = 2  # a value of one character cannot be told from a code
 _OF_OTHERS = 4  # characters of an id of another child that is looked for
-_BUCKETS = 64
+_BUCKETS = 64  # a power of two
+_LAST_BUCKET = _BUCKETS - 1
 
 
 def public_words(spec: Spec) -> frozenset[str]:
@@ -73,7 +74,7 @@ class LeakCheck:
         Returns:
             The rules (kinds) of the values that were found; empty is as it should be.
         """
-        values = [*identity.values, *(("child_id", one) for one in keys)]
+        values = [*identity.values, *(("child_id", one, normal(one)) for one in keys)]
         self.documents += 1
         self.values += len(values)
         texts = self._texts(text)
@@ -82,27 +83,29 @@ class LeakCheck:
         self._put(self._real, self._person(original))
         self._put(self._made, self._person(made))
         together = "\n".join(texts).upper()
-        return [rule for rule, value in values if _stands(value, texts, plain, together)]
+        return [rule for rule, *value in values if _stands(*value, texts, plain, together)]
 
     def _texts(self, text: str) -> set[str]:
         """Every text of a JSON document but the words of the specification."""
+        if "\\" not in text:  # then every quotation mark begins or ends a text
+            return set(text.split('"')[1::2]) - self._public
         found = set(_TEXTS.findall(text)) - self._public
-        if "\\" in text:
-            found = {orjson.loads(f'"{one}"') if "\\" in one else one for one in found}
-        return found
+        return {orjson.loads(f'"{one}"') if "\\" in one else one for one in found}
 
-    def _remember(self, values: list[tuple[str, str]], plain: set[str]) -> None:
-        for rule, value in values:
+    def _remember(self, values: list[tuple[str, str, str]], plain: set[str]) -> None:
+        real, made = self._real, self._made
+        for rule, _, value in values:
             if rule in IDS and len(value) >= _OF_OTHERS:
-                self._put(self._real, normal(value))
-        for one in plain:
-            self._put(self._made, one)
+                number = hash(value)
+                real[number & _LAST_BUCKET].append(number)
+        for number in map(hash, plain):
+            made[number & _LAST_BUCKET].append(number)
 
     @staticmethod
     def _put(buckets: list[array], value: str | None) -> None:
         if value is not None:
             number = hash(value)
-            buckets[number % _BUCKETS].append(number)
+            buckets[number & _LAST_BUCKET].append(number)
 
     def coincidences(self) -> frozenset[int]:
         """Hashes of values that one child really has and that some document bears."""
@@ -112,10 +115,10 @@ class LeakCheck:
         return frozenset(common)
 
 
-def _stands(value: str, texts: set[str], plain: set[str], together: str) -> bool:
+def _stands(value: str, value_plain: str, texts: set[str], plain: set[str], together: str) -> bool:
     """Whether the value is one of the texts, as it is or in normal form, or stands inside one."""
     if len(value) < _SHORTEST:
         return False
-    if value in texts or normal(value) in plain:
+    if value in texts or value_plain in plain:
         return True
     return len(value) >= _INSIDE and value.upper() in together

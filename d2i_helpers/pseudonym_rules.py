@@ -6,16 +6,15 @@ stands for it, or None for a value that it cannot read, which is then left out.
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
-import hashlib
 import re
-import struct
 from collections.abc import Callable, Collection
 from typing import Any
 
 from d2i_helpers import keyed
 from d2i_helpers.errors import SpecificationError
+from d2i_helpers.pseudonym_child import MOST_REMEMBERED, Child, Days, Rule
+from d2i_helpers.pseudonym_codes import code_rule, codes_rule
 from d2i_helpers.redaction import normal
 from d2i_helpers.spec import Block, Field, Spec
 
@@ -26,47 +25,6 @@ RULES = frozenset(
 IDS_OF_OURS = frozenset({"child_id", "item_id", "worker_id"})
 _LONGEST_ID = 24
 _JITTER = 5  # points that a score may move either way
-_MOST_REMEMBERED = 50_000
-
-
-class Child:
-    """What the rules know of the child whose document they rewrite."""
-
-    __slots__ = ("key", "orders", "own", "round", "shift")
-
-    def __init__(self, key: bytes, own: frozenset[str], shift: int, round_: int) -> None:
-        self.key = key  # the child's own secret, 32 bytes
-        self.own = own  # its identifying values and the words of its names, in normal form
-        self.shift = shift  # days
-        self.round = round_  # counts redraws of the name
-        self.orders: dict[str, list[str]] = {}  # code lists in the child's own order, by path
-
-
-Rule = Callable[[Child, Any], Any]  # None: the value is left out
-
-
-class Days:
-    """Days since year 1 of date texts; what was read once is remembered, since days repeat."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, int | None] = {}
-
-    def number(self, text: Any) -> int | None:
-        """Days since year 1 of a date text; None where it is no date."""
-        try:
-            return self._known[text]
-        except (KeyError, TypeError):
-            pass
-        if type(text) is not str:
-            return None
-        try:
-            day = dt.date.fromisoformat(text).toordinal() if len(text) == 10 else None
-        except ValueError:
-            day = None
-        if len(self._known) >= _MOST_REMEMBERED:
-            self._known.clear()
-        self._known[text] = day
-        return day
 
 
 class Rules:
@@ -106,7 +64,7 @@ class Rules:
         if kind in IDS_OF_OURS:
             return self._id_rule(field, self.ids(_space(block, field)))
         made: dict[str, Callable[[Field], Rule]] = {
-            "code": self._code, "codes": self._codes, "flag": self._flag, "score": self._score,
+            "code": code_rule, "codes": codes_rule, "flag": self._flag, "score": self._score,
         }  # fmt: skip
         if kind in made:
             return made[kind](field)
@@ -140,7 +98,7 @@ class Rules:
                 drawn = digest(drawn)
                 text = keyed.id_text(drawn, length)
             if workers is not None:
-                if len(workers) >= _MOST_REMEMBERED:
+                if len(workers) >= MOST_REMEMBERED:
                     workers.clear()
                 workers[value] = text
             return text
@@ -149,7 +107,7 @@ class Rules:
 
     def _id_rule(self, field: Field, pseudonym: Callable[[str], str]) -> Rule:
         if field.pattern and not all(
-            re.search(field.pattern, pseudonym(str(example))) for example in range(50)
+            re.search(field.pattern, pseudonym(str(example))) for example in range(8)
         ):
             raise SpecificationError(
                 f"No pseudonym of digits and capital letters fits the pattern of `{field.path}`."
@@ -166,12 +124,7 @@ class Rules:
 
     def _date(self, child: Child, value: Any) -> str | None:
         day = self.days.number(value)
-        if day is None:
-            return None
-        try:
-            return dt.date.fromordinal(day + child.shift).isoformat()
-        except ValueError:  # at the edge of the calendar
-            return None
+        return None if day is None else self.days.text(day + child.shift)
 
     def _upn(self, child: Child, value: Any) -> str | None:
         if type(value) is not str or not value:
@@ -186,12 +139,15 @@ class Rules:
     def _postcode(self, child: Child, value: Any) -> str | None:
         if type(value) is not str:
             return None
+        if value in child.postcodes:
+            return child.postcodes[value]
         drawn = self._keyed.digest(child.key + b"postcode\0" + normal(value).encode())
-        while True:
-            text = keyed.postcode_text(drawn)
-            if normal(text) not in child.own:
-                return text
+        text = keyed.postcode_text(drawn)
+        while text.replace(" ", "") in child.own:
             drawn = self._keyed.digest(drawn)
+            text = keyed.postcode_text(drawn)
+        child.postcodes[value] = text
+        return text
 
     def _name(self, kind: str, field: Field) -> Rule:
         pool = names(kind, field.max_length)
@@ -207,66 +163,6 @@ class Rules:
                 if plain not in child.own:
                     return name
                 drawn = digest(drawn)
-
-        return rule
-
-    def _order(self, child: Child, path: bytes, pool: list[str]) -> list[str]:
-        """The codes in an order of the child's own: each code stands for the one at its place.
-
-        A whole order, not a draw for each code, so that two codes never become one and a change
-        in the source is a change here. One round of PBKDF2 is HMAC-SHA-256 in counter mode.
-        """
-        stream = hashlib.pbkdf2_hmac("sha256", child.key, path, 1, 2 * len(pool))
-        draws = struct.unpack(f">{len(pool)}H", stream)
-        return [pool[place] for place in sorted(range(len(pool)), key=draws.__getitem__)]
-
-    def _pool(self, field: Field, special: set[str]) -> tuple[list[str], dict[str, int]]:
-        if field.codes is None:
-            raise SpecificationError(
-                f"Field `{field.path}` has no code list to draw from.",
-                hint="Give it `codes:`, or another rule under `anonymise:`.",
-            )
-        pool = [
-            code
-            for code in field.codes.codes
-            if code not in special and len(code) <= (field.max_length or len(code))
-        ]
-        if len(pool) < 2:
-            raise SpecificationError(f"The code list of `{field.path}` is too short to draw from.")
-        return pool, {code: place for place, code in enumerate(pool)}
-
-    def _code(self, field: Field) -> Rule:
-        # the default says that nothing is known ("U"): it stays
-        special = {field.default} if isinstance(field.default, str) else set()
-        pool, places = self._pool(field, special)
-        path, salt = field.path, field.path.encode()
-
-        def rule(child: Child, value: Any) -> str | None:
-            if type(value) is not str:
-                return None
-            if value in special:
-                return value
-            order = child.orders.get(path)
-            if order is None:
-                order = child.orders[path] = self._order(child, salt, pool)
-            return order[places.get(value, len(value) % len(pool))]
-
-        return rule
-
-    def _codes(self, field: Field) -> Rule:
-        special = set(field.options.get("alone") or ())
-        pool, places = self._pool(field, special)
-        path, salt = field.path, field.path.encode()
-
-        def rule(child: Child, value: Any) -> list[str] | None:
-            if type(value) is not list:
-                return None
-            if not value or special.issuperset(value):
-                return value
-            order = child.orders.get(path)
-            if order is None:
-                order = child.orders[path] = self._order(child, salt, pool)
-            return sorted({c if c in special else order[places.get(c, 0)] for c in map(str, value)})
 
         return rule
 

@@ -13,12 +13,11 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Collection
-from itertools import pairwise
 
 from d2i_helpers import keyed
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.identities import Identity, person_reader
-from d2i_helpers.pseudonym_rules import Child, Rules
+from d2i_helpers.pseudonym_rules import Child, Rule, Rules
 from d2i_helpers.redaction import normal
 from d2i_helpers.spec import PURGE, Block, Document, Spec
 
@@ -123,8 +122,10 @@ class Pseudonymiser:
     def _block(self, block: Block) -> Callable[[Child, Document], Document]:
         """A function that rewrites one block; every field's rule is made once."""
         prefix = block.path.rstrip("[]")
+        rules: dict[str, Rule] = {one.name: self._rules.of(block, one) for one in block.fields}
+        rules[PURGE] = _is_true
+        paths = {one.name: one.path for one in block.fields}
         flags = _kept_true(block)
-        leaves = {one.name: (one.path, self._rules.of(block, one)) for one in block.fields}
         inner = {
             child.name: (child.path, child.kind != "object", self._block(child), _resort(child))
             for child in (*block.values, *block.blocks)
@@ -133,33 +134,28 @@ class Pseudonymiser:
         def rewrite(child: Child, held: Document) -> Document:
             built: Document = {}
             for name, value in held.items():
-                if value is None:
-                    continue
-                leaf = leaves.get(name)
-                if leaf is not None:
-                    path, rule = leaf
-                    if name in flags and any(other in held for other in flags[name]):
-                        new = value if value is True else None
-                    else:
-                        new = rule(child, value)
-                    if new is None:
-                        self.unusable[path] += 1
-                    else:
+                rule = rules.get(name)
+                if rule is not None:
+                    new = rule(child, value)
+                    if new is not None:
                         built[name] = new
-                    continue
-                nested = inner.get(name)
-                if nested is not None:
-                    path, is_list, rewrite_inner, sort = nested
-                    if is_list and type(value) is list and all(type(i) is dict for i in value):
-                        built[name] = sort([rewrite_inner(child, item) for item in value])
+                    elif value is not None:
+                        self.unusable[paths[name]] += 1
+                elif name in inner:
+                    path, is_list, rewrite_inner, sort = inner[name]
+                    if is_list and type(value) is list:
+                        items = [rewrite_inner(child, i) for i in value if type(i) is dict]
+                        self.unusable[path] += len(value) - len(items)
+                        built[name] = sort(items)
                     elif not is_list and type(value) is dict:
                         built[name] = rewrite_inner(child, value)
-                    else:
+                    elif value is not None:
                         self.unusable[path] += 1
-                elif name == PURGE:
-                    built[name] = value is True
                 else:
                     raise _unknown(prefix, name)
+            for name, others in flags:
+                if held.get(name) is True and any(other in held for other in others):
+                    built[name] = True
             return built
 
         return rewrite
@@ -167,7 +163,7 @@ class Pseudonymiser:
 
 def _own(child_id: str, identity: Identity) -> frozenset[str]:
     """The child's identifying values and each word of its names, in normal form."""
-    own = {normal(value) for _, value in identity.values}
+    own = {plain for _, _, plain in identity.values}
     own.add(normal(child_id))
     for name in identity.of("first_name", "surname"):
         own.update(normal(word) for word in re.split(r"[\W_]+", name))
@@ -184,16 +180,20 @@ def _birth_fields(spec: Spec) -> list[tuple[str, str]]:
     ]
 
 
-def _kept_true(block: Block) -> dict[str, tuple[str, ...]]:
+def _is_true(_child: Child, value: object) -> bool:
+    return value is True
+
+
+def _kept_true(block: Block) -> list[tuple[str, tuple[str, ...]]]:
     """Flags that say that a row is there, with the fields of that same row.
 
     Such a flag stays true where one of those fields is filled: a status that never was cannot end.
     """
-    return {
-        one.name: tuple(o.name for o in block.fields if o.source == one.source and o is not one)
+    return [
+        (one.name, tuple(o.name for o in block.fields if o.source == one.source and o is not one))
         for one in block.fields
         if one.anonymise == "flag" and one.transform == "present"
-    }
+    ]
 
 
 def _resort(block: Block) -> Callable[[list[Document]], list[Document]]:
@@ -208,9 +208,8 @@ def _resort(block: Block) -> Callable[[list[Document]], list[Document]]:
         if len(items) < 2 or not first:
             return items
         values = [item.get(name) for item in items]
-        if None not in values and all(
-            (a > b) if descending else (a < b) for a, b in pairwise(values)
-        ):
+        apart = None not in values and len(set(values)) == len(values)
+        if apart and values == sorted(values, reverse=descending):
             return items
         return block.sorted_items(items)
 
