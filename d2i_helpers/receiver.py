@@ -6,11 +6,9 @@ that input ends: so it never outlives the run, not even one that is killed, on a
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2i_helpers.api_endpoint import Endpoint, endpoint_for, simulated_endpoint
-from d2i_helpers.errors import D2IError, ReceiverError, SettingsError, error_named
+from d2i_helpers.errors import D2IError, ReceiverError, error_named
 
 if TYPE_CHECKING:  # the server's process starts without what settings import
     from d2i_helpers.settings import Settings
@@ -162,79 +160,26 @@ def serve(
         )
 
 
-def _serve(config: Config, ready: Callable[[int], None], *, until: Any = None) -> None:
-    """Serve until a signal, or until the reading end ``until`` (a file descriptor) is closed."""
-    import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
+def _serve(config: Config, ready: Callable[[int], None], *, until: int | None = None) -> None:
+    """Serve until a signal, or until the other end of the file descriptor ``until`` is closed."""
     from d2i_helpers.receiver_app import create_app
     from d2i_helpers.receiver_faults import read_faults
+    from d2i_helpers.receiver_server import listen, serve_app
     from d2i_helpers.receiver_store import Store
     from d2i_helpers.spec import load_spec
 
-    class Protocol(H11Protocol):
-        """Shows the application its connection, so that a fault can cut it."""
-
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            self.app_state = {**self.app_state, "transport": transport}
-            super().connection_made(transport)
-
-    class Server(uvicorn.Server):
-        """Says when it listens."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            ready(listening.getsockname()[1])
-
     faults = read_faults(config.faults)
     spec = load_spec(config.cms, config.overlay)
-    listening = _listen(config.port)
-    store = Store(config.store)
+    listening = listen(HOST, config.port)
     try:
-        app = create_app(store, spec, la_code=config.la_code, merge=config.merge, faults=faults)
-        server = Server(
-            uvicorn.Config(
-                app,
-                http=Protocol,
-                loop="asyncio",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        if until is not None:
-            threading.Thread(target=_end_with, args=(until, server), daemon=True).start()
-        server.run(sockets=[listening])
+        store = Store(config.store)
+        try:
+            app = create_app(store, spec, la_code=config.la_code, merge=config.merge, faults=faults)
+            serve_app(app, listening, ready, until=until)
+        finally:
+            store.close()
     finally:
         listening.close()
-        store.close()
-
-
-def _listen(port: int) -> socket.socket:
-    # asyncio switches off the delay of small packets only where the protocol is named
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    if os.name == "posix":  # elsewhere the option lets two servers share a port
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((HOST, port))
-    except OSError:
-        listening.close()
-        raise SettingsError(
-            f"Port {port} is taken or not allowed.", hint="Choose another `--port`; 0: any free."
-        ) from None
-    return listening
-
-
-def _end_with(descriptor: int, server: Any) -> None:
-    """Let the server end once nobody holds the other end of its input any more."""
-    with contextlib.suppress(OSError):
-        while os.read(descriptor, 4096):
-            pass
-    server.should_exit = True
 
 
 def _main() -> int:

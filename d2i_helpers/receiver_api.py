@@ -103,8 +103,8 @@ class Receiver:
 
         def take() -> Response:
             self._check(request, body, records)
-            if chosen.play.refuse:
-                raise _Refused(400, _named(chosen, len(ids)))
+            if chosen.named or chosen.unnamed:
+                raise _Refused(400, _errors_of(chosen))
             references = self._keep(records or [], ids)
             seen.stored = True
             return JSONResponse(references)
@@ -205,7 +205,7 @@ class Receiver:
         size: int,
     ) -> Response:
         seen.status = None if isinstance(response, _Dropped) else response.status_code
-        seen.bytes, seen.fault = size, chosen.play.name
+        seen.bytes, seen.fault = size, chosen.name
         seen.milliseconds = round((time.perf_counter() - started) * 1000)
         self._store.log(seen)
         response.headers[CORRELATION] = seen.correlation_id
@@ -258,12 +258,13 @@ def _spoiled(response: Response, answer: str) -> Response:
     return HTMLResponse("<html><body>Thank you, your data has arrived.</body></html>")
 
 
-def _named(chosen: Chosen, count: int) -> dict[str, Any]:
-    if chosen.play.refuse == "unnamed" or not count:
+def _errors_of(chosen: Chosen) -> dict[str, Any]:
+    """The error for records that a fault makes bad."""
+    if not chosen.named:
         return {"error": "the body is malformed"}
     errors = [
         {"path": f"$[{position}].child_details.sex", "message": "not in code list"}
-        for position in chosen.positions
+        for position in chosen.named
     ]
     return {"error": "not all records are valid", "errors": errors}
 

@@ -60,11 +60,16 @@ class Fault:
 class Chosen:
     """The fault of a request, with the positions of the records that it is about."""
 
-    play: Play
+    play: Play = Play()
     positions: tuple[int, ...] = ()
+    named: tuple[int, ...] = ()  # records that a 400 is to name
+    unnamed: tuple[int, ...] = ()  # records for which a 400 is to name none
 
-
-NOTHING = Chosen(Play())
+    @property
+    def name(self) -> str:
+        """What the admin view shows."""
+        refused = [word for word in ("named", "unnamed") if getattr(self, word)]
+        return ", ".join(filter(None, [self.play.name, *(f"refuse {word}" for word in refused)]))
 
 
 @dataclass
@@ -84,23 +89,34 @@ class Faults:
         self._recent: deque[float] = deque()
 
     def choose(self, endpoint: str, ids: Sequence[str] = ()) -> Chosen:
-        """What to play for this request; the first fault that fits. Counts the request."""
+        """What to play for this request. Counts the request.
+
+        The first fault that fits; records that are to be refused are so beside any other fault,
+        as the records of a real receiver are.
+        """
         number = self._counts[endpoint] = self._counts.get(endpoint, 0) + 1
-        chosen = NOTHING
+        chosen: tuple[Play, tuple[int, ...]] | None = None
+        refused: dict[str, set[int]] = {"named": set(), "unnamed": set()}
         for fault in self.faults:
             if fault.endpoint != endpoint:
                 continue
             # drawn for every request, so that one fault does not shift the chances of the next
             drawn = fault.share is None or self._random.random() < fault.share
-            if chosen is not NOTHING or not drawn:
-                continue
-            if fault.times is not None and fault.played >= fault.times:
+            if not drawn or (fault.times is not None and fault.played >= fault.times):
                 continue
             positions = self._positions(fault, ids)
-            if positions is not None and _due(fault, number, len(ids)):
-                fault.played += 1
-                chosen = Chosen(fault.play, positions)
-        return chosen
+            if positions is None or not _due(fault, number, len(ids)):
+                continue
+            if fault.play.refuse:
+                refused[fault.play.refuse].update(positions)
+            elif chosen is None:
+                chosen = fault.play, positions
+            else:
+                continue
+            fault.played += 1
+        play, positions = chosen or (Play(), ())
+        named, unnamed = (tuple(sorted(refused[word])) for word in ("named", "unnamed"))
+        return Chosen(play, positions, named, unnamed)
 
     def _positions(self, fault: Fault, ids: Sequence[str]) -> tuple[int, ...] | None:
         """Positions of the children that the fault is about; None where it is about none here."""
@@ -187,6 +203,8 @@ def _fault(entry: Any, where: str) -> Fault:
         raise SettingsError(f"{where}: says when, but not what happens.", hint=_HINT)
     if "refuse" in play and not {"child", "child_share"} & given.keys():
         raise SettingsError(f"{where}: `refuse` needs `child` or `child_share`.", hint=_HINT)
+    if "refuse" in play and len(play) > 1:
+        raise SettingsError(f"{where}: `refuse` stands alone.", hint=_HINT)
     if "request" in given:
         given["requests"] = frozenset(given.pop("request"))
     if "child" in given:
