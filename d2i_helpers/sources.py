@@ -36,7 +36,7 @@ from d2i_helpers import database
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.rows import CARE_PERIODS, Plan, Read, Row
 from d2i_helpers.settings import Settings
-from d2i_helpers.spec import Spec
+from d2i_helpers.spec import Source, Spec
 from d2i_helpers.tables import SSD_SCHEMA
 
 Condition = Callable[[ColumnElement], ColumnElement[bool]]
@@ -66,6 +66,7 @@ class SourceReader:
         self.engine, self.settings, self.spec, self.plan = engine, settings, spec, plan
         self._person_read = plan.read_of(plan.person.name)
         self._absent: set[tuple[str, str]] = set()
+        self._called: dict[tuple[str, str], str] = {}  # columns with another name here
         self._statements: dict[Any, Select] = {}
 
     # ------------------------------------------------------------------------- what is there
@@ -98,6 +99,11 @@ class SourceReader:
                     named = gaps.optional if self._may_lack_table(read.table) else gaps.required
                     named.append(read.table)
             missing = {name for name in columns if name.lower() not in present[read.table]}
+            others = self.spec.renamed_columns.get(read.table, {})
+            for name in missing.intersection(others):
+                if others[name].lower() in present[read.table]:
+                    self._called[read.table, name] = others[name]
+                    missing.remove(name)
             for name in sorted(missing):
                 self._absent.add((read.table, name))
                 label = f"{read.table}.{name}"
@@ -111,8 +117,13 @@ class SourceReader:
         return gaps
 
     def _may_lack_table(self, name: str) -> bool:
-        using = [source for source in self.plan.sources.values() if source.table == name]
+        """Whether the specification does without it; the inclusion sets then do so too."""
+        using = [source for source in self.spec.sources.values() if source.table == name]
         return all(source.optional for source in using)
+
+    def _may_lack(self, source: Source) -> bool:
+        ours = source.name in self.spec.sources
+        return source.optional if ours else self._may_lack_table(source.table)
 
     def _optional_columns(self) -> set[tuple[str, str]]:
         """Columns that only optional sources or fields need."""
@@ -125,7 +136,7 @@ class SourceReader:
                     for _, one in self.spec.fields()
                     if one.column == name and one.source in {s.name for s in using}
                 ]
-                may_lack = all(source.optional for source in using) or (
+                may_lack = all(map(self._may_lack, using)) or (
                     bool(fields) and all(one.options.get("optional") for one in fields)
                 )
                 key = (read.table, name)
@@ -138,7 +149,8 @@ class SourceReader:
         person = self.plan.person
         source = self._table(person.table)
         statement = select(func.count()).select_from(source)
-        return connection.execute(statement.where(column(person.key).is_(None))).scalar_one()
+        key = self._of(source, person.table, person.key)
+        return connection.execute(statement.where(key.is_(None))).scalar_one()
 
     def count(self, connection: Connection) -> int | None:
         """Number of persons to be read, for the progress bar."""
@@ -227,7 +239,7 @@ class SourceReader:
         source = self._table(read.table).alias("t0")
         wanted = []
         for name in self.plan.reads[read]:
-            one: ColumnElement = _of(source, name)
+            one: ColumnElement = self._of(source, read.table, name)
             if (read.table, name) in self._absent:
                 one = null()
             elif as_text:
@@ -236,7 +248,7 @@ class SourceReader:
                 one = cast(one, LargeBinary() if sqlite else Text())
             wanted.append(one.label(name))
         statement = select(*wanted).select_from(source)
-        by = _of(source, read.by)
+        by = self._of(source, read.table, read.by)
         statement = statement.where(self._membership(by, read, _condition(kind)))
         if kind.startswith("page"):
             statement = statement.order_by(by).limit(bindparam("limit"))
@@ -250,13 +262,18 @@ class SourceReader:
             links.append((step, source))
         inner: ColumnElement | None = None
         for step, source in reversed(links):
-            reached = _of(source, step.by)
+            reached = self._of(source, step.table, step.by)
             test = condition(reached) if inner is None else reached.in_(inner)
-            inner = select(_of(source, step.value)).select_from(source).where(test)
+            value = self._of(source, step.table, step.value)
+            inner = select(value).select_from(source).where(test)
         return condition(by) if inner is None else by.in_(inner)
 
     def _table(self, name: str) -> Any:
         return _declared(name)
+
+    def _of(self, source: Any, table_name: str, name: str) -> ColumnElement:
+        """A column without a type, so that the driver's value comes through as it is."""
+        return column(self._called.get((table_name, name), name), _selectable=source)
 
 
 def _fetched(result: Any) -> list[Row]:
@@ -270,11 +287,6 @@ def _declared(name: str) -> Table:
     """A table by name, of the SSD's schema unless it names one itself."""
     schema, _, bare = name.rpartition(".")
     return Table(bare, MetaData(), schema=schema or SSD_SCHEMA)
-
-
-def _of(source: Any, name: str) -> ColumnElement:
-    """A column of a table without a type, so that the driver's value comes through as it is."""
-    return column(name, _selectable=source)
 
 
 def _condition(kind: str) -> Condition:

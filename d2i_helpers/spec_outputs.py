@@ -178,17 +178,18 @@ def _about(block: Block, spec: Spec) -> Iterator[str]:
     if block.person_fact:
         parts.append("A fact of the person, which `repeat_person_facts` puts on which episodes.")
     if block.order:
-        order = [
-            f"{part.lstrip('-')}{' (newest first)' * part.startswith('-')}" for part in block.order
-        ]
+        dates = {field.name for field in block.fields if field.type == "date"}
+        order = [_order_part(part, dates) for part in block.order]
         parts.append(f"Order: {', '.join(order)}.")
     if block.source:
         parts.append(f"Rows: {_rows_of(block.source, spec)}.")
     yield " ".join(parts)
 
 
-def _order_part(part: str) -> str:
-    return f"{part[1:]} (highest first)" if part.startswith("-") else part
+def _order_part(part: str, dates: set[str]) -> str:
+    if not part.startswith("-"):
+        return part
+    return f"{part[1:]} ({'newest' if part[1:] in dates else 'highest'} first)"
 
 
 def _rows_of(name: str, spec: Spec) -> str:

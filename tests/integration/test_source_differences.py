@@ -1,0 +1,110 @@
+"""What systems lack or name differently is declared in an overlay, and extract reads it so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from d2i_helpers import database, extract
+from d2i_helpers.errors import DatabaseError
+from d2i_helpers.spec import load_spec
+
+
+def fill(ssd: Any) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "P1", "pers_dob": "2012-05-17"})
+    referral = {"cine_referral_date": "2025-01-01", "cine_person_id": "P1"}
+    ssd.add("ssd_cin_episodes", {"cine_referral_id": "R1", **referral})
+    plan = {"cinp_person_id": "P1", "cinp_cin_plan_start_date": "2025-02-01"}
+    ssd.add("ssd_cin_plans", {"cinp_cin_plan_id": "N1", "cinp_referral_id": "R1", **plan})
+
+
+def do(engine: Engine, statement: str) -> None:
+    with database.transaction(engine) as connection:
+        connection.execute(text(statement))
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_mosaic_plans_are_found_under_either_name(
+    ssd: Any, engine: Engine, make_settings: Callable, renamed: bool
+) -> None:
+    fill(ssd)
+    if renamed:
+        do(engine, "alter table ssd_cin_plans rename column cinp_cin_plan_id to cin_plan_id")
+    extract.run(engine, make_settings(cms="mosaic"), load_spec("mosaic"))
+    (episode,) = ssd.documents()["P1"]["social_care_episodes"]
+    assert [p["child_in_need_plan_id"] for p in episode["child_in_need_plans"]] == ["N1"]
+
+
+def test_a_required_column_with_another_name_is_an_error_that_names_it(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    fill(ssd)
+    do(engine, "alter table ssd_cin_plans rename column cinp_cin_plan_id to cin_plan_id")
+    with pytest.raises(DatabaseError, match=r"ssd_cin_plans\.cinp_cin_plan_id"):
+        extract.run(engine, make_settings(), load_spec())
+
+
+def test_mosaic_without_care_leavers_and_professionals_is_warned_of(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    fill(ssd)
+    for table in ("ssd_care_leavers", "ssd_professionals", "ssd_linked_identifiers"):
+        do(engine, f"drop table {table}")
+    result = extract.run(engine, make_settings(cms="mosaic"), load_spec("mosaic"))
+    assert "P1" in ssd.documents()
+    assert sum("ssd_care_leavers is not there" in warning for warning in result.warnings) == 1
+
+
+def test_an_authority_names_the_worker_by_another_column(
+    ssd: Any, engine: Engine, make_settings: Callable, tmp_path: Path
+) -> None:
+    fill(ssd)
+    worker = {"prof_staff_id": "S-9", "prof_social_worker_registration_no": None}
+    ssd.add("ssd_professionals", {"prof_professional_id": "W1", **worker})
+    ssd.add(
+        "ssd_involvements",
+        {
+            "invo_professional_id": "W1",
+            "invo_professional_role_id": "CW",
+            "invo_referral_id": "R1",
+            "invo_involvement_start_date": "2025-01-02",
+        },
+    )
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(
+        "blocks: {care_worker_details: {fields: {worker_id: {column: prof_staff_id}}}}"
+    )
+    extract.run(engine, make_settings(), load_spec())
+    (without,) = ssd.documents()["P1"]["social_care_episodes"]
+    assert "care_worker_details" not in without
+    settings = make_settings(spec_overlay=str(overlay), guard_min_children=100)
+    extract.run(engine, settings, load_spec("generic", overlay))
+    (episode,) = ssd.documents()["P1"]["social_care_episodes"]
+    assert [w["worker_id"] for w in episode["care_worker_details"]] == ["S-9"]
+
+
+def test_systemc_forms_that_were_renumbered_change_nothing(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    fill(ssd)
+    settings = make_settings(cms="systemc")
+    extract.run(engine, settings, load_spec("systemc"))
+    before = ssd.documents()
+    do(engine, "update ssd_cin_plans set cinp_cin_plan_id = 'N2'")
+    assert extract.run(engine, settings, load_spec("systemc")).counts["unchanged"] == 1
+    assert ssd.documents() == before
+
+
+def test_eclipse_spellings_are_read(ssd: Any, engine: Engine, make_settings: Callable) -> None:
+    for number, stored in enumerate(("CNHE", "MWBa", "ORAB", "??")):
+        person = {"pers_person_id": f"P{number}", "pers_dob": "2012-05-17"}
+        ssd.add("ssd_person", {**person, "pers_ethnicity": stored})
+        referral = {"cine_referral_date": "2025-01-01", "cine_person_id": f"P{number}"}
+        ssd.add("ssd_cin_episodes", {"cine_referral_id": f"R{number}", **referral})
+    extract.run(engine, make_settings(cms="eclipse"), load_spec("eclipse"))
+    sent = {p: d["child_details"].get("ethnicity") for p, d in ssd.documents().items()}
+    assert sent == {"P0": "CHNE", "P1": "MWBA", "P2": None, "P3": None}
