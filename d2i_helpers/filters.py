@@ -148,6 +148,16 @@ class Filters:
             page.found[source.name] = alike[same] = rows
         return page
 
+    def broken(self, source: str, row: Row, page: Page) -> list[str]:
+        """The entries of a source's `where` that a row does not fulfil, in words (for `why`)."""
+        tests = next(tests for one, _, tests, _, _ in self._steps if one.name == source)
+        entries = [
+            f"{kind} {', '.join(argument) if kind != 'rule' else argument}"
+            for entry in self.plan.sources[source].where
+            for kind, argument in entry.items()
+        ]
+        return [entry for entry, test in zip(entries, tests, strict=True) if not test(row, page)]
+
     def _with_care_periods(
         self,
         source: Source,
