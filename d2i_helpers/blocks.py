@@ -25,6 +25,7 @@ class Plan:
     shape: type  # how the block stands in its parent: dict for an object, list for items
     always: bool
     nested: dict[str, Plan]
+    leaf: bool  # nothing is nested in it
     bags: dict[str, Block | None]  # own lists whose order says nothing: code lists hold no block
     names: tuple[str, ...]  # keys in the order of the document
 
@@ -42,14 +43,16 @@ def _block_plan(block: Block) -> Plan:
     lists = {inner.name: inner for inner in (*block.values, *parts) if inner.kind != "object"}
     fields = (one.name for one in block.fields)
     inside = (inner.name for inner in (*block.values, *block.blocks))
+    nested = {inner.name: _block_plan(inner) for inner in block.blocks if inner.purge}
     return Plan(
         block=block,
         key=block.key,
         shape=list if block.kind == "list" else dict,
         always=block.always_sent,
-        nested={inner.name: _block_plan(inner) for inner in block.blocks if inner.purge},
+        nested=nested,
+        leaf=not nested,
         bags={**codes, **lists},
-        names=(*fields, PURGE, *inside),
+        names=(*fields, *inside, PURGE),
     )
 
 

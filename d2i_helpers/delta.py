@@ -51,7 +51,7 @@ def delta(
     if len(baselines) == 1:
         base = baselines[0]
         if base and current and base.get(PURGE) is not True and current.get(PURGE) is not True:
-            return None if base == current else _against(plan, current, base, clear)
+            return _against(plan, current, base, clear)
     known = [base for base in baselines if base is not None and base.get(PURGE) is not True]
     if current is None or current.get(PURGE) is True:
         return _child_purge(plan, known)
@@ -74,17 +74,16 @@ def delta_text(
     if baselines and all(base == current for base in baselines):
         return None
     try:
-        document = None if current is None else loads(current)
-        known = [None if base is None else loads(base) for base in baselines]
-        for one in (document, *known):
-            if type(one) is not dict and one is not None:
+        documents = [None if text is None else loads(text) for text in (current, *baselines)]
+        for text, document in zip((current, *baselines), documents, strict=True):
+            if text is not None and type(document) is not dict:
                 raise ValueError
     except ValueError:  # never its own text: it may carry the document
         raise ChildErrors(
             "A document is not a JSON object, so no delta can be made of it.",
             hint="Run the extract stage again for this child.",
         ) from None
-    message = delta(spec, document, *known, cleared_fields=cleared_fields)
+    message = delta(spec, *documents, cleared_fields=cleared_fields)
     return None if message is None else dumps(message)
 
 
@@ -107,7 +106,7 @@ def _against(plan: Plan, current: Document, base: Document, clear: bool) -> Docu
     Whatever is odd here is left to the general functions.
     """
     nested, bags = plan.nested, plan.bags
-    if not nested:
+    if plan.leaf:
         return _leaf_against(plan, current, base, clear)
     part: Document = {}
     changed = inner = False
@@ -121,7 +120,7 @@ def _against(plan: Plan, current: Document, base: Document, clear: bool) -> Docu
                     changed = name not in bags or not same_bag(old, value)
             elif old is not None:
                 return _difference(plan, current, [base], False, clear)
-        elif old == value:
+        elif sub.leaf and old == value:
             if sub.always:
                 part[name] = own_content(sub, value)
         else:

@@ -110,8 +110,6 @@ def tidy_block(block: Block, content: Document | None) -> Document | None:
         value = content.get(field.name)
         if value is not None:
             tidy[field.name] = sorted(value) if field.type == "codes" else value
-    if block.purge:
-        tidy[PURGE] = False
     for inner in (*block.values, *block.blocks):
         held = content.get(inner.name)
         if inner.kind == "object":
@@ -124,7 +122,9 @@ def tidy_block(block: Block, content: Document | None) -> Document | None:
             kept = inner.sorted_items(items)
         if kept:
             tidy[inner.name] = kept
-    empty = not (tidy.keys() - {PURGE}) and not block.always_sent
+    empty = not tidy and not block.always_sent
+    if block.purge:
+        tidy[PURGE] = False
     return None if empty else tidy
 
 

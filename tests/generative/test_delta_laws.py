@@ -276,6 +276,15 @@ def kept(block: Block, content: dict[str, Any], pick: str) -> dict[str, Any]:
     return result
 
 
+@given(history=histories(SPEC, 2, 2), data=st.data())
+def test_one_baseline_given_twice_is_no_other_case_than_given_once(history, data):
+    """The path of its own that one baseline has says what the general one says."""
+    base, current = history
+    assert delta(SPEC, current, base, base) == delta(SPEC, current, base)
+    base, current = data.draw(foreign(SPEC, base)), data.draw(foreign(SPEC, current))
+    assert delta(SPEC, current, base, base) == delta(SPEC, current, base)
+
+
 # ------------------------------------------------------------------------------------ other forms
 @given(situation=situations())
 def test_the_text_form_says_the_same_and_nothing_passed_in_is_changed(situation):
