@@ -23,6 +23,8 @@ allowed and what to do next; it never holds a child's data or a secret.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class D2IError(Exception):
     """Base of all errors that are shown to a user as one message, without a traceback."""
@@ -131,6 +133,24 @@ class ChildErrors(D2IError):
     """The run is complete, but some children could not be sent and need attention."""
 
     exit_code = 20
+
+
+def raise_for_attention(counts: Mapping[str, int], *, tolerated: bool = False) -> None:
+    """End a stage that is complete, but in which some children could not be dealt with.
+
+    Args:
+        counts: closing counts; `need_attention` is the number of such children.
+        tolerated: the profile says that this is no failure (`tolerate_child_errors`).
+
+    Raises:
+        ChildErrors: there are such children.
+    """
+    children = counts.get("need_attention", 0)
+    if children and not tolerated:
+        raise ChildErrors(
+            f"{children:,} children need attention; everything else went its way.",
+            hint="Their staging rows have the reason in `api_response`.",
+        )
 
 
 def _kinds(base: type[D2IError]) -> dict[str, type[D2IError]]:

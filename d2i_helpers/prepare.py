@@ -41,7 +41,7 @@ class PrepareResult:
     @property
     def messages(self) -> dict[str, int]:
         """Messages by kind."""
-        kinds = ("whole documents", "changes", "removals of a child")
+        kinds = ("whole_documents", "changes", "child_removals")
         return {kind: self.counts[kind] for kind in kinds}
 
 
@@ -76,7 +76,7 @@ def run(
     database.create_staging(engine, settings.send_table)
     outbox = Outbox(Staging(engine, settings.send_table))
     lost = InFlight(outbox).recover()
-    counts: Counter[str] = Counter({"of unknown outcome after a stop": lost})
+    counts: Counter[str] = Counter({"unknown_after_a_stop": lost})
     result = PrepareResult({}, notices=_guard(outbox, settings))
     with database.reading(engine) as connection:
         total = outbox.staging.count(connection, outbox.is_due)
@@ -103,15 +103,15 @@ def run(
 
 def _in_order(counts: Counter[str], waiting: int) -> dict[str, int]:
     names = (
-        "whole documents", "changes", "removals of a child", "nothing to send", "written",
-        "firewall warnings", "baselines unreadable", "of unknown outcome after a stop",
-        "not valid", "unreadable", "characters whole", "characters to send",
+        "whole_documents", "changes", "child_removals", "nothing_to_send", "written",
+        "firewall_warnings", "baselines_unreadable", "unknown_after_a_stop",
+        "not_valid", "unreadable", "characters_whole", "characters_to_send",
     )  # fmt: skip
-    attention = counts["not valid"] + counts["unreadable"] + counts["baselines unreadable"]
+    attention = counts["not_valid"] + counts["unreadable"] + counts["baselines_unreadable"]
     return {
         "waiting": waiting,
         **{name: counts[name] for name in names},
-        "need attention": attention,
+        "need_attention": attention,
     }
 
 
@@ -170,7 +170,7 @@ class _Work:
             cleared_fields=self.settings.cleared_fields,
         )
         if partial is None:
-            self.counts["nothing to send"] += 1
+            self.counts["nothing_to_send"] += 1
             (page.nothing_held if row.deleted else page.equal).append(row)
             return
         text = to_text(partial)
@@ -182,7 +182,7 @@ class _Work:
         found = self.validator.problems(document)
         if not found:
             return None
-        self.counts["not valid"] += 1
+        self.counts["not_valid"] += 1
         self.problems.update(f"{problem.path}: {problem.rule}" for problem in found)
         return "; ".join(f"{problem.path}: {problem.rule}" for problem in found)
 
@@ -195,19 +195,19 @@ class _Work:
                 documents.append(_parsed(text) if text and text.strip() else None)
             except _Unreadable:
                 # what it held can no longer be named for removal; the whole document goes
-                self.counts["baselines unreadable"] += 1
+                self.counts["baselines_unreadable"] += 1
                 documents.append(None)
         return documents
 
     def _count(self, row: Due, text: str) -> None:
         if row.deleted:
-            self.counts["removals of a child"] += 1
+            self.counts["child_removals"] += 1
             return
         first = row.previous_json_payload is None and not row.in_flight
-        self.counts["whole documents" if first else "changes"] += 1
-        self.counts["characters whole"] += len(row.json_payload)
-        self.counts["characters to send"] += len(text)
-        self.counts["firewall warnings"] += bool(firewall_warnings(text))
+        self.counts["whole_documents" if first else "changes"] += 1
+        self.counts["characters_whole"] += len(row.json_payload)
+        self.counts["characters_to_send"] += len(text)
+        self.counts["firewall_warnings"] += bool(firewall_warnings(text))
 
 
 def _parsed(text: str) -> Document:

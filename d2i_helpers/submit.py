@@ -66,8 +66,8 @@ def run(
         waiting, size = outbox.ready(connection)
         unprepared = outbox.unprepared(connection)
     tally = _Tally(Counter({"waiting": waiting, "characters": size}))
-    tally.counts["not prepared"] = unprepared
-    tally.counts["of unknown outcome after a stop"] = lost
+    tally.counts["not_prepared"] = unprepared
+    tally.counts["unknown_after_a_stop"] = lost
     if settings.dry_run or not waiting:
         said = "Dry run: nothing was sent." if settings.dry_run else "There was nothing to send."
         return tally.result([said])
@@ -210,9 +210,9 @@ class _Tally:
 
     def result(self, notices: list[str]) -> SubmitResult:
         outcomes = [str(o) for o in Outcome]
-        names = ("waiting", "characters", "requests", "sent", *outcomes, "not prepared",
-                 "of unknown outcome after a stop")  # fmt: skip
+        names = ("waiting", "characters", "requests", "sent", *outcomes, "not_prepared",
+                 "unknown_after_a_stop")  # fmt: skip
         counts = {name: self.counts[name] for name in names}
         failed = (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
-        counts["need attention"] = sum(self.counts[str(o)] for o in failed)
+        counts["need_attention"] = sum(self.counts[str(o)] for o in failed)
         return SubmitResult(counts, dict(self.statuses), dict(self.reasons.most_common()), notices)

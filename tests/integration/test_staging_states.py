@@ -182,7 +182,7 @@ def test_refused_or_retries_used_up(table: Table, outcome: Outcome) -> None:
     assert table.states() == ("new", "error", False)
     assert table.row().api_response == "a reason"
     assert table.journalled() == 0
-    assert result.counts["need attention"] == 1
+    assert result.counts["need_attention"] == 1
     table.send()
     assert table.states() == ("unchanged", "sent", True)
 
@@ -352,7 +352,7 @@ def test_broken_json_costs_only_its_own_row_and_heals(table: Table) -> None:
     with database.transaction(table.engine) as connection:
         connection.execute(update(t).where(t.c.person_id == "C1").values(json_payload='{"la_ch'))
     result = prepare.run(table.engine, table.settings, SPEC)
-    assert result.counts["unreadable"] == result.counts["need attention"] == 1
+    assert result.counts["unreadable"] == result.counts["need_attention"] == 1
     assert table.states("C1") == ("new", "error", False)
     table.send()
     assert table.states("C2") == ("unchanged", "sent", True)
@@ -370,7 +370,7 @@ def test_a_document_that_breaks_a_rule_is_marked_with_path_and_rule_and_never_se
     assert table.row("C1").submission_status == "error"
     assert "child_details.sex" in table.row("C1").api_response
     assert "CANARY" not in table.row("C1").api_response
-    assert result.counts["not prepared"] == 1
+    assert result.counts["not_prepared"] == 1
 
 
 def test_a_damaged_baseline_is_replaced_by_the_whole_document(table: Table) -> None:
@@ -427,7 +427,7 @@ def test_d2i_stale_partial_is_never_sent(table: Table) -> None:
     fill(table, d2i_row("C1", "Updated", "Pending", **stale))
     client = type("Client", (), {"send": staticmethod(lambda _: pytest.fail("sent"))})()
     result = submit.run(table.engine, table.settings, SPEC, None, client=client)
-    assert result.counts["not prepared"] == 1  # submit alone says that delta has to run
+    assert result.counts["not_prepared"] == 1  # submit alone says that delta has to run
     table.send()
     assert table.sent[0]["child_details"]["postcode"] is None
 
