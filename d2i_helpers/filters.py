@@ -164,23 +164,34 @@ class Filters:
         rows: dict[str, list[Row]],
         found: Mapping[Read, list[Row]],
     ) -> dict[str, list[Row]]:
-        """Rows by person, and by the periods of care of a person; each row once a person."""
-        plan = self.plan
-        period_of = plan.at(source.name, source.care_period)
-        episodes = plan.sources[CARE_PERIODS]
-        owner = plan.text(CARE_PERIODS, episodes.person)
-        period = plan.text(CARE_PERIODS, CARE_PERIOD)
-        owners: dict[str, set[str]] = {}
-        for episode in found[plan.read_of(CARE_PERIODS)]:
-            if (person := owner(episode)) and (key := period(episode)):
-                owners.setdefault(key, set()).add(person)
-        merged = {key: list(some) for key, some in rows.items()}
+        """Rows by person, and by the periods of care of a person; each row once a person.
+
+        A row whose period of care is known to be of other children only is not of the person whose
+        id it holds: SystemC writes the former id there, which may be another child's id today.
+        """
+        plan, place = self.plan, self.plan.at(source.name, source.care_period)
+        owners = self._owners(found[plan.read_of(CARE_PERIODS)])
+        named = self._owners(found[plan.owner_reads[source.name]])
+        merged = {
+            person: [row for row in some if person in named.get(key_text(row[place]), {person})]
+            for person, some in rows.items()
+        }
         for row in found[plan.care_period_reads[source.name]]:
-            for person in owners.get(key_text(row[period_of]) or "", ()):
+            for person in owners.get(key_text(row[place]), ()):
                 some = merged.setdefault(person, [])
                 if row not in some:
                     some.append(row)
         return merged
+
+    def _owners(self, episodes: Iterable[Row]) -> dict[str | None, set[str]]:
+        """Whose each period of care is."""
+        owner = self.plan.text(CARE_PERIODS, self.plan.sources[CARE_PERIODS].person)
+        period = self.plan.text(CARE_PERIODS, CARE_PERIOD)
+        found: dict[str | None, set[str]] = {}
+        for episode in episodes:
+            if (person := owner(episode)) and (key := period(episode)):
+                found.setdefault(key, set()).add(person)
+        return found
 
 
 def _looking_into(source: Source) -> list[str]:

@@ -104,11 +104,13 @@ class Plan:
             if field.source in self.sources:
                 asked = (field.column, field.options.get("also"), field.options.get("not_before"))
                 self._want(self._read_of[field.source], [c for c in asked if c])
-        self.care_period_reads = {
-            name: self._care_periods(source)
-            for name, source in self.sources.items()
-            if source.care_period
-        }
+        # for sources with `care_period`: their rows by the person's periods of care, and whose the
+        # periods are that their rows by person id name
+        self.care_period_reads: dict[str, Read] = {}
+        self.owner_reads: dict[str, Read] = {}
+        for name, source in self.sources.items():
+            if source.care_period:
+                self._care_periods(name, source)
 
     def _query(self, source: Source) -> Read:
         if source.person:
@@ -118,16 +120,16 @@ class Plan:
         step = Step(above.table, source.via_column or parent.key, above.by)
         return Read(source.table, source.link, (step, *above.chain))
 
-    def _care_periods(self, source: Source) -> Read:
-        """The same rows by the person's periods of care, for tables keyed by both."""
+    def _care_periods(self, name: str, source: Source) -> None:
         episodes = self.sources[CARE_PERIODS]
-        read = Read(
-            source.table,
-            source.care_period,
-            (Step(episodes.table, CARE_PERIOD, episodes.person),),
-        )
-        self._columns[read] = self._columns[self._read_of[source.name]]
-        return read
+        to_person = Step(episodes.table, CARE_PERIOD, episodes.person)
+        read = Read(source.table, source.care_period, (to_person,))
+        self._columns[read] = self._columns[self._read_of[name]]
+        self.care_period_reads[name] = read
+        named = Step(source.table, source.care_period, source.person)
+        owners = Read(episodes.table, CARE_PERIOD, (named,))
+        self._columns[owners] = self._columns[self._read_of[CARE_PERIODS]]
+        self.owner_reads[name] = owners
 
     def _want(self, read: Read, names: Iterable[str]) -> None:
         positions = self._columns.setdefault(read, {})

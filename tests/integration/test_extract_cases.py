@@ -745,6 +745,27 @@ def adoption_by_the_period_of_care(c: Child) -> None:
 
 
 @case
+def an_adoption_of_another_childs_period_of_care_is_not_sent(c: Child) -> None:
+    other = Child()
+    other.cla(None)
+    c.rows += other.rows
+    c.person()
+    c.referral()
+    c.add("ssd_permanence", perm_table_id=c.id, perm_person_id=c.id, perm_cla_id=f"{other.id}C1",
+          perm_adm_decision_date="2025-05-01")  # fmt: skip
+    c.has(f"{EPISODE}.adoption", ABSENT)
+
+
+@case
+def an_adoption_of_a_period_of_care_that_nobody_knows_is_sent(c: Child) -> None:
+    c.person()
+    c.referral()
+    c.add("ssd_permanence", perm_table_id=c.id, perm_person_id=c.id, perm_cla_id="gone",
+          perm_adm_decision_date="2025-05-01")  # fmt: skip
+    c.has(f"{EPISODE}.adoption.initial_decision_date", "2025-05-01")
+
+
+@case
 def adoption_and_care_leaver_stand_on_every_episode(c: Child) -> None:
     c.person("2008-01-01")
     c.referral("2024-05-01", no="1")
