@@ -215,6 +215,10 @@ class _Day:
         yield page
 
     def _scrambled(self, connection: Connection, progress: Progress | None) -> Iterator[list]:
+        if not database.has_table(connection, self.source.table):
+            raise DatabaseError(
+                f"There is no table `{self.source.name}` to anonymise.", hint="Run extract first."
+            )
         alone = self.settings.phase_data == "single_scrambled"
         total = 1 if alone else self.source.count(connection, ~self.source.is_deleted)
         told = time.monotonic()
@@ -233,10 +237,6 @@ class _Day:
 
     def _source_rows(self, connection: Connection, size: int) -> Iterator[Sequence[Any]]:
         """Live rows of the original, in pages by id."""
-        if not database.has_table(connection, self.source.table):
-            raise DatabaseError(
-                f"There is no table `{self.source.name}` to anonymise.", hint="Run extract first."
-            )
         t, last = self.source.table.c, -1
         statement = (
             select(t.id, t.person_id, t.legacy_id, t.json_payload)
