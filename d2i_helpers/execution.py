@@ -149,7 +149,7 @@ class Run:
             if problem is not None:
                 why = outcome.fault_of(problem).message
                 record.warnings.append(f"The page of a notebook could not be written. {why}")
-        error = error or self._child_errors() or self._leak()
+        error = error or self._leak() or self._child_errors()
         if error is not None:
             error = self.leaks.clean(error)
             failed = next((s.name for s in record.stages if s.error and s.status == FAILED), None)

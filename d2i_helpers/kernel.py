@@ -75,7 +75,7 @@ def private_kernel() -> Iterator[tuple[AsyncKernelManager, Path]]:
 
 
 class RecordManager(NotebookExecutionManager):
-    """papermill's book-keeping of cells, saved whole or not at all, and never better than it was."""
+    """papermill's book-keeping of cells, saved whole or not at all, never better than it was."""
 
     def __init__(self, nb: NotebookNode, path: str | None) -> None:
         super().__init__(nb, output_path=path, progress_bar=False, autosave_cell_every=0)
@@ -130,18 +130,20 @@ class RecordClient(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
     async def _async_poll_kernel_alive(self) -> None:
-        """nbclient's check, once a second, and beside it whether the run has to stop."""
-        watch = asyncio.ensure_future(self._stop_when_told())
-        try:
-            await super()._async_poll_kernel_alive()
-        finally:
-            watch.cancel()
-
-    async def _stop_when_told(self) -> None:
-        while not (self.stop_reason and self.stop_reason()):
+        """nbclient's check that the kernel lives, and beside it whether the run has to stop."""
+        while not await self._is_over():
             await asyncio.sleep(0.5)
         if self.task_poll_for_reply is not None:
             self.task_poll_for_reply.cancel()
+
+    async def _is_over(self) -> bool:
+        if self.stop_reason and self.stop_reason():
+            return True
+        try:
+            await self._async_check_alive()
+        except DeadKernelError:
+            return True
+        return False
 
 
 def run_notebook(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,12 @@ _FROM_ELSEWHERE = (
     "mermaid_layout_elk_js_url",
     "jquery_url",
     "jupyter_widgets_base_url",
+)
+# a record is read, not run: no script of the template, and none that an output might hold
+_SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
+_NOTHING_ELSE = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:\">"
 )
 _DARK = """<style>
 @media (prefers-color-scheme: dark) {
@@ -57,6 +64,8 @@ def write_page(notebook: Path) -> Path:
         # a template of nbconvert asks for ids of cells in notebooks older than format 4.5
         warnings.filterwarnings("ignore", category=FutureWarning, module="nbconvert")
         body, _ = exporter.from_notebook_node(nb, resources=resources)
+    body = _SCRIPT.sub("", body)
+    body = body.replace("<head>", f"<head>{_NOTHING_ELSE}", 1)
     page = notebook.with_suffix(".html")
     write_atomic(page, body.replace("</head>", f"{_DARK}</head>", 1).encode())
     return page

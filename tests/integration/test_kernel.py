@@ -1,0 +1,137 @@
+"""One notebook in one kernel: what the executed copy says is what happened."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from d2i_helpers.engine import execute
+from d2i_helpers.errors import KernelDied, LockError, NotebookError, NotebookTimeout
+
+PARAMETERS = 'profile = "demo"\noverrides = {}\nx = 1'
+
+
+def notebook(folder: Path, *cells: str) -> Path:
+    """A notebook of a heading, a parameters cell and these cells."""
+    parameters = nbformat.v4.new_code_cell(PARAMETERS)
+    parameters.metadata.tags = ["parameters"]
+    code = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    path = folder / "tiny.ipynb"
+    heading = nbformat.v4.new_markdown_cell("# Tiny")
+    nbformat.write(nbformat.v4.new_notebook(cells=[heading, parameters, *code]), path)
+    return path
+
+
+def statuses(path: Path) -> list[str]:
+    """Status of each of the notebook's own code cells, as the executed copy has it."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [c.metadata.papermill.status for c in cells if c.cell_type == "code"][2:]
+
+
+def outputs(path: Path) -> list[Any]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [output for c in cells if c.cell_type == "code" for output in c.outputs]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return tmp_path / "copy.ipynb"
+
+
+def test_a_notebook_runs_on_this_python_in_private(tmp_path: Path, copy: Path) -> None:
+    shown: list[Any] = []
+    source = notebook(
+        tmp_path,
+        "import sys, os, json; from ipykernel.connect import get_connection_info\n"
+        "info = json.loads(get_connection_info())\n"
+        "print(x, sys.executable, info['transport'], os.environ['GIVEN'], os.getcwd())",
+        "from IPython.display import display\n"
+        "display({'application/x+json': {'n': 1}, 'text/plain': 'n'}, raw=True)",
+    )
+    execute(
+        source,
+        copy,
+        {"x": 5},
+        folder=tmp_path,
+        environment={"GIVEN": "so"},
+        on_display=lambda data: shown.append(data.get("application/x+json")),
+    )
+    transport = "tcp" if os.name == "nt" else "ipc"
+    assert outputs(copy)[0].text.split() == ["5", sys.executable, transport, "so", str(tmp_path)]
+    assert shown == [{"n": 1}]
+    assert statuses(copy) == ["completed", "completed"]
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_an_error_is_kept_and_later_cells_stay_pending(tmp_path: Path, copy: Path) -> None:
+    source = notebook(
+        tmp_path,
+        "from d2i_helpers.errors import GuardError\n"
+        "raise GuardError('Too few.', hint='Look at the source.')",
+        "print('never')",
+    )
+    with pytest.raises(PapermillExecutionError) as caught:
+        execute(source, copy, {"x": 5})
+    assert (caught.value.ename, caught.value.evalue) == (
+        "GuardError",
+        "Too few. Look at the source.",
+    )
+    assert statuses(copy) == ["failed", "pending"]
+    # an error of ours is one message, without a traceback
+    assert outputs(copy)[0].traceback == ["GuardError: Too few. Look at the source."]
+
+
+def test_a_cell_that_ends_the_notebook_is_a_failure(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(NotebookError, match="ended itself"):
+        execute(notebook(tmp_path, "import sys; sys.exit(0)", "print('never')"), copy, {"x": 5})
+    assert statuses(copy) == ["failed", "pending"]
+
+
+def test_a_dead_kernel_is_marked(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(KernelDied):
+        execute(notebook(tmp_path, "import os; os._exit(1)", "print('never')"), copy, {"x": 5})
+    assert statuses(copy) == ["failed", "pending"]
+    assert outputs(copy)[-1].ename == "KernelDied"
+
+
+def test_a_stage_that_takes_too_long_is_interrupted(tmp_path: Path, copy: Path) -> None:
+    mark = tmp_path / "rolled-back"
+    source = notebook(
+        tmp_path,
+        f"import time, pathlib\ntry:\n    time.sleep(600)\nfinally:\n"
+        f"    pathlib.Path({str(mark)!r}).touch()",
+        "print('never')",
+    )
+    with pytest.raises(NotebookTimeout, match="limit of 4 seconds"):
+        execute(source, copy, {"x": 5}, time_limit=4)
+    assert statuses(copy) == ["failed", "pending"]
+    assert mark.exists()  # the cell was interrupted, not just shot
+
+
+def test_a_run_that_must_stop_does(tmp_path: Path, copy: Path) -> None:
+    began: list[bool] = []
+    source = notebook(
+        tmp_path,
+        "from IPython.display import display\n"
+        "display({'application/x+json': 1, 'text/plain': 'n'}, raw=True)\n"
+        "import time; time.sleep(600)",
+    )
+    lost = LockError("The lease was lost.")
+    with pytest.raises(LockError):
+        execute(
+            source,
+            copy,
+            {"x": 5},
+            on_display=lambda _: began.append(True),
+            stop_reason=lambda: lost if began else None,
+        )
+    assert statuses(copy) == ["failed"]
+    assert outputs(copy)[-1].ename == "LockError"

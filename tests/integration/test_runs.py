@@ -1,0 +1,236 @@
+"""Runs of tiny notebooks through the real runner: records, failures, resume, leaks, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import nbformat
+import psutil
+import pytest
+from sqlalchemy import insert
+
+from d2i_helpers import database, ledger, plan, records, tables
+from d2i_helpers.errors import LockError, RecordError, SettingsError
+from d2i_helpers.runs import run_day
+from d2i_helpers.settings import ENV_PREFIX, load_settings
+
+PARAMETERS = 'profile = "demo"\nrun_id = None\nrun_date = None\noverrides = {}'
+CLOSING = "from d2i_helpers import display\ndisplay.closing('extract', {'new': 3, 'gone': 0})"
+
+
+class Project:
+    """Tiny notebooks, an empty SQLite database and a folder of run records."""
+
+    def __init__(self, folder: Path) -> None:
+        self.notebooks, self.outputs = folder / "notebooks", folder / "outputs"
+        self.notebooks.mkdir()
+        for stage in plan.NOTEBOOKS:
+            self.write(stage, "pass")
+
+    def write(self, stage: str, *cells: str) -> None:
+        parameters = nbformat.v4.new_code_cell(PARAMETERS)
+        parameters.metadata.tags = ["parameters"]
+        code = [nbformat.v4.new_code_cell(cell) for cell in cells]
+        heading = nbformat.v4.new_markdown_cell(f"# {stage}")
+        notebook = nbformat.v4.new_notebook(cells=[heading, parameters, *code])
+        nbformat.write(notebook, self.notebooks / plan.NOTEBOOKS[stage])
+
+    def run(self, *stages: str, resume: str | None = None, **parameters: Any) -> Any:
+        return run_day(
+            parameters, stages or None, self.outputs, notebooks=self.notebooks, resume=resume
+        )
+
+    def content(self, record: Any) -> dict[str, Any]:
+        return json.loads((record.folder / "run.json").read_bytes())
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    for name in list(os.environ):
+        if name.startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("D2I_DATABASE_URL", f"sqlite:///{tmp_path / 'ssd.sqlite'}")
+    database.open_database(load_settings(), create=True).connect().close()
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def schema() -> Any:
+    return jsonschema_rs.validator_for(records.record_schema())
+
+
+def test_a_run_leaves_its_whole_record(project: Project, schema: Any) -> None:
+    project.write(
+        "extract",
+        "import os\nprint(profile, run_id, run_date, overrides, os.environ['D2I_PERSON_IDS'])",
+        CLOSING,
+    )
+    record = project.run("extract", chunk_size=7, person_ids="90017,90018")
+    content = project.content(record)
+    assert (record.exit_code, record.status) == (0, "completed")
+    assert [s["name"] for s in content["stages"]] == ["preflight", "extract"]
+    assert content["stages"][1]["counts"] == {"new": 3, "gone": 0}
+    assert schema.is_valid(content), [e.message for e in schema.iter_errors(content)]
+
+    # parameters: by name where declared, else in overrides; ids of children in none of both
+    notebook = nbformat.read(record.folder / "01_extract.ipynb", as_version=4)
+    said = next(o.text for c in notebook.cells for o in c.get("outputs", []) if "text" in o)
+    assert said.startswith(f"demo {record.run_id} 20")
+    assert "'chunk_size': 7" in said
+    assert '["90017", "90018"]' in said
+    injected = next(c for c in notebook.cells if "injected-parameters" in c.metadata.tags)
+    assert "9001" not in injected.source
+    assert "9001" not in json.dumps(content)
+    assert content["parameters"]["person_ids"] == "2 ids"
+
+    # files: a page beside each notebook, owner only, hashed, nothing left over
+    names = sorted(path.name for path in record.folder.iterdir())
+    assert names == ["00_preflight.html", "00_preflight.ipynb", "01_extract.html",
+                     "01_extract.ipynb", "run.json"]  # fmt: skip
+    assert sorted(content["files"]) == names[:-1]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in record.folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(record.folder.stat().st_mode) == 0o700
+    page = (record.folder / "01_extract.html").read_text(encoding="utf-8")
+    assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page)
+    assert "<script" not in page
+
+    engine = database.open_database(load_settings())
+    assert ledger.verify(project.outputs, engine) == []
+    engine.dispose()
+
+
+def test_a_failed_stage_ends_the_run_and_resume_goes_on_with_it(
+    project: Project, schema: Any
+) -> None:
+    project.write("extract", "from d2i_helpers.errors import GuardError\nraise GuardError('Few.')")
+    failed = project.run("extract", "delta", cms="generic")
+    content = project.content(failed)
+    assert (failed.exit_code, failed.status) == (6, "failed")
+    assert [s["status"] for s in content["stages"]] == ["completed", "failed", "pending"]
+    assert content["error"]["name"] == "GuardError"
+    assert content["error"]["stage"] == "extract"
+
+    project.write("extract", "pass")
+    with pytest.raises(SettingsError, match="parameters that it began with"):
+        project.run(resume=failed.run_id, phase="full")
+    resumed = project.run(resume=failed.run_id)
+    content = project.content(resumed)
+    assert (resumed.run_id, resumed.exit_code) == (failed.run_id, 0)
+    assert [s["status"] for s in content["stages"]] == ["completed"] * 3
+    assert content["resumed"][0]["stage"] == "extract"
+    assert content["given"]["cms"] == "generic"
+    earlier = content["stages"][1]["earlier"][0]
+    assert (earlier["status"], earlier["notebook"]) == ("failed", "01_extract.attempt1.ipynb")
+    assert "GuardError" in (resumed.folder / earlier["notebook"]).read_text(encoding="utf-8")
+    assert schema.is_valid(content), [e.message for e in schema.iter_errors(content)]
+    assert ledger.verify(project.outputs) == []
+    with pytest.raises(RecordError, match="complete"):
+        project.run(resume=failed.run_id)
+
+
+def test_an_identity_in_a_notebook_is_taken_out_and_fails_the_run(project: Project) -> None:
+    engine = database.open_database(load_settings())
+    table = "ssd_api_data_staging"
+    database.create_staging(engine, table)
+    document = {"la_child_id": "88112233", "child_details": {"surname": "Quillfeather"}}
+    row = {"person_id": "88112233", "json_payload": json.dumps(document)}
+    with database.transaction(engine) as connection:
+        connection.execute(
+            insert(tables.staging_table(table)).values(**row, submission_status="pending")
+        )
+    engine.dispose()
+    project.write(
+        "extract",
+        "print('Quillfeather')",
+        "from d2i_helpers.errors import ChildErrors\nraise ChildErrors('88112233 was refused.')",
+    )
+    record = project.run("extract")
+    assert record.exit_code == 13
+    assert record.stages[1].redactions >= 2
+    for path in record.folder.iterdir():
+        assert "Quillfeather" not in path.read_text(encoding="utf-8")
+        assert "88112233" not in path.read_text(encoding="utf-8")
+
+
+def test_children_who_need_attention_do_not_stop_the_day(project: Project) -> None:
+    project.write(
+        "delta",
+        "from d2i_helpers.errors import ChildErrors\nraise ChildErrors('3 children were refused.')",
+    )
+    record = project.run("delta", "submit")
+    assert [s.status for s in record.stages] == ["completed", "attention", "completed"]
+    assert (record.exit_code, record.status) == (20, "attention")
+
+
+def test_what_cannot_run_is_refused_before_anything_runs(project: Project) -> None:
+    with pytest.raises(SettingsError, match="no parameter `chunksize`"):
+        project.run(chunksize=7)
+    with pytest.raises(SettingsError, match="no stage `extrakt`"):
+        project.run("extrakt")
+    bad = project.notebooks / plan.NOTEBOOKS["submit"]
+    bad.write_text(bad.read_text(encoding="utf-8").replace("overrides", "other"), encoding="utf-8")
+    with pytest.raises(SettingsError, match="does not declare overrides"):
+        project.run()
+    assert records.folders(project.outputs) == []
+
+
+def test_a_killed_runner_leaves_a_truthful_record_and_the_next_run_is_fine(
+    project: Project, tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "kernel.pid"
+    project.write(
+        "extract",
+        f"import os, time, pathlib\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\n"
+        "time.sleep(600)",
+    )
+    code = (
+        "import sys; from pathlib import Path; from d2i_helpers.runs import run_day\n"
+        "run_day({}, ['extract'], Path(sys.argv[1]), notebooks=Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(project.outputs), str(project.notebooks)]
+    runner = subprocess.Popen(command)
+    _wait_for(lambda: pid_file.is_file() and pid_file.read_text())
+    (folder,) = records.folders(project.outputs)
+    assert records.state_of(records.read(folder)) == "running"
+    with pytest.raises(LockError, match="working on the table"):
+        _raise(project.run("extract"))
+    with pytest.raises(LockError, match="still running"):
+        project.run(resume=folder.name)
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    killed = records.read(folder)
+    assert (killed.status, killed.exit_code) == ("running", None)
+    assert records.state_of(killed) == "interrupted"
+    assert [s.status for s in killed.stages] == ["completed", "running"]
+    _wait_for(lambda: not psutil.pid_exists(int(pid_file.read_text())))
+
+    project.write("extract", "pass")
+    assert project.run("extract").exit_code == 0
+    assert records.read(folder).status == "interrupted"
+    assert ledger.verify(project.outputs) == []
+    resumed = project.run(resume=folder.name)
+    assert (resumed.exit_code, resumed.run_id) == (0, folder.name)
+
+
+def _raise(record: Any) -> None:
+    """A refused run has a record; raise what it holds."""
+    assert record.exit_code == LockError.exit_code
+    raise LockError(record.error["message"])
+
+
+def _wait_for(met: Callable[[], Any], seconds: float = 60) -> None:
+    give_up = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
