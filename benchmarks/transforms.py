@@ -15,7 +15,7 @@ from typing import Any
 from d2i_helpers.canonical import content_hash, to_text
 from d2i_helpers.spec import load_spec
 from d2i_helpers.transforms import compile_transform
-from d2i_helpers.validation import Validator
+from d2i_helpers.validation import Validator, firewall_warnings
 
 CHILDREN = 20_000
 SEED = 1
@@ -97,13 +97,15 @@ def main() -> None:
     print(f"mean over all fields {mean:.0f} ns; at 40 values a child {rate:,.0f} children/s")
 
     documents = [document(n) for n in range(2_000)]
-    size = sum(len(to_text(one)) for one in documents) / len(documents)
+    texts = [to_text(one) for one in documents]
+    size = sum(map(len, texts)) / len(texts)
     validator = Validator(spec)
     works: dict[str, Callable[[], Any]] = {
         "to_text": lambda: [to_text(one) for one in documents],
         "hash": lambda: [content_hash(spec, one) for one in documents],
         "hash, volatile ids": lambda: [content_hash(spec, d, volatile_ids=True) for d in documents],
         "validation": lambda: [validator.problems(one) for one in documents],
+        "firewall warnings": lambda: [firewall_warnings(one) for one in texts],
     }
     print(f"documents of {size:.0f} bytes, a second")
     for name, work in works.items():

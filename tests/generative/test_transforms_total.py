@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from d2i_helpers.spec import Field, load_spec
 from d2i_helpers.transforms import compile_transform
+from d2i_helpers.validation import Validator
 
 SPEC = load_spec()
 FIELDS = [field for _, field in SPEC.fields()]
 TRANSFORMS = {field.path: compile_transform(field, SPEC) for field in FIELDS}
 CODES = sorted({code for codes in SPEC.code_lists.values() for code in codes.codes})
+VALIDATOR = Validator(SPEC)
 RULE = re.compile(r"[A-Za-z0-9 ]{3,40}")
 
 # Text as it goes wrong: codes with something before, after or in them, dates, JSON, any text.
@@ -88,6 +90,25 @@ def test_a_code_that_is_sent_was_written_as_a_whole_word(field: Field, text: str
     assert first is not None
     word = first.group().upper()
     assert word == sent.upper() or field.codes.aliases.get(word) == sent
+
+
+@given(st.sampled_from(FIELDS), anything)
+def test_the_schema_takes_what_a_transform_gives(field: Field, value: Any) -> None:
+    sent, _ = TRANSFORMS[field.path](value, lambda column: None)
+    if sent is None:
+        return
+    document = {"la_child_id": "1", "child_details": {}}
+    held: Any = document
+    *steps, last = field.path.split(".")
+    for step in steps:
+        if step.endswith("[]"):
+            keys = [f.name for b, f in SPEC.fields() if b.path.endswith(step) and f.mandatory]
+            held[step[:-2]] = [dict.fromkeys(keys, "1")]
+            held = held[step[:-2]][0]
+        else:
+            held = held.setdefault(step, {})
+    held[last] = sent
+    assert VALIDATOR.problems(document) == []
 
 
 @given(st.sampled_from(FIELDS), anything)
