@@ -223,27 +223,34 @@ def place() -> str:
 
 def this_process() -> dict[str, Any]:
     """What identifies the running process, now and after its number was given to another one."""
+    return {"place": place(), "pid": os.getpid(), "born": _birth(os.getpid())}
+
+
+def _birth(pid: int) -> float | None:
+    """When a process was born; None: there is none with that number.
+
+    On Linux in clock ticks since the machine started: nobody can set that clock.
+    """
+    with contextlib.suppress(OSError):
+        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    if Path("/proc/self/stat").exists():
+        return None
     import psutil
 
-    return {"place": place(), "pid": os.getpid(), "born": psutil.Process().create_time()}
+    try:
+        return round(psutil.Process(pid).create_time(), 2)
+    except psutil.NoSuchProcess:
+        return None
 
 
 def may_be_alive(process: dict[str, Any]) -> bool:
     """Whether that process may still run; of another machine's nobody here can say, so yes."""
-    import psutil
-
     if process.get("place") != place():
         theirs, ours = str(process.get("place")).split(":"), place().split(":")
         # the same host started anew: nothing of before is alive
         return not (theirs[0] == ours[0] and theirs[1:2] != ours[1:2])
-    try:
-        # the wall clock may be set meanwhile, which moves what the system says of the birth
-        born = psutil.Process(process["pid"]).create_time()
-    except (psutil.NoSuchProcess, KeyError):
-        return False
-    except psutil.AccessDenied:
-        return True
-    return process["pid"] != os.getpid() or abs(born - process["born"]) < 2
+    born = _birth(int(process.get("pid") or 0))
+    return born is not None and abs(born - float(process.get("born") or 0)) < 1
 
 
 # ----------------------------------------------------------------------------------- environment

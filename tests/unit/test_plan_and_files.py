@@ -1,0 +1,181 @@
+"""What a run is made of before it runs, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2i_helpers import files, plan, records
+from d2i_helpers.errors import D2IError, NotebookError, RecordError, SettingsError
+from d2i_helpers.outcome import error_of, fault_of, redact_file
+
+
+def notebook(path: Path, *sources: str, tag: str = "parameters") -> Path:
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": [tag]}, "source": source} for source in sources
+    ]
+    path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    return path
+
+
+def test_stages_come_in_the_order_of_the_day_with_preflight_first() -> None:
+    assert plan.stages_in_order(["submit", " Delta ", "submit"]) == ["preflight", "delta", "submit"]
+    assert plan.stages_in_order(None) == ["preflight", "extract", "anonymise", "delta", "submit"]
+    assert plan.stages_in_order(["preflight"]) == ["preflight"]
+
+
+def test_declared_parameters_are_read_without_running_anything(tmp_path: Path) -> None:
+    source = 'a = 1  # one\nb: str | None = None\n(c) = "x"\nprint("no")'
+    assert plan.declared_parameters(notebook(tmp_path / "n.ipynb", source)) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [(("a = 1", "b = 2"), "has 2 cells"), ((), "has 0 cells"), (("a =",), "not valid Python")],
+)
+def test_a_notebook_without_one_good_parameters_cell_is_refused(
+    tmp_path: Path, sources: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        plan.declared_parameters(notebook(tmp_path / "n.ipynb", *sources))
+
+
+def test_a_missing_or_broken_notebook_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no notebook x\.ipynb"):
+        plan.declared_parameters(tmp_path / "x.ipynb")
+    (tmp_path / "x.ipynb").write_text("{")
+    with pytest.raises(SettingsError, match="is not a notebook"):
+        plan.declared_parameters(tmp_path / "x.ipynb")
+
+
+def test_leases_cover_the_tables_that_are_written() -> None:
+    class Settings:
+        staging_table, anon_table, send_table = "real", "anon", "anon"
+
+    def tables(*stages: str) -> list[str]:
+        return plan.worked_tables(stages, Settings())  # type: ignore[arg-type]
+
+    assert tables("preflight") == []
+    assert tables("extract") == ["real"]
+    assert tables("anonymise") == ["anon", "real"]
+    assert tables("delta", "submit") == ["anon"]
+
+
+def test_an_atomic_write_is_private_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    files.write_atomic(path, b"old")
+    files.write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.json"
+    files.write_atomic(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(RecordError, match="disk is full"):
+        files.write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+    ledger = tmp_path / "ledger.jsonl"
+    ledger.write_bytes(b"one\n")
+    with pytest.raises(RecordError, match="disk is full"):
+        files.append_line(ledger, b"two")
+    assert ledger.read_bytes() == b"one\n"
+
+
+def test_a_record_can_be_ended_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = records.RunRecord(tmp_path / "r", "20260810T020000-00aa", "demo", {}, {}, [])
+    records.create(record)
+    reserve = record.folder / records.RESERVE_FILE
+    assert reserve.stat().st_size == records.RESERVE_BYTES
+    write = records.write_atomic
+
+    def full(path: Path, content: bytes, **options: Any) -> None:
+        if reserve.exists():
+            raise RecordError("The disk is full.")
+        write(path, content, **options)
+
+    monkeypatch.setattr(records, "write_atomic", full)
+    record.status = "failed"
+    record.save()
+    assert records.read(record.folder).status == "failed"
+
+
+def test_a_file_lock_keeps_another_process_out(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    code = (
+        "import sys; from pathlib import Path; from d2i_helpers.files import file_lock\n"
+        "with file_lock(Path(sys.argv[1]), wait_seconds=0.1): pass"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with files.file_lock(path):
+        assert b"held by another" in subprocess.run(command, capture_output=True).stderr
+    assert subprocess.run(command).returncode == 0
+
+
+def test_run_ids_sort_by_time_and_match_their_pattern() -> None:
+    made = [records.new_run_id() for _ in range(3)]
+    assert all(records.RUN_ID.fullmatch(run_id) for run_id in made)
+    assert len(set(made)) == 3
+
+
+def test_this_process_is_alive_and_others_are_judged_by_their_place() -> None:
+    me = records.this_process()
+    assert records.may_be_alive(me)
+    assert not records.may_be_alive({**me, "pid": 99999999})
+    assert not records.may_be_alive({**me, "born": me["born"] - 100})
+    assert records.may_be_alive({**me, "place": "another-host:1:2"})
+
+
+class _CellFailed(Exception):
+    def __init__(self, ename: str, evalue: str) -> None:
+        super().__init__(evalue)
+        self.ename, self.evalue, self.exec_count = ename, evalue, 3
+
+
+def test_a_notebooks_error_becomes_ours_without_its_values() -> None:
+    ours = error_of(_CellFailed("TokenError", "No token. Ask the DfE."), "04_submit.ipynb")
+    assert (ours.exit_code, ours.message) == (8, "No token. Ask the DfE.")
+    theirs = error_of(_CellFailed("KeyError", "'Anna Smith'"), "04_submit.ipynb")
+    assert isinstance(theirs, NotebookError)
+    assert str(theirs).startswith("04_submit.ipynb, cell 3 failed with KeyError.")
+    assert "Anna" not in str(theirs)
+    odd = error_of(_CellFailed("Anna Smith", ""), "04_submit.ipynb")
+    assert "Anna" not in str(odd)
+
+
+def test_a_fault_of_the_program_is_told_without_its_text() -> None:
+    try:
+        plan.declared_parameters(None)  # type: ignore[arg-type]
+    except AttributeError as error:
+        told = fault_of(error)
+    assert type(told) is D2IError
+    assert "AttributeError in plan.py, line" in told.message
+
+
+def test_redaction_rewrites_a_copy_only_where_it_found_something(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", "print('Anna')")
+    before = path.stat().st_mtime_ns
+    assert redact_file(path, lambda text: (text, 0)) == 0
+    assert path.stat().st_mtime_ns == before
+    assert redact_file(path, lambda text: (text.replace("Anna", "[redacted]"), 1)) == 1
+    assert "Anna" not in path.read_text(encoding="utf-8")
+    with pytest.raises(ValueError):
+        redact_file(path, lambda _: ("{", 1))
