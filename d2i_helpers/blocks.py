@@ -8,6 +8,7 @@ stand in, nulls as absent, and a repeated key is told in `layers` and `unique`.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Plan:
     nested: dict[str, Plan]
     leaf: bool  # nothing is nested in it
     bags: dict[str, Block | None]  # own lists whose order says nothing: code lists hold no block
-    names: tuple[str, ...]  # keys in the order of the document
+    names: dict[str, None]  # keys in the order of the document
 
 
 @functools.lru_cache(maxsize=32)
@@ -52,7 +53,7 @@ def _block_plan(block: Block) -> Plan:
         nested=nested,
         leaf=not nested,
         bags={**codes, **lists},
-        names=(*fields, *inside, PURGE),
+        names=dict.fromkeys((*fields, *inside, PURGE)),
     )
 
 
@@ -155,7 +156,10 @@ def settled(spec: Spec, document: Document) -> Document:
 def settle(plan: Plan, block: Document) -> Document:
     """`settled` for one block."""
     result: Document = {}
-    for name in (*plan.names, *(name for name in block if name not in plan.names)):
+    names = plan.names
+    if not block.keys() <= names.keys():
+        names = dict.fromkeys((*plan.names, *block))
+    for name in names:
         value = block.get(name)
         sub = plan.nested.get(name)
         if value is None:
@@ -181,9 +185,26 @@ def _sorted(block: Block | None, items: Iterable[Any]) -> list[Any]:
     if len(items) < 2:
         return items
     try:
-        return sorted(items) if block is None else block.sorted_items(items)
+        if block is None:
+            return sorted(items)
+        return items if _in_order(block, items) else block.sorted_items(items)
     except (TypeError, AttributeError):  # foreign values that do not compare with each other
         return sorted(items, key=_content)
+
+
+def _in_order(block: Block, items: list[Document]) -> bool:
+    """Whether the fields of the block's order alone show that the items are sorted already."""
+    order = [(part.lstrip("-"), part.startswith("-")) for part in block.order]
+    for one, after in itertools.pairwise(items):
+        for name, descending in order:
+            left, right = one.get(name), after.get(name)
+            if left != right:
+                if left is None or (right is not None and (left < right) is descending):
+                    return False
+                break
+        else:
+            return False  # a tie: the whole content decides
+    return True
 
 
 def _content(value: Any) -> str:
