@@ -168,7 +168,7 @@ class Client:
 
     def _portions(self, delivery: Delivery) -> Iterable[_Part]:
         """The records in requests that keep to `batch_size` and `max_batch_bytes`."""
-        limit = self._settings.max_batch_bytes
+        limit, most = self._settings.max_batch_bytes, self._settings.batch_size
         portion: list[int] = []
         size = 2  # the brackets
         for position, content in enumerate(delivery.contents):
@@ -176,7 +176,7 @@ class Client:
                 detail = f"{len(content)} bytes: larger than `max_batch_bytes` on its own"
                 delivery.settle((position,), Outcome.REFUSED, detail)
                 continue
-            full = len(portion) >= self._settings.batch_size or size + len(content) > limit
+            full = len(portion) >= most or size + len(content) > limit
             if portion and full:
                 yield _Part(tuple(portion))
                 portion, size = [], 2

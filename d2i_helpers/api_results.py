@@ -84,17 +84,21 @@ class Delivery:
         self.records = [_Record() for _ in self.contents]
 
     def body(self, positions: Iterable[int]) -> bytes:
-        """The JSON array of these records."""
-        return b"[" + b",".join(self.contents[position] for position in positions) + b"]"
+        """The JSON array of these records, of which there must be one."""
+        parts = [self.contents[position] for position in positions]
+        parts[0] = b"[" + parts[0]  # on the parts, so that the whole is copied once
+        parts[-1] += b"]"
+        return b",".join(parts)
 
     def note(self, positions: tuple[int, ...], answer: Answer, found: Verdict) -> None:
         """Log a request that was made, and what it may have done at the receiver."""
         self.requests += 1
+        maybe_stored = found.kind in MAYBE_STORED
         for position in positions:
             record = self.records[position]
             record.answer = answer
             record.attempts += 1
-            record.maybe_stored |= found.kind in MAYBE_STORED
+            record.maybe_stored |= maybe_stored
         named = {positions[index]: reason for index, reason in found.named.items()}
         for position, reason in named.items():
             self._log((position,), answer, Outcome.REFUSED, reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import email.utils
+import functools
 import re
 import ssl
 import threading
@@ -47,7 +48,7 @@ class Answer:
     started_at: dt.datetime = dt.datetime(1970, 1, 1)  # UTC, without a zone, as the database has it
     milliseconds: int = 0
 
-    @property
+    @functools.cached_property
     def correlation_id(self) -> str | None:
         """The id by which the DfE's help desk finds the request in its own log."""
         for name in CORRELATION_HEADERS:
