@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import Column, Engine, Integer, MetaData, Table
 
 from d2i_helpers import database, tables
+from d2i_helpers.documents import Documents
 from d2i_helpers.errors import D2IError, PreflightError, error_named
 from d2i_helpers.settings import Secrets, Settings, load_secrets
 from d2i_helpers.spec import Spec, load_spec
@@ -100,42 +101,35 @@ def _database(settings: Settings, secrets: Secrets, spec: Spec | None) -> Iterat
     try:
         yield Check("database", OK, server)
         if spec is not None:
-            yield from _guarded("source tables", lambda: _source(engine, spec))
+            yield from _guarded("source tables", lambda: _source(engine, settings, spec))
         yield from _guarded("staging tables", lambda: _staging(engine, settings))
     finally:
         engine.dispose()
 
 
-def _source(engine: Engine, spec: Spec) -> Iterator[Check]:
-    """The SSD tables and columns that the specification reads.
+def _source(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
+    """The SSD tables and columns that extract reads, under the names that they have here.
 
-    A table of optional sources may be missing: what is read from it is then left out.
+    What only optional sources and fields need may be missing: it is then taken as empty.
     """
-    optional = {s.table for s in spec.sources.values() if s.optional}
-    optional -= {s.table for s in spec.sources.values() if not s.optional}
-    missing_tables, missing_columns, left_out = [], [], []
-    with database.reading(engine) as connection:
-        for name, wanted in sorted(spec.columns().items()):
-            held = database.columns_present(connection, tables.ssd_table(name))
-            if not held:
-                (left_out if name in optional else missing_tables).append(name)
-                continue
-            gone = sorted(column for column in wanted if column.lower() not in held)
-            missing_columns += [f"{name}.{column}" for column in gone]
-    advice = "Deploy the SSD completely, or leave the field out in an overlay of the specification."
-    if missing_tables:
-        said = f"missing: {', '.join(missing_tables)}"
-        yield Check("source tables", FAILED, said, advice, "DatabaseError")
+    reader = Documents(engine, settings, spec).reader
+    gaps = reader.gaps()
+    if gaps.required:
+        yield Check(
+            "source tables",
+            FAILED,
+            f"missing: {', '.join(gaps.required)}",
+            "Deploy the SSD completely, check `ssd_schema` and `cms`, or name other columns in a "
+            "`spec_overlay`.",
+            "DatabaseError",
+        )
     else:
-        yield Check("source tables", OK, f"{len(spec.columns())} tables are there")
-    if missing_columns:
-        said = f"missing: {', '.join(missing_columns)}"
-        yield Check("source columns", FAILED, said, advice, "DatabaseError")
-    elif not missing_tables:
-        number = sum(len(columns) for columns in spec.columns().values())
-        yield Check("source columns", OK, f"{number} columns are there")
-    if left_out:
-        yield Check("optional tables", WARNING, f"not there: {', '.join(left_out)}")
+        number = sum(len(columns) for columns in reader.plan.reads.values())
+        names = {read.table for read in reader.plan.reads}
+        yield Check("source tables", OK, f"{number} columns of {len(names)} tables are there")
+    if gaps.optional:
+        said = f"not there and taken as empty: {', '.join(gaps.optional)}"
+        yield Check("optional sources", WARNING, said)
 
 
 def _staging(engine: Engine, settings: Settings) -> Iterator[Check]:

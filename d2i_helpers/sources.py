@@ -79,14 +79,18 @@ class SourceReader:
         Raises:
             DatabaseError: required ones are missing; lists all of them.
         """
-        with database.reading(self.engine) as connection:
-            gaps = self._gaps(connection)
+        gaps = self.gaps()
         if gaps.required:
             raise DatabaseError(
                 f"The SSD lacks {', '.join(gaps.required)}.",
                 hint="Check `ssd_schema` and `cms`; a `spec_overlay` can name other columns.",
             )
         return [f"{name} is not there and is taken as empty" for name in gaps.optional]
+
+    def gaps(self) -> Gaps:
+        """The tables and columns that are not there, required and optional ones apart."""
+        with database.reading(self.engine) as connection:
+            return self._gaps(connection)
 
     def _gaps(self, connection: Connection) -> Gaps:
         gaps = Gaps()

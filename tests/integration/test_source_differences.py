@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from d2i_helpers import database, extract
+from d2i_helpers import database, extract, preflight
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.spec import load_spec
 
@@ -108,3 +108,31 @@ def test_eclipse_spellings_are_read(ssd: Any, engine: Engine, make_settings: Cal
     extract.run(engine, make_settings(cms="eclipse"), load_spec("eclipse"))
     sent = {p: d["child_details"].get("ethnicity") for p, d in ssd.documents().items()}
     assert sent == {"P0": "CHNE", "P1": "MWBA", "P2": None, "P3": None}
+
+
+def statuses(checks: list[preflight.Check]) -> dict[str, tuple[str, str]]:
+    return {check.name: (check.status, check.detail) for check in checks}
+
+
+def test_preflight_tells_required_from_optional_and_knows_other_names(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    do(engine, "alter table ssd_cin_plans rename column cinp_cin_plan_id to cin_plan_id")
+    do(engine, "drop table ssd_professionals")
+    do(engine, "alter table ssd_person rename column pers_sex to pers_sex_code")
+    found = statuses(preflight.run(make_settings(cms="mosaic")))
+    assert found["source tables"] == ("failed", "missing: ssd_person.pers_sex")
+    status, detail = found["optional sources"]
+    assert status == "warning"
+    assert "ssd_professionals" in detail
+    assert "cinp_cin_plan_id" not in detail
+    generic = statuses(preflight.run(make_settings()))["source tables"]
+    assert generic[0] == "failed"
+    for missing in ("ssd_cin_plans.cinp_cin_plan_id", "ssd_professionals", "ssd_person.pers_sex"):
+        assert missing in generic[1]
+
+
+def test_preflight_passes_on_a_whole_ssd(ssd: Any, engine: Engine, make_settings: Callable) -> None:
+    found = statuses(preflight.run(make_settings()))
+    assert found["source tables"][0] == "ok"
+    assert "optional sources" not in found
