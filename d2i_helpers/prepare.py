@@ -78,7 +78,8 @@ def run(
     lost = InFlight(outbox).recover()
     counts: Counter[str] = Counter({"unknown_after_a_stop": lost})
     result = PrepareResult({}, notices=_guard(outbox, settings))
-    with database.reading(engine) as connection:
+    with database.transaction(engine) as connection:
+        outbox.staging.mark_unreadable(connection, outbox.staging.damaged(connection))
         total = outbox.staging.count(connection, outbox.is_due)
     work = _Work(spec, Validator(spec), settings, counts, Counter())
     last, done = 0, 0

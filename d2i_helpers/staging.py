@@ -267,6 +267,18 @@ class Staging:
             ).rowcount
         return gone
 
+    def damaged(self, connection: Connection) -> list[int]:
+        """Row numbers of live rows whose `json_payload` does not even look like a JSON object.
+
+        Seen without parsing; other damage shows when the document is next needed.
+        """
+        t = self.table.c
+        return list(
+            connection.execute(
+                select(t.id).where(~self.is_deleted, ~t.json_payload.like("{%}"))
+            ).scalars()
+        )
+
     def mark_unreadable(self, connection: Connection, row_ids: Sequence[int]) -> None:
         """Rows whose `json_payload` is no JSON: an error now, and written anew by the next extract.
 
