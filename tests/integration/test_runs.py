@@ -16,7 +16,6 @@ from typing import Any
 
 import jsonschema_rs
 import nbformat
-import psutil
 import pytest
 from sqlalchemy import insert
 
@@ -213,7 +212,7 @@ def test_a_killed_runner_leaves_a_truthful_record_and_the_next_run_is_fine(
     assert (killed.status, killed.exit_code) == ("running", None)
     assert records.state_of(killed) == "interrupted"
     assert [s.status for s in killed.stages] == ["completed", "running"]
-    _wait_for(lambda: not psutil.pid_exists(int(pid_file.read_text())))
+    _wait_for(lambda: records._birth(int(pid_file.read_text())) is None)
 
     project.write("extract", "pass")
     assert project.run("extract").exit_code == 0
