@@ -14,9 +14,10 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 
 from d2i_helpers.cohort import Eligibility, Inclusion, Window, eligibility, inclusion_sources
-from d2i_helpers.filters import Filters, rule_columns, with_rule_sources
+from d2i_helpers.filters import Filters
 from d2i_helpers.payload import Assembler, sources_of
 from d2i_helpers.rows import Page, Plan, Row, key_text
+from d2i_helpers.rules import rule_columns, with_rule_sources
 from d2i_helpers.settings import Settings
 from d2i_helpers.sources import Batch, SourceReader
 from d2i_helpers.spec import Document, Spec

@@ -26,22 +26,20 @@ class _Dates(dict):
     def __missing__(self, value: Any) -> str | None:
         day, _ = read_date(value)
         text = day.isoformat() if day else None
-        if type(value) in (str, dt.datetime, dt.date):
+        if value is None or type(value) in (str, dt.datetime, dt.date):
             if len(self) >= _MOST_REMEMBERED:
                 self.clear()
             self[value] = text
         return text
 
 
-_DATES = _Dates()
+DATES = _Dates()  # for loops over many rows; a TypeError stands for a structure, as in date_text
 
 
 def date_text(value: Any) -> str | None:
     """A raw value as text YYYY-MM-DD; None where it is empty, unreadable or stands for "none"."""
-    if value is None:
-        return None
     try:
-        return _DATES[value]
+        return DATES[value]
     except TypeError:  # a structure, as some drivers read JSON
         return None
 
@@ -215,9 +213,8 @@ def sorter(plan: Plan, source: Source, is_date: Callable[[str], bool]) -> Callab
         passes.append((_sort_key(readers, nulls_high=descending == (mode == "open")), descending))
 
     def in_order(rows: list[Row]) -> list[Row]:
-        if len(rows) > 1:
-            for key, reverse in passes:
-                rows = sorted(rows, key=key, reverse=reverse)
+        for key, reverse in passes:
+            rows = sorted(rows, key=key, reverse=reverse)
         return rows
 
     return in_order
