@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.receiver_faults import make_faults, read_faults
@@ -127,3 +130,11 @@ def test_files_that_cannot_be_read(tmp_path):
         read_faults(file)
     file.write_text("")
     assert read_faults(file).faults == []
+
+
+def test_the_example_in_the_documentation_can_be_read():
+    page = (Path(__file__).parents[2] / "docs" / "receiver.md").read_text(encoding="utf-8")
+    lines = page[page.index("    seed: 7") :].split("\n\n")[0].splitlines()
+    faults = make_faults(yaml.safe_load("\n".join(line[4:] for line in lines)))
+    assert len(faults.faults) == 7
+    assert faults.rate_limit == (10, 1, "2")
