@@ -8,32 +8,30 @@ A document that comes out as yesterday's costs its computation and writes nothin
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 from sqlalchemy import Engine, bindparam, select
 from sqlalchemy.engine import Connection
 
-from d2i_helpers import database, fake_documents
-from d2i_helpers.canonical import canonical_name, content_hash, to_text
-from d2i_helpers.cohort import Window
-from d2i_helpers.errors import DatabaseError, GuardError, LeakError
-from d2i_helpers.identities import Identity, collector
+from d2i_helpers import database
+from d2i_helpers.anonymous_documents import (
+    CONSTRUCTED,
+    Anonymous,
+    AnonymousDocuments,
+    Coincidence,
+    Progress,
+)
+from d2i_helpers.canonical import canonical_name, content_hash
+from d2i_helpers.errors import GuardError, LeakError
 from d2i_helpers.landing import Seen
-from d2i_helpers.leak_check import LeakCheck
 from d2i_helpers.pseudonym_key import mark, pseudonym_key
-from d2i_helpers.pseudonyms import Pseudonymiser
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.spec import Document, Spec
 from d2i_helpers.staging import Staged, Staging, utc_now
 from d2i_helpers.states import Event
 from d2i_helpers.validation import Validator
-
-Progress = Callable[[int, int | None], None]
 
 CANONICAL_FACT = "canonical"
 KEY_FACT = "pseudonym_mark"
@@ -51,7 +49,6 @@ _EVENTS = {
     Event.BACK_SAME: "back",
 }
 _ROUNDS = 5  # a chance equality is drawn anew in the second; more would be no chance
-_SECONDS_BETWEEN_SIGNS = 0.3
 _PROBLEM_CHARACTERS = 3900
 _ROWS_AT_A_TIME = 5000
 
@@ -63,14 +60,6 @@ class AnonymiseResult:
     counts: dict[str, int]
     unusable: dict[str, int] = field(default_factory=dict)  # values left out, by path
     notices: list[str] = field(default_factory=list)
-
-
-class _Coincidence(Exception):
-    """Pseudonyms that some other child really has; the transaction is undone."""
-
-    def __init__(self, hashes: frozenset[int]) -> None:
-        super().__init__()
-        self.hashes = hashes
 
 
 def run(
@@ -96,13 +85,13 @@ def run(
         GuardError: the key is not the one that the table was made with.
         DatabaseError: the staging table is not there.
     """
-    key = pseudonym_key(settings, secrets)
+    key = None if settings.phase_data in CONSTRUCTED else pseudonym_key(settings, secrets)
     database.create_staging(engine, settings.anon_table)
     avoid: frozenset[int] = frozenset()
     for _ in range(_ROUNDS):
         try:
             return _Day(engine, settings, spec, key, avoid).run(progress)
-        except _Coincidence as found:
+        except Coincidence as found:
             if found.hashes <= avoid:
                 break
             avoid |= found.hashes
@@ -117,26 +106,21 @@ class _Day:
     """One attempt to write the twin."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, spec: Spec, key: bytes, avoid: frozenset[int]
+        self,
+        engine: Engine,
+        settings: Settings,
+        spec: Spec,
+        key: bytes | None,  # None: constructed documents need none
+        avoid: frozenset[int],
     ) -> None:
         self.engine, self.settings, self.spec, self.key = engine, settings, spec, key
         self.source = Staging(engine, settings.staging_table)
         self.twin = Staging(engine, settings.anon_table)
-        self.window = Window.for_date(settings.today)
-        self.pseudonyms = Pseudonymiser(
-            spec,
-            key,
-            max_shift_days=settings.max_date_shift_days,
-            window_start=self.window.start,
-            avoid=avoid,
-        )
-        self.collect = collector(spec)
-        self.check = LeakCheck(spec)
+        self.documents = AnonymousDocuments(self.source, settings, spec, key, avoid)
+        self.counts = self.documents.counts
         self.validator = Validator(spec)
         given = settings.volatile_ids
         self.volatile = spec.volatile_ids if given is None else given
-        self.counts: Counter[str] = Counter({"redrawn": len(avoid)})
-        self.leaks: Counter[str] = Counter()
         self.notices: list[str] = []
         self.now = utc_now()
 
@@ -148,14 +132,16 @@ class _Day:
         if stored != wanted:
             self.twin.adopt(self._hash_of_text, wanted)
         with database.transaction(self.engine) as connection:
-            self._ask_about_key(connection)
+            if self.key is not None:
+                self._ask_about_key(connection, mark(self.key))
             highest = self.twin.max_id(connection)
             self.seen = Seen(highest)
-            for documents in self._documents(connection, progress):
+            for documents in self.documents.pages(connection, progress):
                 self._write(connection, documents)
-            self._stop_on_leaks()
+            self.documents.stop_on_leaks()
             self._mark_gone(connection, highest)
-            self.twin.set_fact(connection, KEY_FACT, mark(self.key))
+            if self.key is not None:
+                self.twin.set_fact(connection, KEY_FACT, mark(self.key))
         return self._result()
 
     def _hash(self, document: Document) -> bytes:
@@ -168,10 +154,10 @@ class _Day:
             return None
         return self._hash(document) if isinstance(document, dict) else None
 
-    def _ask_about_key(self, connection: Connection) -> None:
+    def _ask_about_key(self, connection: Connection, marked: str) -> None:
         """Another key replaces everybody: stop, where that is not what was asked for."""
         before = self.twin.fact(connection, KEY_FACT)
-        if before in (None, mark(self.key)):
+        if before in (None, marked):
             return
         held = self.twin.count(connection, ~self.twin.is_deleted, self.twin.held)
         kept = self.settings.pseudonym_key_mode == "kept"
@@ -188,108 +174,25 @@ class _Day:
                 "are gone, and delta asks it to erase them."
             )
 
-    # ------------------------------------------------------------------------------- documents
-    def _documents(
-        self, connection: Connection, progress: Progress | None
-    ) -> Iterator[list[tuple[str, str | None, Document, str]]]:
-        """Pages of (pseudonym id, second id, document, text) that are to be in the twin."""
-        phase = self.settings.phase_data
-        if phase in ("single_fake", "many_fake"):
-            yield from self._constructed(1 if phase == "single_fake" else None)
-            return
-        found = self._scrambled(connection, progress)
-        if phase == "single_scrambled":
-            found = ([page[0]] for page in [next((p for p in found if p), [])] if page)
-        yield from found
-
-    def _constructed(self, count: int | None) -> Iterator[list]:
-        size = self.settings.fake_children if count is None else count
-        page = []
-        for document in fake_documents.documents(self.spec, self.window.start, size):
-            self.counts["constructed"] += 1
-            page.append((document["la_child_id"], document.get("mis_child_id"), document,
-                         to_text(document)))  # fmt: skip
-            if len(page) == self.settings.chunk_size:
-                yield page
-                page = []
-        yield page
-
-    def _scrambled(self, connection: Connection, progress: Progress | None) -> Iterator[list]:
-        if not database.has_table(connection, self.source.table):
-            raise DatabaseError(
-                f"There is no table `{self.source.name}` to anonymise.", hint="Run extract first."
-            )
-        alone = self.settings.phase_data == "single_scrambled"
-        total = 1 if alone else self.source.count(connection, ~self.source.is_deleted)
-        told = time.monotonic()
-        for rows in self._source_rows(connection, 1 if alone else self.settings.chunk_size):
-            page = []
-            for row in rows:
-                made = self._scramble(row)
-                if made is not None:
-                    page.append(made)
-            yield page
-            if progress and time.monotonic() - told > _SECONDS_BETWEEN_SIGNS:
-                told = time.monotonic()
-                progress(self.counts["children_read"], total)
-        if progress:
-            progress(self.counts["children_read"], total)
-
-    def _source_rows(self, connection: Connection, size: int) -> Iterator[Sequence[Any]]:
-        """Live rows of the original, in pages by id."""
-        t, last = self.source.table.c, -1
-        statement = (
-            select(t.id, t.person_id, t.legacy_id, t.json_payload)
-            .where(t.id > bindparam("last"), ~self.source.is_deleted)
-            .order_by(t.id)
-            .limit(size)
-        )
-        pilot = set(self.settings.person_ids)
-        while rows := connection.execute(statement, {"last": last}).all():
-            yield [row for row in rows if row.person_id in pilot] if pilot else rows
-            last = rows[-1].id
-
-    def _scramble(self, row: Any) -> tuple[str, str | None, Document, str] | None:
-        """One child's anonymised document; None where the original is no document."""
-        self.counts["children_read"] += 1
-        try:
-            original = orjson.loads(row.json_payload)
-            child_id = original[self.spec.root.key]
-        except (ValueError, TypeError, KeyError):
-            child_id = None
-        if not isinstance(child_id, str | int) or child_id == "":
-            self.counts["unreadable"] += 1
-            return None
-        child_id = str(child_id)
-        identity: Identity = self.collect(original)
-        made = self.pseudonyms.document(child_id, original, identity)
-        text = to_text(made)
-        keys = [one for one in (row.person_id, row.legacy_id) if one]
-        self.leaks.update(self.check.document(identity, original, made, text, keys))
-        self.counts["anonymised"] += 1
-        legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
-        return made[self.spec.root.key], legacy, made, text
-
     # --------------------------------------------------------------------------------- writing
-    def _write(
-        self, connection: Connection, page: Sequence[tuple[str, str | None, Document, str]]
-    ) -> None:
+    def _write(self, connection: Connection, page: Sequence[Anonymous]) -> None:
         """Stage what changed of a page."""
-        rows = self.twin.lookup(connection, [one[0] for one in page])
+        rows = self.twin.lookup(connection, [one.person_id for one in page])
         changed: dict[str, Staged] = {}
-        for person_id, legacy_id, document, text in page:
+        for one in page:
+            person_id = one.person_id
             row = rows.get(person_id)
             if person_id in changed or (row is not None and not self.seen.add(row.id)):
                 self.counts["duplicates"] += 1
                 continue
-            new_hash = self._hash(document)
+            new_hash = self._hash(one.document)
             if self.twin.event_of(row, new_hash) is None:
                 self.counts["unchanged"] += 1
                 continue
-            problems = self.validator.problems(document)
+            problems = self.validator.problems(one.document)
             self.counts["not_valid"] += bool(problems)
             said = "; ".join(map(str, problems))[:_PROBLEM_CHARACTERS] or None
-            changed[person_id] = Staged(person_id, legacy_id, text, new_hash, said)
+            changed[person_id] = Staged(person_id, one.legacy_id, one.text, new_hash, said)
         if changed:
             for event, count in self.twin.stage(
                 connection, list(changed.values()), self.now
@@ -312,24 +215,11 @@ class _Day:
             gone = [row_id for row_id in ids if row_id not in self.seen]
             self.counts["gone"] += self.twin.mark_gone(connection, gone, self.now)
 
-    def _stop_on_leaks(self) -> None:
-        """Raise, which undoes everything, where a document bears what it must not."""
-        if self.leaks:
-            kinds = ", ".join(f"{kind} ({count:,})" for kind, count in self.leaks.most_common())
-            raise LeakError(
-                f"Anonymised documents bear identifying values of their own child: {kinds}. "
-                "Nothing was written.",
-                hint="Send nothing; look at the `anonymise` rules of these kinds of field.",
-            )
-        common = self.check.coincidences()
-        if common:
-            raise _Coincidence(common)
-
     def _result(self) -> AnonymiseResult:
-        unusable = self.pseudonyms.unusable
+        unusable = self.documents.pseudonyms.unusable
         self.counts["values_left_out"] = sum(unusable.values())
-        self.counts["documents_searched"] = self.check.documents
-        self.counts["values_searched"] = self.check.values
+        self.counts["documents_searched"] = self.documents.check.documents
+        self.counts["values_searched"] = self.documents.check.values
         if self.counts["unreadable"]:
             self.notices.append(
                 f"{self.counts['unreadable']:,} rows hold no JSON document and were left out."

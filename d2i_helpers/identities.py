@@ -15,7 +15,8 @@ from d2i_helpers.redaction import normal
 from d2i_helpers.spec import Block, Document, Spec
 
 IDS = frozenset({"child_id", "item_id", "worker_id", "upn"})
-IDENTIFYING = IDS | {"first_name", "surname", "postcode", "birth_date"}
+NAMES = frozenset({"first_name", "surname"})
+IDENTIFYING = IDS | NAMES | {"postcode", "birth_date"}
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 MOST_REMEMBERED = 50_000
@@ -12,11 +12,14 @@ MOST_REMEMBERED = 50_000
 class Child:
     """What the rules know of the child whose document they rewrite."""
 
-    __slots__ = ("key", "orders", "own", "postcodes", "round", "shift")
+    __slots__ = ("key", "names", "orders", "own", "postcodes", "round", "shift")
 
-    def __init__(self, key: bytes, own: frozenset[str], shift: int, round_: int) -> None:
+    def __init__(
+        self, key: bytes, own: Collection[str], names: Collection[str], shift: int, round_: int
+    ) -> None:
         self.key = key  # the child's own secret, 32 bytes
-        self.own = own  # its identifying values and the words of its names, in normal form
+        self.own = own  # its identifying values, in normal form
+        self.names = names  # the words of its names, in normal form
         self.shift = shift  # days
         self.round = round_  # counts redraws of the name
         self.orders: dict[str, list[int]] = {}  # places of codes in the child's own order, by path

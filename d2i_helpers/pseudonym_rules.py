@@ -24,6 +24,7 @@ RULES = frozenset(
 )  # fmt: skip
 IDS_OF_OURS = frozenset({"child_id", "item_id", "worker_id"})
 _LONGEST_ID = 24
+_PART = 4  # letters of a name that shows inside of a longer one: Robert in Roberts
 _JITTER = 5  # points that a score may move either way
 
 
@@ -160,7 +161,7 @@ class Rules:
             drawn = digest(child.key + start + value.encode() + bytes(child.round))
             while True:
                 name, plain = pool[keyed.number(drawn, len(pool))]
-                if plain not in child.own:
+                if not any(_alike(plain, word) for word in child.names):
                     return name
                 drawn = digest(drawn)
 
@@ -197,6 +198,14 @@ class Rules:
 
 def _dropped(_child: Child, _value: Any) -> None:
     return None
+
+
+def _alike(name: str, other: str) -> bool:
+    """Whether two names are one, or one of them (of 4 letters or more) is a part of the other."""
+    if name == other:
+        return True
+    shorter, longer = (name, other) if len(name) < len(other) else (other, name)
+    return len(shorter) >= _PART and shorter in longer
 
 
 def _space(block: Block, field: Field) -> str:

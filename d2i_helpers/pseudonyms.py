@@ -16,12 +16,13 @@ from collections.abc import Callable, Collection
 
 from d2i_helpers import keyed
 from d2i_helpers.errors import SpecificationError
-from d2i_helpers.identities import Identity, person_reader
+from d2i_helpers.identities import NAMES, Identity, person_reader
 from d2i_helpers.pseudonym_rules import Child, Rule, Rules
 from d2i_helpers.redaction import normal
 from d2i_helpers.spec import PURGE, Block, Document, Spec
 
 _OLDEST = 26  # years: children leave the cohort on their 26th birthday
+_NOT_LETTERS = re.compile(r"[\W_]+")
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 
 
@@ -78,10 +79,10 @@ class Pseudonymiser:
             SpecificationError: the document has a field that the specification does not know.
         """
         key = self._keyed.digest(b"child\0" + child_id.encode())
-        own = _own(child_id, identity)
+        own, words = _own(child_id, identity), _name_words(identity)
         shift = self._shift(key, document, identity)
         for round_ in range(1000):
-            result = self._root(Child(key, own, shift, round_), document)
+            result = self._root(Child(key, own, words, shift, round_), document)
             if not self._avoid or hash(self._person(result)) not in self._avoid:
                 return result
         raise AssertionError("no free name in a thousand")
@@ -161,14 +162,23 @@ class Pseudonymiser:
         return rewrite
 
 
-def _own(child_id: str, identity: Identity) -> frozenset[str]:
-    """The child's identifying values and each word of its names, in normal form."""
+def _own(child_id: str, identity: Identity) -> set[str]:
+    """The child's identifying values in normal form."""
     own = {plain for _, _, plain in identity.values}
     own.add(normal(child_id))
-    for name in identity.of("first_name", "surname"):
-        own.update(normal(word) for word in re.split(r"[\W_]+", name))
     own.discard("")
-    return frozenset(own)
+    return own
+
+
+def _name_words(identity: Identity) -> set[str]:
+    """Each word of the child's names in normal form, and each name as one word."""
+    names = [(value, plain) for rule, value, plain in identity.values if rule in NAMES]
+    words = {plain for _, plain in names if plain}
+    for value, _ in names:
+        if not value.isalpha():
+            words.update(normal(word) for word in _NOT_LETTERS.split(value))
+    words.discard("")
+    return words
 
 
 def _birth_fields(spec: Spec) -> list[tuple[str, str]]:

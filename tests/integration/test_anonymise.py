@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, select, text, update
 
-from d2i_helpers import anonymise, database, fake_documents, keyed, leak_check
+from d2i_helpers import anonymise, database, fake_documents, keyed, leak_check, prepare
 from d2i_helpers.canonical import content_hash, to_text
 from d2i_helpers.cohort import Window
 from d2i_helpers.errors import DatabaseError, GuardError, LeakError, SettingsError
@@ -299,7 +299,8 @@ def test_what_each_test_phase_puts_into_the_table(engine: Engine, settings: Sett
 
 
 def test_a_made_up_child_needs_no_staging_table(engine: Engine, settings: Settings) -> None:
-    assert run(engine, settings, phase_data="single_fake")["new"] == 1
+    fake = {"phase_data": "single_fake", "endpoint": "test"}
+    assert run(engine, settings, Secrets(), **fake)["new"] == 1  # nor a key
     with pytest.raises(DatabaseError, match="no table"):
         run(engine, settings)
 
@@ -367,3 +368,35 @@ def test_identifiers_of_the_cohort_feed_the_redactor(engine: Engine, settings: S
 
 def test_no_identifiers_without_a_table(engine: Engine, settings: Settings) -> None:
     assert list(cohort_identifiers(engine, settings)) == []
+
+
+def test_deltas_of_the_twin_are_those_of_the_original(engine: Engine, settings: Settings) -> None:
+    """One changed field and one child gone: the twin sends messages of the same shape."""
+    documents = originals(settings)
+    stage(engine, documents)
+    run(engine, settings)
+    messages: dict[str, list[Any]] = {}
+    for table in (IDENTIFIABLE, TWIN):
+        acknowledge(engine, table)
+    changed = copy.deepcopy(documents)
+    episode = changed[0]["social_care_episodes"][0]
+    episode["referral_source"] = "1A" if episode["referral_source"] != "1A" else "1B"
+    changed[4]["child_details"]["surname"] = "Somebodyelse"
+    stage(engine, changed)
+    gone(engine, "P-1005")
+    run(engine, settings)
+    for table, source in ((IDENTIFIABLE, "identifiable"), (TWIN, "anonymised")):
+        prepare.run(engine, settings.model_copy(update={"source": source}), SPEC)
+        partials = [row.partial_json_payload for row in rows(engine, table).values()]
+        messages[table] = sorted(shape(orjson.loads(text)) for text in partials if text)
+    assert len(messages[TWIN]) == 3
+    assert messages[TWIN] == messages[IDENTIFIABLE]
+
+
+def shape(value: Any) -> str:
+    """A document without its values."""
+    if type(value) is dict:
+        return str(sorted((name, shape(held)) for name, held in value.items()))
+    if type(value) is list:
+        return str(sorted(map(shape, value)))
+    return type(value).__name__

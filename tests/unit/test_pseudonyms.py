@@ -137,6 +137,12 @@ def test_names_are_never_the_childs_own_nor_a_part_of_them() -> None:
             assert normal(name) not in {"JACK", "PAUL", "SMITH", "JONES", "SMITHJONES"}
 
 
+def test_a_name_does_not_show_inside_of_another() -> None:
+    for drawn in map(details, many(child(first_name="Robert", surname="Williamson"), 1500)):
+        for name in (drawn["first_name"], drawn["surname"]):
+            assert "ROBERT" not in normal(name) and "WILLIAM" not in normal(name)
+
+
 def test_names_are_drawn_widely() -> None:
     names = [details(one) for one in many(child(first_name="Q", surname="Z"), 400)]
     assert len({one["first_name"] for one in names}) > 150
