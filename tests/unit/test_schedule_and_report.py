@@ -1,0 +1,177 @@
+"""Schedules that are ready to install, and the page over all runs."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from d2i_helpers import records, report, schedule
+from d2i_helpers.errors import SettingsError
+from d2i_helpers.records import RunRecord, StageRecord
+
+GIVEN = {"profile": "demo", "phase": "full"}
+
+
+def entries(**options: object) -> dict[str, schedule.Entry]:
+    made = schedule.entries_for(GIVEN, **{"time": "02:05", **options})
+    return {Path(entry.file_name).suffix: entry for entry in made}
+
+
+@pytest.fixture(autouse=True)
+def odd_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A project folder with what each format has to escape."""
+    folder = tmp_path / "LA data & 100% 'ours'"
+    folder.mkdir()
+    monkeypatch.setattr(schedule, "project_root", lambda: folder)
+    return folder
+
+
+def test_the_cron_line_has_its_time_and_runs_in_the_projects_folder(odd_folder: Path) -> None:
+    text = entries(days="mon,fri")[".cron"].text
+    line = text.splitlines()[-1]
+    assert line.startswith("5 2 * * mon,fri umask 077; ")
+    assert not re.search(r"(?<!\\)%", line)  # cron takes a bare % for the end of the command
+    command = line.split(" ", 5)[5].replace(r"\%", "%")
+    words = shlex.split(command)
+    assert words[words.index("cd") + 1] == str(odd_folder)
+    start = words.index(sys.executable)
+    assert words[start + 1 : start + 9] == [
+        "-m", "d2i_helpers", "run", "--summary", "json", "--params", "demo", "-p",
+    ]  # fmt: skip
+    assert words[start + 9 :][0] == "phase=full"
+    assert words[-1] == "2>&1"
+
+
+def test_the_cron_line_works_with_an_empty_environment(tmp_path: Path) -> None:
+    variables = tmp_path / "my variables.env"
+    variables.write_text("D2I_TEST_WORD='two words'\n")
+    line = entries(env_file=variables)[".cron"].text.splitlines()[-1]
+    command = line.split(" ", 5)[5].replace(r"\%", "%").partition(sys.executable)[0]
+    shell = ["/usr/bin/env", "-i", "/bin/sh", "-c", command + "echo $D2I_TEST_WORD; umask; pwd"]
+    said = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[0] == "two words"
+    assert said[1].endswith("077")
+    assert said[2] == str(schedule.project_root())
+
+
+def test_the_systemd_units_are_sound(tmp_path: Path, odd_folder: Path) -> None:
+    made = entries(days="mon,fri")
+    timer = configparser.ConfigParser(interpolation=None, strict=True)
+    timer.optionxform = str  # type: ignore[assignment,method-assign]
+    timer.read_string(made[".timer"].text)
+    assert timer["Timer"]["OnCalendar"] == "Mon,Fri *-*-* 02:05:00"
+    service = made[".service"].text
+    assert f"WorkingDirectory={str(odd_folder).replace('%', '%%')}\n" in service
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not there: the units were only read")
+    for entry in (made[".service"], made[".timer"]):
+        (tmp_path / entry.file_name).write_bytes(entry.content)
+        done = subprocess.run(
+            [analyze, "verify", str(tmp_path / entry.file_name)], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_windows_task_is_utf16_xml_with_the_whole_command(odd_folder: Path) -> None:
+    entry = entries(days="mon,fri")[".xml"]
+    assert entry.content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    root = ET.fromstring(entry.content)
+    space = {"t": "http://schemas.microsoft.com/windows/2004/02/mit/task"}
+    assert [part.tag.rpartition("}")[2] for part in root] == [
+        "RegistrationInfo", "Triggers", "Principals", "Settings", "Actions",
+    ]  # fmt: skip
+    start = root.findtext(".//t:StartBoundary", namespaces=space)
+    assert start is not None and start.endswith("T02:05:00")
+    days = root.find(".//t:DaysOfWeek", space)
+    assert days is not None
+    assert [day.tag.rpartition("}")[2] for day in days] == ["Monday", "Friday"]
+    assert root.findtext(".//t:WorkingDirectory", namespaces=space) == str(odd_folder)
+    arguments = root.findtext(".//t:Arguments", namespaces=space) or ""
+    assert "-m d2i_helpers run --summary json --params demo -p phase=full" in arguments
+    assert root.find(".//t:ScheduleByDay", space) is None
+    daily = ET.fromstring(entries()[".xml"].content)
+    assert daily.findtext(".//t:DaysInterval", namespaces=space) == "1"
+
+
+def test_the_airflow_dag_is_python_with_this_command() -> None:
+    entry = entries(days="mon,fri")[".py"]
+    tree = ast.parse(entry.text)
+    values = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    assert values["COMMAND"][0] == sys.executable
+    assert values["FOLDER"] == str(schedule.project_root())
+    assert 'schedule="5 2 * * MON,FRI"' in entry.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"time": "25:00"}, "time of day"), ({"days": "today"}, "names no days")],
+)
+def test_a_wrong_time_or_day_is_refused(options: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        entries(**options)
+
+
+def test_a_wrong_parameter_is_found_now_and_not_at_night() -> None:
+    with pytest.raises(SettingsError, match="no parameter `fase`"):
+        schedule.entries_for({"fase": "full"})
+
+
+# ---------------------------------------------------------------------------------------- report
+def make_record(outputs: Path, number: int, **values: object) -> RunRecord:
+    run_id = f"20260810T{number:06d}-00aa"
+    stage = StageRecord("extract", "01_extract.ipynb", "completed", counts={"in_cohort": number})
+    record = RunRecord(
+        outputs / run_id, run_id, "demo", {}, {}, [stage], started_at="2026-08-10T02:00:00Z"
+    )
+    for name, value in {"status": "completed", "seconds": 3.0, **values}.items():
+        setattr(record, name, value)
+    record.folder.mkdir(parents=True)
+    record.save()
+    return record
+
+
+def shown(page: Path) -> dict[str, list[dict[str, object]]]:
+    text = page.read_text(encoding="utf-8")
+    match = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
+    assert match is not None
+    return json.loads(match[1])
+
+
+def test_the_report_holds_all_runs_and_loads_nothing(tmp_path: Path) -> None:
+    make_record(tmp_path, 1, files={"01_extract.html": "0" * 64})
+    make_record(
+        tmp_path, 2, status="failed", error={"name": "X", "message": "</script><b>no</b> & so"}
+    )
+    (tmp_path / "20260810T000003-00aa").mkdir()
+    (tmp_path / "demo").mkdir()
+    page = report.write_report(tmp_path)
+    runs = shown(page)["runs"]
+    assert [run["status"] for run in runs] == ["completed", "failed", "damaged"]
+    assert runs[0]["pages"] == [["extract", "01_extract.html"]]
+    assert runs[0]["counts"] == {"extract: in_cohort": 1}
+    assert runs[1]["error"] == "</script><b>no</b> & so"
+    text = page.read_text(encoding="utf-8")
+    assert text.count("</script>") == 2  # a text cannot end the element that holds it
+    assert not re.findall(r"""(?:src|href)=["']?\w*:?//""", text)
+    assert "default-src 'none'" in text
+
+
+def test_a_killed_run_is_shown_as_interrupted(tmp_path: Path) -> None:
+    gone = {"place": records.place(), "pid": 99999999, "born": 1.0}
+    make_record(tmp_path, 1, status="running", process=gone)
+    assert shown(report.write_report(tmp_path))["runs"][0]["status"] == "interrupted"
