@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2i_helpers import filters, pseudonym_rules, transforms
+from d2i_helpers import pseudonym_rules, rules, transforms
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.spec import build_spec, faults, load_spec, merge, merged_text
 from d2i_helpers.spec_checks import NAMED_RULES
@@ -191,7 +191,7 @@ def test_an_overlay_that_was_mended_is_read_again(tmp_path: Path) -> None:
 def test_the_checks_know_what_the_other_modules_know() -> None:
     assert transforms.transform_names() == set(TRANSFORM_TYPES)
     assert set(ANONYMISE_TYPES) == set(pseudonym_rules.RULES)
-    assert set(filters.RULE_COLUMNS) == NAMED_RULES
+    assert set(rules.RULE_COLUMNS) == NAMED_RULES
 
 
 # Every place of the text, to be damaged in turn.
