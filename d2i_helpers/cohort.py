@@ -8,8 +8,10 @@ docs/cohort.md lists the decisions behind the rules.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from d2i_helpers.rows import Page, Plan, Row
 from d2i_helpers.settings import Settings
@@ -46,12 +48,12 @@ class Window:
         start = dt.date(year if month >= 4 else year - 1, 4, 1)
         return cls(start, run_date + dt.timedelta(days=1), run_date)
 
-    @property
+    @functools.cached_property
     def first(self) -> str:
         """`start` as text."""
         return self.start.isoformat()
 
-    @property
+    @functools.cached_property
     def last(self) -> str:
         """`end` as text."""
         return self.end.isoformat()
@@ -71,6 +73,7 @@ class Window:
         return start is not None and start <= self.last and (end is None or end >= self.first)
 
 
+@functools.lru_cache(maxsize=20_000)
 def birthday(born: str, years: int) -> dt.date:
     """The birthday of that many years; 29 February gives 28 February in a common year."""
     day = dt.date.fromisoformat(born)
@@ -82,8 +85,7 @@ def birthday(born: str, years: int) -> dt.date:
         return day.replace(year=day.year + years, day=28)
 
 
-@dataclass(frozen=True)
-class Eligibility:
+class Eligibility(NamedTuple):
     """Whether a child is of an age to be in, and why not."""
 
     eligible: bool

@@ -69,6 +69,7 @@ class Landing:
 
     def __init__(self, staging: Staging) -> None:
         self.staging, self.engine, self.name = staging, staging.engine, staging.name
+        self._any = False  # whether something has landed since it was emptied
 
     def empty(self) -> None:
         """Forget what an earlier run left; writes nothing where there is nothing."""
@@ -76,6 +77,7 @@ class Landing:
         with database.transaction(self.engine) as connection:
             if connection.execute(select(func.count()).select_from(landing).where(mine)).scalar():
                 connection.execute(delete(landing).where(mine))
+        self._any = False
 
     def put(self, changes: Sequence[Change]) -> None:
         """Let a page's changes land, in one transaction."""
@@ -93,6 +95,7 @@ class Landing:
         ]
         with database.transaction(self.engine) as connection:
             connection.execute(insert(landing), rows)
+        self._any = True
 
     def chunks(self, size: int) -> Iterator[list[Change]]:
         """What has landed, by person id; a chunk must be removed before the next is asked for."""
@@ -133,6 +136,8 @@ class Landing:
 
     def landed(self, connection: Connection, ids: Sequence[str]) -> set[str]:
         """Which of these children have landed already."""
+        if not self._any:
+            return set()
         return set(self._by_person(connection, landing, landing.c.person_id, ids))
 
     # ------------------------------------------------------------------------------ reasons
