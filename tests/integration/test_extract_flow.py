@@ -366,3 +366,22 @@ def test_progress_ends_with_everybody(
         engine, make_settings(chunk_size=5), spec, progress=lambda done, of: seen.append((done, of))
     )
     assert seen[-1] == (12, 12)
+
+
+def test_a_day_that_python_cannot_hold_is_read_as_text(
+    ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
+) -> None:
+    _fill(ssd, 2)
+    day = "'infinity'" if engine.dialect.name == "postgresql" else "'99999-01-01'"
+    with database.transaction(engine) as connection:
+        connection.execute(
+            text(
+                "update ssd_cin_episodes set cine_close_date = "  # noqa: S608
+                f"{day} where cine_person_id = 'P0002'"
+            )
+        )
+    result = extract.run(engine, make_settings(), spec)
+    assert result.counts["new"] == 2
+    assert [(row["field"], row["rule"]) for row in result.problems] == [
+        ("social_care_episodes[].closure_date", "not a date")
+    ]
