@@ -1,0 +1,79 @@
+"""`pyproject.toml`, `constraints.txt` and `environment.yml` name the same versions."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import rattler
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONSTRAINTS = [
+    Requirement(line)
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+CONDA = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, str)]
+PIP = next(entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict))
+
+
+def pinned(name: str) -> set[str]:
+    """Versions that the constraints allow of a package, over all platforms."""
+    return {str(c.specifier).removeprefix("==") for c in CONSTRAINTS if c.name == name.lower()}
+
+
+def named() -> list[Requirement]:
+    extras = PROJECT["optional-dependencies"].values()
+    return [Requirement(r) for r in [*PROJECT["dependencies"], *(r for e in extras for r in e)]]
+
+
+def in_environment() -> dict[str, str]:
+    found = {}
+    for entry in CONDA:
+        spec = rattler.MatchSpec(entry, strict=True)
+        if spec.version is not None:
+            found[spec.name.normalized] = str(spec.version).removeprefix("==")
+    for entry in PIP:
+        if "==" in entry:
+            name, version = entry.split("==")
+            found[name] = version
+    return found
+
+
+@pytest.mark.parametrize("requirement", named(), ids=lambda r: r.name)
+def test_what_is_named_is_pinned_to_a_version_that_is_allowed(requirement: Requirement) -> None:
+    versions = pinned(requirement.name)
+    assert versions, "make constraints.txt anew"
+    assert all(requirement.specifier.contains(version) for version in versions)
+
+
+def test_constraints_hold_no_address_and_pin_exactly() -> None:
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert all(re.fullmatch(r"==[\w.!+]+", str(c.specifier)) for c in CONSTRAINTS)
+
+
+def test_every_conda_entry_is_a_strict_match_spec() -> None:
+    assert CONDA
+    for entry in CONDA:
+        rattler.MatchSpec(entry, strict=True)
+
+
+def test_anaconda_users_get_the_same_versions() -> None:
+    found = in_environment()
+    wanted = {Requirement(r).name for r in PROJECT["dependencies"]} | {"jupyterlab"}
+    assert wanted <= set(found)
+    for name, version in found.items():
+        if name != "python":
+            assert version in pinned(name), name
+
+
+def test_pythons_agree() -> None:
+    assert PROJECT["requires-python"] == ">=3.11"
+    assert any(entry.startswith("python >=3.11") for entry in CONDA)
