@@ -7,6 +7,7 @@ cannot.
 from __future__ import annotations
 
 import hashlib
+from operator import mul
 
 # Digits and letters without I, O and U, which are misread, and without X, so that 0x, which
 # firewalls refuse, cannot arise; 32 of them, so that a byte draws each with the same chance. One
@@ -55,6 +56,9 @@ def number(digest: bytes, below: int) -> int:
 
 # UPN: check letter by the weights that the DfE publishes, then authority, school, year and serial.
 _CHECK_LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZ"
+_CHECK_VALUES = {letter: place for place, letter in enumerate(_CHECK_LETTERS)} | {
+    str(digit): digit for digit in range(10)
+}
 # Codes of authorities that exist, since receivers check them.
 _AUTHORITIES = tuple(
     f"{code}"
@@ -74,11 +78,8 @@ def upn_check_letter(rest: str) -> str:
     alphabet without I, O and S; a letter in the last place (temporary number) counts as its place
     in that alphabet.
     """
-    total = 0
-    for place, character in enumerate(rest, start=2):
-        value = int(character) if character.isdigit() else _CHECK_LETTERS.index(character)
-        total += place * value
-    return _CHECK_LETTERS[total % 23]
+    values = [_CHECK_VALUES[character] for character in rest]
+    return _CHECK_LETTERS[sum(map(mul, values, range(2, 14))) % 23]
 
 
 def upn_text(digest: bytes, *, temporary: bool) -> str:

@@ -22,7 +22,6 @@ from d2i_helpers.redaction import normal
 from d2i_helpers.spec import PURGE, Document, Spec
 
 _TEXTS = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
 _INSIDE = 6  # characters of a value that is looked for inside of longer texts too
 _SHORTEST = 2  # a value of one character cannot be told from a code
 _OF_OTHERS = 4  # characters of an id of another child that is looked for
@@ -78,7 +77,7 @@ class LeakCheck:
         self.documents += 1
         self.values += len(values)
         texts = self._texts(text)
-        plain = {normal(one) for one in texts if not _DATE.match(one)}
+        plain = {normal(one) for one in texts if not _is_date(one)}
         self._remember(values, plain)
         self._put(self._real, self._person(original))
         self._put(self._made, self._person(made))
@@ -113,6 +112,10 @@ class LeakCheck:
         for real, made in zip(self._real, self._made, strict=True):
             common |= set(real).intersection(made)
         return frozenset(common)
+
+
+def _is_date(text: str) -> bool:
+    return len(text) == 10 and text[4] == text[7] == "-" and text[:4].isdigit()
 
 
 def _stands(value: str, value_plain: str, texts: set[str], plain: set[str], together: str) -> bool:

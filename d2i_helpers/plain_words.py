@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 
 _WORDS = """
-    able age all an any april art august bank bar bars base bell best bill bin bird black block
-    blue board bond book booth box brand bridge british brook brown bug build bundle burn bush
+    able age all amber an april art august bank bar bars base bell best bill bin bird black block
+    any blue board bond book booth box brand bridge british brook brown bug build bundle burn bush
     can card care carter case cash cell chain chance change charge check child church city class
     clay clean clear clerk client close code cold cole column common con conference cook core
     corner cost count course court craft cross dale data date dawn day days dean delta den dent

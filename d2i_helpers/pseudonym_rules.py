@@ -65,8 +65,11 @@ class Rules:
         if kind in IDS_OF_OURS:
             return self._id_rule(field, self.ids(_space(block, field)))
         made: dict[str, Callable[[Field], Rule]] = {
-            "code": code_rule, "codes": codes_rule, "flag": self._flag, "score": self._score,
-        }  # fmt: skip
+            "code": code_rule,
+            "codes": codes_rule,
+            "flag": self._flag,
+            "score": self._score,
+        }
         if kind in made:
             return made[kind](field)
         if kind in {"first_name", "surname"}:
@@ -161,7 +164,7 @@ class Rules:
             drawn = digest(child.key + start + value.encode() + bytes(child.round))
             while True:
                 name, plain = pool[keyed.number(drawn, len(pool))]
-                if not any(_alike(plain, word) for word in child.names):
+                if _is_another(plain, child.names):
                     return name
                 drawn = digest(drawn)
 
@@ -200,12 +203,15 @@ def _dropped(_child: Child, _value: Any) -> None:
     return None
 
 
-def _alike(name: str, other: str) -> bool:
-    """Whether two names are one, or one of them (of 4 letters or more) is a part of the other."""
-    if name == other:
-        return True
-    shorter, longer = (name, other) if len(name) < len(other) else (other, name)
-    return len(shorter) >= _PART and shorter in longer
+def _is_another(name: str, own: Collection[str]) -> bool:
+    """Whether a name is none of these, none of their parts, and holds none of them as a part."""
+    for other in own:
+        if name == other:
+            return False
+        shorter, longer = (name, other) if len(name) < len(other) else (other, name)
+        if len(shorter) >= _PART and shorter in longer:
+            return False
+    return True
 
 
 def _space(block: Block, field: Field) -> str:
