@@ -23,6 +23,7 @@ from d2i_helpers.spec import PURGE, Document, Spec
 
 _TEXTS = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _INSIDE = 6  # characters of a value that is looked for inside of longer texts too
+_DROP = {code: None for code in range(128) if not chr(code).isalnum() and code != ord("\n")}
 _SHORTEST = 2  # a value of one character cannot be told from a code
 _OF_OTHERS = 4  # characters of an id of another child that is looked for
 _BUCKETS = 64  # a power of two
@@ -77,11 +78,13 @@ class LeakCheck:
         self.documents += 1
         self.values += len(values)
         texts = self._texts(text)
-        plain = {normal(one) for one in texts if not _is_date(one)}
+        # dates are compared as they are; in normal form they would look like ids of eight digits
+        others = "\n".join(one for one in texts if not _is_date(one))
+        plain = _normal_lines(others)
         self._remember(values, plain)
         self._put(self._real, self._person(original))
         self._put(self._made, self._person(made))
-        together = "\n".join(texts).upper()
+        together = others.upper()
         return [rule for rule, *value in values if _stands(*value, texts, plain, together)]
 
     def _texts(self, text: str) -> set[str]:
@@ -115,7 +118,14 @@ class LeakCheck:
 
 
 def _is_date(text: str) -> bool:
-    return len(text) == 10 and text[4] == text[7] == "-" and text[:4].isdigit()
+    return len(text) == 10 and text[4] == "-" == text[7] and text[:4].isdigit()
+
+
+def _normal_lines(lines: str) -> set[str]:
+    """The normal form of each line; all at once where they are plain ASCII, which is faster."""
+    if lines.isascii():
+        return set(lines.translate(_DROP).upper().split("\n"))
+    return {normal(line) for line in lines.split("\n")}
 
 
 def _stands(value: str, value_plain: str, texts: set[str], plain: set[str], together: str) -> bool:

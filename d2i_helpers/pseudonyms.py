@@ -94,16 +94,18 @@ class Pseudonymiser:
         result may equal a real birth date of the child.
         """
         births = [day for text in identity.of("birth_date") if (day := self._day(text))]
-        days = [day for text in identity.dates if (day := self._day(text))]
+        days = set(map(self._day, identity.dates))
         sign = 1 if self._is_oldest(document) else -1
-        taken = {birth - day for birth in births for day in days}
-        stream = struct.unpack(">16H", self._keyed.digest(key + b"shift"))
-        for drawn in stream:
+
+        def is_free(shift: int) -> bool:
+            return not any(birth - shift in days for birth in births)
+
+        for drawn in struct.unpack(">16H", self._keyed.digest(key + b"shift")):
             shift = sign * (1 + drawn % self._max_shift)
-            if shift not in taken:
+            if is_free(shift):
                 return shift
         size = 1
-        while sign * size in taken:
+        while not is_free(sign * size):
             size += 1
         return sign * size
 
@@ -146,7 +148,8 @@ class Pseudonymiser:
                     path, is_list, rewrite_inner, sort = inner[name]
                     if is_list and type(value) is list:
                         items = [rewrite_inner(child, i) for i in value if type(i) is dict]
-                        self.unusable[path] += len(value) - len(items)
+                        if len(items) < len(value):
+                            self.unusable[path] += len(value) - len(items)
                         built[name] = sort(items)
                     elif not is_list and type(value) is dict:
                         built[name] = rewrite_inner(child, value)

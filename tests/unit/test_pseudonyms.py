@@ -254,7 +254,7 @@ def test_no_date_becomes_the_real_birth_date_by_chance() -> None:
 
 def test_a_value_that_is_no_date_is_left_out_and_counted() -> None:
     pseudonyms = pseudonymiser()
-    one = child(uasc_end_date="soon", first_name=5)
+    one = {**child(uasc_end_date="soon", first_name=5), "social_care_episodes": [episode(1)]}
     drawn = pseudonyms.document("1001", one, collector(SPEC)(one))
     assert "uasc_end_date" not in details(drawn) and "first_name" not in details(drawn)
     assert dict(pseudonyms.unusable) == {
