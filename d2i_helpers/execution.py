@@ -149,6 +149,11 @@ class Run:
             if problem is not None:
                 why = outcome.fault_of(problem).message
                 record.warnings.append(f"The page of a notebook could not be written. {why}")
+        if not self.leaks.compared:
+            record.warnings.append(
+                "The notebooks were compared with the secrets only: the database with the "
+                "identities of the cohort could not be read."
+            )
         error = error or self._leak() or self._child_errors()
         if error is not None:
             error = self.leaks.clean(error)
@@ -276,10 +281,11 @@ class Run:
         return None if stage.status == ATTENTION else error
 
     def _redact(self, copy: Path) -> int:
-        """Identities in the executed copy, taken out; a copy that cannot be checked is not kept."""
+        """Identities in the executed copy, taken out; a copy that cannot be cleaned is not kept."""
         try:
             return outcome.redact_file(copy, self.leaks.redact)
         except D2IError:
+            copy.unlink()
             raise
         except ValueError:
             copy.unlink()
