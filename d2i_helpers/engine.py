@@ -25,8 +25,7 @@ class RecordEngine:
         time_limit: float | None = None,
         execution_timeout: float | None = None,
         start_timeout: float = 60,
-        folder: Path | None = None,
-        environment: dict[str, str] | None = None,
+        kernel: Any = None,
         on_display: Any = None,
         stop_reason: Any = None,
         **_papermills_own: Any,
@@ -39,6 +38,7 @@ class RecordEngine:
                 (papermill writes in place, readable by everybody).
             input_path: shown in the executed copy.
             time_limit: seconds for the whole notebook; ``execution_timeout`` is papermill's word.
+            kernel: a `warm.Kernel` that was started ahead.
         """
         from d2i_helpers.kernel import run_notebook
 
@@ -52,8 +52,7 @@ class RecordEngine:
             path,
             time_limit=time_limit or execution_timeout,
             start_timeout=start_timeout,
-            folder=folder,
-            environment=environment,
+            kernel=kernel,
             on_display=on_display,
             stop_reason=stop_reason,
         )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d2i_helpers import display, ledger, outcome, plan, records, summary
 from d2i_helpers.errors import ChildErrors, D2IError, LeakError, NotebookError
@@ -28,6 +28,9 @@ from d2i_helpers.records import (
 )
 from d2i_helpers.settings import Settings, project_root
 from d2i_helpers.spec import Spec, load_spec
+
+if TYPE_CHECKING:
+    from d2i_helpers.warm import Shelf
 
 STOPPED_EXIT = 130  # as shells say it of a command that was stopped
 
@@ -60,6 +63,7 @@ class Run:
 
     listener: Listener
     notebooks: Path
+    shelf: Shelf
 
     def __init__(
         self,
@@ -84,9 +88,11 @@ class Run:
         steps = plan.make_plan(
             self.to_run, self.notebooks, self.given, self.settings, record.run_id
         )
-        self._open()
         error: D2IError | None = None
         with _stoppable(), contextlib.ExitStack() as stack:
+            self._open()
+            self.shelf = self._shelf(steps)
+            stack.callback(self.shelf.close)
             pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
             try:
                 for step in steps:
@@ -100,6 +106,14 @@ class Run:
                 error = outcome.fault_of(caught)
         self._close(error, time.monotonic() - began)
         return record
+
+    def _shelf(self, steps: Sequence[Step]) -> Shelf:
+        from d2i_helpers.warm import Shelf
+
+        environment = plan.kernel_environment(
+            self.settings, self.record.run_id, display.RUNNER_VARIABLE
+        )
+        return Shelf([step.notebook for step in steps], project_root(), environment)
 
     def _open(self) -> None:
         record = self.record
@@ -259,10 +273,7 @@ class Run:
             self.record.folder / stage.notebook,
             dict(step.parameters),
             time_limit=self.settings.stage_timeout,
-            folder=project_root(),
-            environment=plan.kernel_environment(
-                self.settings, self.record.run_id, display.RUNNER_VARIABLE
-            ),
+            kernel=self.shelf.take(),
             on_display=shown,
             stop_reason=lambda: self.lease.lost if self.lease else None,
         )

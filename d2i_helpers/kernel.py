@@ -10,20 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import zmq
-from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -32,46 +25,12 @@ from papermill.engines import NotebookExecutionManager
 
 from d2i_helpers.errors import D2IError, KernelDied, NotebookError, NotebookTimeout
 from d2i_helpers.files import write_atomic
+from d2i_helpers.warm import Kernel, start_kernel
 
-LONGEST_SOCKET_PATH = 80  # of the 104 bytes that macOS allows, less what the kernel adds
 GRACE_SECONDS = 5.0  # for a notebook that was told to stop, to end its transaction
 
 OnDisplay = Callable[[Mapping[str, Any]], None]
 StopReason = Callable[[], D2IError | None]
-
-
-class _ThisPython(KernelSpecManager):
-    """Whatever kernels are installed for this user, a notebook runs on the runner's own Python."""
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict())
-
-
-@contextlib.contextmanager
-def private_kernel() -> Iterator[tuple[AsyncKernelManager, Path]]:
-    """A kernel manager whose files and sockets only this user can reach, and its folder.
-
-    Sockets in a folder with mode 0700 where the system has them (``ipc``). Windows has not: there
-    the transport is TCP on loopback, signed with a key and, where libzmq can, encrypted.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="d2i-"))
-    if len(str(folder)) > LONGEST_SOCKET_PATH:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="d2i-", dir="/tmp"))
-    manager = AsyncKernelManager(
-        kernel_name="python3",
-        kernel_spec_manager=_ThisPython(),
-        connection_file=str(folder / "kernel.json"),
-    )
-    if os.name != "nt":
-        manager.transport = "ipc"
-        manager.ip = str(folder / "socket")
-    elif manager.has_trait("transport_encryption") and zmq.has("curve"):
-        manager.transport_encryption = "auto"
-    try:
-        yield manager, folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class RecordManager(NotebookExecutionManager):
@@ -152,8 +111,7 @@ def run_notebook(
     *,
     time_limit: float | None = None,
     start_timeout: float = 60,
-    folder: Path | None = None,
-    environment: Mapping[str, str] | None = None,
+    kernel: Kernel | None = None,
     on_display: OnDisplay | None = None,
     stop_reason: StopReason | None = None,
 ) -> NotebookNode:
@@ -164,8 +122,8 @@ def run_notebook(
     Args:
         time_limit: seconds for the whole notebook.
         start_timeout: seconds for the kernel to start.
-        folder: working directory of the kernel.
-        environment: variables for the kernel on top of this process's own.
+        kernel: one that was started ahead, for this notebook only; None: one is started here, in
+            the working directory.
         on_display: called with the data of everything that a cell displays.
         stop_reason: asked twice a second; an error that it returns ends the notebook.
 
@@ -177,26 +135,23 @@ def run_notebook(
     """
     book = RecordManager(nb, path)
     book.notebook_start()
+    limit = _Limit(time_limit)
     try:
-        with private_kernel() as (manager, private):
-            client = RecordClient(
-                nb,
-                km=manager,
-                kernel_name="python3",
-                startup_timeout=int(start_timeout),
-                raise_on_iopub_timeout=True,  # else lost outputs would pass as an empty cell
-            )
-            client.on_display, client.stop_reason = on_display, stop_reason
-            limit = _Limit(time_limit)
-            client.timeout_func = limit.left
-            started = {
-                "env": {**os.environ, "IPYTHONDIR": str(private), **(environment or {})},
-                "cwd": str(folder or Path.cwd()),
-                "cleanup_kc": True,
-            }
-            with _kernel_of(client, book, started):
-                _run_cells(client, book, limit)
+        kernel = kernel or start_kernel(Path.cwd())
+        client = RecordClient(
+            nb,
+            km=kernel.manager,
+            kernel_name="python3",
+            startup_timeout=int(start_timeout),
+            raise_on_iopub_timeout=True,  # else lost outputs would pass as an empty cell
+            timeout_func=limit.left,
+        )
+        client.on_display, client.stop_reason = on_display, stop_reason
+        with _ready(client, book):
+            _run_cells(client, book, limit)
     finally:
+        if kernel is not None:
+            kernel.discard()
         book.notebook_complete()
     return nb
 
@@ -213,11 +168,11 @@ class _Limit:
 
 
 @contextlib.contextmanager
-def _kernel_of(client: RecordClient, book: RecordManager, started: dict[str, Any]) -> Iterator:
-    """The client's kernel, started; where it does not start the first cell says so."""
+def _ready(client: RecordClient, book: RecordManager) -> Iterator[None]:
+    """The client's kernel, ready; where it does not get ready the first cell says so."""
     ready = False
     try:
-        with client.setup_kernel(**started):
+        with client.setup_kernel(cleanup_kc=True):
             ready = True
             yield
     except D2IError:

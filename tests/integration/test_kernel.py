@@ -14,6 +14,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from d2i_helpers.engine import execute
 from d2i_helpers.errors import KernelDied, LockError, NotebookError, NotebookTimeout
+from d2i_helpers.warm import Shelf, imported_modules, start_kernel
 
 PARAMETERS = 'profile = "demo"\noverrides = {}\nx = 1'
 
@@ -59,8 +60,7 @@ def test_a_notebook_runs_on_this_python_in_private(tmp_path: Path, copy: Path) -
         source,
         copy,
         {"x": 5},
-        folder=tmp_path,
-        environment={"GIVEN": "so"},
+        kernel=start_kernel(tmp_path, {"GIVEN": "so"}),
         on_display=lambda data: shown.append(data.get("application/x+json")),
     )
     transport = "tcp" if os.name == "nt" else "ipc"
@@ -135,3 +135,24 @@ def test_a_run_that_must_stop_does(tmp_path: Path, copy: Path) -> None:
         )
     assert statuses(copy) == ["failed"]
     assert outputs(copy)[-1].ename == "LockError"
+
+
+def test_kernels_started_ahead_are_fresh_and_know_their_modules(tmp_path: Path) -> None:
+    source = notebook(tmp_path, "from d2i_helpers import states\nimport json")
+    assert imported_modules(source) == ["d2i_helpers.states"]
+    probe = tmp_path / "probe.ipynb"
+    cell = nbformat.v4.new_code_cell(
+        "import sys, os\nprint('d2i_helpers.states' in sys.modules, 'states' in globals(), "
+        "len(In), os.environ.get('D2I_KERNEL_MODULES'))"
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), probe)
+    shelf = Shelf([source, source, source, source], tmp_path, {})
+    try:
+        copy = tmp_path / "copy.ipynb"
+        execute(probe, copy, {}, kernel=shelf.take())
+        assert outputs(copy)[0].text.split() == ["True", "False", "2", "None"]
+        waiting = [kernel.folder for kernel in shelf._waiting]
+        assert len(waiting) == 2
+    finally:
+        shelf.close()
+    assert not any(folder.exists() for folder in waiting)
