@@ -81,6 +81,7 @@ class RecordClient(NotebookClient):
 
     on_display: OnDisplay | None = None
     stop_reason: StopReason | None = None
+    must_be_killed = False  # the kernel is stuck, or dead
 
     def process_message(self, msg: Any, cell: NotebookNode, cell_index: int) -> NotebookNode | None:
         """Show the runner what a cell displays (counts, progress), then keep it as an output."""
@@ -135,7 +136,7 @@ def run_notebook(
     """
     book = RecordManager(nb, path)
     book.notebook_start()
-    limit = _Limit(time_limit)
+    limit, client = _Limit(time_limit), None
     try:
         kernel = kernel or start_kernel(Path.cwd())
         client = RecordClient(
@@ -150,8 +151,10 @@ def run_notebook(
         with _ready(client, book):
             _run_cells(client, book, limit)
     finally:
+        if client is not None and client.kc is not None:
+            client.kc.stop_channels()
         if kernel is not None:
-            kernel.discard()
+            kernel.discard(ask_first=client is not None and not client.must_be_killed)
         book.notebook_complete()
     return nb
 
@@ -172,7 +175,7 @@ def _ready(client: RecordClient, book: RecordManager) -> Iterator[None]:
     """The client's kernel, ready; where it does not get ready the first cell says so."""
     ready = False
     try:
-        with client.setup_kernel(cleanup_kc=True):
+        with client.setup_kernel():
             ready = True
             yield
     except D2IError:
@@ -239,7 +242,7 @@ def _ended_itself(cell: NotebookNode) -> NotebookError | None:
 
 def _stop_kernel(client: RecordClient, *, interrupt: bool) -> None:
     """Interrupt, so that a transaction is rolled back, and have killed what does not stop."""
-    client.shutdown_kernel = "immediate"
+    client.must_be_killed = True
     if not interrupt:
         return
     with contextlib.suppress(Exception):  # dead already, which is what is wanted
