@@ -31,8 +31,8 @@ _DARK = """<style>
     --jp-cell-editor-background:#1e2126; --jp-rendermime-table-row-background:#1d2025;
     --jp-rendermime-error-background:#3b1d1d; --jp-mirror-editor-keyword-color:#7fc79a;
     --jp-mirror-editor-string-color:#e3a08e; --jp-mirror-editor-comment-color:#8fb3c9;
-    --jp-mirror-editor-variable-color:#e4e4e4; --jp-border-color2:#3a3f47; --jp-cell-editor-border-color:#3a3f47;
-    --jp-mirror-editor-punctuation-color:#9db8d9;
+    --jp-mirror-editor-variable-color:#e4e4e4; --jp-border-color2:#3a3f47;
+    --jp-cell-editor-border-color:#3a3f47; --jp-mirror-editor-punctuation-color:#9db8d9;
     background:#16181c; color:#e4e4e4; }
 }
 @media (max-width: 48rem) {

@@ -68,13 +68,16 @@ def _fresh(given: dict[str, Any], stages: Sequence[str] | None) -> Run:
 
 
 def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -> Run:
-    if stages or set(given) - {"profile", "outputs_dir", "person_ids"}:
-        raise SettingsError(
-            "A resumed run has the stages and parameters that it began with.",
-            hint="Give --resume alone (with --outputs, and person_ids where the run had some).",
-        )
     outputs = load_settings(None, **given)
     record = records.read(outputs.path(outputs.outputs_dir) / run_id)
+    own = {"profile", "outputs_dir", "person_ids"}
+    other = sorted(k for k in given.keys() - own if record.given.get(k) != given[k])
+    if other or (stages and plan.stages_in_order(stages) != [s.name for s in record.stages]):
+        raise SettingsError(
+            "A resumed run has the stages and parameters that it began with"
+            + (f", and not this {', '.join(other)}." if other else "."),
+            hint="Give --resume alone (with --outputs, and person_ids where the run had some).",
+        )
     state = records.state_of(record)
     if state == RUNNING:
         raise LockError(f"Run {run_id} is still running.", hint="Wait until it is done.")
