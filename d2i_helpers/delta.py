@@ -164,10 +164,11 @@ def _items_against(plan: Plan, current: list, old: list, clear: bool) -> list[Do
     try:
         now = {item[key]: item for item in current}
         index = {item[key]: item for item in old}
+        odd = len(now) < len(current) or len(index) < len(old)  # repeated keys
     except (KeyError, TypeError):  # not objects, or without a key
-        return _list_difference(plan, current, [old], False, clear)
-    if len(now) < len(current) or len(index) < len(old):
-        return _list_difference(plan, current, [old], False, clear)
+        odd = True
+    if odd:
+        return None if current == old else _list_difference(plan, current, [old], False, clear)
     sent = []
     for identifier, item in now.items():
         before = index.pop(identifier, None)

@@ -221,10 +221,13 @@ def foreign(draw: st.DrawFn, spec: Spec, document: Document) -> Document:
     for _ in range(draw(st.integers(0, 3))):
         block, content = draw(st.sampled_from(standing(spec.root, after)))
         inner = [one for one in (*block.values, *block.blocks) if not one.always_sent]
+        filled = [one for one in inner if one.kind == "list" and content.get(one.name)]
         kinds = ["null", "unknown", "no flag"]
-        kinds += ["empty", "repeat", "repeat", "shape", "entry"] if inner else []
+        kinds += ["empty", "shape"] if inner else []
+        kinds += ["repeat"] * 4 + ["entry"] if filled else []
         kind = draw(st.sampled_from(kinds))
-        chosen = draw(st.sampled_from(inner)) if inner else None
+        among = filled if kind in {"repeat", "entry"} else inner
+        chosen = draw(st.sampled_from(among)) if among else None
         if kind == "null":
             names = [one.name for one in block.fields if one.name != block.key]
             content[draw(st.sampled_from([*names, *(one.name for one in inner), "x_new"]))] = None
@@ -238,7 +241,7 @@ def foreign(draw: st.DrawFn, spec: Spec, document: Document) -> Document:
             content[chosen.name] = {} if chosen.kind == "object" else []
         elif kind == "shape":
             content[chosen.name] = draw(st.sampled_from(["[]", "{}", {"x": 1}, 0]))
-        elif type(content.get(chosen.name)) is list and chosen.kind == "list":
+        elif type(content[chosen.name]) is list:
             held = content[chosen.name]
             if kind == "entry":
                 held.append(draw(st.sampled_from(["text", None, 3, [], {}, {chosen.key: []}])))

@@ -182,6 +182,13 @@ def test_the_receiver_may_hold_a_document_or_nothing():
     assert apply(SPEC, None, sent) == apply(SPEC, BASE, sent) == current
 
 
+def test_the_receiver_may_hold_the_same_in_another_order_or_nothing():
+    turned = changed(child_in_need_plans=[PLAN_B, PLAN_A])
+    assert delta(SPEC, BASE, turned) is None
+    sent = delta(SPEC, BASE, None, turned)
+    assert sent == BASE
+
+
 def test_full_phase_sends_the_document_with_what_is_gone():
     current = changed(child_in_need_plans=[PLAN_A], closure_date=None, adoption=None)
     full = with_removals(SPEC, current, delta(SPEC, current, BASE))
@@ -202,6 +209,14 @@ def test_an_item_that_was_stored_twice_is_sent_although_one_of_them_is_right():
     sent = {**PLAN_B, "end_date": None}
     assert delta(SPEC, BASE, twice) == message({**OWN, "child_in_need_plans": [sent]})
     assert delta(SPEC, twice, copy.deepcopy(twice)) is None
+
+
+def test_an_item_that_stands_twice_in_the_document_is_sent_once():
+    late = {**PLAN_B, "end_date": "2025-08-01", "start_date": "2025-04-02"}
+    twice = changed(child_in_need_plans=[PLAN_A, PLAN_B, late])
+    assert delta(SPEC, twice, BASE) == message({**OWN, "child_in_need_plans": [late]})
+    sent = delta(SPEC, twice, None)["social_care_episodes"][0]
+    assert sent["child_in_need_plans"] == [PLAN_A, late]
 
 
 def test_keys_that_nobody_knows_belong_to_the_block_that_they_stand_in():
