@@ -177,7 +177,7 @@ class Run:
         record.status = COMPLETED if error is None else FAILED
         if isinstance(error, ChildErrors):
             record.status = ATTENTION
-        if isinstance(error, _Interruption):
+        if isinstance(error, Interrupted):
             record.status = INTERRUPTED
         record.finished_at = records.now()
         record.seconds = round((record.seconds or 0) + seconds, 2)
@@ -305,7 +305,7 @@ class Run:
             ) from None
 
 
-class _Interruption(D2IError):
+class Interrupted(D2IError):
     """The run was stopped from outside."""
 
     exit_code = STOPPED_EXIT
@@ -313,9 +313,7 @@ class _Interruption(D2IError):
 
 def _stopped(cause: KeyboardInterrupt) -> D2IError:
     how = "a signal to end (SIGTERM)" if isinstance(cause, Stopped) else "Ctrl-C"
-    return _Interruption(
-        f"The run was stopped by {how}.", hint="`d2i run --resume` goes on with it."
-    )
+    return Interrupted(f"The run was stopped by {how}.", hint="`d2i run --resume` goes on with it.")
 
 
 @contextlib.contextmanager
