@@ -1,0 +1,93 @@
+"""One child or the whole table, for an analyst who sits at a notebook.
+
+What this gives may be about a child: `display` shows its shape only, unless the person asks for
+values, and never in a recorded run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Engine, func, select
+
+from d2i_helpers import database
+from d2i_helpers.errors import D2IError
+from d2i_helpers.settings import Settings
+from d2i_helpers.spec import Document
+from d2i_helpers.staging import Staging
+from d2i_helpers.tables import submission_log
+
+
+@dataclass(frozen=True)
+class Child:
+    """What the staging table and the submission log hold of one child."""
+
+    person_id: str = field(repr=False)
+    row_state: str
+    submission_status: str
+    answer: str | None
+    document: Document = field(repr=False)
+    acknowledged: Document | None = field(repr=False)
+    partial: Document | None = field(repr=False)
+    attempts: list[dict[str, Any]]  # when, outcome, HTTP status, what was said
+
+
+def overview(engine: Engine, settings: Settings) -> dict[str, int]:
+    """Rows of the sent staging table by state and status, such as ``new, pending``."""
+    staging = Staging(engine, settings.send_table)
+    with database.reading(engine) as connection:
+        rows = connection.execute(
+            select(staging.state, staging.status, func.count()).group_by(
+                staging.state, staging.status
+            )
+        ).all()
+    return {f"{state}, {status}": count for state, status, count in sorted(rows)}
+
+
+def child(engine: Engine, settings: Settings, person_id: str | None = None) -> Child:
+    """One child; without an id the first that waits, or else the first of the table.
+
+    Raises:
+        D2IError: there is no such row.
+    """
+    staging = Staging(engine, settings.send_table)
+    t = staging.table.c
+    statement = select(staging.table, staging.state, staging.status).limit(1)
+    if person_id:
+        statement = statement.where(t.person_id == person_id)
+    waits_first = staging.status == "sent"
+    with database.reading(engine) as connection:
+        row = connection.execute(statement.order_by(waits_first, t.id)).first()
+        if row is None:
+            raise D2IError(
+                "The staging table has no such row.", hint="Run the extract stage, or check the id."
+            )
+        attempts = connection.execute(
+            select(
+                submission_log.c.started_at,
+                submission_log.c.outcome,
+                submission_log.c.http_status,
+                submission_log.c.detail,
+            )
+            .where(
+                submission_log.c.staging_table == settings.send_table,
+                submission_log.c.person_id == row.person_id,
+            )
+            .order_by(submission_log.c.id)
+        ).mappings()
+        return Child(
+            row.person_id,
+            str(row.row_state),
+            str(row.submission_status),
+            row.api_response,
+            orjson.loads(row.json_payload),
+            _document(row.previous_json_payload),
+            _document(row.partial_json_payload),
+            [dict(attempt) for attempt in attempts],
+        )
+
+
+def _document(text: str | None) -> Document | None:
+    return orjson.loads(text) if text else None
