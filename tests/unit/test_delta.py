@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from d2i_helpers.blocks import settled
 from d2i_helpers.delta import apply, delta, delta_text, removed_items, with_removals
 from d2i_helpers.errors import ChildErrors
 from d2i_helpers.spec import load_spec
@@ -72,6 +73,14 @@ def test_nothing_changed_is_nothing_to_send():
 def test_a_child_that_the_receiver_does_not_hold_goes_whole():
     assert delta(SPEC, BASE, None) == BASE
     assert delta(SPEC, BASE) == BASE
+
+
+def test_a_null_in_the_document_is_as_if_it_were_not_there():
+    with_null = changed()
+    with_null["social_care_episodes"][0]["closure_reason"] = None
+    with_null["mis_child_id"] = "M1"
+    assert delta(SPEC, with_null, BASE) is None
+    assert delta(SPEC, with_null, None) == BASE
 
 
 def test_a_changed_field_sends_its_block_with_its_lists_without_keys_and_nothing_nested():
@@ -245,6 +254,14 @@ def test_apply_puts_lists_in_their_order():
     plans = after["social_care_episodes"][0]["child_in_need_plans"]
     assert [plan["child_in_need_plan_id"] for plan in plans] == ["B", "A"]
     assert [one["social_care_episode_id"] for one in after["social_care_episodes"]] == ["E1", "E0"]
+
+
+def test_what_the_order_does_not_tell_apart_is_put_in_order_by_its_content():
+    ends = ("2025-08-01", "2025-07-01")
+    spells = [{**WORKERS[0], "end_date": end} for end in ends]
+    one, other = changed(care_worker_details=spells), changed(care_worker_details=spells[::-1])
+    assert delta(SPEC, one, other) is None
+    assert json.dumps(settled(SPEC, one)) == json.dumps(settled(SPEC, other))
 
 
 def test_a_block_that_cannot_be_purged_belongs_to_the_block_that_holds_it(tmp_path):
