@@ -39,7 +39,7 @@ def main(rounds: int) -> None:
         }
         simulate.init(load_settings(**given), children=200)
         stages = list(plan.DEFAULT_STAGES)
-        names = [plan.NOTEBOOKS[stage] for stage in ("preflight", *stages)]
+        names = [plan.NOTEBOOKS[stage] for stage in stages]
         run_day(given, stages)  # the first day sends everything; then there is nothing to do
 
         def bare() -> None:

@@ -133,7 +133,7 @@ def cli() -> None:
 
 @cli.command()
 @profile_options
-@click.option("--stages", metavar="A,B", help="Only these stages; preflight always comes first.")
+@click.option("--stages", metavar="A,B", help="Only these stages, such as delta,submit.")
 @click.option("--outputs", type=click.Path(path_type=Path), help="Folder of the run records.")
 @click.option("--resume", metavar="RUN_ID", help="Go on with a run that failed or was stopped.")
 @click.option(

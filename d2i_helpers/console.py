@@ -104,6 +104,9 @@ def show_run(record: RunRecord, console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
+    sent = next((stage.counts for stage in record.stages if stage.name == "submit"), {})
+    if sent.get("waiting") == 0 and sent.get("requests") == 0:
+        console.print("Nothing to send: no child is waiting.")
     for warning in record.warnings:
         console.print(f"[yellow]Note:[/] {escape(warning)}", soft_wrap=True)
     state = state_of(record)

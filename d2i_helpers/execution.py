@@ -248,7 +248,7 @@ class Run:
         error = self._judge(stage, failure)
         copy = self.record.folder / stage.notebook
         if copy.is_file():
-            if step.stage in ("preflight", "extract"):
+            if step.stage == "extract":  # the cohort may be another one now
                 self.leaks.renew()
             stage.redactions = self._redact(copy)
             outcome.take_counts(stage, copy)

@@ -81,7 +81,7 @@ class RecordClient(NotebookClient):
 
     on_display: OnDisplay | None = None
     stop_reason: StopReason | None = None
-    must_be_killed = False  # the kernel is stuck, or dead
+    must_be_killed = True  # the kernel is not ready yet, stuck, or dead
 
     def process_message(self, msg: Any, cell: NotebookNode, cell_index: int) -> NotebookNode | None:
         """Show the runner what a cell displays (counts, progress), then keep it as an output."""
@@ -176,7 +176,7 @@ def _ready(client: RecordClient, book: RecordManager) -> Iterator[None]:
     ready = False
     try:
         with client.setup_kernel():
-            ready = True
+            ready, client.must_be_killed = True, False
             yield
     except D2IError:
         raise
@@ -184,8 +184,9 @@ def _ready(client: RecordClient, book: RecordManager) -> Iterator[None]:
         if ready:
             raise
         died = KernelDied(
-            f"The notebook's kernel did not start ({type(error).__name__}).",
-            hint=f"Try `{Path(sys.executable).name} -m ipykernel_launcher --version`.",
+            f"The notebook's kernel died before its first cell ({type(error).__name__}).",
+            hint="If it happens again, look at memory, and whether "
+            f"`{Path(sys.executable).name} -m ipykernel_launcher --version` works.",
         )
         first = next((i for i, c in enumerate(book.nb.cells) if c.cell_type == "code"), None)
         if first is not None:

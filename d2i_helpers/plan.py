@@ -20,7 +20,7 @@ NOTEBOOKS = {
     "delta": "03_delta.ipynb",
     "submit": "04_submit.ipynb",
 }
-DEFAULT_STAGES = ("extract", "anonymise", "delta", "submit")
+DEFAULT_STAGES = ("preflight", "extract", "anonymise", "delta", "submit")
 PERSON_IDS_VARIABLE = "D2I_PERSON_IDS"
 # parameters that are saved with the notebook would show these
 _NEVER_IN_A_NOTEBOOK = ("person_ids",)
@@ -36,18 +36,24 @@ class Step:
 
 
 def stages_in_order(wanted: Sequence[str] | None) -> list[str]:
-    """The stages to run: preflight, then those wanted, in the order of the day.
+    """The stages to run, in the order of the day: those wanted, or all with preflight first.
 
     Raises:
         SettingsError: a stage that does not exist.
     """
-    chosen = [name.strip().lower() for name in wanted or DEFAULT_STAGES if name.strip()]
+    chosen = [
+        name.strip().lower()
+        for name in (DEFAULT_STAGES if wanted is None else wanted)
+        if name.strip()
+    ]
     unknown = [name for name in chosen if name not in NOTEBOOKS]
     if unknown:
         raise SettingsError(
             f"There is no stage `{unknown[0]}`.", hint=f"Stages: {', '.join(NOTEBOOKS)}."
         )
-    return [name for name in NOTEBOOKS if name in chosen or name == "preflight"]
+    if not chosen:
+        raise SettingsError("No stage is named.", hint=f"Stages: {', '.join(NOTEBOOKS)}.")
+    return [name for name in NOTEBOOKS if name in chosen]
 
 
 def make_plan(

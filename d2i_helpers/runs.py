@@ -26,7 +26,7 @@ def run_day(
 
     Args:
         parameters: names and values as for `settings.load_settings`.
-        stages: names of stages; None: the whole day. Preflight always comes first.
+        stages: names of stages; None: the whole day, with preflight first.
         outputs: folder of the run records, in place of the parameter `outputs_dir`.
         resume: id of a run to go on with, under its own parameters and stages.
         listener: told what happens.

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
-from d2i_helpers.kernel_main import MODULES_VARIABLE
+from d2i_helpers.preload import MODULES_VARIABLE
 
 LONGEST_SOCKET_PATH = 80  # of the 104 bytes that macOS allows, less what the kernel adds
 END_SECONDS = 1.0  # for a kernel to end once it was asked to; most need a third of it
@@ -36,8 +35,7 @@ class _ThisPython(KernelSpecManager):
     """Whatever kernels are installed for this user, a notebook runs on the runner's own Python."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        command = [sys.executable, "-m", "d2i_helpers.kernel_main", "-f", "{connection_file}"]
-        return KernelSpec(**{**get_kernel_dict(), "argv": command})
+        return KernelSpec(**get_kernel_dict())
 
 
 @dataclass
@@ -58,7 +56,8 @@ class Kernel:
             ask_first: let it end by itself. About one kernel in ten hangs while it ends, with
                 jupyter_client's own shutdown for three seconds and more.
         """
-        with contextlib.suppress(RuntimeError):  # "no kernel is running": as wanted
+        # "no kernel is running", or its sockets are closed already: as wanted
+        with contextlib.suppress(RuntimeError, zmq.ZMQError):
             if self.manager.has_kernel:
                 if ask_first:
                     run_sync(_ask_to_end)(self.manager)
@@ -108,9 +107,12 @@ def start_kernel(
         **(environment or {}),
     }
     try:
-        # no file for the history of what was typed: it would hold what a record must not
-        history = ["--HistoryManager.hist_file=:memory:"]
-        run_sync(manager.start_kernel)(extra_arguments=history, env=variables, cwd=str(folder))
+        options = [
+            # no file for the history of what was typed: it would hold what a record must not
+            "--HistoryManager.hist_file=:memory:",
+            "--IPKernelApp.extra_extensions=d2i_helpers.preload",
+        ]
+        run_sync(manager.start_kernel)(extra_arguments=options, env=variables, cwd=str(folder))
     except BaseException:
         kernel.discard()
         raise

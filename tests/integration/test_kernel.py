@@ -102,6 +102,16 @@ def test_a_dead_kernel_is_marked(tmp_path: Path, copy: Path) -> None:
     assert outputs(copy)[-1].ename == "KernelDied"
 
 
+def test_a_kernel_that_died_while_it_waited_is_marked(tmp_path: Path, copy: Path) -> None:
+    kernel = start_kernel(tmp_path)
+    os.kill(kernel.manager.provisioner.pid, 9)
+    with pytest.raises(KernelDied, match="before its first cell"):
+        execute(notebook(tmp_path, "print('never')"), copy, {"x": 5}, kernel=kernel)
+    assert statuses(copy) == ["pending"]
+    assert outputs(copy)[-1].ename == "KernelDied"
+    assert not kernel.folder.exists()
+
+
 def test_a_stage_that_takes_too_long_is_interrupted(tmp_path: Path, copy: Path) -> None:
     mark = tmp_path / "rolled-back"
     source = notebook(

@@ -25,8 +25,10 @@ def notebook(path: Path, *sources: str, tag: str = "parameters") -> Path:
     return path
 
 
-def test_stages_come_in_the_order_of_the_day_with_preflight_first() -> None:
-    assert plan.stages_in_order(["submit", " Delta ", "submit"]) == ["preflight", "delta", "submit"]
+def test_stages_come_in_the_order_of_the_day() -> None:
+    assert plan.stages_in_order(["submit", " Delta ", "submit"]) == ["delta", "submit"]
+    with pytest.raises(SettingsError, match="No stage is named"):
+        plan.stages_in_order([""])
     assert plan.stages_in_order(None) == ["preflight", "extract", "anonymise", "delta", "submit"]
     assert plan.stages_in_order(["preflight"]) == ["preflight"]
 
