@@ -30,12 +30,12 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
 from d2i_helpers import anonymise, database, extract, simulate
-from d2i_helpers.canonical import content_hash, to_text
+from d2i_helpers.anonymise.leak_check import LeakCheck
+from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.cohort import Window
-from d2i_helpers.identities import collector
-from d2i_helpers.leak_check import LeakCheck
-from d2i_helpers.pseudonyms import Pseudonymiser
-from d2i_helpers.redaction import Redactor
+from d2i_helpers.payload.canonical import content_hash, to_text
+from d2i_helpers.privacy.identities import collector
+from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.settings import Secrets, Settings, load_settings
 from d2i_helpers.spec import load_spec
 from d2i_helpers.staging import Staged, Staging

@@ -28,7 +28,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from d2i_helpers import database, extract, simulate
-from d2i_helpers.documents import Documents
+from d2i_helpers.extract.documents import Documents
 from d2i_helpers.settings import Settings, load_settings
 from d2i_helpers.spec import load_spec
 

@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 import papermill
 
-from d2i_helpers import plan, simulate
-from d2i_helpers.runs import run_day
+from d2i_helpers import simulate
+from d2i_helpers.runs import plan
+from d2i_helpers.runs.day import run_day
 from d2i_helpers.settings import load_settings, project_root
 
 

@@ -31,7 +31,7 @@ import requests
 
 from d2i_helpers import receiver
 from d2i_helpers.api import Client
-from d2i_helpers.api_endpoint import simulated_endpoint
+from d2i_helpers.endpoint import simulated_endpoint
 from d2i_helpers.settings import load_settings
 from d2i_helpers.states import Outcome
 

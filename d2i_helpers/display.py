@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from d2i_helpers.safe_words import (
+from d2i_helpers.privacy.safe_words import (
     masked,
     safe_label,
     safe_sentence,

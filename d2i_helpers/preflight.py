@@ -13,8 +13,8 @@ from pathlib import Path
 from sqlalchemy import Column, Engine, Integer, MetaData, Table
 
 from d2i_helpers import database, tables
-from d2i_helpers.documents import Documents
 from d2i_helpers.errors import D2IError, PreflightError, error_named
+from d2i_helpers.extract.documents import Documents
 from d2i_helpers.settings import Secrets, Settings, load_secrets
 from d2i_helpers.spec import Spec, load_spec
 

@@ -15,17 +15,17 @@ from typing import Any
 import orjson
 from sqlalchemy import Engine, and_, not_
 
-from d2i_helpers import database, delta, guards
-from d2i_helpers.canonical import to_text
-from d2i_helpers.guards import Figures
-from d2i_helpers.in_flight import InFlight
-from d2i_helpers.outbox import DOCUMENT, PURGE, Due, Outbox, Partial
+from d2i_helpers import database, delta
+from d2i_helpers.payload.canonical import to_text
+from d2i_helpers.payload.validation import Validator, firewall_warnings
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Document, Spec
-from d2i_helpers.staging import Staging
+from d2i_helpers.staging import Staging, guards
+from d2i_helpers.staging.guards import Figures
+from d2i_helpers.staging.in_flight import InFlight
+from d2i_helpers.staging.outbox import DOCUMENT, PURGE, Due, Outbox, Partial
 from d2i_helpers.states import Status
 from d2i_helpers.tables import notes
-from d2i_helpers.validation import Validator, firewall_warnings
 
 PAGE = 500
 

@@ -14,14 +14,14 @@ from sqlalchemy import Engine
 
 from d2i_helpers import database, delta
 from d2i_helpers.api import Attempt, BatchResult, Client, Endpoint
-from d2i_helpers.api_results import Delivery
-from d2i_helpers.canonical import to_text
+from d2i_helpers.api.results import Delivery
 from d2i_helpers.errors import D2IError
-from d2i_helpers.in_flight import Answer, Batch, InFlight, LogEntry, Outgoing
-from d2i_helpers.outbox import DOCUMENT, Outbox
+from d2i_helpers.payload.canonical import to_text
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
 from d2i_helpers.staging import Staging, utc_now
+from d2i_helpers.staging.in_flight import Answer, Batch, InFlight, LogEntry, Outgoing
+from d2i_helpers.staging.outbox import DOCUMENT, Outbox
 from d2i_helpers.states import Outcome
 
 

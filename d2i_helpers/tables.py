@@ -46,7 +46,7 @@ def _ssd_type(kind: str, length: str) -> TypeEngine:
 @functools.cache
 def ssd_columns() -> tuple[dict[str, str], ...]:
     """Every declared SSD column: table, column, type, length, key, references, required."""
-    text = resources.files(__package__).joinpath("ssd_tables.csv").read_text(encoding="utf-8")
+    text = resources.files("d2i_helpers").joinpath("ssd_tables.csv").read_text(encoding="utf-8")
     return tuple(csv.DictReader(text.splitlines()))
 
 

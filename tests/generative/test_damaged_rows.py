@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import Engine, column, insert, select, table, text
 
 from d2i_helpers import database, extract, tables
+from d2i_helpers.payload.validation import Validator
 from d2i_helpers.spec import load_spec
-from d2i_helpers.validation import Validator
 
 ODD_TEXTS = [
     None, "", " ", "\t\n", "x", "x" * 5000, "🎈 balloon", "O'Brien; drop table ssd_person --",

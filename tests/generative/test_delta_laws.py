@@ -14,8 +14,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from d2i_helpers.blocks import settled
 from d2i_helpers.delta import apply, delta, delta_text, removed_items, with_removals
+from d2i_helpers.delta.blocks import settled
 from d2i_helpers.spec import Block, load_spec
 from tests.generative.documents import documents, edited, foreign, histories, shuffled
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import DateTime
 
-from d2i_helpers import fictional_families, tables
+from d2i_helpers import tables
 from d2i_helpers.cohort import Window
-from d2i_helpers.fictional_words import Codes, Draw, names_of
-from d2i_helpers.fictional_world import World, professionals
+from d2i_helpers.simulate import families as fictional_families
+from d2i_helpers.simulate.words import Codes, Draw, names_of
+from d2i_helpers.simulate.world import World, professionals
 
 Rows = dict[str, list[dict[str, Any]]]
 CHILDREN = 60

@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2i_helpers.canonical import to_text
-from d2i_helpers.identities import collector
-from d2i_helpers.leak_check import LeakCheck
-from d2i_helpers.pseudonyms import Pseudonymiser
+from d2i_helpers.anonymise.leak_check import LeakCheck
+from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
+from d2i_helpers.payload.canonical import to_text
+from d2i_helpers.payload.validation import Validator
+from d2i_helpers.privacy.identities import collector
 from d2i_helpers.spec import Document, load_spec
-from d2i_helpers.validation import Validator
 from tests.generative.documents import documents, edited, foreign
 
 SPEC = load_spec()

@@ -12,9 +12,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d2i_helpers.payload.transforms import compile_transform
+from d2i_helpers.payload.validation import Validator
 from d2i_helpers.spec import Field, load_spec
-from d2i_helpers.transforms import compile_transform
-from d2i_helpers.validation import Validator
 
 SPEC = load_spec()
 FIELDS = [field for _, field in SPEC.fields()]

@@ -17,7 +17,7 @@ import orjson
 from sqlalchemy import Engine, delete, select
 
 from d2i_helpers import database
-from d2i_helpers.canonical import content_hash, to_text
+from d2i_helpers.payload.canonical import content_hash, to_text
 from d2i_helpers.spec import Block, load_spec
 from d2i_helpers.staging import Staged, Staging
 from d2i_helpers.tables import journal, our_tables

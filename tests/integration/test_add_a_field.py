@@ -11,12 +11,12 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text, update
 
 from d2i_helpers import anonymise, database, extract, tables
-from d2i_helpers.canonical import content_hash
 from d2i_helpers.delta import apply, delta
+from d2i_helpers.payload.canonical import content_hash
+from d2i_helpers.payload.validation import Validator
 from d2i_helpers.settings import Secrets
 from d2i_helpers.spec import Spec, load_spec
-from d2i_helpers.spec_outputs import code_list_page, json_schema, payload_page
-from d2i_helpers.validation import Validator
+from d2i_helpers.spec.outputs import code_list_page, json_schema, payload_page
 
 OVERLAY = """
 extra_columns:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from d2i_helpers import schedule
+from d2i_helpers.runs import schedules as schedule
 
 
 @pytest.mark.long

@@ -12,16 +12,17 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, select, text, update
 
-from d2i_helpers import anonymise, database, fake_documents, keyed, leak_check, prepare
-from d2i_helpers.canonical import content_hash, to_text
+from d2i_helpers import anonymise, database, prepare
+from d2i_helpers.anonymise import fake_documents, keyed, leak_check
 from d2i_helpers.cohort import Window
 from d2i_helpers.errors import DatabaseError, GuardError, LeakError, SettingsError
-from d2i_helpers.identifiers import cohort_identifiers
-from d2i_helpers.redaction import Redactor
+from d2i_helpers.payload.canonical import content_hash, to_text
+from d2i_helpers.payload.validation import Validator
+from d2i_helpers.privacy.identifiers import cohort_identifiers
+from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.spec import Document, load_spec
 from d2i_helpers.staging import Staged, Staging
-from d2i_helpers.validation import Validator
 
 SPEC = load_spec()
 KEY = Secrets(pseudonym_key=SecretStr("a secret of the test, long enough"))
@@ -169,9 +170,9 @@ def test_a_leak_stops_before_anything_is_written(
     def _upn_digest() -> bytes:
         return keyed.Keyed(KEY.values()[0].encode()).digest(b"upn\0Z000000000000")
 
-    monkeypatch.setattr("d2i_helpers.pseudonym_rules.keyed.upn_text", leaky)
+    monkeypatch.setattr("d2i_helpers.anonymise.field_rules.keyed.upn_text", leaky)
     # the rule itself would draw again: switch that off, so that only the check stands in the way
-    monkeypatch.setattr("d2i_helpers.pseudonyms._own", lambda *_: frozenset())
+    monkeypatch.setattr("d2i_helpers.anonymise.pseudonyms._own", lambda *_: frozenset())
     with pytest.raises(LeakError, match=r"upn \(1\)") as error:
         run(engine, settings)
     assert "Z0000" not in str(error.value) and "Zebedee" not in str(error.value)

@@ -253,7 +253,7 @@ def test_ids_that_are_no_ids(ssd: Any, engine: Engine, make_settings: Callable, 
 def test_a_document_that_is_not_valid_is_kept_from_sending(
     ssd: Any, engine: Engine, make_settings: Callable, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from d2i_helpers.validation import Problem, Validator
+    from d2i_helpers.payload.validation import Problem, Validator
 
     _fill(ssd, 2)
     fault = Problem("social_care_episodes[0].referral_date", "not a date")
@@ -273,7 +273,7 @@ def test_a_document_that_is_not_valid_is_kept_from_sending(
 def test_a_child_that_cannot_be_assembled_costs_nobody_else_the_day(
     ssd: Any, engine: Engine, make_settings: Callable, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from d2i_helpers.payload import Assembler
+    from d2i_helpers.payload.assembly import Assembler
 
     _fill(ssd, 3)
     extract.run(engine, make_settings(), spec)

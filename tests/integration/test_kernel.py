@@ -12,9 +12,9 @@ import nbformat
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from d2i_helpers.engine import execute
 from d2i_helpers.errors import KernelDied, LockError, NotebookError, NotebookTimeout
-from d2i_helpers.warm import Shelf, imported_modules, start_kernel
+from d2i_helpers.runs.engine import execute
+from d2i_helpers.runs.warm import Shelf, imported_modules, start_kernel
 
 PARAMETERS = 'profile = "demo"\noverrides = {}\nx = 1'
 

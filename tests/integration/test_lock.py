@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, delete, select, update
 
-from d2i_helpers import database, lock, records
+from d2i_helpers import database
 from d2i_helpers.errors import LockError
-from d2i_helpers.lock import Lease
+from d2i_helpers.runs import lock, records
+from d2i_helpers.runs.lock import Lease
 from d2i_helpers.tables import run_lock
 
 TABLE = "ssd_api_data_staging"

@@ -19,9 +19,10 @@ import nbformat
 import pytest
 from sqlalchemy import insert
 
-from d2i_helpers import database, ledger, plan, records, tables
+from d2i_helpers import database, tables
 from d2i_helpers.errors import LockError, RecordError, SettingsError
-from d2i_helpers.runs import run_day
+from d2i_helpers.runs import ledger, plan, records
+from d2i_helpers.runs.day import run_day
 from d2i_helpers.settings import ENV_PREFIX, load_settings
 
 PARAMETERS = 'profile = "demo"\nrun_id = None\nrun_date = None\noverrides = {}'

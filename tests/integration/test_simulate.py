@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import Engine, delete, func, insert, inspect, select, update
 from sqlalchemy.schema import CreateSchema
 
-from d2i_helpers import database, simulate, simulated_tables, tables
+from d2i_helpers import database, simulate, tables
 from d2i_helpers.errors import GateError, SettingsError
 from d2i_helpers.settings import Settings
+from d2i_helpers.simulate import ssd_rows as simulated_tables
 
 MakeSettings = Callable[..., Settings]
 

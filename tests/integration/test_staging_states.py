@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Engine, insert, select, update
 
 from d2i_helpers import database, prepare, submit
-from d2i_helpers.canonical import content_hash, to_text
 from d2i_helpers.errors import GuardError
+from d2i_helpers.payload.canonical import content_hash, to_text
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staged, Staging
 from d2i_helpers.states import Event, Outcome

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine
 
 from d2i_helpers.errors import GateError
+from d2i_helpers.extract.reasons import RECORDED, why
 from d2i_helpers.spec import load_spec
-from d2i_helpers.why import RECORDED, why
 
 
 def _verdicts(answer: Any) -> dict[str, bool]:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from d2i_helpers.api_endpoint import endpoint_for
+from d2i_helpers.endpoint import endpoint_for
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.settings import ENV_PREFIX, Secrets, load_settings
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from d2i_helpers.api_outcomes import Kind, references, verdict
-from d2i_helpers.api_reasons import named_records
-from d2i_helpers.api_transport import Answer
+from d2i_helpers.api.outcomes import Kind, references, verdict
+from d2i_helpers.api.reasons import named_records
+from d2i_helpers.api.transport import Answer
 
 RECEIPT = "2026-08-10_02:15:07.31_0b0e5a1e-7a54-4b39-9f3b-0a3c4d5e6f70.json"
 SEVEN_DIGITS = "2026-08-10_02:15:07.3100000_0b0e5a1e-7a54-4b39-9f3b-0a3c4d5e6f70.json"
@@ -104,7 +104,9 @@ def test_only_the_first_index_after_the_root_names_a_record(body, positions):
 
 
 def test_the_reason_is_path_and_rule():
-    body = {"errors": [{"path": "$[3].social_care_episodes[0].referral_date", "message": "missing"}]}
+    body = {
+        "errors": [{"path": "$[3].social_care_episodes[0].referral_date", "message": "missing"}]
+    }
     assert named_records(json.dumps(body).encode(), 5) == {
         3: "social_care_episodes[0].referral_date: missing"
     }

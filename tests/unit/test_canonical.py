@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from d2i_helpers.canonical import canonical_bytes, canonical_name, content_hash, to_text
+from d2i_helpers.payload.canonical import canonical_bytes, canonical_name, content_hash, to_text
 from d2i_helpers.spec import build_spec, load_spec, merged_text
 
 SPEC = load_spec()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from d2i_helpers import cli as module
 from d2i_helpers.cli import cli, main, read_parameters, read_value
+from d2i_helpers.cli import commands as module
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.settings import ENV_PREFIX
 
@@ -144,7 +144,7 @@ def test_the_first_demo_run_makes_its_data_but_never_another_database(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from d2i_helpers import settings, simulate
-    from d2i_helpers.console import make_console
+    from d2i_helpers.cli.console import make_console
 
     made: list[object] = []
     monkeypatch.setattr(simulate, "init", made.append)

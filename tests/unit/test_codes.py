@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from d2i_helpers.payload.transforms import compile_transform
 from d2i_helpers.spec import build_spec, load_spec, merge, merged_text
-from d2i_helpers.transforms import compile_transform
 
 SPEC = load_spec()
 BY_LIST = {

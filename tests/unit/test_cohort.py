@@ -7,8 +7,8 @@ import datetime as dt
 import pytest
 
 from d2i_helpers.cohort import Window, birthday, eligibility
-from d2i_helpers.rows import date_text, key_text
 from d2i_helpers.settings import Settings
+from d2i_helpers.source_rows import date_text, key_text
 
 D = dt.date.fromisoformat
 PLAIN = Settings()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from d2i_helpers.blocks import settled
 from d2i_helpers.delta import apply, delta, delta_text, removed_items, with_removals
+from d2i_helpers.delta.blocks import settled
 from d2i_helpers.errors import ChildErrors
 from d2i_helpers.spec import load_spec
 

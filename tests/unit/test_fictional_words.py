@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from d2i_helpers.codes import code_matcher
-from d2i_helpers.fictional_words import (
+from d2i_helpers.payload.codes import code_matcher
+from d2i_helpers.simulate.words import (
     Codes,
     Draw,
     Weights,

@@ -6,10 +6,10 @@ import datetime as dt
 
 import pytest
 
-from d2i_helpers import guards
 from d2i_helpers.errors import GuardError
-from d2i_helpers.guards import Figures
 from d2i_helpers.settings import Settings
+from d2i_helpers.staging import guards
+from d2i_helpers.staging.guards import Figures
 
 
 def test_an_ordinary_day_passes() -> None:

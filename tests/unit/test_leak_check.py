@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from d2i_helpers import fake_documents
-from d2i_helpers.canonical import to_text
-from d2i_helpers.identities import collector
-from d2i_helpers.leak_check import LeakCheck
-from d2i_helpers.pseudonyms import Pseudonymiser
+from d2i_helpers.anonymise import fake_documents
+from d2i_helpers.anonymise.leak_check import LeakCheck
+from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
+from d2i_helpers.payload.canonical import to_text
+from d2i_helpers.privacy.identities import collector
 from d2i_helpers.spec import Document, load_spec
 
 SPEC = load_spec()

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from d2i_helpers import ledger, records, tables
+from d2i_helpers import tables
 from d2i_helpers.errors import RecordError
-from d2i_helpers.ledger import verify
-from d2i_helpers.records import RunRecord, StageRecord
+from d2i_helpers.runs import ledger, records
+from d2i_helpers.runs.ledger import verify
+from d2i_helpers.runs.records import RunRecord, StageRecord
 
 Outputs = Path
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from d2i_helpers import fake_documents
-from d2i_helpers.identities import collector
-from d2i_helpers.pseudonyms import Pseudonymiser
+from d2i_helpers.anonymise import fake_documents
+from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
+from d2i_helpers.privacy.identities import collector
 from d2i_helpers.spec import Document, load_spec
 
 SPEC = load_spec()

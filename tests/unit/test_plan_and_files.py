@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from d2i_helpers import files, plan, records
+from d2i_helpers import files
 from d2i_helpers.errors import D2IError, NotebookError, RecordError, SettingsError
-from d2i_helpers.outcome import error_of, fault_of, redact_file
+from d2i_helpers.runs import plan, records
+from d2i_helpers.runs.outcome import error_of, fault_of, redact_file
 
 
 def notebook(path: Path, *sources: str, tag: str = "parameters") -> Path:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from d2i_helpers import keyed
+from d2i_helpers.anonymise import keyed
+from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.errors import SpecificationError
-from d2i_helpers.identities import collector
-from d2i_helpers.pseudonyms import Pseudonymiser
-from d2i_helpers.redaction import normal
+from d2i_helpers.privacy.identities import collector
+from d2i_helpers.privacy.redaction import normal
 from d2i_helpers.spec import Document, build_spec, load_spec
 
 SPEC = load_spec()

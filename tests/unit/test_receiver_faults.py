@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from d2i_helpers.errors import SettingsError
-from d2i_helpers.receiver_faults import make_faults, read_faults
+from d2i_helpers.receiver.faults import make_faults, read_faults
 
 
 def names(faults, requests):

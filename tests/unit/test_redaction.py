@@ -8,8 +8,8 @@ import logging
 
 import pytest
 
-from d2i_helpers import redaction, safe_logging
-from d2i_helpers.redaction import REDACTED, Redactor, mask_id, normal
+from d2i_helpers.privacy import redaction, safe_logging
+from d2i_helpers.privacy.redaction import REDACTED, Redactor, mask_id, normal
 
 TODAY = dt.date(2026, 8, 10)
 IDENTIFIERS = [

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from d2i_helpers import review
-from d2i_helpers.records import RunRecord, StageRecord
+from d2i_helpers.runs import review
+from d2i_helpers.runs.records import RunRecord, StageRecord
 
 
 class Folder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from d2i_helpers import display
-from d2i_helpers.safe_words import (
+from d2i_helpers.privacy.safe_words import (
     HIDDEN,
     masked,
     safe_label,

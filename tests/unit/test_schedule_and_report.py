@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from d2i_helpers import records, report, schedule
 from d2i_helpers.errors import SettingsError
-from d2i_helpers.records import RunRecord, StageRecord
+from d2i_helpers.runs import records, report
+from d2i_helpers.runs import schedules as schedule
+from d2i_helpers.runs.records import RunRecord, StageRecord
 
 GIVEN = {"profile": "demo", "phase": "full"}
 

@@ -11,11 +11,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2i_helpers import pseudonym_rules, rules, transforms
+from d2i_helpers.anonymise import field_rules as pseudonym_rules
+from d2i_helpers.cohort import row_rules as rules
 from d2i_helpers.errors import SpecificationError
+from d2i_helpers.payload import transforms
 from d2i_helpers.spec import build_spec, faults, load_spec, merge, merged_text
-from d2i_helpers.spec_checks import NAMED_RULES
-from d2i_helpers.spec_field_checks import ANONYMISE_TYPES, TRANSFORM_TYPES
+from d2i_helpers.spec.checks import NAMED_RULES
+from d2i_helpers.spec.field_checks import ANONYMISE_TYPES, TRANSFORM_TYPES
 
 TEXT = merged_text()
 CMS = ("generic", "systemc", "mosaic", "eclipse")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from d2i_helpers.spec import load_spec
-from d2i_helpers.spec_outputs import code_list_page, payload_page, write_pages
+from d2i_helpers.spec.outputs import code_list_page, payload_page, write_pages
 
 SPEC = load_spec()
 DOCS = Path(__file__).parents[2] / "docs"

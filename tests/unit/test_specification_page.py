@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from d2i_helpers import code_transforms, codes, raw, transforms
+from d2i_helpers import raw
+from d2i_helpers.payload import code_transforms, codes, transforms
 from d2i_helpers.spec import build_spec, faults, merge, merged_text
-from d2i_helpers.spec_checks import (
+from d2i_helpers.spec.checks import (
     BLOCK_KEYS,
     CODE_LIST_KEYS,
     NAMED_RULES,
     SOURCE_KEYS,
     TOP_KEYS,
 )
-from d2i_helpers.spec_field_checks import ANONYMISE_TYPES, FIELD_KEYS, TRANSFORM_TYPES
+from d2i_helpers.spec.field_checks import ANONYMISE_TYPES, FIELD_KEYS, TRANSFORM_TYPES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "specification.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from d2i_helpers.payload.transforms import compile_transform
 from d2i_helpers.spec import load_spec
-from d2i_helpers.transforms import compile_transform
 
 SPEC = load_spec()
 TRANSFORMS = {field.path: compile_transform(field, SPEC) for _, field in SPEC.fields()}

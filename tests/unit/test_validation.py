@@ -9,9 +9,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from d2i_helpers.payload.validation import Problem, Validator, firewall_warnings
 from d2i_helpers.spec import load_spec
-from d2i_helpers.spec_outputs import json_schema
-from d2i_helpers.validation import Problem, Validator, firewall_warnings
+from d2i_helpers.spec.outputs import json_schema
 
 SPEC = load_spec()
 VALIDATOR = Validator(SPEC)

@@ -14,11 +14,12 @@ from typing import Any
 import orjson
 import requests
 
-from d2i_helpers import receiver, receiver_server
-from d2i_helpers.api_endpoint import Endpoint, simulated_endpoint
-from d2i_helpers.receiver_app import create_app
-from d2i_helpers.receiver_faults import make_faults
-from d2i_helpers.receiver_store import Store
+from d2i_helpers import receiver
+from d2i_helpers.endpoint import Endpoint, simulated_endpoint
+from d2i_helpers.receiver import server as receiver_server
+from d2i_helpers.receiver.app import create_app
+from d2i_helpers.receiver.faults import make_faults
+from d2i_helpers.receiver.store import Store
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import load_spec
 

@@ -14,7 +14,7 @@ import pytest
 import stamina.instrumentation
 
 from d2i_helpers.api import Client
-from d2i_helpers.api_endpoint import Endpoint, simulated_endpoint
+from d2i_helpers.endpoint import Endpoint, simulated_endpoint
 from d2i_helpers.errors import ReceiverError, SettingsError, TokenError
 from d2i_helpers.settings import Secrets
 from d2i_helpers.states import Outcome
@@ -312,9 +312,9 @@ def test_a_retry_after_holds_the_other_threads_too(raw, api_settings):
 
 
 def _again(client):
-    from d2i_helpers.api import _Again
-    from d2i_helpers.api_outcomes import verdict
-    from d2i_helpers.api_transport import Answer
+    from d2i_helpers.api.client import _Again
+    from d2i_helpers.api.outcomes import verdict
+    from d2i_helpers.api.transport import Answer
 
     busy = Answer(429, headers={"retry-after": "60"})
     return _Again(verdict(busy, 1), busy)

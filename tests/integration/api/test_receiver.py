@@ -16,7 +16,7 @@ import requests
 
 from d2i_helpers import receiver
 from d2i_helpers.api import Client
-from d2i_helpers.api_endpoint import (
+from d2i_helpers.endpoint import (
     SIMULATED_CLIENT_ID,
     SIMULATED_CLIENT_SECRET,
     SIMULATED_SCOPE,

@@ -1,0 +1,187 @@
+"""The documents of the anonymised table: rewritten originals, checked one by one, or made-up ones.
+
+Reads and computes only; what is stored is the business of `anonymise`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import bindparam, select
+from sqlalchemy.engine import Connection
+
+from d2i_helpers import database
+from d2i_helpers.anonymise import fake_documents
+from d2i_helpers.anonymise.leak_check import LeakCheck
+from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
+from d2i_helpers.cohort import Window
+from d2i_helpers.errors import DatabaseError, LeakError
+from d2i_helpers.payload.canonical import to_text
+from d2i_helpers.privacy.identities import collector
+from d2i_helpers.settings import Settings
+from d2i_helpers.spec import Document, Spec
+from d2i_helpers.staging import Staging
+
+Progress = Callable[[int, int | None], None]
+
+CONSTRUCTED = ("single_fake", "many_fake")
+_SECONDS_BETWEEN_SIGNS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """A document for the anonymised table."""
+
+    person_id: str  # the pseudonym
+    legacy_id: str | None
+    document: Document
+    text: str
+
+
+class Coincidence(Exception):
+    """Pseudonyms that some other child really has; the transaction is undone."""
+
+    def __init__(self, hashes: frozenset[int]) -> None:
+        super().__init__()
+        self.hashes = hashes
+
+
+class AnonymousDocuments:
+    """What the anonymised table is to hold today.
+
+    Args:
+        source: the staging table with the originals.
+        key: the pseudonym key; None for made-up documents, which need none.
+        avoid: hashes of values that no pseudonym may equal.
+    """
+
+    def __init__(
+        self,
+        source: Staging,
+        settings: Settings,
+        spec: Spec,
+        key: bytes | None,
+        avoid: frozenset[int],
+    ) -> None:
+        self.source, self.settings, self.spec = source, settings, spec
+        self.window = Window.for_date(settings.today)
+        self.pseudonyms = Pseudonymiser(
+            spec,
+            key or b"",
+            max_shift_days=settings.max_date_shift_days,
+            window_start=self.window.start,
+            avoid=avoid,
+        )
+        self.collect = collector(spec)
+        self.check = LeakCheck(spec)
+        self.counts: Counter[str] = Counter({"redrawn": len(avoid)})
+        self.leaks: Counter[str] = Counter()
+
+    def pages(self, connection: Connection, progress: Progress | None) -> Iterator[list[Anonymous]]:
+        """Pages of documents, as `phase_data` asks.
+
+        Raises:
+            DatabaseError: the staging table is not there.
+            SpecificationError: a document has a field that no rule covers.
+        """
+        phase = self.settings.phase_data
+        if phase in CONSTRUCTED:
+            yield from self._constructed(1 if phase == "single_fake" else None)
+            return
+        found = self._scrambled(connection, progress)
+        if phase == "single_scrambled":
+            yield next((page for page in found if page), [])
+            return
+        yield from found
+
+    def _constructed(self, count: int | None) -> Iterator[list[Anonymous]]:
+        size = self.settings.fake_children if count is None else count
+        page = []
+        for document in fake_documents.documents(self.spec, self.window.start, size):
+            self.counts["constructed"] += 1
+            page.append(Anonymous(document[self.spec.root.key], None, document, to_text(document)))
+            if len(page) == self.settings.chunk_size:
+                yield page
+                page = []
+        yield page
+
+    def _scrambled(
+        self, connection: Connection, progress: Progress | None
+    ) -> Iterator[list[Anonymous]]:
+        if not database.has_table(connection, self.source.table):
+            raise DatabaseError(
+                f"There is no table `{self.source.name}` to anonymise.", hint="Run extract first."
+            )
+        alone = self.settings.phase_data == "single_scrambled"
+        total = 1 if alone else self.source.count(connection, ~self.source.is_deleted)
+        told = time.monotonic()
+        for rows in self._source_rows(connection, 1 if alone else self.settings.chunk_size):
+            page = []
+            for row in rows:
+                made = self._scramble(row)
+                if made is not None:
+                    page.append(made)
+            yield page
+            if progress and time.monotonic() - told > _SECONDS_BETWEEN_SIGNS:
+                told = time.monotonic()
+                progress(self.counts["children_read"], total)
+        if progress:
+            progress(self.counts["children_read"], total)
+
+    def _source_rows(self, connection: Connection, size: int) -> Iterator[Sequence[Any]]:
+        """Live rows of the original, in pages by id."""
+        t, last = self.source.table.c, -1
+        statement = (
+            select(t.id, t.person_id, t.legacy_id, t.json_payload)
+            .where(t.id > bindparam("last"), ~self.source.is_deleted)
+            .order_by(t.id)
+            .limit(size)
+        )
+        pilot = set(self.settings.person_ids)
+        while rows := connection.execute(statement, {"last": last}).all():
+            yield [row for row in rows if row.person_id in pilot] if pilot else rows
+            last = rows[-1].id
+
+    def _scramble(self, row: Any) -> Anonymous | None:
+        """One child's anonymised document; None where the original is no document."""
+        self.counts["children_read"] += 1
+        try:
+            original = orjson.loads(row.json_payload)
+            child_id = original[self.spec.root.key]
+        except (ValueError, TypeError, KeyError):
+            child_id = None
+        if not isinstance(child_id, str | int) or child_id == "":
+            self.counts["unreadable"] += 1
+            return None
+        child_id = str(child_id)
+        identity = self.collect(original)
+        made = self.pseudonyms.document(child_id, original, identity)
+        text = to_text(made)
+        keys = [one for one in (row.person_id, row.legacy_id) if one]
+        self.leaks.update(self.check.document(identity, original, made, text, keys))
+        self.counts["anonymised"] += 1
+        legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
+        return Anonymous(made[self.spec.root.key], legacy, made, text)
+
+    def stop_on_leaks(self) -> None:
+        """Raise where a document bears what it must not.
+
+        Raises:
+            LeakError: a document bears a value of its own child.
+            Coincidence: a document bears a value of another one, perhaps by chance.
+        """
+        if self.leaks:
+            kinds = ", ".join(f"{kind} ({count:,})" for kind, count in self.leaks.most_common())
+            raise LeakError(
+                f"Anonymised documents bear identifying values of their own child: {kinds}. "
+                "Nothing was written.",
+                hint="Send nothing; look at the `anonymise` rules of these kinds of field.",
+            )
+        common = self.check.coincidences()
+        if common:
+            raise Coincidence(common)

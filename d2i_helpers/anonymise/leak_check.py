@@ -1,0 +1,137 @@
+"""The proof that an anonymised document bears no identifying value of a child.
+
+It knows nothing of how pseudonyms are made: it compares the texts that are to be written with the
+identifying values of the originals, exactly and in normal form (without case, spaces, accents).
+
+Every value of a child is looked for in the child's own document. Of other children count their ids,
+pupil numbers, and a full name together with a birth date: a first name, a date or a made-up
+postcode that some other child has as well says nothing, and with thousands of children cannot be
+avoided.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Collection
+
+import orjson
+
+from d2i_helpers.privacy.identities import IDS, Identity, person_reader
+from d2i_helpers.privacy.redaction import normal
+from d2i_helpers.spec import PURGE, Document, Spec
+
+_TEXTS = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_INSIDE = 6  # characters of a value that is looked for inside of longer texts too
+_DROP = {code: None for code in range(128) if not chr(code).isalnum() and code != ord("\n")}
+_SHORTEST = 2  # a value of one character cannot be told from a code
+_OF_OTHERS = 4  # characters of an id of another child that is looked for
+_BUCKETS = 64  # a power of two
+_LAST_BUCKET = _BUCKETS - 1
+
+
+def public_words(spec: Spec) -> frozenset[str]:
+    """Names of fields and codes of lists: words of the specification, which identify nobody."""
+    words = {PURGE}
+    for block, field in spec.fields():
+        words |= {block.name, field.name}
+        words |= set(field.codes.codes) if field.codes else set()
+    return frozenset(words)
+
+
+class LeakCheck:
+    """Checks documents one by one, then all against all.
+
+    The values of all children are kept as 8-byte numbers (Python's keyed hash of texts), some 300
+    bytes a child, and compared in slices, so that memory hardly grows.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self._public = public_words(spec)
+        self._person = person_reader(spec)
+        self._real = [array("q") for _ in range(_BUCKETS)]
+        self._made = [array("q") for _ in range(_BUCKETS)]
+        self.documents = 0
+        self.values = 0
+
+    def document(
+        self,
+        identity: Identity,
+        original: Document,
+        made: Document,
+        text: str,
+        keys: Collection[str] = (),
+    ) -> list[str]:
+        """Look for the child's own values in its anonymised document, and remember both sides.
+
+        Args:
+            identity: what identifies the child in the original.
+            original: the original document.
+            made: the anonymised one.
+            text: the anonymised document as it is to be written; the search is in this.
+            keys: further ids of the child, such as the key of its staging row.
+
+        Returns:
+            The rules (kinds) of the values that were found; empty is as it should be.
+        """
+        values = [*identity.values, *(("child_id", one, normal(one)) for one in keys)]
+        self.documents += 1
+        self.values += len(values)
+        texts = self._texts(text)
+        # dates are compared as they are; in normal form they would look like ids of eight digits
+        others = "\n".join(one for one in texts if not _is_date(one))
+        plain = _normal_lines(others)
+        self._remember(values, plain)
+        self._put(self._real, self._person(original))
+        self._put(self._made, self._person(made))
+        together = others.upper()
+        return [rule for rule, *value in values if _stands(*value, texts, plain, together)]
+
+    def _texts(self, text: str) -> set[str]:
+        """Every text of a JSON document but the words of the specification."""
+        if "\\" not in text:  # then every quotation mark begins or ends a text
+            return set(text.split('"')[1::2]) - self._public
+        found = set(_TEXTS.findall(text)) - self._public
+        return {orjson.loads(f'"{one}"') if "\\" in one else one for one in found}
+
+    def _remember(self, values: list[tuple[str, str, str]], plain: set[str]) -> None:
+        real, made = self._real, self._made
+        for rule, _, value in values:
+            if rule in IDS and len(value) >= _OF_OTHERS:
+                number = hash(value)
+                real[number & _LAST_BUCKET].append(number)
+        for number in map(hash, plain):
+            made[number & _LAST_BUCKET].append(number)
+
+    @staticmethod
+    def _put(buckets: list[array], value: str | None) -> None:
+        if value is not None:
+            number = hash(value)
+            buckets[number & _LAST_BUCKET].append(number)
+
+    def coincidences(self) -> frozenset[int]:
+        """Hashes of values that one child really has and that some document bears."""
+        common: set[int] = set()
+        for real, made in zip(self._real, self._made, strict=True):
+            common |= set(real).intersection(made)
+        return frozenset(common)
+
+
+def _is_date(text: str) -> bool:
+    return len(text) == 10 and text[4] == "-" == text[7] and text[:4].isdigit()
+
+
+def _normal_lines(lines: str) -> set[str]:
+    """The normal form of each line; all at once where they are plain ASCII, which is faster."""
+    if lines.isascii():
+        return set(lines.translate(_DROP).upper().split("\n"))
+    return {normal(line) for line in lines.split("\n")}
+
+
+def _stands(value: str, value_plain: str, texts: set[str], plain: set[str], together: str) -> bool:
+    """Whether the value is one of the texts, as it is or in normal form, or stands inside one."""
+    if len(value) < _SHORTEST:
+        return False
+    if value in texts or value_plain in plain:
+        return True
+    return len(value) >= _INSIDE and value.upper() in together

@@ -1,0 +1,237 @@
+"""Keyed pseudonyms: one child's document rewritten field by field, as the specification says.
+
+Each field's `anonymise` word names its rule. A field without a rule is refused, never passed
+through; a value that its rule cannot read is left out. The same child under the same key gets the
+same pseudonyms every day, and a changed value changes only what stands for it. What the rules
+protect, and what they cannot, is in docs/privacy.md.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import struct
+from collections import Counter
+from collections.abc import Callable, Collection
+
+from d2i_helpers.anonymise import keyed
+from d2i_helpers.anonymise.field_rules import Child, Rule, Rules
+from d2i_helpers.errors import SpecificationError
+from d2i_helpers.privacy.identities import NAMES, Identity, person_reader
+from d2i_helpers.privacy.redaction import normal
+from d2i_helpers.spec import PURGE, Block, Document, Spec
+
+_OLDEST = 26  # years: children leave the cohort on their 26th birthday
+_NOT_LETTERS = re.compile(r"[\W_]+")
+_FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+
+
+class Pseudonymiser:
+    """Rewrites documents under one key.
+
+    Args:
+        spec: the specification; every field needs a rule.
+        key: the secret, at least 16 bytes.
+        max_shift_days: dates move by 1 to this many days, one secret number for each child.
+        window_start: first day of the window, which decides who is of the cohort's age.
+        avoid: `hash` of values in normal form that no pseudonym may equal, because another child
+            really has them.
+
+    Raises:
+        SpecificationError: a field has no rule, or its rule cannot respect its limits.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        key: bytes,
+        *,
+        max_shift_days: int,
+        window_start: dt.date,
+        avoid: Collection[int] = frozenset(),
+    ) -> None:
+        self._keyed = keyed.Keyed(key)
+        self._max_shift = max_shift_days
+        self._window_start = window_start.toordinal()
+        self._oldest = window_start.replace(year=window_start.year - _OLDEST).toordinal() + 1
+        self._avoid = avoid
+        self._rules = Rules(spec, self._keyed, avoid)
+        self._day = self._rules.days.number
+        self.unusable: Counter[str] = Counter()  # values that were left out, by path
+        self._person = person_reader(spec)
+        self._births = _birth_fields(spec)
+        self._root = self._block(spec.root)
+        self._child_id = self._rules.ids("child_id")
+
+    # --------------------------------------------------------------------------- one document
+    def child_id(self, value: str) -> str:
+        """The pseudonym of a child's id."""
+        return self._child_id(value)
+
+    def document(self, child_id: str, document: Document, identity: Identity) -> Document:
+        """The document with pseudonyms in place of everything.
+
+        Args:
+            child_id: the child's id, which all that is the child's own is drawn from.
+            identity: what `identities.collector` found in the document.
+
+        Raises:
+            SpecificationError: the document has a field that the specification does not know.
+        """
+        key = self._keyed.digest(b"child\0" + child_id.encode())
+        own, words = _own(child_id, identity), _name_words(identity)
+        shift = self._shift(key, document, identity)
+        for round_ in range(1000):
+            result = self._root(Child(key, own, words, shift, round_), document)
+            if not self._avoid or hash(self._person(result)) not in self._avoid:
+                return result
+        raise AssertionError("no free name in a thousand")
+
+    def _shift(self, key: bytes, document: Document, identity: Identity) -> int:
+        """The child's days: backward, so that nothing of the present gets into the future.
+
+        Forward where going back would take the child out of the cohort's age. No date of the
+        result may equal a real birth date of the child.
+        """
+        births = [day for text in identity.of("birth_date") if (day := self._day(text))]
+        days = set(map(self._day, identity.dates))
+        sign = 1 if self._is_oldest(document) else -1
+
+        def is_free(shift: int) -> bool:
+            return not any(birth - shift in days for birth in births)
+
+        for drawn in struct.unpack(">16H", self._keyed.digest(key + b"shift")):
+            shift = sign * (1 + drawn % self._max_shift)
+            if is_free(shift):
+                return shift
+        size = 1
+        while not is_free(sign * size):
+            size += 1
+        return sign * size
+
+    def _is_oldest(self, document: Document) -> bool:
+        """Whether the largest step back would take the child out of the cohort's age range."""
+        for place, (block, name) in enumerate(self._births):
+            held = document.get(block) if block else document
+            day = self._day(held.get(name)) if type(held) is dict else None
+            if day is None:
+                continue
+            floors = [self._oldest] if place == 0 else [self._window_start, self._oldest]
+            floor = next((floor for floor in floors if day >= floor), None)
+            return floor is not None and day - self._max_shift < floor
+        return False
+
+    # --------------------------------------------------------------------------------- blocks
+    def _block(self, block: Block) -> Callable[[Child, Document], Document]:
+        """A function that rewrites one block; every field's rule is made once."""
+        prefix = block.path.rstrip("[]")
+        rules: dict[str, Rule] = {one.name: self._rules.of(block, one) for one in block.fields}
+        rules[PURGE] = _is_true
+        paths = {one.name: one.path for one in block.fields}
+        flags = _kept_true(block)
+        inner = {
+            child.name: (child.path, child.kind != "object", self._block(child), _resort(child))
+            for child in (*block.values, *block.blocks)
+        }
+
+        def rewrite(child: Child, held: Document) -> Document:
+            built: Document = {}
+            for name, value in held.items():
+                rule = rules.get(name)
+                if rule is not None:
+                    new = rule(child, value)
+                    if new is not None:
+                        built[name] = new
+                    elif value is not None:
+                        self.unusable[paths[name]] += 1
+                elif name in inner:
+                    path, is_list, rewrite_inner, sort = inner[name]
+                    if is_list and type(value) is list:
+                        items = [rewrite_inner(child, i) for i in value if type(i) is dict]
+                        if len(items) < len(value):
+                            self.unusable[path] += len(value) - len(items)
+                        built[name] = sort(items)
+                    elif not is_list and type(value) is dict:
+                        built[name] = rewrite_inner(child, value)
+                    elif value is not None:
+                        self.unusable[path] += 1
+                else:
+                    raise _unknown(prefix, name)
+            for name, others in flags:
+                if held.get(name) is True and any(other in held for other in others):
+                    built[name] = True
+            return built
+
+        return rewrite
+
+
+def _own(child_id: str, identity: Identity) -> set[str]:
+    """The child's identifying values in normal form."""
+    own = {plain for _, _, plain in identity.values}
+    own.add(normal(child_id))
+    own.discard("")
+    return own
+
+
+def _name_words(identity: Identity) -> set[str]:
+    """Each word of the child's names in normal form, and each name as one word."""
+    names = [(value, plain) for rule, value, plain in identity.values if rule in NAMES]
+    words = {plain for _, plain in names if plain}
+    for value, _ in names:
+        if not value.isalpha():
+            words.update(normal(word) for word in _NOT_LETTERS.split(value))
+    words.discard("")
+    return words
+
+
+def _birth_fields(spec: Spec) -> list[tuple[str, str]]:
+    """(block, field) of the birth dates, the one that decides the age first."""
+    return [
+        ("" if block.kind == "root" else block.name, field.name)
+        for block, field in spec.fields()
+        if field.anonymise == "birth_date"
+    ]
+
+
+def _is_true(_child: Child, value: object) -> bool:
+    return value is True
+
+
+def _kept_true(block: Block) -> list[tuple[str, tuple[str, ...]]]:
+    """Flags that say that a row is there, with the fields of that same row.
+
+    Such a flag stays true where one of those fields is filled: a status that never was cannot end.
+    """
+    return [
+        (one.name, tuple(o.name for o in block.fields if o.source == one.source and o is not one))
+        for one in block.fields
+        if one.anonymise == "flag" and one.transform == "present"
+    ]
+
+
+def _resort(block: Block) -> Callable[[list[Document]], list[Document]]:
+    """A function that puts items in the order of the specification.
+
+    Dates move together, so that items are nearly always in order already; only ties need sorting.
+    """
+    first = block.order[0] if block.order else ""
+    name, descending = first.lstrip("-"), first.startswith("-")
+
+    def sort(items: list[Document]) -> list[Document]:
+        if len(items) < 2 or not first:
+            return items
+        values = [item.get(name) for item in items]
+        apart = None not in values and len(set(values)) == len(values)
+        if apart and values == sorted(values, reverse=descending):
+            return items
+        return block.sorted_items(items)
+
+    return sort
+
+
+def _unknown(prefix: str, name: str) -> SpecificationError:
+    shown = f"{prefix}.{name}" if _FIELD_NAME.match(name) else f"{prefix}.(unusual name)"
+    return SpecificationError(
+        f"A document holds `{shown.removeprefix('$.')}`, which no anonymising rule covers.",
+        hint="Add it to the overlay with an `anonymise` rule, or keep it out of the documents.",
+    )

@@ -1,0 +1,234 @@
+"""Anonymise: the staging table to its anonymised twin, which bears no way back to a child.
+
+Every live document is rewritten under the secret key, searched for what identifies its child, and
+written only when all of them are clean: one transaction, which a leak undoes. Rows of the twin go
+by pseudonym and are written by `staging`, so that states and deltas work on it as on the original.
+A document that comes out as yesterday's costs its computation and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+from sqlalchemy import Engine, bindparam, select
+from sqlalchemy.engine import Connection
+
+from d2i_helpers import database
+from d2i_helpers.anonymise.documents import (
+    CONSTRUCTED,
+    Anonymous,
+    AnonymousDocuments,
+    Coincidence,
+    Progress,
+)
+from d2i_helpers.anonymise.key import mark, pseudonym_key
+from d2i_helpers.errors import GuardError, LeakError
+from d2i_helpers.extract.landing import Seen
+from d2i_helpers.payload.canonical import canonical_name, content_hash
+from d2i_helpers.payload.validation import Validator
+from d2i_helpers.settings import Secrets, Settings
+from d2i_helpers.spec import Document, Spec
+from d2i_helpers.staging import Staged, Staging, utc_now
+from d2i_helpers.states import Event
+
+CANONICAL_FACT = "canonical"
+KEY_FACT = "pseudonym_mark"
+COUNTS = (
+    "children_read", "unreadable", "duplicates", "anonymised", "constructed", "new", "updated",
+    "undone", "back", "unchanged", "gone", "not_valid", "values_left_out", "documents_searched",
+    "values_searched", "redrawn", "leaks",
+)  # fmt: skip
+_EVENTS = {
+    Event.FIRST_SEEN: "new",
+    Event.CHANGED: "updated",
+    Event.UNDONE: "undone",
+    Event.BACK_NEW: "back",
+    Event.BACK_CHANGED: "back",
+    Event.BACK_SAME: "back",
+}
+_ROUNDS = 5  # a chance equality is drawn anew in the second; more would be no chance
+_PROBLEM_CHARACTERS = 3900
+_ROWS_AT_A_TIME = 5000
+
+
+@dataclass
+class AnonymiseResult:
+    """What a run did; numbers and sentences only."""
+
+    counts: dict[str, int]
+    unusable: dict[str, int] = field(default_factory=dict)  # values left out, by path
+    notices: list[str] = field(default_factory=list)
+
+
+def run(
+    engine: Engine,
+    settings: Settings,
+    secrets: Secrets,
+    spec: Spec,
+    *,
+    progress: Progress | None = None,
+) -> AnonymiseResult:
+    """Bring the anonymised table to what the staging table says today.
+
+    Args:
+        engine: the database with both tables.
+        settings: `phase_data`, `pseudonym_key_mode`, `max_date_shift_days` and the tables.
+        secrets: the pseudonym key.
+        spec: the specification with a rule for every field.
+        progress: called with (children done, all), a few times a second.
+
+    Raises:
+        LeakError: an identifying value stands in an anonymised document; nothing was written.
+        SettingsError: there is no key. SpecificationError: a field without a rule.
+        GuardError: the key is not the one that the table was made with.
+        DatabaseError: the staging table is not there.
+    """
+    key = None if settings.phase_data in CONSTRUCTED else pseudonym_key(settings, secrets)
+    database.create_staging(engine, settings.anon_table)
+    avoid: frozenset[int] = frozenset()
+    for _ in range(_ROUNDS):
+        try:
+            return _Day(engine, settings, spec, key, avoid).run(progress)
+        except Coincidence as found:
+            if found.hashes <= avoid:
+                break
+            avoid |= found.hashes
+    raise LeakError(
+        "Anonymised documents bear ids, pupil numbers or names with birth dates of other children. "
+        "Nothing was written.",
+        hint="Send nothing; this is a fault of the program, please report it.",
+    )
+
+
+class _Day:
+    """One attempt to write the twin."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        spec: Spec,
+        key: bytes | None,  # None: constructed documents need none
+        avoid: frozenset[int],
+    ) -> None:
+        self.engine, self.settings, self.spec, self.key = engine, settings, spec, key
+        self.source = Staging(engine, settings.staging_table)
+        self.twin = Staging(engine, settings.anon_table)
+        self.documents = AnonymousDocuments(self.source, settings, spec, key, avoid)
+        self.counts = self.documents.counts
+        self.validator = Validator(spec)
+        given = settings.volatile_ids
+        self.volatile = spec.volatile_ids if given is None else given
+        self.notices: list[str] = []
+        self.now = utc_now()
+
+    def run(self, progress: Progress | None) -> AnonymiseResult:
+        """Everything in one transaction; see `run` of the module."""
+        wanted = canonical_name(self.spec, self.volatile)
+        with database.reading(self.engine) as connection:
+            stored = self.twin.fact(connection, CANONICAL_FACT)
+        if stored != wanted:
+            self.twin.adopt(self._hash_of_text, wanted)
+        with database.transaction(self.engine) as connection:
+            if self.key is not None:
+                self._ask_about_key(connection, mark(self.key))
+            highest = self.twin.max_id(connection)
+            self.seen = Seen(highest)
+            for documents in self.documents.pages(connection, progress):
+                self._write(connection, documents)
+            self.documents.stop_on_leaks()
+            self._mark_gone(connection, highest)
+            if self.key is not None:
+                self.twin.set_fact(connection, KEY_FACT, mark(self.key))
+        return self._result()
+
+    def _hash(self, document: Document) -> bytes:
+        return content_hash(self.spec, document, volatile_ids=self.volatile)
+
+    def _hash_of_text(self, text: str) -> bytes | None:
+        try:
+            document = orjson.loads(text)
+        except (ValueError, TypeError):
+            return None
+        return self._hash(document) if isinstance(document, dict) else None
+
+    def _ask_about_key(self, connection: Connection, marked: str) -> None:
+        """Another key replaces everybody: stop, where that is not what was asked for."""
+        before = self.twin.fact(connection, KEY_FACT)
+        if before in (None, marked):
+            return
+        held = self.twin.count(connection, ~self.twin.is_deleted, self.twin.held)
+        kept = self.settings.pseudonym_key_mode == "kept"
+        if held and kept and self.settings.max_deleted_share < 1:
+            raise GuardError(
+                f"The pseudonym key is not the one that `{self.twin.name}` was made with: all "
+                f"{held:,} children that the receiver may hold would be replaced by others.",
+                hint="Restore the key; or, to replace them, allow it for one run with "
+                "-p max_deleted_share=1.",
+            )
+        if held:
+            self.notices.append(
+                f"Made with a new key: the {held:,} earlier pseudonyms that the receiver may hold "
+                "are gone, and delta asks it to erase them."
+            )
+
+    # --------------------------------------------------------------------------------- writing
+    def _write(self, connection: Connection, page: Sequence[Anonymous]) -> None:
+        """Stage what changed of a page."""
+        rows = self.twin.lookup(connection, [one.person_id for one in page])
+        changed: dict[str, Staged] = {}
+        for one in page:
+            person_id = one.person_id
+            row = rows.get(person_id)
+            if person_id in changed or (row is not None and not self.seen.add(row.id)):
+                self.counts["duplicates"] += 1
+                continue
+            new_hash = self._hash(one.document)
+            if self.twin.event_of(row, new_hash) is None:
+                self.counts["unchanged"] += 1
+                continue
+            problems = self.validator.problems(one.document)
+            self.counts["not_valid"] += bool(problems)
+            said = "; ".join(map(str, problems))[:_PROBLEM_CHARACTERS] or None
+            changed[person_id] = Staged(person_id, one.legacy_id, one.text, new_hash, said)
+        if changed:
+            for event, count in self.twin.stage(
+                connection, list(changed.values()), self.now
+            ).items():
+                self.counts[_EVENTS[event]] += count
+
+    def _mark_gone(self, connection: Connection, highest: int) -> None:
+        """Mark the rows of the twin that nothing of today stands for."""
+        if self.settings.person_ids and self.settings.phase_data == "cohort":
+            return  # a pilot: the others were not looked at
+        t, last = self.twin.table.c, -1
+        statement = (
+            select(t.id)
+            .where(t.id > bindparam("last"), t.id <= highest, ~self.twin.is_deleted)
+            .order_by(t.id)
+            .limit(_ROWS_AT_A_TIME)
+        )
+        while ids := list(connection.execute(statement, {"last": last}).scalars()):
+            last = ids[-1]
+            gone = [row_id for row_id in ids if row_id not in self.seen]
+            self.counts["gone"] += self.twin.mark_gone(connection, gone, self.now)
+
+    def _result(self) -> AnonymiseResult:
+        unusable = self.documents.pseudonyms.unusable
+        self.counts["values_left_out"] = sum(unusable.values())
+        self.counts["documents_searched"] = self.documents.check.documents
+        self.counts["values_searched"] = self.documents.check.values
+        if self.counts["unreadable"]:
+            self.notices.append(
+                f"{self.counts['unreadable']:,} rows hold no JSON document and were left out."
+            )
+        return AnonymiseResult(
+            counts={name: self.counts[name] for name in COUNTS},
+            unusable=dict(unusable.most_common()),
+            notices=self.notices,
+        )
+
+
+__all__ = ["AnonymiseResult", "run"]

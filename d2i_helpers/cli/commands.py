@@ -1,0 +1,266 @@
+"""`d2i …`: thin commands over the package. Imports are made where they are used: help is fast."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from d2i_helpers import __version__
+from d2i_helpers.errors import D2IError, SettingsError
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class HelpfulGroup(click.Group):
+    """A group that shows its help when it is called with nothing, and succeeds."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Show the help where there is nothing to parse."""
+        if not args:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+
+def main() -> None:
+    """Entry point: errors of ours become one message and their own exit code."""
+    try:
+        code = cli(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        code = 130
+    except D2IError as error:
+        from d2i_helpers.cli.console import make_console, show_error
+
+        show_error(error, make_console(to_stderr=True))
+        code = error.exit_code
+    except BrokenPipeError:  # `d2i … | head`
+        sys.stderr.close()
+        code = 0
+    except Exception as fault:  # its text may quote a row: show what and where only
+        from d2i_helpers.cli.console import make_console, show_error
+        from d2i_helpers.runs.outcome import fault_of
+
+        show_error(fault_of(fault), make_console(to_stderr=True))
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def profile_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--params`/`-P` and `-p`; the command gets ``parameters`` as one dictionary."""
+
+    @click.option(
+        "--params",
+        "-P",
+        "profile",
+        metavar="FILE|PROFILE",
+        help="Profile: a name in params/ or a YAML file. Default: demo.",
+    )
+    @click.option(
+        "-p",
+        "pairs",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="One parameter; may be given many times. docs/parameters.md lists all.",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, profile: str | None, pairs: tuple[str, ...], **kwargs: Any) -> Any:
+        return command(*args, parameters=read_parameters(profile, pairs), **kwargs)
+
+    return wrapped
+
+
+def read_parameters(profile: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Parameters of a command line, checked by name when the settings are made.
+
+    Raises:
+        SettingsError: a pair without ``=``, or a value that is not YAML.
+    """
+    found: dict[str, Any] = {}
+    if profile:
+        path = Path(profile)
+        is_file = path.suffix in {".yaml", ".yml"} and path.is_file()
+        found["profile"] = str(path.absolute()) if is_file else profile
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise SettingsError(f"`-p {name}` is not NAME=VALUE.", hint="Example: -p phase=full")
+        found[name.strip().replace("-", "_")] = read_value(name, text)
+    return found
+
+
+def read_value(name: str, text: str) -> Any:
+    """A value as YAML has it, except that 001 stays text and a date is written as one.
+
+    Raises:
+        SettingsError: it is not YAML.
+    """
+    import datetime as dt
+
+    import yaml
+
+    if re.fullmatch(r"0\d+", text.strip()):
+        return text.strip()
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(
+            f"The value of `{name}` is not YAML.", hint="Put it in quotes."
+        ) from None
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
+@click.group(cls=HelpfulGroup, context_settings=HELP)
+@click.version_option(__version__, "--version", message="d2i %(version)s")
+def cli() -> None:
+    """Sends a local authority's children's social care data to the DfE, one document a child.
+
+    The demo profile (fictional data, a receiver on this machine) is every command's default.
+    """
+
+
+@cli.command()
+@profile_options
+@click.option("--stages", metavar="A,B", help="Only these stages, such as delta,submit.")
+@click.option("--outputs", type=click.Path(path_type=Path), help="Folder of the run records.")
+@click.option("--resume", metavar="RUN_ID", help="Go on with a run that failed or was stopped.")
+@click.option(
+    "--summary", type=click.Choice(["json"]), help="One line of JSON on stdout, the rest on stderr."
+)
+def run(
+    parameters: dict[str, Any],
+    stages: str | None,
+    outputs: Path | None,
+    resume: str | None,
+    summary: str | None,
+) -> int:
+    """Run the day: extract, anonymise, delta, submit, each as a notebook that is kept."""
+    from d2i_helpers.cli.console import ConsoleListener, make_console, show_run
+    from d2i_helpers.runs.day import run_day
+    from d2i_helpers.runs.summary import summary_of
+
+    console = make_console(to_stderr=summary is not None)
+    if not resume:
+        _first_demo(parameters, console)
+    wanted = stages.split(",") if stages is not None else None
+    record = run_day(parameters, wanted, outputs, resume=resume, listener=ConsoleListener(console))
+    show_run(record, console)
+    if summary:
+        click.echo(json.dumps(summary_of(record), separators=(",", ":")))
+    return record.exit_code or 0
+
+
+def _first_demo(parameters: dict[str, Any], console: Any) -> None:
+    """Make the fictional SSD of the demo where there is none yet, and say so."""
+    from sqlalchemy.engine import make_url
+
+    from d2i_helpers.settings import Settings, load_settings
+
+    settings = load_settings(None, **parameters)
+    usual = Settings.model_fields["database_url"].default
+    if settings.profile != "demo" or settings.database_url != usual:
+        return
+    if settings.path(make_url(usual).database or "").is_file():
+        return
+    from d2i_helpers import simulate
+
+    console.print(f"No fictional data yet: making an SSD of {settings.simulate_children} children.")
+    simulate.init(settings)
+
+
+@cli.command()
+@profile_options
+def check(parameters: dict[str, Any]) -> int:
+    """Look at everything that a run needs, and change nothing."""
+    from d2i_helpers import preflight
+    from d2i_helpers.cli.console import make_console, show_table
+    from d2i_helpers.errors import PreflightError, error_named
+    from d2i_helpers.settings import load_settings
+
+    checks = preflight.run(load_settings(None, **parameters))
+    console = make_console()
+    show_table(
+        ("Check", "Status", "Found"), [(c.name, c.status, c.detail) for c in checks], console
+    )
+    failed = [c for c in checks if c.status == preflight.FAILED]
+    for one in failed:
+        console.print(f"{one.name}: {one.advice}", soft_wrap=True, markup=False)
+    if not failed:
+        console.print("All is well.")
+        return 0
+    return (error_named(failed[0].kind) or PreflightError).exit_code
+
+
+@cli.group(cls=HelpfulGroup)
+def simulate() -> None:
+    """Make a fictional SSD, and let days pass in it."""
+
+
+@simulate.command("init")
+@profile_options
+@click.option("--children", type=click.IntRange(1), help="How many children.")
+@click.option("--seed", type=int, help="Another seed gives other children.")
+def simulate_init(parameters: dict[str, Any], children: int | None, seed: int | None) -> None:
+    """Make the fictional SSD anew."""
+    from d2i_helpers import simulate as module
+    from d2i_helpers.settings import load_settings
+
+    made = module.init(load_settings(None, **parameters), children=children, seed=seed)
+    _echo_counts("Made", made)
+
+
+@simulate.command("day")
+@profile_options
+@click.option("--days", type=click.IntRange(1), default=1, help="How many days pass.")
+def simulate_day(parameters: dict[str, Any], days: int) -> None:
+    """Let a day pass: referrals, closures, corrections, children who leave and come back."""
+    from d2i_helpers import simulate as module
+    from d2i_helpers.settings import load_settings
+
+    _echo_counts("Changed", module.day(load_settings(None, **parameters), days=days))
+
+
+def _echo_counts(title: str, counts: dict[str, int]) -> None:
+    click.echo(f"{title}:")
+    for name, number in counts.items():
+        click.echo(f"  {name:<36}{number:>10,}")
+
+
+@cli.command()
+@profile_options
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0: any free one.")
+@click.option("--faults", type=click.Path(exists=True), help="YAML file of faults to play.")
+def receiver(parameters: dict[str, Any], port: int | None, faults: str | None) -> None:
+    """Serve the simulated DfE API of the profile until Ctrl+C."""
+    from d2i_helpers import receiver as module
+    from d2i_helpers.settings import load_settings
+
+    settings = load_settings(None, **parameters)
+    module.serve(
+        settings,
+        port=port,
+        faults=faults,
+        ready=lambda url: click.echo(f"The simulated DfE API listens on {url} (Ctrl+C ends it)."),
+    )
+
+
+def _register() -> None:
+    from d2i_helpers.cli.record_commands import runs, schedule, spec
+
+    for command in (runs, spec, schedule):
+        cli.add_command(command)
+
+
+_register()

@@ -1,0 +1,145 @@
+"""What a run shows on a console: progress while it works, then a table and one clear message."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from d2i_helpers.errors import D2IError
+from d2i_helpers.runs.execution import Listener
+from d2i_helpers.runs.records import (
+    ATTENTION,
+    COMPLETED,
+    FAILED,
+    INTERRUPTED,
+    RunRecord,
+    StageRecord,
+)
+
+PLAIN_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+COLOURS = {COMPLETED: "green", ATTENTION: "yellow", FAILED: "red", INTERRUPTED: "red"}
+
+
+def make_console(*, to_stderr: bool = False) -> Console:
+    """A console; wide enough for a table where its width is not known (a log file)."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    width = None if stream.isatty() else 100
+    return Console(file=stream, width=width, highlight=False)
+
+
+def show_error(error: D2IError, console: Console) -> None:
+    """What failed and what to do, without a traceback."""
+    console.print(f"[bold red]Failed:[/] {escape(error.message)}", soft_wrap=True)
+    if error.hint:
+        console.print(f"[bold]To do:[/] {escape(error.hint)}", soft_wrap=True)
+
+
+class ConsoleListener(Listener):
+    """A line a stage; inside a stage a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._task: Any = None
+        self._last_line = 0.0
+
+    def started(self, record: RunRecord) -> None:
+        """Name the run and where its record is."""
+        self._say(f"Run [bold]{record.run_id}[/], profile {escape(record.profile)}")
+
+    def said(self, text: str) -> None:
+        """Show a notice."""
+        self._say(f"[yellow]Note:[/] {escape(text)}")
+
+    def stage_started(self, stage: StageRecord) -> None:
+        """Start the stage's line."""
+        if not self._console.is_terminal:
+            self._say(f"  {stage.name}: started")
+            self._last_line = time.monotonic()
+            return
+        self._progress = Progress(
+            TextColumn(f"  {stage.name:<11}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("", total=None)
+
+    def progress(self, stage: StageRecord, label: str, done: int, total: int | None) -> None:
+        """Move the bar on."""
+        if self._progress is not None:
+            self._progress.update(self._task, description=label, completed=done, total=total)
+        elif time.monotonic() - self._last_line > PLAIN_EVERY:
+            of = f" of {total:,}" if total else ""
+            self._say(f"  {stage.name}: {done:,}{of} {escape(label)}")
+            self._last_line = time.monotonic()
+
+    def stage_ended(self, stage: StageRecord) -> None:
+        """End the stage's line with how it went."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        colour = COLOURS.get(stage.status, "white")
+        self._say(f"  {stage.name:<11} [{colour}]{stage.status:<11}[/] {stage.seconds or 0:6.1f} s")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+
+def show_run(record: RunRecord, console: Console) -> None:
+    """The run's stages in a table, its outcome and where its record is."""
+    from d2i_helpers.runs.records import state_of
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("Stage", "Status", "Seconds", "Counts"):
+        table.add_column(name, justify="right" if name == "Seconds" else "left")
+    for stage in record.stages:
+        colour = COLOURS.get(stage.status, "white")
+        seconds = "" if stage.seconds is None else f"{stage.seconds:.1f}"
+        table.add_row(stage.name, f"[{colour}]{stage.status}[/]", seconds, key_counts(stage.counts))
+    console.print()
+    console.print(table)
+    console.print()
+    sent = next((stage.counts for stage in record.stages if stage.name == "submit"), {})
+    if sent.get("waiting") == 0 and sent.get("requests") == 0:
+        console.print("Nothing to send: no child is waiting.")
+    for warning in record.warnings:
+        console.print(f"[yellow]Note:[/] {escape(warning)}", soft_wrap=True)
+    state = state_of(record)
+    code = "" if record.exit_code is None else f", exit code {record.exit_code}"
+    console.print(f"[{COLOURS.get(state, 'white')}]{state}[/]{code}", soft_wrap=True)
+    if record.error:
+        where = f" ({record.error['stage']})" if record.error.get("stage") else ""
+        console.print(
+            f"[bold red]Failed{where}:[/] {escape(record.error['message'])}", soft_wrap=True
+        )
+        if record.error.get("hint"):
+            console.print(f"[bold]To do:[/] {escape(record.error['hint'])}", soft_wrap=True)
+    console.print(f"Record: {escape(str(record.path))}", soft_wrap=True)
+
+
+def key_counts(counts: dict[str, float], most: int = 6) -> str:
+    """The first counts that are not 0, in one line."""
+    shown = [(name, n) for name, n in counts.items() if n][:most]
+    return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in shown)
+
+
+def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:
+    """A plain table."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in header:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)

@@ -1,0 +1,225 @@
+"""`d2i runs …`, `d2i spec …` and `d2i schedule`: records, the specification, schedules."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from d2i_helpers.cli.commands import HelpfulGroup, profile_options
+from d2i_helpers.errors import D2IError, RecordError
+
+outputs_option = click.option(
+    "--outputs", type=click.Path(path_type=Path), help="Folder of the run records."
+)
+
+
+def _outputs(parameters: dict[str, Any], outputs: Path | None) -> Path:
+    from d2i_helpers.settings import load_settings
+
+    if outputs is not None:
+        return outputs
+    settings = load_settings(None, **parameters)
+    return settings.path(settings.outputs_dir)
+
+
+@click.group(cls=HelpfulGroup)
+def runs() -> None:
+    """List, show, verify, prune and report run records."""
+
+
+@runs.command("list")
+@profile_options
+@outputs_option
+@click.option("--last", type=click.IntRange(1), default=20, help="How many, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a run.")
+def list_runs(parameters: dict[str, Any], outputs: Path | None, last: int, as_json: bool) -> None:
+    """The latest runs, newest first."""
+    from d2i_helpers.cli.console import key_counts, make_console, show_table
+    from d2i_helpers.runs import records
+    from d2i_helpers.runs.summary import summary_of
+
+    rows = []
+    for folder in reversed(records.folders(_outputs(parameters, outputs))[-last:]):
+        try:
+            record = records.read(folder)
+        except RecordError:
+            rows.append((folder.name, "", "damaged", "", ""))
+            continue
+        if as_json:
+            click.echo(json.dumps({**summary_of(record), "status": records.state_of(record)}))
+            continue
+        final = next((s.counts for s in reversed(record.stages) if s.counts), {})
+        seconds = "" if record.seconds is None else f"{record.seconds:.0f} s"
+        state = records.state_of(record)
+        rows.append((record.run_id, record.profile, state, seconds, key_counts(final, 3)))
+    if as_json:
+        return
+    if not rows:
+        click.echo("No runs yet.")
+        return
+    show_table(("Run", "Profile", "Status", "Took", "Counts"), rows, make_console())
+
+
+@runs.command("show")
+@profile_options
+@outputs_option
+@click.argument("run_id", required=False)
+def show(parameters: dict[str, Any], outputs: Path | None, run_id: str | None) -> None:
+    """One run in detail; without RUN_ID the latest."""
+    from d2i_helpers.cli.console import make_console, show_run
+    from d2i_helpers.runs import records
+
+    folder = _outputs(parameters, outputs)
+    known = records.folders(folder)
+    if run_id is None and not known:
+        raise RecordError("There are no run records.", hint="`d2i run` makes one.")
+    record = records.read(folder / run_id if run_id else known[-1])
+    click.echo(f"Run {record.run_id}, profile {record.profile}, started {record.started_at}")
+    show_run(record, make_console())
+
+
+@runs.command("verify")
+@profile_options
+@outputs_option
+@click.option("--no-database", is_flag=True, help="Do not compare the ledger's end with the one "
+              "that the database keeps.")  # fmt: skip
+def verify(parameters: dict[str, Any], outputs: Path | None, no_database: bool) -> None:
+    """Prove that no record was altered, removed, added or reordered."""
+    from d2i_helpers.database import open_database
+    from d2i_helpers.runs import ledger, records
+    from d2i_helpers.settings import load_settings
+
+    folder = _outputs(parameters, outputs)
+    engine = None
+    if not no_database:
+        try:
+            engine = open_database(load_settings(None, **parameters))
+        except D2IError as error:
+            click.echo(f"Without the database: {error.message}", err=True)
+    found = ledger.verify(folder, engine)
+    for fault in found:
+        click.echo(str(fault))
+    if found:
+        raise RecordError(
+            f"{len(found)} faults in the records of {folder.name}.",
+            hint="Compare with a backup; docs/run_record.md says what each fault means.",
+        )
+    number = len(ledger.entries(folder))
+    click.echo(f"{len(records.folders(folder))} records and {number} ledger entries are intact.")
+
+
+@runs.command("prune")
+@profile_options
+@outputs_option
+@click.option("--keep-days", type=click.IntRange(0), required=True, help="Records older than this "
+              "many days are removed.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Do it; without this the records are only named.")
+def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes: bool) -> None:
+    """Remove old records; a tombstone keeps the ledger's chain whole."""
+    from d2i_helpers.runs import ledger, records
+
+    folder = _outputs(parameters, outputs)
+    limit = dt.datetime.now(dt.UTC) - dt.timedelta(days=keep_days)
+    old = [f.name for f in records.folders(folder) if f.name < f"{limit:%Y%m%dT%H%M%S}"]
+    if not old:
+        click.echo("No record is that old.")
+        return
+    if not yes:
+        click.echo("\n".join(old))
+        click.echo(f"{len(old)} records would be removed; --yes removes them.")
+        return
+    removed = ledger.prune(folder, old, reason=f"older than {keep_days} days")
+    click.echo(f"{len(removed)} records were removed.")
+
+
+@runs.command("report")
+@profile_options
+@outputs_option
+def report(parameters: dict[str, Any], outputs: Path | None) -> None:
+    """Write outputs/index.html: all runs in one page that needs no network."""
+    from d2i_helpers.runs.report import write_report
+
+    click.echo(f"Report: {write_report(_outputs(parameters, outputs))}")
+
+
+@click.group(cls=HelpfulGroup)
+def spec() -> None:
+    """The payload specification: check it, and what is generated from it."""
+
+
+@spec.command("schema")
+@profile_options
+@click.option("--partial", is_flag=True, help="Of the messages of phase delta.")
+def schema(parameters: dict[str, Any], partial: bool) -> None:
+    """Print the JSON Schema (2020-12) of a document."""
+    from d2i_helpers.spec.outputs import json_schema
+
+    click.echo(json.dumps(json_schema(_spec(parameters), partial=partial), indent=2))
+
+
+@spec.command("check")
+@profile_options
+def check_spec(parameters: dict[str, Any]) -> None:
+    """Check the specification with the profile's overlays."""
+    found = _spec(parameters)
+    fields = sum(1 for _ in found.fields())
+    click.echo(
+        f"Specification {found.version} is sound: {fields} fields in {len(found.blocks)} blocks, "
+        f"{len(found.code_lists)} code lists (fingerprint {found.fingerprint[:16]})."
+    )
+
+
+@spec.command("docs")
+@profile_options
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("docs"), help="Where to.")
+def docs(parameters: dict[str, Any], folder: Path) -> None:
+    """Write the pages that are generated from the specification."""
+    from d2i_helpers.spec.outputs import write_pages
+
+    for path in write_pages(folder, _spec(parameters)):
+        click.echo(path)
+
+
+def _spec(parameters: dict[str, Any]) -> Any:
+    from d2i_helpers.settings import load_settings
+    from d2i_helpers.spec import load_spec
+
+    settings = load_settings(None, **parameters)
+    return load_spec(settings.cms, settings.overlay_path)
+
+
+@click.command()
+@profile_options
+@click.option("--at", "time", default="02:00", metavar="HH:MM", help="Local time of day.")
+@click.option("--days", default="daily", help="daily, or days such as mon,tue,wed,thu,fri.")
+@click.option(
+    "--for",
+    "target",
+    type=click.Choice(["cron", "systemd", "windows", "airflow"]),
+    help="Only this one; all without.",
+)
+@click.option("--env-file", type=click.Path(path_type=Path), help="File of environment variables.")
+@click.option("--to", type=click.Path(path_type=Path), help="Folder to write the files to.")
+def schedule(
+    parameters: dict[str, Any],
+    time: str,
+    days: str,
+    target: str | None,
+    env_file: Path | None,
+    to: Path | None,
+) -> None:
+    """Print ready-to-install entries for cron, systemd, Windows Task Scheduler and Airflow."""
+    from d2i_helpers.runs.schedules import entries_for
+
+    for entry in entries_for(parameters, time=time, days=days, target=target, env_file=env_file):
+        if to is not None:
+            to.mkdir(parents=True, exist_ok=True)
+            (to / entry.file_name).write_bytes(entry.content)
+            click.echo(to / entry.file_name)
+        else:
+            click.echo(f"# ---- {entry.file_name}: {entry.how}")
+            click.echo(entry.text)

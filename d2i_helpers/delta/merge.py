@@ -1,0 +1,131 @@
+"""What a receiver makes of a message: the other half of `delta`, and what is built on it.
+
+Nothing is copied: what is returned shares parts with what was passed in, so change neither.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from d2i_helpers.delta.blocks import Plan, layers, plan_of, settle, unique, whole
+from d2i_helpers.spec import PURGE, Document, Spec
+
+Mode = Literal["merge", "replace"]
+
+
+def apply(
+    spec: Spec, document: Document | None, partial: Document, *, mode: Mode = "merge"
+) -> Document | None:
+    """What a receiver that holds ``document`` holds after the message ``partial``.
+
+    Args:
+        spec: the payload specification.
+        document: what it held; None for nothing.
+        partial: a delta, or a full document.
+        mode: ``merge`` lays the keys of a block over those held and takes out what is null;
+            ``replace`` puts the own content of a block in the place of that held. Either way the
+            blocks nested in it that the message does not name stay.
+
+    Returns:
+        The document in settled form (see `settled`), or None after a purge of the child.
+    """
+    if partial.get(PURGE) is True:
+        return None
+    plan = plan_of(spec)
+    return settle(plan, _applied(plan, document or {}, partial, mode == "replace"))
+
+
+def _applied(plan: Plan, held: Document, message: Document, replace: bool) -> Document:
+    nested = plan.nested
+    result = dict(held)
+    if replace:
+        result = {
+            name: value
+            for name, value in held.items()
+            if name in nested and type(value) is nested[name].shape
+        }
+    for name, value in message.items():
+        sub = nested.get(name)
+        if value is None:
+            result.pop(name, None)
+        elif sub is None or type(value) is not sub.shape:
+            result[name] = value
+        elif sub.shape is list:
+            old = result.get(name)
+            items = layers(sub, unique(sub, old if type(old) is list else []))[0]
+            for item in unique(sub, value):
+                identifier = item.get(sub.key)
+                if item.get(PURGE) is True:
+                    items.pop(identifier, None)
+                else:
+                    items[identifier] = _applied(sub, items.get(identifier, {}), item, replace)
+            result[name] = list(items.values())
+        elif value.get(PURGE) is True:
+            result.pop(name, None)
+        else:
+            old = result.get(name)
+            result[name] = _applied(sub, old if type(old) is dict else {}, value, replace)
+    return result
+
+
+def with_removals(spec: Spec, document: Document, partial: Document | None) -> Document:
+    """The full document, completed by the purge marks and nulls that the partial carries.
+
+    It is what phase `full` sends: without them a receiver would keep what is gone.
+    """
+    if partial is None or partial.get(PURGE) is True:
+        return partial or document
+    plan = plan_of(spec)
+    return _completed(plan, whole(plan, document), partial)
+
+
+def _completed(plan: Plan, block: Document, partial: Document) -> Document:
+    result = dict(block)
+    for name, value in partial.items():
+        sub = plan.nested.get(name)
+        held = result.get(name)
+        if value is None:
+            result.setdefault(name, None)
+        elif sub is None or type(value) is not sub.shape:
+            continue
+        elif sub.shape is dict:
+            result[name] = value if held is None else _completed(sub, held, value)
+        else:
+            items = {item.get(sub.key): item for item in held or ()}
+            for item in value:
+                identifier = item.get(sub.key)
+                old = items.get(identifier)
+                items[identifier] = item if old is None else _completed(sub, old, item)
+            result[name] = list(items.values())
+    return result
+
+
+def removed_items(spec: Spec, before: Document | None, after: Document | None) -> tuple[int, int]:
+    """How much of a document a change would purge, for the guard.
+
+    Items of lists with keys and object blocks count one each, whatever is nested in them counts
+    too; blocks that are always sent, the child itself and lists without keys do not.
+
+    Returns:
+        The number of those gone, and the number there before.
+    """
+    return _removed(plan_of(spec), before or {}, after)
+
+
+def _removed(plan: Plan, before: Document, after: Document | None) -> tuple[int, int]:
+    gone = total = 0
+    for name, sub in plan.nested.items():
+        old, now = before.get(name), (after or {}).get(name)
+        if type(old) is not sub.shape:
+            continue
+        if sub.shape is list:
+            left = layers(sub, now)[0] if type(now) is list else {}
+            pairs = [(item, left.get(key)) for key, item in layers(sub, old)[0].items()]
+        else:
+            pairs = [(old, now if type(now) is dict else None)]
+        for item, counterpart in pairs:
+            inside = _removed(sub, item, counterpart)
+            own = 0 if sub.always else 1
+            gone += inside[0] + (own if counterpart is None else 0)
+            total += inside[1] + own
+    return gone, total

@@ -1,0 +1,116 @@
+"""Why a child is in or out, and why an item or a field of it is missing; for an analyst's screen.
+
+What this gives is about one child and holds identifiers, so it refuses to work in a recorded run.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine
+
+from d2i_helpers import cohort, database
+from d2i_helpers.errors import GateError
+from d2i_helpers.extract.documents import Documents
+from d2i_helpers.extract.sources import Batch
+from d2i_helpers.settings import Settings
+from d2i_helpers.source_rows import Page, key_text
+from d2i_helpers.spec import Document, Spec
+
+RECORDED = "D2I_UNDER_RUNNER"  # set in the kernel of a recorded run
+SETS = (
+    cohort.ACTIVE_REFERRAL, cohort.WAITING_ASSESSMENT, cohort.CIN_PLAN, cohort.CP_PLAN,
+    cohort.CLA_REFERRAL, cohort.CLA_PLACEMENT, cohort.CARE_LEAVER, cohort.DISABILITY,
+)  # fmt: skip
+
+
+@dataclass
+class Why:
+    """Every rule's verdict for one child."""
+
+    person_id: str
+    is_in: bool = False
+    rules: list[dict[str, Any]] = field(default_factory=list)  # rule, holds, detail
+    rows: list[dict[str, Any]] = field(default_factory=list)  # source, key, counts, broken rules
+    fields: list[dict[str, Any]] = field(default_factory=list)  # field, why it is missing
+    document: Document | None = None
+
+    def add(self, rule: str, holds: bool, detail: str = "") -> bool:
+        """Note a verdict and give it back."""
+        self.rules.append({"rule": rule, "holds": holds, "detail": detail})
+        return holds
+
+
+def why(engine: Engine, settings: Settings, spec: Spec, person_id: str) -> Why:
+    """Judge one child by every rule, with the settings of the profile.
+
+    Args:
+        person_id: as in ``ssd_person``.
+
+    Raises:
+        GateError: this is a recorded run, whose output is kept and shown to others.
+        DatabaseError: required tables or columns are missing.
+    """
+    if os.environ.get(RECORDED):
+        raise GateError(
+            "What is said of one child may not stand in a run record.",
+            hint="Ask in a notebook opened by hand.",
+        )
+    answer = Why(person_id.strip())
+    alone = settings.model_copy(update={"person_ids": (person_id,)})
+    documents = Documents(engine, alone, spec)
+    documents.reader.check()
+    with database.reading(engine) as connection:
+        batch = next(documents.reader.batches(connection))
+    page = documents.filters.page(batch.persons, batch.found)
+    if answer.add("is in ssd_person", bool(batch.persons)):
+        _judge(answer, documents, batch, page)
+    return answer
+
+
+def _judge(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
+    row = batch.persons[0]
+    verdict = documents.judge(row)
+    window = documents.window
+    answer.add(f"of age between {window.first} and {window.last}", verdict.eligible, verdict.reason)
+    reasons = documents.inclusion.reasons(answer.person_id, verdict.born, page)
+    switched_off = {
+        cohort.CP_PLAN: not documents.settings.cp_plan_inclusion,
+        cohort.DISABILITY: not documents.settings.disability_inclusion,
+    }
+    for name in SETS:
+        detail = "switched off by a setting" if switched_off.get(name) else ""
+        answer.add(f"inclusion set {name}", name in reasons, detail)
+    allowed = True
+    if batch.statutory is not None:
+        known = {key_text(value) for value in batch.statutory}
+        allowed = answer.add("in the statutory cohort", answer.person_id in known)
+    _rows(answer, documents, batch, page)
+    document, problems = documents.assembler.assemble(row, answer.person_id, page)
+    answer.add("has an id that can be sent", document is not None)
+    answer.is_in = bool(verdict.eligible and reasons and allowed and document is not None)
+    answer.document = document
+    broken: dict[str, list[str]] = {}
+    for path, rule in problems:
+        broken.setdefault(path, []).append(rule)
+    for path, tally in documents.assembler.tallies().items():
+        if tally.rows > tally.filled:
+            said = broken.pop(path, None) or ["empty in the source"]
+            answer.fields.append({"field": path, "why": "; ".join(sorted(set(said)))})
+    answer.fields += [{"field": p, "why": "; ".join(sorted(set(r)))} for p, r in broken.items()]
+
+
+def _rows(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
+    """Each row that was read for the child, and which entries of `where` leave it out."""
+    plan = documents.plan
+    for name in documents.spec.sources:
+        if name not in plan.sources or not plan.sources[name].where:
+            continue
+        key = plan.text(name, plan.sources[name].key)
+        for row in batch.found[plan.read_of(name)]:
+            broken = documents.filters.broken(name, row, page)
+            answer.rows.append(
+                {"source": name, "key": key(row), "counts": not broken, "broken": broken}
+            )

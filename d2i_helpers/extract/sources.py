@@ -1,0 +1,312 @@
+"""Reading the SSD: children in pages by id, and for each page one query a source.
+
+Only needed columns are read, and without types: a value comes as the driver gives it and is judged
+in Python, so that no damaged value stops a query and every database answers alike. A source that
+hangs on another is found through sub-queries up to the person, never with a query a child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    LargeBinary,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    column,
+    func,
+    null,
+    select,
+    table,
+    true,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError, OperationalError
+
+from d2i_helpers import database
+from d2i_helpers.errors import DatabaseError
+from d2i_helpers.settings import Settings
+from d2i_helpers.source_rows import CARE_PERIODS, Plan, Read, Row
+from d2i_helpers.spec import Source, Spec
+from d2i_helpers.tables import SSD_SCHEMA
+
+Condition = Callable[[ColumnElement], ColumnElement[bool]]
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What the deployed SSD lacks of what a plan reads."""
+
+    required: list[str] = field(default_factory=list)
+    optional: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Raw rows of some children: their own, and those of every query."""
+
+    persons: list[Row]
+    found: dict[Read, list[Row]]
+    statutory: list[Any] | None  # person ids of the statutory cohort, where one is set
+
+
+class SourceReader:
+    """Reads what a plan needs from the SSD of a profile."""
+
+    def __init__(self, engine: Engine, settings: Settings, spec: Spec, plan: Plan) -> None:
+        self.engine, self.settings, self.spec, self.plan = engine, settings, spec, plan
+        self._person_read = plan.read_of(plan.person.name)
+        self._absent: set[tuple[str, str]] = set()
+        self._called: dict[tuple[str, str], str] = {}  # columns with another name here
+        self._statements: dict[Any, Select] = {}
+
+    # ------------------------------------------------------------------------- what is there
+    def check(self) -> list[str]:
+        """Compare the deployed tables with the plan, and read what is missing as null.
+
+        Returns:
+            A warning for each optional table or column that is not there.
+
+        Raises:
+            DatabaseError: required ones are missing; lists all of them.
+        """
+        gaps = self.gaps()
+        if gaps.required:
+            raise DatabaseError(
+                f"The SSD lacks {', '.join(gaps.required)}.",
+                hint="Check `ssd_schema` and `cms`; a `spec_overlay` can name other columns.",
+            )
+        return [f"{name} is not there and is taken as empty" for name in gaps.optional]
+
+    def gaps(self) -> Gaps:
+        """The tables and columns that are not there, required and optional ones apart."""
+        with database.reading(self.engine) as connection:
+            return self._gaps(connection)
+
+    def _gaps(self, connection: Connection) -> Gaps:
+        gaps = Gaps()
+        optional = self._optional_columns()
+        present: dict[str, set[str]] = {}
+        for read, columns in self.plan.reads.items():
+            if read.table not in present:
+                present[read.table] = database.columns_present(connection, _declared(read.table))
+                if not present[read.table]:
+                    named = gaps.optional if self._may_lack_table(read.table) else gaps.required
+                    named.append(read.table)
+            missing = {name for name in columns if name.lower() not in present[read.table]}
+            others = self.spec.renamed_columns.get(read.table, {})
+            for name in missing.intersection(others):
+                if others[name].lower() in present[read.table]:
+                    self._called[read.table, name] = others[name]
+                    missing.remove(name)
+            for name in sorted(missing):
+                self._absent.add((read.table, name))
+                label = f"{read.table}.{name}"
+                if present[read.table] and label not in (*gaps.optional, *gaps.required):
+                    (gaps.optional if (read.table, name) in optional else gaps.required).append(
+                        label
+                    )
+        wanted = self.settings.statutory_cohort_table
+        if wanted and "person_id" not in database.columns_present(connection, _declared(wanted)):
+            gaps.required.append(f"{wanted}.person_id")
+        return gaps
+
+    def _may_lack_table(self, name: str) -> bool:
+        """Whether the specification does without it; the inclusion sets then do so too."""
+        using = [source for source in self.spec.sources.values() if source.table == name]
+        return all(source.optional for source in using)
+
+    def _may_lack(self, source: Source) -> bool:
+        ours = source.name in self.spec.sources
+        return source.optional if ours else self._may_lack_table(source.table)
+
+    def _optional_columns(self) -> set[tuple[str, str]]:
+        """Columns that only optional sources or fields need."""
+        needed: dict[tuple[str, str], bool] = {}
+        for read, columns in self.plan.reads.items():
+            using = [s for s in self.plan.sources.values() if self.plan.read_of(s.name) == read]
+            for name in columns:
+                fields = [
+                    one
+                    for _, one in self.spec.fields()
+                    if one.column == name and one.source in {s.name for s in using}
+                ]
+                may_lack = all(map(self._may_lack, using)) or (
+                    bool(fields) and all(one.options.get("optional") for one in fields)
+                )
+                key = (read.table, name)
+                needed[key] = needed.get(key, True) and may_lack
+        return {key for key, may_lack in needed.items() if may_lack}
+
+    # ------------------------------------------------------------------------------- reading
+    def count_without_id(self, connection: Connection) -> int:
+        """Rows of persons whose id is null; no page holds them."""
+        person = self.plan.person
+        source = self._table(person.table)
+        statement = select(func.count()).select_from(source)
+        key = self._of(source, person.table, person.key)
+        return connection.execute(statement.where(key.is_(None))).scalar_one()
+
+    def count(self, connection: Connection) -> int | None:
+        """Number of persons to be read, for the progress bar."""
+        if self.settings.person_ids:
+            return len(set(self.settings.person_ids))
+        source = self._table(self.plan.person.table)
+        return connection.execute(select(func.count()).select_from(source)).scalar_one()
+
+    def batches(self, connection: Connection) -> Iterator[Batch]:
+        """Pages of children in the order of their ids; those of `person_ids` where it is set."""
+        if self.settings.person_ids:
+            wanted = sorted(set(self.settings.person_ids))
+            for ids in database.in_batches(wanted, min(self.settings.chunk_size, 900)):
+                yield self._batch(connection, "ids", {"ids": list(ids)}, None)
+            return
+        first: Any = None
+        while True:
+            persons, following = self._persons(connection, first)
+            given = {"first": first, "following": following}
+            bounds = {name: value for name, value in given.items() if value is not None}
+            yield self._batch(connection, " ".join(bounds), bounds, persons)
+            if following is None:
+                return
+            first = following
+
+    def _persons(self, connection: Connection, first: Any) -> tuple[list[Row], Any]:
+        """Rows of the next children and the first id after them; equal ids are never parted."""
+        read, place = self._person_read, self.plan.at(self.plan.person.name, self.plan.person.key)
+        limit = self.settings.chunk_size + 1
+        while True:
+            kind = "page" if first is None else "page first"
+            parameters = {"limit": limit, **({} if first is None else {"first": first})}
+            rows = self._rows(connection, read, kind, parameters)
+            if len(rows) < limit:
+                return rows, None
+            following = rows[-1][place]
+            kept = [row for row in rows if row[place] != following]
+            if kept:
+                return kept, following
+            limit *= 2
+
+    def _batch(
+        self, connection: Connection, kind: str, parameters: dict, persons: list[Row] | None
+    ) -> Batch:
+        found: dict[Read, list[Row]] = {}
+        for read in self.plan.reads:
+            if read == self._person_read and persons is not None:
+                found[read] = persons
+            else:
+                found[read] = self._rows(connection, read, kind, parameters)
+        statutory = None
+        if self.settings.statutory_cohort_table:
+            statutory = self._statutory(connection, kind, parameters)
+        connection.rollback()  # ends the reading transaction: no locks, no old snapshot
+        return Batch(found[self._person_read], found, statutory)
+
+    def _rows(
+        self, connection: Connection, read: Read, kind: str, parameters: dict[str, Any]
+    ) -> list[Row]:
+        if any((step.table, step.by) in self._absent for step in read.chain) or (
+            (read.table, read.by) in self._absent
+        ):
+            return []
+        try:
+            return _fetched(connection.execute(self._statement(read, kind), parameters))
+        except (DataError, OperationalError, self.engine.dialect.dbapi.Error) as error:
+            if getattr(error, "connection_invalidated", False):
+                raise
+            # a value that the driver cannot turn into a Python one: read all of them as text
+            connection.rollback()
+            return connection.execute(self._statement(read, kind, True), parameters).all()
+
+    def _statutory(self, connection: Connection, kind: str, parameters: dict) -> list[Any]:
+        name = self.settings.statutory_cohort_table or ""
+        person = column("person_id")
+        statement = select(person).select_from(self._table(name)).where(_condition(kind)(person))
+        return [row[0] for row in connection.execute(statement, parameters)]
+
+    def _statement(self, read: Read, kind: str, as_text: bool = False) -> Select:
+        key = (read, kind, as_text)
+        if key not in self._statements:
+            self._statements[key] = self._build(read, kind, as_text)
+        return self._statements[key]
+
+    def _build(self, read: Read, kind: str, as_text: bool) -> Select:
+        source = self._table(read.table).alias("t0")
+        wanted = []
+        for name in self.plan.reads[read]:
+            one: ColumnElement = self._of(source, read.table, name)
+            if (read.table, name) in self._absent:
+                one = null()
+            elif as_text:
+                # SQLite checks that text is UTF-8 when it hands it over, but not bytes
+                sqlite = self.engine.dialect.name == "sqlite"
+                one = cast(one, LargeBinary() if sqlite else Text())
+            wanted.append(one.label(name))
+        statement = select(*wanted).select_from(source)
+        by = self._of(source, read.table, read.by)
+        statement = statement.where(self._membership(by, read, _condition(kind)))
+        if kind.startswith("page"):
+            statement = statement.order_by(by).limit(bindparam("limit"))
+        return statement
+
+    def _membership(self, by: ColumnElement, read: Read, condition: Condition) -> ColumnElement:
+        """The condition on the person, carried down through sub-queries from the last link."""
+        links: list[tuple[Any, ColumnElement]] = []
+        for depth, step in enumerate(read.chain, 1):
+            source = self._table(step.table).alias(f"t{depth}")
+            links.append((step, source))
+        inner: ColumnElement | None = None
+        for step, source in reversed(links):
+            reached = self._of(source, step.table, step.by)
+            test = condition(reached) if inner is None else reached.in_(inner)
+            value = self._of(source, step.table, step.value)
+            inner = select(value).select_from(source).where(test)
+        return condition(by) if inner is None else by.in_(inner)
+
+    def _table(self, name: str) -> Any:
+        return _declared(name)
+
+    def _of(self, source: Any, table_name: str, name: str) -> ColumnElement:
+        """A column without a type, so that the driver's value comes through as it is."""
+        return column(self._called.get((table_name, name), name), _selectable=source)
+
+
+def _fetched(result: Any) -> list[Row]:
+    """The driver's own rows: nothing is left to convert, and they are read by position."""
+    rows = result.cursor.fetchall()
+    result.close()
+    return rows
+
+
+def _declared(name: str) -> Table:
+    """A table by name, of the SSD's schema unless it names one itself."""
+    schema, _, bare = name.rpartition(".")
+    return Table(bare, MetaData(), schema=schema or SSD_SCHEMA)
+
+
+def _condition(kind: str) -> Condition:
+    """The condition on a person id: a list, or the bounds of a page."""
+
+    def condition(person: ColumnElement) -> ColumnElement[bool]:
+        if kind == "ids":
+            return person.in_(bindparam("ids", expanding=True))
+        parts = [person.is_not(None)] if kind.startswith("page") else []
+        if "first" in kind:
+            parts.append(person >= bindparam("first"))
+        if "following" in kind:
+            parts.append(person < bindparam("following"))
+        return and_(*parts) if parts else true()
+
+    return condition
+
+
+__all__ = ["CARE_PERIODS", "Batch", "Gaps", "SourceReader", "table"]

@@ -1,0 +1,276 @@
+"""Extract: the cohort's documents of today into the staging table.
+
+What did not change costs a comparison of hashes and writes nothing. A day's changes land in a table
+of their own first; only when the guards have passed the whole day are they staged, a transaction a
+chunk. A crash before that leaves a stale landing, which the next run empties; a crash after it, a
+day that the next run completes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Engine, bindparam, select
+from sqlalchemy.engine import Connection
+
+from d2i_helpers import database
+from d2i_helpers.cohort import Window
+from d2i_helpers.delta import removed_items
+from d2i_helpers.extract.documents import Child, Documents
+from d2i_helpers.extract.landing import Change, Landing, Seen, unseen
+from d2i_helpers.payload.canonical import canonical_name, content_hash, to_text
+from d2i_helpers.payload.validation import Validator, firewall_warnings
+from d2i_helpers.settings import Settings
+from d2i_helpers.spec import Spec
+from d2i_helpers.staging import Staged, Staging, guards, utc_now
+from d2i_helpers.states import Event, RowState
+
+Progress = Callable[[int, int | None], None]
+
+WINDOW_FACT = "window_start"
+CANONICAL_FACT = "canonical"
+_EVENT_COUNTS = {
+    Event.FIRST_SEEN: "new",
+    Event.CHANGED: "updated",
+    Event.UNDONE: "undone",
+    Event.BACK_NEW: "back",
+    Event.BACK_CHANGED: "back",
+    Event.BACK_SAME: "back",
+}
+COUNTS = (
+    "persons_read", "without_id", "eligible", "in_cohort", "new", "updated", "undone", "back",
+    "unchanged", "gone", "refused", "not_valid", "rehashed",
+)  # fmt: skip
+_SECONDS_BETWEEN_SIGNS = 0.3
+_PROBLEM_CHARACTERS = 3900
+
+
+@dataclass
+class ExtractResult:
+    """What a run found and did; holds no name, no date of birth and no whole id."""
+
+    window: Window
+    counts: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)  # children by inclusion set
+    left_out: dict[str, int] = field(default_factory=dict)  # persons that are not in, by reason
+    quality: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)  # what the guards say of a day they passed
+
+
+def run(
+    engine: Engine, settings: Settings, spec: Spec, *, progress: Progress | None = None
+) -> ExtractResult:
+    """Bring the staging table to what the SSD says today.
+
+    Args:
+        engine: the profile's database.
+        settings: run date, scope, pilot ids and the settings of docs/cohort.md.
+        spec: the payload specification.
+        progress: called with (children read, all), a few times a second.
+
+    Raises:
+        DatabaseError: required tables or columns are missing; names all of them.
+        GuardError: the day looks wrong; the staging table is as it was.
+    """
+    return _Day(engine, settings, spec).run(progress)
+
+
+class _Day:
+    """One run of extract."""
+
+    def __init__(self, engine: Engine, settings: Settings, spec: Spec) -> None:
+        self.engine, self.settings, self.spec = engine, settings, spec
+        self.staging = Staging(engine, settings.staging_table)
+        self.landing = Landing(self.staging)
+        self.volatile = (
+            spec.volatile_ids if settings.volatile_ids is None else settings.volatile_ids
+        )
+        self.validator = Validator(spec)
+        self.documents = Documents(engine, settings, spec)
+        self.counts = self.documents.counts
+        self.firewall: Counter[str] = Counter()
+        self.items_before = self.items_gone = self.changed = 0
+        self.first_load = False
+        self.now = utc_now()
+
+    def run(self, progress: Progress | None) -> ExtractResult:
+        """The whole run, see `run` of the module."""
+        warnings = self.documents.reader.check()
+        database.create_staging(self.engine, self.settings.staging_table)
+        self.landing.empty()
+        self._bring_up_to_form()
+        with database.reading(self.engine) as connection:
+            staged = self.staging.count(connection, ~self.staging.is_deleted)
+            highest = self.staging.max_id(connection)
+            self.first_load, self.seen = highest == 0, Seen(highest)
+            before = self.staging.fact(connection, WINDOW_FACT)
+            self._read_all(connection, progress)
+        notices = [] if self.first_load else self._ask_guards(staged, before)
+        for changes in self.landing.chunks(self.settings.chunk_size):
+            with database.transaction(self.engine) as connection:
+                self._write(connection, changes)
+                self.landing.remove(connection, changes)
+        if not self.settings.person_ids:
+            self._mark_gone()
+            with database.transaction(self.engine) as connection:
+                self.staging.set_fact(connection, WINDOW_FACT, self.documents.window.first)
+        return self._result(warnings, notices)
+
+    def _bring_up_to_form(self) -> None:
+        """Rehash what is staged where its hashes are of another form or of other software."""
+        wanted = canonical_name(self.spec, self.volatile)
+        with database.reading(self.engine) as connection:
+            stored = self.staging.fact(connection, CANONICAL_FACT)
+        if stored != wanted:
+            self.counts["rehashed"] = self.staging.adopt(self._hash_of_text, wanted)
+
+    def _hash_of_text(self, text: str) -> bytes | None:
+        try:
+            document = orjson.loads(text)
+        except (ValueError, TypeError):
+            return None
+        return self._hash(document) if isinstance(document, dict) else None
+
+    def _hash(self, document: dict[str, Any]) -> bytes:
+        return content_hash(self.spec, document, volatile_ids=self.volatile)
+
+    # ------------------------------------------------------------------------------- reading
+    def _read_all(self, connection: Connection, progress: Progress | None) -> None:
+        total = self.documents.reader.count(connection) if progress else None
+        told = time.monotonic()
+        for children in self.documents.pages(connection):
+            self._take(connection, children)
+            if progress and time.monotonic() - told > _SECONDS_BETWEEN_SIGNS:
+                told = time.monotonic()
+                progress(self.counts["persons_read"], total)
+        if progress:
+            progress(self.counts["persons_read"], total)
+
+    def _take(self, connection: Connection, children: list[Child]) -> None:
+        """Sort a page's children by what is staged of them, and put the changed ones aside."""
+        ids = [child.person_id for child in children]
+        rows = self.staging.lookup(connection, ids + self.documents.held)
+        recorded = self.landing.reasons(connection, ids)
+        taken = set() if self.first_load else self.landing.landed(connection, ids)
+        for person_id in self.documents.held:  # in the cohort, so not gone
+            if row := rows.get(person_id):
+                self.seen.add(row.id)
+        changes: list[Change] = []
+        changed: dict[str, Child] = {}
+        for child in children:
+            row, person_id = rows.get(child.person_id), child.person_id
+            if person_id in taken or (row and (self.first_load or not self.seen.add(row.id))):
+                self.documents.refuse_duplicate(person_id)
+                continue
+            taken.add(person_id)
+            new_hash, reasons = self._hash(child.document), ",".join(child.reasons)
+            event = self.staging.event_of(row, new_hash)
+            if event is None:
+                self.counts["unchanged"] += 1
+                self.items_before += child.items
+                if recorded.get(person_id) == reasons:
+                    continue
+            elif row is not None and row.row_state is not RowState.DELETED:
+                changed[person_id] = child
+            changes.append((self._staged(child, new_hash, event), reasons))
+        self._compare_items(connection, changed)
+        connection.rollback()  # no reading transaction stays open while another one writes
+        if changes and self.first_load:
+            with database.transaction(self.engine) as writing:
+                self._write(writing, changes)
+        elif changes:
+            self.landing.put(changes)
+
+    def _staged(self, child: Child, new_hash: bytes, event: Event | None) -> Staged:
+        text = to_text(child.document)
+        found = self.validator.problems(child.document)
+        if event is not None:
+            for problem in found:
+                path = _without_positions(problem.path)
+                self.documents.problems.add(path, problem.rule, child.person_id)
+            self.counts["not_valid"] += bool(found)
+            self.firewall.update(firewall_warnings(text))
+        said = "; ".join(map(str, found))[:_PROBLEM_CHARACTERS] or None
+        return Staged(child.person_id, child.legacy_id, text, new_hash, said)
+
+    def _compare_items(self, connection: Connection, changed: dict[str, Child]) -> None:
+        """Count the items that the changes would purge, for the guard."""
+        t = self.staging.table.c
+        self.changed += len(changed)
+        statement = select(t.person_id, t.json_payload).where(
+            t.person_id.in_(bindparam("ids", expanding=True))
+        )
+        for some in database.in_batches(list(changed)):
+            for person_id, text in connection.execute(statement, {"ids": list(some)}):
+                try:
+                    before = orjson.loads(text)
+                    gone, held = removed_items(self.spec, before, changed[person_id].document)
+                except (ValueError, TypeError, AttributeError):
+                    continue  # no JSON, or no document: it is written anew
+                self.items_gone += gone
+                self.items_before += held
+
+    # ------------------------------------------------------------------------------- writing
+    def _write(self, connection: Connection, changes: list[Change]) -> None:
+        events = self.staging.stage(connection, [staged for staged, _ in changes], self.now)
+        for event, count in events.items():
+            self.counts[_EVENT_COUNTS[event]] += count
+        self.landing.write_reasons(connection, changes)
+
+    def _ask_guards(self, staged: int, before: str | None) -> list[str]:
+        """Show the guards the whole day; where they object, nothing of it is kept."""
+        pilot = bool(self.settings.person_ids)
+        figures = guards.Figures(
+            staged=staged,
+            gone=0 if pilot else sum(len(some) for some in unseen(self.staging, self.seen)),
+            changed=self.changed,
+            found=self.counts["in_cohort"],
+            items_before=self.items_before,
+            items_gone=self.items_gone,
+            window_before=dt.date.fromisoformat(before) if before else None,
+            window_today=self.documents.window.start,
+        )
+        try:
+            return guards.check(figures, self.settings)
+        except guards.GuardError:
+            self.landing.empty()
+            raise
+
+    def _mark_gone(self) -> None:
+        for gone in unseen(self.staging, self.seen):
+            if self.first_load:
+                return
+            with database.transaction(self.engine) as connection:
+                ids = [row_id for row_id, _ in gone]
+                self.counts["gone"] += self.staging.mark_gone(connection, ids, self.now)
+                self.landing.forget_reasons(connection, [person_id for _, person_id in gone])
+
+    # ------------------------------------------------------------------------------- result
+    def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
+        found = self.documents
+        for rule, count in sorted(self.firewall.items()):
+            warnings.append(f"{count} changed documents may be stopped by a firewall: {rule}")
+        return ExtractResult(
+            window=found.window,
+            counts={name: self.counts[name] for name in COUNTS},
+            reasons=dict(found.reasons),
+            left_out=dict(found.left_out),
+            quality=found.quality(),
+            problems=found.problems.table(),
+            warnings=warnings,
+            notices=notices,
+        )
+
+
+def _without_positions(path: str) -> str:
+    """A path as the specification writes it: ``plans[2].end`` becomes ``plans[].end``."""
+    head, *rest = path.split("[")
+    return head + "".join(f"[{part[part.index(']') :]}" for part in rest)

@@ -1,0 +1,1 @@
+"""What keeps identities and secrets out of notebooks, records, logs and messages."""

@@ -1,0 +1,105 @@
+"""What in a document identifies a child, told by the specification's rule of each field.
+
+The one list that the pseudonyms, the leak check and the redaction of records share, so that none of
+them forgets a field.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from d2i_helpers.privacy.redaction import normal
+from d2i_helpers.spec import Block, Document, Spec
+
+IDS = frozenset({"child_id", "item_id", "worker_id", "upn"})
+NAMES = frozenset({"first_name", "surname"})
+IDENTIFYING = IDS | NAMES | {"postcode", "birth_date"}
+
+
+@dataclass(slots=True)
+class Identity:
+    """Identifying values of one document, as text."""
+
+    values: list[tuple[str, str, str]] = field(default_factory=list)  # rule, value, normal form
+    dates: set[str] = field(default_factory=set)  # all dates, births included
+
+    def of(self, *rules: str) -> Iterator[str]:
+        """Values of fields with these rules."""
+        return (value for rule, value, _ in self.values if rule in rules)
+
+
+_Collect = Callable[[Any, Identity], None]
+
+
+@functools.lru_cache(maxsize=8)
+def collector(spec: Spec) -> Callable[[Document], Identity]:
+    """A function that collects the identity of a document of this specification."""
+    walk = _block(spec.root)
+
+    def collect(document: Document) -> Identity:
+        found = Identity()
+        walk(document, found)
+        return found
+
+    return collect
+
+
+def _block(block: Block) -> _Collect:
+    texts = {one.name: one.anonymise for one in block.fields if one.anonymise in IDENTIFYING}
+    dates = frozenset(one.name for one in block.fields if one.type == "date")
+    inner = {child.name: _block(child) for child in (*block.values, *block.blocks)}
+
+    def walk(held: Any, found: Identity) -> None:
+        if type(held) is list:
+            for item in held:
+                walk(item, found)
+            return
+        if type(held) is not dict:
+            return
+        values, days = found.values, found.dates
+        for name, value in held.items():
+            rule = texts.get(name)
+            if name in dates and type(value) is str:
+                days.add(value)
+            if rule is not None:
+                if value is not None and value != "":
+                    value = value if type(value) is str else str(value)
+                    values.append((rule, value, normal(value)))
+            elif name in inner:
+                inner[name](value, found)
+
+    return walk
+
+
+@functools.lru_cache(maxsize=8)
+def person_reader(spec: Spec) -> Callable[[Document], str | None]:
+    """A function of a document: full name and birth date in one text, in normal form.
+
+    None where the document lacks one of the three.
+    """
+    places: dict[str, list[tuple[str, str]]] = {}
+    for block, one in spec.fields():
+        if block.kind in {"root", "object"}:
+            name = "" if block.kind == "root" else block.name
+            places.setdefault(one.anonymise, []).append((name, one.name))
+
+    def read(document: Document, rule: str) -> str | None:
+        for block, name in places.get(rule, ()):
+            held = document.get(block) if block else document
+            value = held.get(name) if type(held) is dict else None
+            if type(value) is str and value:
+                return value
+        return None
+
+    def person(document: Document) -> str | None:
+        first = read(document, "first_name")
+        last = read(document, "surname")
+        born = read(document, "birth_date")
+        if first and last and born:
+            return f"{normal(first)}|{normal(last)}|{born}"
+        return None
+
+    return person

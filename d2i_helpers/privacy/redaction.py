@@ -1,0 +1,277 @@
+"""The last net: finds and blanks identities and secrets in text that is about to be kept.
+
+Everything else in this package is built so that nothing identifying gets into a record; this module
+is for what nobody foresaw. docs/privacy.md says what it sees and what it cannot see.
+
+One pass over the text, however many identifiers: the text is cut into words (runs of letters and
+digits), and each word is looked up. An identifier of several words (``O'Brien``, ``AB12 3DE``,
+``van der Berg``) is looked up from its first word on. Comparison is without regard to case, accents
+and what stands between the words.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import html
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from d2i_helpers.privacy.plain_words import PLAIN_WORDS
+
+REDACTED = "[redacted]"
+_WHOLE_NUMBER = 6  # digits from which a bare number is taken for an id: shorter ones are counts
+_AFTER_ID = 3  # digits from which a number right after the word "id" is taken for one
+_CODE = 5  # characters of an id with letters and digits
+_NAME = 3  # letters of a name in Latin script that is looked for on its own
+_SECRET = 6  # characters of a secret that is looked for inside of words too
+_GAP = 8  # characters that may stand between two words of one identifier
+_NEAR = 300  # characters around another hit in which a recent date counts as a birth date
+_BUSINESS_YEARS = 4  # runs speak of days of these last years; children born then are guarded less
+
+_DROP = {code: None for code in range(128) if not chr(code).isalnum()}
+_LETTERS = str.maketrans(
+    {"Ł": "L", "Ø": "O", "Đ": "D", "Ð": "D", "Þ": "TH", "Æ": "AE", "Œ": "OE", "Ħ": "H", "Ŧ": "T"}
+)
+_SKIP_IN_JSON = ("image/png", "image/jpeg", "application/pdf")
+
+_SCAN = re.compile(
+    r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+"  # pictures: letters without meaning
+    r'|"(?:image/png|image/jpeg|application/pdf)":\s*(?:"[^"]*"|\[[^\]]*\])'
+    r"|(?:\x1b|\\u001b|\\x1b)\[[0-9;?]*[A-Za-z]"  # colours of a terminal
+    r"|&(?:\#\d+|\#x[0-9a-fA-F]+|amp|lt|gt|quot|apos|nbsp);"
+    r"|(?<!\d)(?P<iso>\d{4}-\d\d-\d\d)(?!\d)"
+    r"|(?<!\d)(?P<uk>\d{1,2}/\d{1,2}/\d{4})(?!\d)"
+    r"|\bdate(?:time)?\((?P<call>\d{4}, ?\d{1,2}, ?\d{1,2})(?!\d)"
+    r"|(?P<word>(?:\\u[0-9a-fA-F]{4}|[^\W_])+)"
+)
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_WORD = re.compile(r"[^\W_]+")
+_ISO = re.compile(r"\d{4}-\d\d-\d\d\Z")
+
+
+def normal(text: str) -> str:
+    """Letters and digits alone, upper case, without accents: the form in which values compare."""
+    if text.isascii():
+        return text.upper() if text.isalnum() else text.translate(_DROP).upper()
+    plain = unicodedata.normalize("NFKD", text).upper().translate(_LETTERS)
+    return "".join(letter for letter in plain if letter.isalnum())
+
+
+def mask_id(value: object) -> str:
+    """An id as a person may see it in a record: ``…78``; ids of fewer than 6 characters: ``…``."""
+    text = str(value)
+    return f"…{text[-2:]}" if len(text) >= 6 else "…"
+
+
+class Redactor:
+    """Looks for the identifiers of a cohort and the secrets in force.
+
+    Args:
+        identifiers: ids, names, full names, postcodes, pupil numbers and birth dates (YYYY-MM-DD)
+            as plain text; what each is is told by its shape.
+        secrets: texts that may not stand anywhere, whole or inside of a word.
+        allowed: texts that are known and harmless (parameters, table names); a word or date in
+            them is never a hit.
+        today: birth dates of the last few years count only near another hit, because a record
+            speaks of such days itself.
+    """
+
+    def __init__(
+        self,
+        identifiers: Iterable[str],
+        secrets: Iterable[str] = (),
+        *,
+        allowed: Iterable[str] = (),
+        today: dt.date | None = None,
+    ) -> None:
+        self._sequences: set[str] = set()
+        self._lengths: dict[str, tuple[int, ...]] = {}  # first word -> words of what starts so
+        self._after_id: set[str] = set()
+        self._dates: set[str] = set()
+        self._business_from = f"{(today or dt.date.today()).year - _BUSINESS_YEARS}-01-01"
+        self._secrets = _secret_pattern(secrets)
+        harmless = {word for text in allowed for word in _words(text)}
+        harmless |= {found for text in allowed for found in re.findall(r"\d{4}-\d\d-\d\d", text)}
+        for identifier in identifiers:
+            self._add(identifier, harmless)
+
+    def _add(self, identifier: str, harmless: set[str]) -> None:
+        if not identifier:
+            return
+        if _ISO.match(identifier):
+            if identifier not in harmless:
+                self._dates.add(identifier)
+            return
+        words = _words(identifier)
+        joined = "".join(words)
+        if not _long_enough(joined):
+            if joined.isdigit() and len(joined) >= _AFTER_ID and joined not in harmless:
+                self._after_id.add(joined)
+            if len(words) < 2 or not joined.isalpha():
+                return
+        if len(words) > 1:
+            self._put(words)
+        if (len(words) == 1 or len(joined) >= _CODE) and joined not in harmless | PLAIN_WORDS:
+            self._put([joined])
+
+    def _put(self, words: Sequence[str]) -> None:
+        self._sequences.add(" ".join(words))
+        known = self._lengths.get(words[0], ())
+        if len(words) not in known:
+            self._lengths[words[0]] = tuple(sorted((*known, len(words)), reverse=True))
+
+    def find(self, text: str) -> int:
+        """How many times an identity or a secret stands in the text."""
+        return self.redact(text)[1]
+
+    def redact(self, text: str) -> tuple[str, int]:
+        """The text with every hit blanked, and the number of hits."""
+        hits = 0
+        if self._secrets is not None:
+            text, hits = self._secrets.subn(REDACTED, text)
+        if not text.isascii():
+            text = unicodedata.normalize("NFC", text)
+        spans = self._spans(text)
+        if not spans:
+            return text, hits
+        parts, last = [], 0
+        for start, end in spans:
+            parts += [text[last:start], REDACTED]
+            last = end
+        return "".join([*parts, text[last:]]), hits + len(spans)
+
+    def redact_json(self, value: Any) -> tuple[Any, int]:
+        """The same for every text in a JSON structure, keys included; pictures are left alone."""
+        if isinstance(value, str):
+            return self.redact(value)
+        hits = 0
+        if isinstance(value, dict):
+            built = {}
+            for key, held in value.items():
+                new_key, found = self.redact(key) if isinstance(key, str) else (key, 0)
+                if key not in _SKIP_IN_JSON:
+                    held, more = self.redact_json(held)
+                    found += more
+                built[new_key] = held
+                hits += found
+            return built, hits
+        if isinstance(value, list):
+            items = [self.redact_json(item) for item in value]
+            return [item for item, _ in items], sum(found for _, found in items)
+        if isinstance(value, int) and not isinstance(value, bool):
+            found = self.find(str(value))
+            return (REDACTED, found) if found else (value, 0)
+        return value, 0
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the hits stand, in order, without overlaps."""
+        words: list[tuple[int, int, str]] = []
+        hits: list[tuple[int, int]] = []
+        recent: list[tuple[int, int]] = []
+        memo: dict[str, str] = {}
+        for match in _SCAN.finditer(text):
+            kind = match.lastgroup
+            if kind == "word":
+                word = match[kind]
+                plain = memo.get(word)
+                if plain is None:
+                    plain = memo[word] = normal(_unescaped(word))
+                words.append((*match.span(), plain))
+            elif kind is not None:
+                day = _day(match[kind], kind)
+                if day in self._dates:
+                    (recent if day >= self._business_from else hits).append(match.span(kind))
+        hits += self._word_hits(text, words)
+        hits.sort()
+        hits += [span for span in recent if any(abs(span[0] - other) < _NEAR for other, _ in hits)]
+        return sorted(hits)
+
+    def _word_hits(self, text: str, words: list[tuple[int, int, str]]) -> list[tuple[int, int]]:
+        hits: list[tuple[int, int]] = []
+        lengths, after_id, dates = self._lengths, self._after_id, self._dates
+        skip_to = 0
+        for place, (start, end, word) in enumerate(words):
+            if place < skip_to:
+                continue
+            if word in lengths:
+                count = self._match(words, place, word)
+                if count and not _is_fraction(text, start, word):
+                    hits.append((start, words[place + count - 1][1]))
+                    skip_to = place + count
+                    continue
+            if word in after_id and place and words[place - 1][2] == "ID":
+                hits.append((start, end))
+            elif len(word) == 8 and word.isdigit() and dates:
+                day = f"{word[:4]}-{word[4:6]}-{word[6:]}"
+                if day in dates and day < self._business_from:
+                    hits.append((start, end))
+            elif text[start - 1 : start] == "\\" and word[0] in "NRTBF" and word[1:] in lengths:
+                # a line break written as \n, as in JSON, clings to the word that follows
+                count = self._match(words, place, word[1:])
+                if count:
+                    hits.append((start + 1, words[place + count - 1][1]))
+                    skip_to = place + count
+        return hits
+
+    def _match(self, words: list[tuple[int, int, str]], place: int, first: str) -> int:
+        """How many words from here on are an identifier; 0: none."""
+        for count in self._lengths[first]:
+            run = words[place : place + count]
+            if len(run) < count or any(b[0] - a[1] > _GAP for a, b in pairwise(run)):
+                continue
+            if " ".join([first, *(word for _, _, word in run[1:])]) in self._sequences:
+                return count
+        return 0
+
+
+def _words(text: str) -> list[str]:
+    return [word for part in _WORD.findall(unicodedata.normalize("NFC", text))
+            if (word := normal(part))]  # fmt: skip
+
+
+def _long_enough(joined: str) -> bool:
+    """Whether an identifier of this shape can be told from a count, a code or a plain word."""
+    if joined.isdigit():
+        return len(joined) >= _WHOLE_NUMBER
+    if joined.isalpha():
+        return len(joined) >= _NAME or (bool(joined) and not joined.isascii())
+    return len(joined) >= _CODE
+
+
+def _is_fraction(text: str, start: int, word: str) -> bool:
+    """Digits after a decimal point: part of a number or of a time, not an id."""
+    return word.isdigit() and start >= 2 and text[start - 1] == "." and text[start - 2].isdigit()
+
+
+def _unescaped(word: str) -> str:
+    return _ESCAPED.sub(lambda m: chr(int(m[1], 16)), word) if "\\" in word else word
+
+
+def _day(text: str, kind: str) -> str:
+    if kind == "iso":
+        return text
+    first, second, third = re.split(r"\D+", text)
+    year, month, day = (third, second, first) if kind == "uk" else (first, second, third)
+    return f"{year}-{month:0>2}-{day:0>2}"
+
+
+def _secret_pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:
+    """One pattern for all secrets, in the forms that they take in JSON, HTML, URLs and headers."""
+    forms: set[str] = set()
+    for secret in secrets:
+        if len(secret) < _SECRET:
+            forms |= {rf"(?<!\w){re.escape(secret)}(?!\w)"} if secret else set()
+            continue
+        written = {
+            secret, html.escape(secret), quote(secret, safe=""), quote_plus(secret),
+            json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1],
+            repr(secret)[1:-1], base64.b64encode(secret.encode()).decode().rstrip("="),
+        }  # fmt: skip
+        forms |= {re.escape(form) for form in written}
+    return re.compile("|".join(sorted(forms, key=len, reverse=True))) if forms else None

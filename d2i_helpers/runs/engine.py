@@ -1,0 +1,96 @@
+"""The papermill engine ``d2i``: `papermill --engine d2i …`, and what the runner uses.
+
+papermill loads this module while it is itself being imported (entry point ``papermill.engine``),
+so nothing of papermill is imported here until a notebook runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+class RecordEngine:
+    """One fresh, private kernel per notebook; see `kernel.run_notebook` for what it promises."""
+
+    @classmethod
+    def execute_notebook(
+        cls,
+        nb: Any,
+        kernel_name: str | None,
+        output_path: str | None = None,
+        *,
+        record_path: str | None = None,
+        input_path: str | None = None,
+        time_limit: float | None = None,
+        execution_timeout: float | None = None,
+        start_timeout: float = 60,
+        kernel: Any = None,
+        on_display: Any = None,
+        stop_reason: Any = None,
+        **_papermills_own: Any,
+    ) -> Any:
+        """What papermill calls.
+
+        Args:
+            kernel_name: not asked: the kernel is always this Python.
+            record_path: where the executed copy goes when papermill itself is to write nothing
+                (papermill writes in place, readable by everybody).
+            input_path: shown in the executed copy.
+            time_limit: seconds for the whole notebook; ``execution_timeout`` is papermill's word.
+            kernel: a `warm.Kernel` that was started ahead.
+        """
+        from d2i_helpers.runs.kernel import run_notebook
+
+        path = record_path or output_path
+        about = nb.metadata.papermill
+        about["input_path"] = Path(input_path).name if input_path else None
+        about["output_path"] = Path(path).name if path else None
+        about["engine"] = "d2i"
+        return run_notebook(
+            nb,
+            path,
+            time_limit=time_limit or execution_timeout,
+            start_timeout=start_timeout,
+            kernel=kernel,
+            on_display=on_display,
+            stop_reason=stop_reason,
+        )
+
+    @classmethod
+    def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
+        """Notebooks need not name a kernel."""
+        return name or "python3"
+
+    @classmethod
+    def nb_language(cls, nb: Any, language: str | None = None) -> str:
+        """Only Python."""
+        return language or "python"
+
+
+def execute(notebook: Path, record_path: Path, parameters: dict[str, Any], **options: Any) -> None:
+    """Run one notebook through papermill on this engine; the executed copy is kept either way.
+
+    Args:
+        parameters: for its `parameters` cell.
+        options: as for `kernel.run_notebook`, without ``path``.
+
+    Raises:
+        PapermillExecutionError: a cell raised an error.
+        D2IError: as for `kernel.run_notebook`.
+    """
+    import papermill
+    from papermill.engines import papermill_engines
+
+    papermill_engines.register("d2i", RecordEngine)  # also where the project is not installed
+    papermill.execute_notebook(
+        str(notebook),
+        None,
+        parameters=parameters,
+        engine_name="d2i",
+        kernel_name="python3",
+        language="python",
+        progress_bar=False,
+        record_path=str(record_path),
+        **options,
+    )

@@ -1,0 +1,334 @@
+"""A run while it runs: each notebook in its own kernel, and the record kept true all the while."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d2i_helpers import display
+from d2i_helpers.errors import ChildErrors, D2IError, LeakError, NotebookError
+from d2i_helpers.runs import ledger, outcome, plan, records, summary
+from d2i_helpers.runs.leaks import LeakCheck
+from d2i_helpers.runs.lock import Lease
+from d2i_helpers.runs.plan import Step
+from d2i_helpers.runs.records import (
+    ATTENTION,
+    COMPLETED,
+    FAILED,
+    INTERRUPTED,
+    PENDING,
+    RUNNING,
+    RunRecord,
+    StageRecord,
+)
+from d2i_helpers.settings import Settings, project_root
+from d2i_helpers.spec import Spec, load_spec
+
+if TYPE_CHECKING:
+    from d2i_helpers.runs.warm import Shelf
+
+STOPPED_EXIT = 130  # as shells say it of a command that was stopped
+
+
+class Listener:
+    """What happens in a run, for whoever shows it; every method may be left as it is."""
+
+    def started(self, record: RunRecord) -> None:
+        """The record is made, nothing has run yet."""
+
+    def stage_started(self, stage: StageRecord) -> None:
+        """A notebook starts."""
+
+    def progress(self, stage: StageRecord, label: str, done: int, total: int | None) -> None:
+        """Inside a stage."""
+
+    def stage_ended(self, stage: StageRecord) -> None:
+        """A notebook ended, one way or the other."""
+
+    def said(self, text: str) -> None:
+        """Something worth knowing that is no error."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was told to stop from outside (SIGTERM)."""
+
+
+class Run:
+    """The run while it runs."""
+
+    listener: Listener
+    notebooks: Path
+    shelf: Shelf
+
+    def __init__(
+        self,
+        record: RunRecord,
+        settings: Settings,
+        given: Mapping[str, Any],
+        to_run: Sequence[str],
+        *,
+        resumed: bool = False,
+    ) -> None:
+        self.record, self.settings, self.given = record, settings, given
+        self.to_run, self.resumed = list(to_run), resumed
+        self.outputs = record.folder.parent
+        self.spec: Spec = load_spec(settings.cms, settings.overlay_path)
+        self.leaks = LeakCheck(settings)
+        self.lease: Lease | None = None
+        self.pages: list[Future] = []
+
+    # ------------------------------------------------------------------------ the whole run
+    def execute(self) -> RunRecord:
+        record, began = self.record, time.monotonic()
+        steps = plan.make_plan(
+            self.to_run, self.notebooks, self.given, self.settings, record.run_id
+        )
+        error: D2IError | None = None
+        with _stoppable(), contextlib.ExitStack() as stack:
+            self._open()
+            self.shelf = self._shelf(steps)
+            stack.callback(self.shelf.close)
+            pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
+            try:
+                for step in steps:
+                    self._lock_for(step, stack)
+                    self._run_stage(step, pool)
+            except D2IError as caught:
+                error = caught
+            except KeyboardInterrupt as caught:
+                error = _stopped(caught)
+            except Exception as caught:  # the record must say so, whatever it was
+                error = outcome.fault_of(caught)
+        self._close(error, time.monotonic() - began)
+        return record
+
+    def _shelf(self, steps: Sequence[Step]) -> Shelf:
+        from d2i_helpers.runs.warm import Shelf
+
+        environment = plan.kernel_environment(
+            self.settings, self.record.run_id, display.RUNNER_VARIABLE
+        )
+        return Shelf([step.notebook for step in steps], project_root(), environment)
+
+    def _open(self) -> None:
+        record = self.record
+        if self.resumed:
+            self._reopen()
+        else:
+            record.environment = records.environment_facts(project_root(), self.spec)
+            records.create(record)
+        ledger.append(self.outputs, ledger.RESUMED if self.resumed else ledger.STARTED, record)
+        for run_id in ledger.close_interrupted(self.outputs, except_for=record.run_id):
+            self.listener.said(f"Run {run_id} had been interrupted; its record was closed.")
+        self.listener.started(record)
+
+    def _reopen(self) -> None:
+        """Set the record to running again; what the earlier attempts left stays as evidence."""
+        record = self.record
+        first = self.to_run[0]
+        for stage in record.stages:
+            if stage.name in self.to_run and stage.status != PENDING:
+                self._keep_attempt(stage)
+        here = records.environment_facts(project_root(), self.spec)
+        mark = {"at": records.now(), "stage": first, "host": here["host"], "user": here["user"]}
+        record.resumed.append({**mark, "versions": here["versions"], "git": here["git"]})
+        record.status, record.exit_code, record.error = RUNNING, None, None
+        record.finished_at, record.files = None, {}
+        record.process = records.this_process()
+        records.write_reserve(record.folder)
+        record.save()
+
+    def _keep_attempt(self, stage: StageRecord) -> None:
+        kept = f"{Path(stage.notebook).stem}.attempt{len(stage.earlier) + 1}.ipynb"
+        for suffix in (".ipynb", ".html"):
+            old = (self.record.folder / stage.notebook).with_suffix(suffix)
+            if old.is_file():
+                old.rename((self.record.folder / kept).with_suffix(suffix))
+        names = ("status", "started_at", "seconds", "counts", "error", "redactions")
+        attempt = {name: getattr(stage, name) for name in names}
+        status = INTERRUPTED if stage.status == RUNNING else stage.status
+        stage.earlier.append({**attempt, "notebook": kept, "status": status})
+        stage.status, stage.started_at, stage.seconds = PENDING, None, None
+        stage.counts, stage.details, stage.error, stage.redactions = {}, {}, None, 0
+
+    def _close(self, error: D2IError | None, seconds: float) -> None:
+        record = self.record
+        for page in self.pages:
+            problem = page.exception()
+            if problem is not None:
+                why = outcome.fault_of(problem).message
+                record.warnings.append(f"The page of a notebook could not be written. {why}")
+        if not self.leaks.compared:
+            record.warnings.append(
+                "The notebooks were compared with the secrets only: the database with the "
+                "identities of the cohort could not be read."
+            )
+        error = error or self._leak() or self._child_errors()
+        if error is not None:
+            error = self.leaks.clean(error)
+            failed = next((s.name for s in record.stages if s.error and s.status == FAILED), None)
+            record.error = outcome.error_entry(error, failed)
+        record.exit_code = error.exit_code if error else 0
+        record.status = COMPLETED if error is None else FAILED
+        if isinstance(error, ChildErrors):
+            record.status = ATTENTION
+        if isinstance(error, Interrupted):
+            record.status = INTERRUPTED
+        record.finished_at = records.now()
+        record.seconds = round((record.seconds or 0) + seconds, 2)
+        self._post()
+        records.finish(record)
+        ledger.append(self.outputs, ledger.FINISHED, record)
+        self._anchor()
+        self.leaks.close()
+
+    def _anchor(self) -> None:
+        if self.leaks.engine is None:
+            return
+        try:
+            ledger.anchor(self.outputs, self.leaks.engine, self.settings.staging_table)
+        except D2IError as error:
+            self.listener.said(f"The ledger's head was not kept in the database. {error}")
+
+    def _post(self) -> None:
+        settings = self.settings
+        if settings.webhook_url:
+            problem = summary.post(
+                settings.webhook_url, self.record, settings.proxy, settings.ca_bundle
+            )
+            if problem:
+                self.record.warnings.append(problem)
+
+    def _child_errors(self) -> D2IError | None:
+        entries = [s.error for s in self.record.stages if s.status == ATTENTION and s.error]
+        return ChildErrors(entries[0]["message"]) if entries else None
+
+    def _leak(self) -> D2IError | None:
+        found = {s.notebook: s.redactions for s in self.record.stages if s.redactions}
+        if not found:
+            return None
+        return LeakError(
+            f"An identity or a secret was found in {', '.join(found)} and taken out.",
+            hint="The copy that was kept is clean. Find the cell with [redacted] and tell whoever "
+            "keeps this project.",
+        )
+
+    # --------------------------------------------------------------------------- one stage
+    def _lock_for(self, step: Step, stack: contextlib.ExitStack) -> None:
+        """Take the lease before the first stage that works on a table."""
+        tables = plan.worked_tables(self.to_run, self.settings)
+        if self.lease is None and plan.worked_tables([step.stage], self.settings):
+            self.lease = Lease(self.leaks.open(), tables, self.record.run_id)
+            stack.enter_context(self.lease)
+            for run_id in self.lease.taken_over:
+                self.listener.said(
+                    f"Run {run_id} had died while it worked on the table; this run took over. "
+                    "Children whose outcome it left unknown are settled by the delta stage."
+                )
+        if self.lease is not None and self.lease.lost:
+            raise self.lease.lost
+
+    def _run_stage(self, step: Step, pool: ThreadPoolExecutor) -> None:
+        stage = next(s for s in self.record.stages if s.name == step.stage)
+        stage.status, stage.started_at = RUNNING, records.now()
+        self.record.save()
+        self.listener.stage_started(stage)
+        began = time.monotonic()
+        failure: BaseException | None = None
+        try:
+            self._execute(step, stage)
+        except (Exception, KeyboardInterrupt) as caught:
+            failure = caught
+        stage.seconds = round(time.monotonic() - began, 2)
+        error = self._judge(stage, failure)
+        copy = self.record.folder / stage.notebook
+        if copy.is_file():
+            if step.stage == "extract":  # the cohort may be another one now
+                self.leaks.renew()
+            stage.redactions = self._redact(copy)
+            outcome.take_counts(stage, copy)
+            from d2i_helpers.runs.html_pages import write_page
+
+            self.pages.append(pool.submit(write_page, copy))
+        self.record.save()
+        self.listener.stage_ended(stage)
+        if error is not None:
+            raise error
+
+    def _execute(self, step: Step, stage: StageRecord) -> None:
+        from d2i_helpers.runs import engine
+
+        def shown(data: Mapping[str, Any]) -> None:
+            state = data.get(display.PROGRESS_MIME)
+            if isinstance(state, dict):
+                self.listener.progress(stage, state["label"], state["done"], state["total"])
+
+        engine.execute(
+            step.notebook,
+            self.record.folder / stage.notebook,
+            dict(step.parameters),
+            time_limit=self.settings.stage_timeout,
+            kernel=self.shelf.take(),
+            on_display=shown,
+            stop_reason=lambda: self.lease.lost if self.lease else None,
+        )
+
+    def _judge(self, stage: StageRecord, failure: BaseException | None) -> BaseException | None:
+        """Note how the stage ended; the error that ends the run with it, or None."""
+        if failure is None:
+            stage.status = COMPLETED
+            return None
+        if isinstance(failure, KeyboardInterrupt):
+            stage.status = INTERRUPTED
+            return failure
+        error = self.leaks.clean(outcome.error_of(failure, stage.notebook))
+        stage.error = outcome.error_entry(error)
+        stage.status = ATTENTION if isinstance(error, ChildErrors) else FAILED
+        return None if stage.status == ATTENTION else error
+
+    def _redact(self, copy: Path) -> int:
+        """Identities in the executed copy, taken out; a copy that cannot be cleaned is not kept."""
+        try:
+            return outcome.redact_file(copy, self.leaks.redact)
+        except D2IError:
+            copy.unlink()
+            raise
+        except ValueError:
+            copy.unlink()
+            raise NotebookError(
+                f"{copy.name} could not be checked for identities and was not kept."
+            ) from None
+
+
+class Interrupted(D2IError):
+    """The run was stopped from outside."""
+
+    exit_code = STOPPED_EXIT
+
+
+def _stopped(cause: KeyboardInterrupt) -> D2IError:
+    how = "a signal to end (SIGTERM)" if isinstance(cause, Stopped) else "Ctrl-C"
+    return Interrupted(f"The run was stopped by {how}.", hint="`d2i run --resume` goes on with it.")
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM (systemd, Task Scheduler, a shutdown) end the run in order, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,77 @@
+"""The check of every executed notebook against the identities of the cohort and the secrets."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+
+from sqlalchemy import Engine
+
+from d2i_helpers import database
+from d2i_helpers.errors import D2IError, DatabaseError
+from d2i_helpers.privacy.identifiers import cohort_identifiers
+from d2i_helpers.privacy.redaction import Redactor
+from d2i_helpers.privacy.safe_words import saved_setting
+from d2i_helpers.settings import Settings, load_secrets
+
+
+class LeakCheck:
+    """Redacts with what the staging table and the secret store know now.
+
+    Args:
+        settings: of the run.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._secrets = load_secrets()
+        self._redactor: Redactor | None = None
+        self.engine: Engine | None = None
+        self.compared = False  # whether the cohort's identities could be read
+
+    def open(self) -> Engine:
+        """The run's database.
+
+        Raises:
+            DatabaseError: it cannot be opened.
+        """
+        if self.engine is None:
+            self.engine = database.open_database(self._settings, self._secrets)
+        return self.engine
+
+    def close(self) -> None:
+        """Give the database's connections back."""
+        if self.engine is not None:
+            self.engine.dispose()
+
+    def renew(self) -> None:
+        """Read the identities again: a stage may have changed the cohort."""
+        try:
+            self._redactor = self._make(cohort_identifiers(self.open(), self._settings))
+            self.compared = True
+        except DatabaseError:
+            # nothing can be read, as perhaps the stage could not; what is known already serves
+            self._redactor = self._redactor or self._make(())
+
+    def redact(self, text: str) -> tuple[str, int]:
+        """The text without identities and secrets, and how many were found."""
+        if self._redactor is None:
+            self.renew()
+        assert self._redactor is not None
+        return self._redactor.redact(text)
+
+    def clean(self, error: D2IError) -> D2IError:
+        """The error with a message that may be kept and shown."""
+        error.message = self.redact(error.message)[0]
+        return error
+
+    def _make(self, identities: Iterable[str]) -> Redactor:
+        return Redactor(
+            identities, self._secrets.values(), allowed=self._allowed(), today=dt.date.today()
+        )
+
+    def _allowed(self) -> list[str]:
+        """Parameters may stand in a record; they are no identities, whatever a child is called."""
+        fields = type(self._settings).model_fields
+        values = [saved_setting(name, getattr(self._settings, name)) for name in fields]
+        return [*fields, *(str(value) for value in values if value is not None)]

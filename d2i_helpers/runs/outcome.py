@@ -1,0 +1,92 @@
+"""What a notebook's end means for the run: which error, which exit code, which counts."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from d2i_helpers.display import COUNTS_MIME
+from d2i_helpers.errors import D2IError, NotebookError, error_named
+from d2i_helpers.files import write_atomic
+from d2i_helpers.runs.records import StageRecord
+
+Redact = Callable[[str], tuple[str, int]]
+
+
+def error_of(failure: Exception, notebook: str) -> D2IError:
+    """The failure of a notebook as one of our errors, without a value.
+
+    The message of an error of ours is kept. Of any other only the kind is: its text may quote a
+    row. The executed copy has the rest, after redaction.
+    """
+    if isinstance(failure, D2IError):
+        return failure
+    name = str(getattr(failure, "ename", type(failure).__name__))
+    kind = error_named(name)
+    if kind is not None:
+        return kind(str(failure.evalue))
+    count = getattr(failure, "exec_count", None)
+    where = f"{notebook}, cell {count}" if count else notebook
+    if not name.isidentifier():
+        name = "error"
+    return NotebookError(
+        f"{where} failed with {name}.", hint="The executed notebook shows where and why."
+    )
+
+
+def fault_of(failure: BaseException) -> D2IError:
+    """A fault of the program as an error that may be kept: what and where, not its text."""
+    if isinstance(failure, D2IError):
+        return failure
+    frames = traceback.extract_tb(failure.__traceback__)
+    ours = [frame for frame in frames if "d2i_helpers" in Path(frame.filename).parts]
+    where = f" in {Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else ""
+    return D2IError(
+        f"The program failed with {type(failure).__name__}{where}.",
+        hint="This is a fault of the program. Tell whoever keeps it, with this line.",
+    )
+
+
+def error_entry(error: D2IError, stage: str | None = None) -> dict[str, Any]:
+    """An error as the run record keeps it."""
+    entry: dict[str, Any] = {
+        "name": type(error).__name__,
+        "message": error.message,
+        "exit_code": error.exit_code,
+    }
+    if error.hint:
+        entry["hint"] = error.hint
+    if stage:
+        entry["stage"] = stage
+    return entry
+
+
+def take_counts(stage: StageRecord, notebook: Path) -> None:
+    """Read the counts that the executed copy shows into the stage."""
+    closing: dict[str, float] = {}
+    stage.details = {}
+    for cell in json.loads(notebook.read_bytes())["cells"]:
+        for output in cell.get("outputs", ()):
+            shown = output.get("data", {}).get(COUNTS_MIME)
+            if not isinstance(shown, dict):
+                continue
+            stage.details.setdefault(shown["title"], {}).update(shown["counts"])
+            if shown.get("closing"):
+                closing.update(shown["counts"])
+    stage.counts = closing
+
+
+def redact_file(notebook: Path, redact: Redact) -> int:
+    """Take identities and secrets out of an executed copy.
+
+    Returns:
+        How many were found; the file is written again only where there were some.
+    """
+    text, hits = redact(notebook.read_text(encoding="utf-8"))
+    if hits:
+        json.loads(text)  # a redacted copy must still be a notebook
+        write_atomic(notebook, text.encode())
+    return hits

@@ -1,0 +1,148 @@
+"""What a run will do, checked before anything runs: stages, notebooks and their parameters."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from d2i_helpers.errors import SettingsError
+from d2i_helpers.privacy.safe_words import saved_setting
+from d2i_helpers.settings import Settings
+
+NOTEBOOKS = {
+    "preflight": "00_preflight.ipynb",
+    "extract": "01_extract.ipynb",
+    "anonymise": "02_anonymise.ipynb",
+    "delta": "03_delta.ipynb",
+    "submit": "04_submit.ipynb",
+}
+DEFAULT_STAGES = ("preflight", "extract", "anonymise", "delta", "submit")
+PERSON_IDS_VARIABLE = "D2I_PERSON_IDS"
+# parameters that are saved with the notebook would show these
+_NEVER_IN_A_NOTEBOOK = ("person_ids",)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage with the notebook that does it and what the notebook is given."""
+
+    stage: str
+    notebook: Path
+    parameters: Mapping[str, Any]
+
+
+def stages_in_order(wanted: Sequence[str] | None) -> list[str]:
+    """The stages to run, in the order of the day: those wanted, or all with preflight first.
+
+    Raises:
+        SettingsError: a stage that does not exist.
+    """
+    chosen = [
+        name.strip().lower()
+        for name in (DEFAULT_STAGES if wanted is None else wanted)
+        if name.strip()
+    ]
+    unknown = [name for name in chosen if name not in NOTEBOOKS]
+    if unknown:
+        raise SettingsError(
+            f"There is no stage `{unknown[0]}`.", hint=f"Stages: {', '.join(NOTEBOOKS)}."
+        )
+    if not chosen:
+        raise SettingsError("No stage is named.", hint=f"Stages: {', '.join(NOTEBOOKS)}.")
+    return [name for name in NOTEBOOKS if name in chosen]
+
+
+def make_plan(
+    stages: Sequence[str], folder: Path, given: Mapping[str, Any], settings: Settings, run_id: str
+) -> list[Step]:
+    """Each stage with its notebook and parameters.
+
+    A notebook gets `profile`, `run_id`, and of the given parameters those that its `parameters`
+    cell declares by name; the others go into its `overrides`.
+
+    Raises:
+        SettingsError: a notebook is missing, or has no place for a parameter.
+    """
+    return [
+        _step(stage, folder / NOTEBOOKS[stage], {**given, "run_id": run_id}, settings)
+        for stage in stages
+    ]
+
+
+def _step(stage: str, notebook: Path, given: Mapping[str, Any], settings: Settings) -> Step:
+    declared = declared_parameters(notebook)
+    needed = {"profile", "overrides"} - declared
+    if needed:
+        raise SettingsError(
+            f"{notebook.name}: its parameters cell does not declare {' and '.join(sorted(needed))}."
+        )
+    given = {k: v for k, v in given.items() if k not in _NEVER_IN_A_NOTEBOOK and v is not None}
+    own = {name: value for name, value in given.items() if name in declared}
+    others = {name: value for name, value in given.items() if name not in declared}
+    return Step(stage, notebook, {"profile": settings.profile, **own, "overrides": others})
+
+
+def declared_parameters(notebook: Path) -> set[str]:
+    """Names in the notebook's one cell with the tag ``parameters``.
+
+    Raises:
+        SettingsError: no such file, no notebook, or not exactly one such cell.
+    """
+    try:
+        cells = json.loads(notebook.read_bytes())["cells"]
+    except FileNotFoundError:
+        raise SettingsError(
+            f"There is no notebook {notebook.name} in {notebook.parent}.",
+            hint="Start d2i in the project's folder, which holds notebooks/ and params/.",
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise SettingsError(f"{notebook.name} is not a notebook.") from None
+    tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        raise SettingsError(
+            f"{notebook.name} has {len(tagged)} cells with the tag `parameters`, and needs one."
+        )
+    try:
+        tree = ast.parse("".join(tagged[0]["source"]))
+    except SyntaxError:
+        raise SettingsError(f"{notebook.name}: its parameters cell is not valid Python.") from None
+    targets = [t for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
+    targets += [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def worked_tables(stages: Sequence[str], settings: Settings) -> list[str]:
+    """Staging tables that these stages read and write as the only run."""
+    tables = set()
+    if "extract" in stages:
+        tables.add(settings.staging_table)
+    if "anonymise" in stages:
+        tables |= {settings.staging_table, settings.anon_table}
+    if "delta" in stages or "submit" in stages:
+        tables.add(settings.send_table)
+    return sorted(tables)
+
+
+def kernel_environment(settings: Settings, run_id: str, variable: str) -> dict[str, str]:
+    """Variables for the kernels: what may not be saved as a parameter, and that a runner runs them.
+
+    Args:
+        variable: name of the variable that says so.
+    """
+    found = {variable: run_id}
+    if settings.person_ids:
+        found[PERSON_IDS_VARIABLE] = json.dumps(settings.person_ids)
+    return found
+
+
+def saved_parameters(settings: Settings) -> dict[str, Any]:
+    """Every parameter in force, as the run record keeps it."""
+    return {
+        name: saved_setting(name, getattr(settings, name))
+        for name in type(settings).model_fields
+        if name != "run_id"
+    }

@@ -1,0 +1,119 @@
+"""Run records as a table and as pictures, for `notebooks/review_runs.ipynb`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d2i_helpers import database
+from d2i_helpers.errors import DatabaseError, RecordError
+from d2i_helpers.runs import ledger, records
+from d2i_helpers.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import Image
+
+COLOURS = {
+    "completed": "#1a7f4b",
+    "attention": "#c98500",
+    "failed": "#b3261e",
+    "interrupted": "#7a3fa0",
+    "running": "#1356a8",
+}
+
+
+def load_runs(settings: Settings, *, last_days: int | None = None) -> pd.DataFrame:
+    """One row a run, oldest first, with a column for each count (``stage: name``).
+
+    Args:
+        last_days: only runs of so many days; None: all.
+
+    Returns:
+        Index: start of the run (UTC); columns ``run_id``, ``profile``, ``status``, ``exit_code``,
+        ``seconds``, ``error`` (its kind), then the counts. Damaged records are left out: `faults`
+        names them.
+    """
+    import pandas as pd
+
+    rows = []
+    for folder in records.folders(settings.path(settings.outputs_dir)):
+        try:
+            rows.append(_row(records.read(folder)))
+        except RecordError:
+            continue
+    start = ["run_id", "profile", "status", "exit_code", "seconds", "error"]
+    frame = pd.DataFrame(rows, columns=None if rows else ["started", *start])
+    frame["started"] = pd.to_datetime(frame["started"], utc=True)
+    frame = frame.set_index("started").sort_index()
+    if last_days is not None and len(frame):
+        frame = frame[frame.index >= pd.Timestamp.now(tz="UTC") - pd.Timedelta(days=last_days)]
+    return frame
+
+
+def _row(record: records.RunRecord) -> dict[str, Any]:
+    counts = {f"{s.name}: {name}": n for s in record.stages for name, n in s.counts.items()}
+    return {
+        "started": record.started_at,
+        "run_id": record.run_id,
+        "profile": record.profile,
+        "status": records.state_of(record),
+        "exit_code": record.exit_code,
+        "seconds": record.seconds,
+        "error": record.error["name"] if record.error else None,
+        **counts,
+    }
+
+
+def summarise_counts(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of every count: in how many runs, mean, least and most."""
+    counts = runs.filter(like=": ")
+    if counts.empty:
+        return counts
+    return counts.describe().T[["count", "mean", "min", "max"]].round(1)
+
+
+def plot_runs(runs: pd.DataFrame, count: str) -> Image:
+    """Duration and one count of every run over time, coloured by outcome.
+
+    Args:
+        runs: as `load_runs` gives them.
+        count: name of a column of counts; where there is none of that name only the duration shows.
+
+    Returns:
+        A picture (PNG) that a notebook shows.
+    """
+    from IPython.display import Image
+    from matplotlib.figure import Figure
+
+    shown = {"seconds": "Seconds", count: count.replace("_", " ")}
+    names = [name for name in shown if name in runs.columns]
+    figure = Figure(figsize=(9, 3 * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, name in zip(panels, names, strict=True):
+        panel.plot(runs.index, runs[name], color="#888888", linewidth=0.8)
+        for status, part in runs.groupby("status"):
+            colour = COLOURS.get(str(status), "#555555")
+            panel.scatter(part.index, part[name], s=18, color=colour, label=str(status), zorder=3)
+        panel.set_ylabel(shown[name])
+        panel.set_ylim(bottom=0)
+    if len(runs):
+        panels[0].legend(loc="upper left", fontsize="small")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    return Image(data=drawn.getvalue(), format="png")
+
+
+def faults(settings: Settings) -> list[str]:
+    """What `d2i runs verify` finds; an empty list: every record is as it was written."""
+    outputs: Path = settings.path(settings.outputs_dir)
+    try:
+        engine = database.open_database(settings)
+    except DatabaseError:
+        found = ledger.verify(outputs)
+        return [*map(str, found), "ledger: its end was not compared with the database"]
+    try:
+        return [str(fault) for fault in ledger.verify(outputs, engine)]
+    finally:
+        engine.dispose()

@@ -1,0 +1,175 @@
+"""Kernels that only this user can reach, started ahead of the notebooks that they will run.
+
+A kernel needs a second or two to start and to import what its notebook imports. While one notebook
+works the next kernels do that on the machine's other cores. Each still runs one notebook only.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
+
+from d2i_helpers.runs.preload import MODULES_VARIABLE
+
+PACKAGE = "d2i_helpers"
+LONGEST_SOCKET_PATH = 80  # of the 104 bytes that macOS allows, less what the kernel adds
+END_SECONDS = 1.0  # for a kernel to end once it was asked to; most need a third of it
+AHEAD = 2  # kernels that wait while one works: what two cores can start meanwhile
+
+
+class _ThisPython(KernelSpecManager):
+    """Whatever kernels are installed for this user, a notebook runs on the runner's own Python."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict())
+
+
+@dataclass
+class Kernel:
+    """A kernel process that is starting or waits, and the folder of its sockets."""
+
+    manager: AsyncKernelManager
+    folder: Path
+
+    def is_alive(self) -> bool:
+        """Whether its process runs."""
+        return bool(run_sync(self.manager.is_alive)())
+
+    def discard(self, *, ask_first: bool = False) -> None:
+        """End the process where it still runs, and remove its files.
+
+        Args:
+            ask_first: let it end by itself. About one kernel in ten hangs while it ends, with
+                jupyter_client's own shutdown for three seconds and more.
+        """
+        # "no kernel is running", or its sockets are closed already: as wanted
+        with contextlib.suppress(RuntimeError, zmq.ZMQError):
+            if self.manager.has_kernel:
+                if ask_first:
+                    run_sync(_ask_to_end)(self.manager)
+                run_sync(self.manager.shutdown_kernel)(now=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+async def _ask_to_end(manager: AsyncKernelManager) -> None:
+    await manager.request_shutdown()
+    give_up = time.monotonic() + END_SECONDS
+    while time.monotonic() < give_up and await manager.is_alive():
+        await asyncio.sleep(0.02)
+
+
+def start_kernel(
+    folder: Path, environment: Mapping[str, str] | None = None, modules: Sequence[str] = ()
+) -> Kernel:
+    """Start a kernel process; this does not wait until it is ready.
+
+    Its sockets are in a folder with mode 0700 where the system has such sockets (``ipc``). Windows
+    has not: there the transport is TCP on loopback, signed and, where libzmq can, encrypted.
+
+    Args:
+        folder: its working directory.
+        environment: variables on top of this process's own.
+        modules: modules of this package to import before it is ready.
+    """
+    private = Path(tempfile.mkdtemp(prefix="d2i-"))
+    if len(str(private)) > LONGEST_SOCKET_PATH:
+        private.rmdir()
+        private = Path(tempfile.mkdtemp(prefix="d2i-", dir="/tmp"))
+    manager = AsyncKernelManager(
+        kernel_name="python3",
+        kernel_spec_manager=_ThisPython(),
+        connection_file=str(private / "kernel.json"),
+    )
+    if os.name != "nt":
+        manager.transport = "ipc"
+        manager.ip = str(private / "socket")
+    elif manager.has_trait("transport_encryption") and zmq.has("curve"):
+        manager.transport_encryption = "auto"
+    kernel = Kernel(manager, private)
+    variables = {
+        **os.environ,
+        "IPYTHONDIR": str(private),  # no start-up files of this user in a record
+        MODULES_VARIABLE: ",".join(modules),
+        **(environment or {}),
+    }
+    try:
+        options = [
+            # no file for the history of what was typed: it would hold what a record must not
+            "--HistoryManager.hist_file=:memory:",
+            "--IPKernelApp.extra_extensions=d2i_helpers.runs.preload",
+        ]
+        run_sync(manager.start_kernel)(extra_arguments=options, env=variables, cwd=str(folder))
+    except BaseException:
+        kernel.discard()
+        raise
+    return kernel
+
+
+class Shelf:
+    """Kernels for some notebooks in order, a few of them started ahead.
+
+    Args:
+        notebooks: in the order in which they will be taken.
+        folder: working directory of the kernels.
+        environment: variables for them.
+    """
+
+    def __init__(
+        self, notebooks: Sequence[Path], folder: Path, environment: Mapping[str, str]
+    ) -> None:
+        self._left = list(notebooks)
+        self._folder, self._environment = folder, environment
+        self._waiting: list[Kernel] = []
+        self._fill(1 + AHEAD)
+
+    def _fill(self, number: int) -> None:
+        while self._left and len(self._waiting) < number:
+            modules = imported_modules(self._left.pop(0))
+            self._waiting.append(start_kernel(self._folder, self._environment, modules))
+
+    def take(self) -> Kernel:
+        """The next notebook's kernel; the ones after it are started."""
+        self._fill(1)
+        kernel = self._waiting.pop(0)
+        self._fill(AHEAD)
+        return kernel
+
+    def close(self) -> None:
+        """End the kernels that nobody took."""
+        for kernel in self._waiting:
+            kernel.discard()
+        self._waiting.clear()
+        self._left.clear()
+
+
+def imported_modules(notebook: Path) -> list[str]:
+    """Modules of this package that the notebook's cells import, in their order."""
+    found: dict[str, None] = {}
+    for cell in json.loads(notebook.read_bytes())["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        try:
+            tree = ast.parse("".join(cell["source"]))
+        except SyntaxError:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
+                found.update((f"{PACKAGE}.{alias.name}", None) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
+                found[str(node.module)] = None
+    return list(found)

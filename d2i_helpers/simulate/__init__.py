@@ -1,0 +1,8 @@
+"""A fictional SSD, by seed and of any size, and believable days of changes to it."""
+
+from d2i_helpers.simulate.stage import day, init
+
+__all__ = [
+    "day",
+    "init",
+]

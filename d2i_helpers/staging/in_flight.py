@@ -1,0 +1,361 @@
+"""Messages on the wire: journalled before they leave, moved by the answer in one transaction.
+
+With `staging` and `outbox` the only writer of states. Documents are copied inside the database.
+What a crash or a time-out leaves in the journal is an unknown outcome: the receiver may hold it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection
+
+from d2i_helpers import database
+from d2i_helpers.staging.outbox import DOCUMENT, PURGE, Outbox
+from d2i_helpers.staging.rows import same, utc_now
+from d2i_helpers.states import TRANSITIONS, Event, Outcome, RowState
+from d2i_helpers.tables import journal, notes, submission_log
+
+ON_WIRE, UNKNOWN = "on wire", "unknown"  # states of a journal entry
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One child's message, journalled and about to leave."""
+
+    row_id: int
+    person_id: str
+    kind: str
+    current_hash: bytes | None
+    json_payload: str
+    partial: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one message in the end."""
+
+    message: Outgoing
+    outcome: Outcome
+    detail: str = ""  # path and rule, or the reason; never a value
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One attempt to send one child's message, as the submission log keeps it."""
+
+    message: Outgoing
+    attempt: int
+    outcome: Outcome
+    body_hash: bytes
+    started_at: dt.datetime
+    milliseconds: int
+    http_status: int | None = None
+    reference: str | None = None
+    correlation_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Messages that travel together, under one id in journal and log."""
+
+    id: str
+    run_id: str
+    phase: str
+    messages: tuple[Outgoing, ...] = field(default_factory=tuple)
+
+
+class InFlight:
+    """The journal and the log of one staging table."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.staging = outbox.staging
+        self.engine = outbox.engine
+        self.name = outbox.name
+        self.table = outbox.table
+
+    def take(self, after: int, limit: int, run_id: str, batch_id: str, phase: str) -> Batch:
+        """The next messages by row number, journalled in the same transaction; may be empty."""
+        t = self.table.c
+        chosen = (
+            select(t.id, t.person_id, notes.c.partial_kind, t.current_hash, t.json_payload,
+                   t.partial_json_payload)
+            .join(notes, self.outbox.noted)
+            .where(t.id > after, self.outbox.is_ready)
+            .order_by(t.id)
+            .limit(limit)
+        )  # fmt: skip
+        with database.transaction(self.engine) as connection:
+            rows = connection.execute(database.locking(chosen, self.table)).all()
+            messages = tuple(
+                Outgoing(
+                    r.id,
+                    r.person_id,
+                    r.partial_kind,
+                    database.as_bytes(r.current_hash),
+                    r.json_payload,
+                    r.partial_json_payload,
+                )
+                for r in rows
+            )
+            if messages:
+                self._journal(connection, [m.row_id for m in messages], run_id, batch_id)
+        return Batch(batch_id, run_id, phase, messages)
+
+    def _journal(
+        self, connection: Connection, row_ids: Sequence[int], run_id: str, batch_id: str
+    ) -> None:
+        """Copy the documents, inside the database, to where a crash cannot lose them."""
+        t = self.table.c
+        is_purge = self.staging.is_deleted
+        columns = {
+            "staging_table": literal(self.name),
+            "person_id": t.person_id,
+            "run_id": literal(run_id),
+            "batch_id": literal(batch_id),
+            "kind": case((is_purge, PURGE), else_=DOCUMENT),
+            "document": case((is_purge, null()), else_=t.json_payload),
+            "document_hash": t.current_hash,
+            "state": literal(ON_WIRE),
+            "sent_at": literal(utc_now()),
+        }
+        connection.execute(
+            insert(journal).from_select(
+                list(columns), select(*columns.values()).where(t.id.in_(row_ids))
+            )
+        )
+
+    def record(self, batch: Batch, answers: Sequence[Answer], log: Sequence[LogEntry]) -> None:
+        """Everything that the answers to one batch mean, in one transaction."""
+        with database.transaction(self.engine) as connection:
+            self._write_log(connection, batch, log)
+            by_outcome: dict[Outcome, list[Answer]] = {}
+            for answer in answers:
+                by_outcome.setdefault(answer.outcome, []).append(answer)
+            acknowledged = by_outcome.pop(Outcome.ACKNOWLEDGED, [])
+            self._acknowledge(connection, batch, [a.message for a in acknowledged])
+            for outcome, some in by_outcome.items():
+                if outcome is not Outcome.UNSENT:
+                    self._mark_error(connection, some, lost=outcome is Outcome.UNKNOWN)
+                people = [a.message.person_id for a in some]
+                if outcome is Outcome.UNKNOWN:
+                    self._keep_unknown(connection, batch, people)
+                else:
+                    self._unjournal(connection, batch, people)
+
+    def _write_log(self, connection: Connection, batch: Batch, log: Sequence[LogEntry]) -> None:
+        if not log:
+            return
+        connection.execute(
+            insert(submission_log),
+            [
+                {
+                    "staging_table": self.name,
+                    "person_id": entry.message.person_id,
+                    "run_id": batch.run_id,
+                    "batch_id": batch.id,
+                    "attempt": entry.attempt,
+                    "kind": entry.message.kind,
+                    "phase": batch.phase,
+                    "document_hash": entry.message.current_hash,
+                    "body_hash": entry.body_hash,
+                    "outcome": str(entry.outcome),
+                    "http_status": entry.http_status,
+                    "reference": entry.reference,
+                    "correlation_id": entry.correlation_id,
+                    "detail": entry.detail or None,
+                    "started_at": entry.started_at,
+                    "milliseconds": entry.milliseconds,
+                }
+                for entry in log
+            ],
+        )
+
+    def _of_batch(self, batch: Batch, column: ColumnElement) -> ScalarSelect:
+        """A column of this batch's journal entry for the row at hand."""
+        return (
+            select(column)
+            .where(
+                journal.c.batch_id == batch.id,
+                journal.c.staging_table == self.name,
+                journal.c.person_id == self.table.c.person_id,
+            )
+            .scalar_subquery()
+        )
+
+    def _acknowledge(
+        self, connection: Connection, batch: Batch, messages: Sequence[Outgoing]
+    ) -> None:
+        t = self.table.c
+        reference = (
+            select(func.max(submission_log.c.reference))
+            .where(
+                submission_log.c.batch_id == batch.id,
+                submission_log.c.person_id == t.person_id,
+                submission_log.c.staging_table == self.name,
+            )
+            .scalar_subquery()
+        )
+        receipt = {
+            "submission_timestamp": utc_now(),
+            "api_response": reference,
+            "partial_json_payload": null(),
+        }
+        is_current = same(t.current_hash, self._of_batch(batch, journal.c.document_hash))
+        deleted = self.staging.is_deleted
+        for part in database.in_batches([m for m in messages if m.kind == DOCUMENT]):
+            people = [m.person_id for m in part]
+            connection.execute(
+                update(self.table)
+                .where(t.person_id.in_(people))
+                .values(
+                    previous_json_payload=self._of_batch(batch, journal.c.document),
+                    previous_hash=self._of_batch(batch, journal.c.document_hash),
+                    row_state=case(
+                        (deleted, str(RowState.DELETED)),
+                        (is_current, str(TRANSITIONS[Event.ACKNOWLEDGED][1])),
+                        else_=str(TRANSITIONS[Event.MOVED_ON][1]),
+                    ),
+                    submission_status=case(
+                        (or_(deleted, is_current), str(TRANSITIONS[Event.ACKNOWLEDGED][2])),
+                        else_=str(TRANSITIONS[Event.MOVED_ON][2]),
+                    ),
+                    **receipt,
+                )
+            )
+            self.outbox.forget(connection, people)
+        for part in database.in_batches([m for m in messages if m.kind == PURGE]):
+            people = [m.person_id for m in part]
+            # a child that came back while its purge was on the wire is new to the receiver
+            connection.execute(
+                update(self.table)
+                .where(t.person_id.in_(people))
+                .values(
+                    previous_json_payload=null(),
+                    previous_hash=null(),
+                    row_state=case(
+                        (deleted, str(RowState.DELETED)),
+                        else_=str(TRANSITIONS[Event.BACK_NEW][1]),
+                    ),
+                    submission_status=case(
+                        (deleted, str(TRANSITIONS[Event.PURGE_ACKNOWLEDGED][2])),
+                        else_=str(TRANSITIONS[Event.BACK_NEW][2]),
+                    ),
+                    **receipt,
+                )
+            )
+            self.outbox.forget(connection, people)
+
+    def _mark_error(self, connection: Connection, answers: Sequence[Answer], *, lost: bool) -> None:
+        """Only rows that are still what was sent; one that moved on waits with its new document."""
+        t = self.table.c
+        values = {
+            "submission_status": str(TRANSITIONS[Event.REFUSED][2]),
+            "api_response": bindparam("detail"),
+        }
+        if lost:
+            values["partial_json_payload"] = null()
+        prefix = "outcome unknown: " if lost else ""
+        for null_hash in (False, True):
+            some = [a for a in answers if (a.message.current_hash is None) is null_hash]
+            if not some:
+                continue
+            seen = t.current_hash.is_(None) if null_hash else t.current_hash == bindparam("seen")
+            connection.execute(
+                update(self.table).where(t.id == bindparam("row"), seen).values(values),
+                [
+                    {"row": a.message.row_id, "detail": f"{prefix}{a.detail}"[:4000]}
+                    | ({} if null_hash else {"seen": a.message.current_hash})
+                    for a in some
+                ],
+            )
+
+    def _keep_unknown(self, connection: Connection, batch: Batch, people: Sequence[str]) -> None:
+        for ids in database.in_batches(people):
+            connection.execute(
+                update(journal)
+                .where(journal.c.batch_id == batch.id, journal.c.person_id.in_(ids))
+                .values(state=UNKNOWN)
+            )
+        self.staging.forget_notes(connection, people)
+
+    def _unjournal(self, connection: Connection, batch: Batch, people: Sequence[str]) -> None:
+        for ids in database.in_batches(people):
+            connection.execute(
+                delete(journal).where(journal.c.batch_id == batch.id, journal.c.person_id.in_(ids))
+            )
+
+    def recover(self) -> int:
+        """After a crash: what was on the wire has an unknown outcome. Needs the run lock.
+
+        Returns:
+            Number of messages whose outcome is unknown because a run was stopped.
+        """
+        lost = and_(journal.c.staging_table == self.name, journal.c.state == ON_WIRE)
+        t = self.table.c
+        with database.transaction(self.engine) as connection:
+            count = connection.execute(
+                select(func.count()).select_from(journal).where(lost)
+            ).scalar_one()
+            if not count:
+                return 0
+            self._log_lost(connection, lost)
+            people = select(journal.c.person_id).where(lost)
+            is_what_was_sent = (
+                select(journal.c.id)
+                .where(lost, journal.c.person_id == t.person_id,
+                       same(journal.c.document_hash, t.current_hash))
+                .exists()
+            )  # fmt: skip
+            connection.execute(
+                update(self.table)
+                .where(t.person_id.in_(people), is_what_was_sent)
+                .values(
+                    submission_status=str(TRANSITIONS[Event.REFUSED][2]),
+                    api_response="outcome unknown: the run was stopped while this was on the wire",
+                )
+            )
+            connection.execute(
+                update(self.table)
+                .where(t.person_id.in_(people))
+                .values(partial_json_payload=null())
+            )
+            connection.execute(update(journal).where(lost).values(state=UNKNOWN))
+        return count
+
+    def _log_lost(self, connection: Connection, lost: ColumnElement[bool]) -> None:
+        columns = {
+            "staging_table": journal.c.staging_table,
+            "person_id": journal.c.person_id,
+            "run_id": journal.c.run_id,
+            "batch_id": journal.c.batch_id,
+            "attempt": literal(0),
+            "kind": journal.c.kind,
+            "phase": literal("lost"),
+            "document_hash": journal.c.document_hash,
+            "outcome": literal(str(Outcome.UNKNOWN)),
+            "detail": literal("the run was stopped while this was on the wire"),
+            "started_at": journal.c.sent_at,
+        }
+        connection.execute(
+            insert(submission_log).from_select(list(columns), select(*columns.values()).where(lost))
+        )
