@@ -9,7 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Engine, Table, create_engine, event, func, inspect, literal, select
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Engine,
+    LargeBinary,
+    Table,
+    Text,
+    cast,
+    create_engine,
+    event,
+    func,
+    inspect,
+    literal,
+    select,
+)
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -214,6 +228,14 @@ def in_batches(items: Sequence[Item], size: int = 900) -> Iterator[Sequence[Item
     """Slices for an IN list: SQL Server takes 2,100 parameters a statement, Oracle 1,000 a list."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def as_raw_text(engine: Engine, column: ColumnElement) -> ColumnElement:
+    """A column of any type as text that the driver cannot choke on.
+
+    SQLite checks that text is UTF-8 when it hands it over, but not bytes.
+    """
+    return cast(column, LargeBinary() if engine.dialect.name == "sqlite" else Text())
 
 
 def as_bytes(value: Any) -> bytes | None:

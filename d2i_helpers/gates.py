@@ -81,8 +81,9 @@ def _live(settings: Settings) -> dict[str, str]:
         if not getattr(settings, name)
     ]
     if missing:
+        named = ", ".join(f"`{name}`" for name in missing)
         raise GateError(
-            f"Sending live needs a sign-off, and {', '.join(f'`{n}`' for n in missing)} is missing.",
+            f"Sending live needs a sign-off, and {named} is missing.",
             hint="Set them in the profile or the environment once the approver has agreed.",
         )
     if settings.live_la_code != settings.la_code:

@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     care_worker_roles: tuple[str, ...] = Field(("CW",), description="roles sent as care workers")
     volatile_ids: bool | None = Field(
         None,
-        description="leave item ids out of change detection; null: as the case-management system asks",
+        description="leave item ids out of change detection; null: as `cms` asks",
     )
 
     # guards

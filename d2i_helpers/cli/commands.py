@@ -254,13 +254,3 @@ def receiver(parameters: dict[str, Any], port: int | None, faults: str | None) -
         faults=faults,
         ready=lambda url: click.echo(f"The simulated DfE API listens on {url} (Ctrl+C ends it)."),
     )
-
-
-def _register() -> None:
-    from d2i_helpers.cli.record_commands import runs, schedule, spec
-
-    for command in (runs, spec, schedule):
-        cli.add_command(command)
-
-
-_register()

@@ -14,14 +14,11 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Engine,
-    LargeBinary,
     MetaData,
     Select,
     Table,
-    Text,
     and_,
     bindparam,
-    cast,
     column,
     func,
     null,
@@ -247,9 +244,7 @@ class SourceReader:
             if (read.table, name) in self._absent:
                 one = null()
             elif as_text:
-                # SQLite checks that text is UTF-8 when it hands it over, but not bytes
-                sqlite = self.engine.dialect.name == "sqlite"
-                one = cast(one, LargeBinary() if sqlite else Text())
+                one = database.as_raw_text(self.engine, one)
             wanted.append(one.label(name))
         statement = select(*wanted).select_from(source)
         by = self._of(source, read.table, read.by)

@@ -177,9 +177,13 @@ DAYS = st.lists(
 def history(engine: Engine, make_settings: Callable, options: dict, days: list, seed: int) -> None:
     """Play one history, then one clean run, and see that everything is equal."""
     settings = make_settings(
-        staging_table=TABLE, guard_min_children=10_000, max_deleted_share=1, batch_size=options["batch_size"],
-        phase=options["phase"], max_in_flight=options["max_in_flight"],
-    )  # fmt: skip
+        staging_table=TABLE,
+        guard_min_children=10_000,
+        max_deleted_share=1,
+        batch_size=options["batch_size"],
+        phase=options["phase"],
+        max_in_flight=options["max_in_flight"],
+    )
     staging = Staging(engine, TABLE)
     clear(engine, staging)
     source, receiver = Source(seed), NaiveReceiver(options["flavour"])
@@ -188,10 +192,9 @@ def history(engine: Engine, make_settings: Callable, options: dict, days: list, 
     for day_seed, fault_rate, dies_at in days:
         change(source, random.Random(day_seed))
         link = Link(receiver, day_seed, fault_rate)
-        with dying_at(engine, dies_at):
-            # the next day goes on from whatever a stop leaves
-            with suppress(Crash, D2IError):
-                run_day(engine, settings, source, link)
+        # the next day goes on from whatever a stop leaves
+        with dying_at(engine, dies_at), suppress(Crash, D2IError):
+            run_day(engine, settings, source, link)
     run_day(engine, settings, source, Link(receiver, 0, 0.0))
     assert_converged(engine, staging, source, receiver)
     before = dict(receiver.stored)

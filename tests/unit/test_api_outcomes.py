@@ -1,4 +1,4 @@
-"""What answers mean: hand-worked cases of every row, of receipts and of errors that name records."""
+"""What answers mean: cases of every row, of receipts and of errors that name records."""
 
 from __future__ import annotations
 

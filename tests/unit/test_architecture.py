@@ -1,0 +1,126 @@
+"""The ladder: imports go down only, no module grows too long, states have one writer."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "d2i_helpers"
+MOST_LINES = 350
+# Longer than that, with the reason.
+LONGER = {
+    "settings.py": "one line a parameter; the rules that check them are few",
+    "staging/in_flight.py": "what an answer means for row, journal and log is one transaction",
+    "staging/rows.py": "every event of the table of transitions in one place",
+}
+
+# Each rung imports only from those above it in this list (below it on the ladder).
+LADDER = [
+    ["errors", "states", "tables"],
+    ["settings", "spec", "files"],
+    ["raw", "parameter_page", "database", "endpoint", "gates"],
+    ["source_rows"],
+    ["payload", "delta"],
+    ["staging", "api", "receiver", "cohort"],
+    ["privacy", "prepare", "submit", "explore"],
+    ["display", "extract", "simulate"],
+    ["anonymise", "preflight"],
+    ["runs"],
+    ["cli"],
+    ["__main__"],
+]
+RUNG = {unit: rung for rung, units in enumerate(LADDER) for unit in units}
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+def unit_of(path: Path) -> str:
+    """The module, or the package for what lies in one."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported_units(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("d2i_helpers"):
+            parts = (node.module or "").split(".")
+            found |= {parts[1]} if len(parts) > 1 else {a.name for a in node.names}
+    return found - {unit_of(path), "__version__"}
+
+
+def test_every_unit_has_a_rung() -> None:
+    assert {unit_of(path) for path in MODULES} == set(RUNG)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down_the_ladder(path: Path) -> None:
+    own = RUNG[unit_of(path)]
+    upward = {unit for unit in imported_units(path) if RUNG[unit] >= own}
+    assert not upward, f"{unit_of(path)} (rung {own}) imports {upward}"
+
+
+@pytest.mark.parametrize(
+    "package", [p.parent for p in PACKAGE.glob("*/__init__.py")], ids=lambda p: p.name
+)
+def test_inside_a_package_no_imports_go_round(package: Path) -> None:
+    modules = {p.stem: p for p in package.glob("*.py") if p.stem not in {"__init__", "__main__"}}
+    needs: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        text = path.read_text(encoding="utf-8")
+        named = re.findall(rf"from d2i_helpers\.{package.name}\.(\w+) import", text)
+        for group in re.findall(rf"from d2i_helpers\.{package.name} import ([\w, ]+)", text):
+            named += [word.strip().split(" as ")[0] for word in group.split(",")]
+        needs[name] = {other for other in named if other in modules and other != name}
+    while free := {name for name, others in needs.items() if not others}:
+        needs = {n: others - free for n, others in needs.items() if n not in free}
+    assert not needs, f"these import each other: {sorted(needs)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_module_has_two_subjects(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    name = path.relative_to(PACKAGE).as_posix()
+    assert lines <= MOST_LINES or name in LONGER
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_only_staging_writes_states() -> None:
+    writes = re.compile(r"(row_state|submission_status)\s*=[^=]|\"(row_state|submission_status)\":")
+    writers = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if writes.search(path.read_text(encoding="utf-8"))
+    }
+    assert {name for name in writers if not name.startswith("staging/")} == set()
+
+
+# SQLite counts up only an INTEGER key, which a column's type has to say
+ALSO_KNOW_A_DIALECT = {"tables.py"}
+
+
+def test_dialects_are_named_in_database_only() -> None:
+    words = re.compile(r"dialect\.name|\"(mssql|oracle|postgresql|sqlite)\"")
+    named = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if words.search(path.read_text(encoding="utf-8"))
+    }
+    assert named <= {"database.py"} | ALSO_KNOW_A_DIALECT
+
+
+def test_the_project_names_nothing_of_the_place_it_was_made_in() -> None:
+    root = PACKAGE.parent
+    for pattern in ("*.py", "*.md", "*.yaml", "*.yml", "*.toml", "*.txt", "*.ipynb", "*.csv"):
+        for path in root.rglob(pattern):
+            inside = path.relative_to(root).parts
+            if any(part in {"outputs", "build"} or part.startswith(".") for part in inside):
+                continue
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"(?<![\w.])/(work|root|home)/\w", text), path
