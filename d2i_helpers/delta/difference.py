@@ -71,20 +71,25 @@ def delta_text(
     Raises:
         ChildErrors: a text is not a JSON object.
     """
-    if baselines and all(base == current for base in baselines):
+    if baselines and baselines.count(current) == len(baselines):
         return None
     try:
-        documents = [None if text is None else loads(text) for text in (current, *baselines)]
-        for text, document in zip((current, *baselines), documents, strict=True):
-            if text is not None and type(document) is not dict:
-                raise ValueError
+        document = None if current is None else _parsed(current)
+        known = [None if base is None else _parsed(base) for base in baselines]
     except ValueError:  # never its own text: it may carry the document
         raise ChildErrors(
             "A document is not a JSON object, so no delta can be made of it.",
             hint="Run the extract stage again for this child.",
         ) from None
-    message = delta(spec, *documents, cleared_fields=cleared_fields)
+    message = delta(spec, document, *known, cleared_fields=cleared_fields)
     return None if message is None else dumps(message)
+
+
+def _parsed(text: str | bytes) -> Document:
+    document = loads(text)
+    if type(document) is not dict:
+        raise ValueError
+    return document
 
 
 def _child_purge(plan: Plan, known: list[Document]) -> Document | None:
@@ -105,9 +110,9 @@ def _against(plan: Plan, current: Document, base: Document, clear: bool) -> Docu
 
     Whatever is odd here is left to the general functions.
     """
-    nested, bags = plan.nested, plan.bags
     if plan.leaf:
         return _leaf_against(plan, current, base, clear)
+    nested, bags = plan.nested, plan.bags
     part: Document = {}
     changed = inner = False
     for name, value in current.items():
@@ -179,7 +184,8 @@ def _items_against(plan: Plan, current: list, old: list, clear: bool) -> list[Do
                 part = _against(plan, item, before, clear)
             if part is not None:
                 sent.append(part)
-    sent += [{key: identifier, PURGE: True} for identifier in index]
+    if index:
+        sent += [{key: identifier, PURGE: True} for identifier in index]
     return sent or None
 
 
