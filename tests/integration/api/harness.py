@@ -17,6 +17,7 @@ import requests
 from d2i_helpers import receiver
 from d2i_helpers.endpoint import Endpoint, simulated_endpoint
 from d2i_helpers.receiver import server as receiver_server
+from d2i_helpers.receiver import serving as receiver_process
 from d2i_helpers.receiver.app import create_app
 from d2i_helpers.receiver.faults import make_faults
 from d2i_helpers.receiver.store import Store
@@ -99,7 +100,9 @@ def in_thread(work: Callable[[int, Callable[[int], None]], None]) -> Iterator[in
 def serving(settings: Settings) -> Iterator[Served]:
     """The receiver as `d2i receiver` serves it, but in a thread."""
     config = receiver.Config.of(settings)
-    with in_thread(lambda until, ready: receiver._serve(config, ready, until=until)) as port:
+    with in_thread(
+        lambda until, ready: receiver_process._serve(config, ready, until=until)
+    ) as port:
         yield Served(simulated_endpoint(f"http://127.0.0.1:{port}", settings.la_code))
 
 
