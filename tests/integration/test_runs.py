@@ -195,7 +195,7 @@ def test_a_killed_runner_leaves_a_truthful_record_and_the_next_run_is_fine(
         "time.sleep(600)",
     )
     code = (
-        "import sys; from pathlib import Path; from d2i_helpers.runs import run_day\n"
+        "import sys; from pathlib import Path; from d2i_helpers.runs.day import run_day\n"
         "run_day({}, ['extract'], Path(sys.argv[1]), notebooks=Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(project.outputs), str(project.notebooks)]

@@ -13,6 +13,7 @@ from sqlalchemy.schema import CreateSchema
 from d2i_helpers import database, simulate, tables
 from d2i_helpers.errors import GateError, SettingsError
 from d2i_helpers.settings import Settings
+from d2i_helpers.simulate import changes, stage
 from d2i_helpers.simulate import ssd_rows as simulated_tables
 
 MakeSettings = Callable[..., Settings]
@@ -76,7 +77,7 @@ def test_the_number_made_at_a_time_does_not_matter(
     settings = make_settings()
     simulate.init(settings, children=40)
     whole = contents(engine)
-    monkeypatch.setattr(simulate, "_CHILDREN_AT_A_TIME", 7)
+    monkeypatch.setattr(stage, "_CHILDREN_AT_A_TIME", 7)
     simulate.init(settings, children=40)
     assert contents(engine) == whole
 
@@ -196,7 +197,7 @@ def test_a_hundred_children_have_each_kind_of_change_on_a_day(make_settings: Mak
     settings = make_settings()
     simulate.init(settings, children=100)
     counts = simulate.day(settings)
-    sometimes = simulate.fictional_changes.SOMETIMES
+    sometimes = changes.SOMETIMES
     assert {kind for kind, number in counts.items() if not number} <= set(sometimes)
     assert sum(counts.values()) < 25
 

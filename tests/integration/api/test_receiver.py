@@ -356,7 +356,7 @@ def test_it_starts_without_what_a_run_needs():
     """Its process is to be there at once: no pandas, SQLAlchemy, pydantic or matplotlib."""
     script = (
         "import sys\n"
-        "import d2i_helpers.receiver, d2i_helpers.receiver_app\n"
+        "import d2i_helpers.receiver, d2i_helpers.receiver.app\n"
         "heavy = {'pandas', 'sqlalchemy', 'pydantic', 'matplotlib', 'requests', 'authlib'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
