@@ -12,9 +12,9 @@ Identifiable data leaves only when profile, table, endpoint and sign-off agree. 
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 from urllib.parse import urlsplit
 
+from d2i_helpers.endpoint import is_loopback
 from d2i_helpers.errors import GateError
 from d2i_helpers.settings import Settings
 
@@ -114,14 +114,3 @@ def _require_https(settings: Settings) -> None:
 def _is_dfe(settings: Settings) -> bool:
     host = urlsplit(settings.api_base_url or "").hostname or ""
     return host == DFE_DOMAIN or host.endswith(f".{DFE_DOMAIN}")
-
-
-def is_loopback(url: str) -> bool:
-    """Whether the address is of this machine."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -21,8 +21,8 @@ LONGER = {
 LADDER = [
     ["errors", "states", "tables"],
     ["settings", "spec", "files"],
-    ["raw", "parameter_page", "database", "endpoint", "gates"],
-    ["source_rows"],
+    ["raw", "parameter_page", "database", "endpoint"],
+    ["source_rows", "gates"],
     ["payload", "delta"],
     ["staging", "api", "receiver", "cohort"],
     ["privacy", "prepare", "submit", "explore"],
