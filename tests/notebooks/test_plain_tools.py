@@ -40,7 +40,8 @@ def test_it_runs_with_plain_papermill(folder: Path, name: str) -> None:
     words = ["papermill", str(project_root() / "notebooks" / f"{name}.ipynb"), str(out)]
     if name in STAGES:
         words += ["-f", str(project_root() / "params" / "demo.yaml")]
-        words += ["-p", "database_url", parameters(folder)["database_url"]]
+        # the profile's own folders are the analyst's: what the file gives must be overridden
+        words += [part for k, v in parameters(folder).items() for part in ("-p", k, v)]
     environment = clean() | {f"D2I_{k.upper()}": v for k, v in parameters(folder).items()}
     ran = subprocess.run(
         [sys.executable, "-m", *words, "--no-progress-bar"], env=environment, cwd=project_root(),
