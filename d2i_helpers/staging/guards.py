@@ -21,10 +21,8 @@ class Figures:
     gone: int = 0  # of these, no longer in the cohort
     changed: int = 0  # of these, with another document
     found: int = 0  # children that the source gave today
-    items_before: int = (
-        0  # items (episodes, plans, placements, ...) in the changed documents before
-    )
-    items_gone: int = 0  # of these, not in today's
+    items_before: int = 0  # items (episodes, plans, ...) of all children who stay
+    items_gone: int = 0  # of these, not in today's documents
     window_before: dt.date | None = None  # start of the window when documents were last made
     window_today: dt.date | None = None
 
