@@ -8,7 +8,6 @@ stand in, nulls as absent, and a repeated key is told in `layers` and `unique`.
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -185,26 +184,9 @@ def _sorted(block: Block | None, items: Iterable[Any]) -> list[Any]:
     if len(items) < 2:
         return items
     try:
-        if block is None:
-            return sorted(items)
-        return items if _in_order(block, items) else block.sorted_items(items)
+        return sorted(items) if block is None else block.sorted_items(items)
     except (TypeError, AttributeError):  # foreign values that do not compare with each other
         return sorted(items, key=_content)
-
-
-def _in_order(block: Block, items: list[Document]) -> bool:
-    """Whether the fields of the block's order alone show that the items are sorted already."""
-    order = [(part.lstrip("-"), part.startswith("-")) for part in block.order]
-    for one, after in itertools.pairwise(items):
-        for name, descending in order:
-            left, right = one.get(name), after.get(name)
-            if left != right:
-                if left is None or (right is not None and (left < right) is descending):
-                    return False
-                break
-        else:
-            return False  # a tie: the whole content decides
-    return True
 
 
 def _content(value: Any) -> str:

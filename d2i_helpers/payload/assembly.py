@@ -7,7 +7,6 @@ one key the first in the list's order stays.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +56,6 @@ class _BlockMaker:
         self.inner = [m for m in makers if not (once and m.block.person_fact)]
         self.once = [m for m in makers if once and m.block.person_fact]
         self.end_field = _end_field(block, spec)
-        self.order = [(part.lstrip("-"), part.startswith("-")) for part in reversed(block.order)]
 
     # -------------------------------------------------------------------------------- one row
     def item(self, row: Row, person_id: str, page: Page) -> Document | None:
@@ -119,7 +117,7 @@ class _BlockMaker:
             return None
         items = [built for one in rows if (built := self.item(one, person_id, page))]
         if len(items) > 1:
-            items = self._sorted(items)
+            items = self.block.sorted_items(items)
         if self.block.kind == "list":
             if len(items) > 1:
                 items = self._unique(items)
@@ -153,21 +151,6 @@ class _BlockMaker:
             if kept.setdefault(built[key], built) is not built:
                 self.assembler.problems.append((self.block.path, DUPLICATE))
         return items if len(kept) == len(items) else list(kept.values())
-
-    def _sorted(self, items: list[Document]) -> list[Document]:
-        """As `Block.sorted_items`, which is asked only where the order's fields leave a tie."""
-        for name, descending in self.order:
-            items = sorted(
-                items,
-                # what is missing comes last both ways
-                key=lambda i, n=name, d=descending: ((n not in i) != d, i.get(n, "")),
-                reverse=descending,
-            )
-        names = [name for name, _ in self.order]
-        keys = [[item.get(name) for name in names] for item in items]
-        if any(left == right for left, right in itertools.pairwise(keys)):
-            return self.block.sorted_items(items)
-        return items
 
     def _add_once(self, items: list[Document], row: Row, person_id: str, page: Page) -> None:
         """Facts of the person on one item only: the first that is open, else the first."""

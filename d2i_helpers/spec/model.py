@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,33 +67,59 @@ class Block:
     blocks: tuple[Block, ...] = ()  # blocks nested in it, judged each for itself
 
     def sorted_items(self, items: Iterable[Document]) -> list[Document]:
-        """Items in the one order that their content gives: `order`, then the whole content."""
-        return sorted(items, key=self._sort_key)
+        """Items in the one order that their content gives: `order`, then the whole content.
 
-    def _sort_key(self, item: Document) -> tuple:
-        keys: list[Any] = []
-        for part in self.order:
-            value = item.get(part.lstrip("-"))
-            keys.append((value is None, _Reversed(value) if part.startswith("-") else value))
-        return (*keys, json.dumps(item, sort_keys=True, default=str))
+        What is missing comes last. The content of an item is written out only where the fields of
+        `order` leave a tie: that costs more than everything else of a comparison.
+
+        Raises:
+            TypeError, AttributeError: foreign items that do not compare with each other.
+        """
+        found = list(items)
+        if len(found) < 2 or self._in_order(found):
+            return found
+        for name, descending in reversed(self._order):
+            found.sort(key=_last_if_missing(name, descending), reverse=descending)
+        return [
+            item
+            for _, tied in itertools.groupby(found, self._values)
+            for item in _by_content(list(tied))
+        ]
+
+    @functools.cached_property
+    def _order(self) -> tuple[tuple[str, bool], ...]:
+        """Each field of `order`, and whether it goes from high to low."""
+        return tuple((part.lstrip("-"), part.startswith("-")) for part in self.order)
+
+    def _values(self, item: Document) -> list[Any]:
+        return [item.get(name) for name, _ in self._order]
+
+    def _in_order(self, items: Sequence[Document]) -> bool:
+        """Whether the fields of `order` alone show that the items are sorted already."""
+        for one, after in itertools.pairwise(items):
+            for name, descending in self._order:
+                left, right = one.get(name), after.get(name)
+                if left != right:
+                    if left is None or (right is not None and (left < right) is descending):
+                        return False
+                    break
+            else:
+                return False  # a tie: the whole content decides
+        return True
 
 
-@functools.total_ordering
-class _Reversed:
-    """Wraps a value so that it sorts from high to low."""
+def _last_if_missing(name: str, descending: bool) -> Callable[[Document], tuple]:
+    def key(item: Document) -> tuple:
+        value = item.get(name)
+        return (not descending,) if value is None else (descending, value)
 
-    __slots__ = ("value",)
+    return key
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Reversed) and self.value == other.value
-
-    def __lt__(self, other: _Reversed) -> bool:
-        if self.value is None or other.value is None:
-            return False
-        return other.value < self.value
+def _by_content(items: list[Document]) -> list[Document]:
+    if len(items) > 1:
+        items.sort(key=lambda item: json.dumps(item, sort_keys=True, default=str))
+    return items
 
 
 @dataclass(frozen=True)
