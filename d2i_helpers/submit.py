@@ -20,7 +20,8 @@ from d2i_helpers.payload.canonical import to_text
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
 from d2i_helpers.staging import Staging, utc_now
-from d2i_helpers.staging.in_flight import Answer, Batch, InFlight, LogEntry, Outgoing
+from d2i_helpers.staging.in_flight import InFlight
+from d2i_helpers.staging.messages import Answer, Batch, LogEntry, Outgoing
 from d2i_helpers.staging.outbox import DOCUMENT, Outbox
 from d2i_helpers.states import Outcome
 

@@ -30,7 +30,7 @@ from d2i_helpers.payload.canonical import canonical_name, content_hash
 from d2i_helpers.payload.validation import Validator
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.spec import Document, Spec
-from d2i_helpers.staging import Staged, Staging, utc_now
+from d2i_helpers.staging import Staged, Staging, adopt, utc_now
 from d2i_helpers.states import Event
 
 CANONICAL_FACT = "canonical"
@@ -130,7 +130,7 @@ class _Day:
         with database.reading(self.engine) as connection:
             stored = self.twin.fact(connection, CANONICAL_FACT)
         if stored != wanted:
-            self.twin.adopt(self._hash_of_text, wanted)
+            adopt(self.twin, self._hash_of_text, wanted)
         with database.transaction(self.engine) as connection:
             if self.key is not None:
                 self._ask_about_key(connection, mark(self.key))

@@ -28,7 +28,7 @@ from d2i_helpers.payload.canonical import canonical_name, content_hash, to_text
 from d2i_helpers.payload.validation import Validator, firewall_warnings
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
-from d2i_helpers.staging import Staged, Staging, guards, utc_now
+from d2i_helpers.staging import Staged, Staging, adopt, guards, utc_now
 from d2i_helpers.states import Event, RowState
 
 Progress = Callable[[int, int | None], None]
@@ -130,7 +130,7 @@ class _Day:
         with database.reading(self.engine) as connection:
             stored = self.staging.fact(connection, CANONICAL_FACT)
         if stored != wanted:
-            self.counts["rehashed"] = self.staging.adopt(self._hash_of_text, wanted)
+            self.counts["rehashed"] = adopt(self.staging, self._hash_of_text, wanted)
 
     def _hash_of_text(self, text: str) -> bytes | None:
         try:

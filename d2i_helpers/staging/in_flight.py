@@ -6,9 +6,7 @@ What a crash or a time-out leaves in the journal is an unknown outcome: the rece
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from sqlalchemy import (
     ColumnElement,
@@ -28,59 +26,15 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.staging import submission_log
+from d2i_helpers.staging.messages import Answer, Batch, LogEntry, Outgoing
 from d2i_helpers.staging.outbox import DOCUMENT, PURGE, Outbox
 from d2i_helpers.staging.rows import same, utc_now
 from d2i_helpers.states import TRANSITIONS, Event, Outcome, RowState
-from d2i_helpers.tables import journal, notes, submission_log
+from d2i_helpers.tables import journal, notes
+from d2i_helpers.tables import submission_log as log_table
 
 ON_WIRE, UNKNOWN = "on wire", "unknown"  # states of a journal entry
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One child's message, journalled and about to leave."""
-
-    row_id: int
-    person_id: str
-    kind: str
-    current_hash: bytes | None
-    json_payload: str
-    partial: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one message in the end."""
-
-    message: Outgoing
-    outcome: Outcome
-    detail: str = ""  # path and rule, or the reason; never a value
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """One attempt to send one child's message, as the submission log keeps it."""
-
-    message: Outgoing
-    attempt: int
-    outcome: Outcome
-    body_hash: bytes
-    started_at: dt.datetime
-    milliseconds: int
-    http_status: int | None = None
-    reference: str | None = None
-    correlation_id: str | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Messages that travel together, under one id in journal and log."""
-
-    id: str
-    run_id: str
-    phase: str
-    messages: tuple[Outgoing, ...] = field(default_factory=tuple)
 
 
 class InFlight:
@@ -147,7 +101,7 @@ class InFlight:
     def record(self, batch: Batch, answers: Sequence[Answer], log: Sequence[LogEntry]) -> None:
         """Everything that the answers to one batch mean, in one transaction."""
         with database.transaction(self.engine) as connection:
-            self._write_log(connection, batch, log)
+            submission_log.write(connection, self.name, batch, log)
             by_outcome: dict[Outcome, list[Answer]] = {}
             for answer in answers:
                 by_outcome.setdefault(answer.outcome, []).append(answer)
@@ -161,34 +115,6 @@ class InFlight:
                     self._keep_unknown(connection, batch, people)
                 else:
                     self._unjournal(connection, batch, people)
-
-    def _write_log(self, connection: Connection, batch: Batch, log: Sequence[LogEntry]) -> None:
-        if not log:
-            return
-        connection.execute(
-            insert(submission_log),
-            [
-                {
-                    "staging_table": self.name,
-                    "person_id": entry.message.person_id,
-                    "run_id": batch.run_id,
-                    "batch_id": batch.id,
-                    "attempt": entry.attempt,
-                    "kind": entry.message.kind,
-                    "phase": batch.phase,
-                    "document_hash": entry.message.current_hash,
-                    "body_hash": entry.body_hash,
-                    "outcome": str(entry.outcome),
-                    "http_status": entry.http_status,
-                    "reference": entry.reference,
-                    "correlation_id": entry.correlation_id,
-                    "detail": entry.detail or None,
-                    "started_at": entry.started_at,
-                    "milliseconds": entry.milliseconds,
-                }
-                for entry in log
-            ],
-        )
 
     def _of_batch(self, batch: Batch, column: ColumnElement) -> ScalarSelect:
         """A column of this batch's journal entry for the row at hand."""
@@ -207,11 +133,11 @@ class InFlight:
     ) -> None:
         t = self.table.c
         reference = (
-            select(func.max(submission_log.c.reference))
+            select(func.max(log_table.c.reference))
             .where(
-                submission_log.c.batch_id == batch.id,
-                submission_log.c.person_id == t.person_id,
-                submission_log.c.staging_table == self.name,
+                log_table.c.batch_id == batch.id,
+                log_table.c.person_id == t.person_id,
+                log_table.c.staging_table == self.name,
             )
             .scalar_subquery()
         )
@@ -318,7 +244,7 @@ class InFlight:
             ).scalar_one()
             if not count:
                 return 0
-            self._log_lost(connection, lost)
+            submission_log.write_lost(connection, lost)
             people = select(journal.c.person_id).where(lost)
             is_what_was_sent = (
                 select(journal.c.id)
@@ -341,21 +267,3 @@ class InFlight:
             )
             connection.execute(update(journal).where(lost).values(state=UNKNOWN))
         return count
-
-    def _log_lost(self, connection: Connection, lost: ColumnElement[bool]) -> None:
-        columns = {
-            "staging_table": journal.c.staging_table,
-            "person_id": journal.c.person_id,
-            "run_id": journal.c.run_id,
-            "batch_id": journal.c.batch_id,
-            "attempt": literal(0),
-            "kind": journal.c.kind,
-            "phase": literal("lost"),
-            "document_hash": journal.c.document_hash,
-            "outcome": literal(str(Outcome.UNKNOWN)),
-            "detail": literal("the run was stopped while this was on the wire"),
-            "started_at": journal.c.sent_at,
-        }
-        connection.execute(
-            insert(submission_log).from_select(list(columns), select(*columns.values()).where(lost))
-        )

@@ -206,7 +206,7 @@ class Staging:
         if inserts:
             connection.execute(insert(self.table), inserts)
         if changes:
-            connection.execute(_update_by_id(self.table, changes[0]), _renamed(changes))
+            connection.execute(update_by_id(self.table, changes[0]), renamed(changes))
         if restores:
             connection.execute(self._restore(), restores)
         touched = [rows[d.person_id].person_id for d in documents if d.person_id in rows]
@@ -304,70 +304,6 @@ class Staging:
                 delete(notes).where(notes.c.staging_table == self.name, notes.c.person_id.in_(ids))
             )
 
-    def adopt(self, hasher: Any, canonical: str, *, page: int = 500) -> int:
-        """Bring all hashes into one canonical form, so that an upgrade re-sends nobody.
-
-        Also takes over a table that other software filled with hashes of its own making. Rows whose
-        text is no JSON lose their hash and are written anew by the next extract.
-
-        Args:
-            hasher: document text to hash; None for text that is no JSON.
-            canonical: name of the form, stored as a fact.
-
-        Returns:
-            Number of rows whose hashes changed.
-        """
-        t = self.table.c
-        changed, last = 0, -1
-        while True:
-            with database.transaction(self.engine) as connection:
-                rows = connection.execute(
-                    select(
-                        t.id,
-                        t.json_payload,
-                        t.previous_json_payload,
-                        t.current_hash,
-                        t.previous_hash,
-                    )
-                    .where(t.id > last)
-                    .order_by(t.id)
-                    .limit(page)
-                ).all()
-                if not rows:
-                    self._adopt_journal(connection, hasher)
-                    self.set_fact(connection, "canonical", canonical)
-                    return changed
-                last = rows[-1].id
-                updates = [
-                    new
-                    for row in rows
-                    if (new := _rehashed(row, hasher))
-                    and (new["current_hash"], new["previous_hash"])
-                    != (row.current_hash, row.previous_hash)
-                ]
-                if updates:
-                    connection.execute(_update_by_id(self.table, updates[0]), _renamed(updates))
-                changed += len(updates)
-
-    def _adopt_journal(self, connection: Connection, hasher: Any) -> None:
-        rows = connection.execute(
-            select(journal.c.id, journal.c.document).where(
-                journal.c.staging_table == self.name, journal.c.document.is_not(None)
-            )
-        ).all()
-        updates = [{"row": r.id, "document_hash": hasher(r.document)} for r in rows]
-        if updates:
-            connection.execute(_update_by_id(journal, updates[0]), _renamed(updates))
-
-
-def _rehashed(row: Any, hasher: Any) -> dict[str, Any]:
-    previous = row.previous_json_payload
-    return {
-        "row": row.id,
-        "current_hash": hasher(row.json_payload),
-        "previous_hash": hasher(previous) if previous is not None else None,
-    }
-
 
 def _row(row: Any) -> Row:
     return Row(
@@ -382,12 +318,12 @@ def _row(row: Any) -> Row:
     )
 
 
-def _update_by_id(table: Any, example: dict[str, Any]) -> Any:
-    """An UPDATE by row number for `executemany`; parameters as `_renamed` names them."""
+def update_by_id(table: Any, example: dict[str, Any]) -> Any:
+    """An UPDATE by row number for `executemany`; parameters as `renamed` names them."""
     columns = {name: bindparam(f"new_{name}") for name in example if name != "row"}
     return update(table).where(table.c.id == bindparam("row")).values(columns)
 
 
-def _renamed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def renamed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Parameter names that do not clash with the column names of an UPDATE."""
     return [{k if k == "row" else f"new_{k}": v for k, v in row.items()} for row in rows]

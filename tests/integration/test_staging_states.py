@@ -14,7 +14,7 @@ from d2i_helpers import database, prepare, submit
 from d2i_helpers.errors import GuardError
 from d2i_helpers.payload.canonical import content_hash, to_text
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staged, Staging
+from d2i_helpers.staging import Staged, Staging, adopt
 from d2i_helpers.states import Event, Outcome
 from d2i_helpers.tables import journal, submission_log
 from tests.generative.test_convergence import answered
@@ -478,7 +478,7 @@ def test_adopting_a_table_rehashes_it_and_sends_nobody_again(table: Table) -> No
     def hasher(text: str) -> bytes:
         return content_hash(SPEC, orjson.loads(text))
 
-    assert table.staging.adopt(hasher, "1") == 1
-    assert table.staging.adopt(hasher, "1") == 0
+    assert adopt(table.staging, hasher, "1") == 1
+    assert adopt(table.staging, hasher, "1") == 0
     assert table.stage(document()) == {}
     assert table.send().counts["requests"] == 0

@@ -10,12 +10,6 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "d2i_helpers"
 MOST_LINES = 350
-# Longer than that, with the reason.
-LONGER = {
-    "settings.py": "one line a parameter; the rules that check them are few",
-    "staging/in_flight.py": "what an answer means for row, journal and log is one transaction",
-    "staging/rows.py": "every event of the table of transitions in one place",
-}
 
 # Each rung imports only from those above it in this list (below it on the ladder).
 LADDER = [
@@ -82,8 +76,7 @@ def test_inside_a_package_no_imports_go_round(package: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_module_has_two_subjects(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    name = path.relative_to(PACKAGE).as_posix()
-    assert lines <= MOST_LINES or name in LONGER
+    assert lines <= MOST_LINES
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

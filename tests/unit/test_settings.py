@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from d2i_helpers import settings as settings_module
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.parameter_page import parameters_page
 from d2i_helpers.settings import Settings, load_secrets, load_settings, project_root
@@ -21,7 +20,9 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         if name.startswith("D2I_"):
             monkeypatch.delenv(name)
     (tmp_path / "params").mkdir()
-    monkeypatch.setattr(settings_module, "project_root", lambda: tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_extract.ipynb").touch()
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

@@ -1,28 +1,13 @@
-"""Typed parameters and secrets: one place that knows every setting, its default and its limits.
-
-A parameter comes from, first wins: the notebook or command line, the environment
-(``D2I_<NAME>``), ``.env``, the profile ``params/<profile>.yaml``, the default here. Unknown names
-are errors. Secrets come only from the environment, ``.env``, a secrets directory
-(``D2I_SECRETS_DIR``) or the OS keyring: papermill saves parameters, so a secret is never one.
-"""
+"""Every parameter of a run: its type, default, limits and meaning, in one place."""
 
 from __future__ import annotations
 
 import datetime as dt
-import difflib
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from pydantic_settings.sources import DotEnvSettingsSource, EnvSettingsSource
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
-from d2i_helpers.errors import SettingsError
 
 ENV_PREFIX = "D2I_"
 Share = float
@@ -37,7 +22,7 @@ def project_root() -> Path:
     for folder in (here, *here.parents):
         if (folder / "notebooks" / "01_extract.ipynb").is_file() and (folder / "params").is_dir():
             return folder
-    return Path(__file__).resolve().parent.parent
+    return Path(__file__).resolve().parent.parent.parent
 
 
 class Settings(BaseSettings):
@@ -234,159 +219,3 @@ class Settings(BaseSettings):
         """A path of a setting: absolute as it is, relative to the project's root."""
         given = Path(relative)
         return given if given.is_absolute() else project_root() / given
-
-
-class Secrets(BaseSettings):
-    """Everything that must never be saved or shown; `SecretStr` masks each in every repr."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
-
-    database_password: SecretStr | None = None
-    client_id: SecretStr | None = None
-    client_secret: SecretStr | None = None
-    supplier_key: SecretStr | None = None
-    pseudonym_key: SecretStr | None = None
-    proxy_user: SecretStr | None = None
-    proxy_password: SecretStr | None = None
-
-    def values(self) -> list[str]:
-        """All secrets in force as plain text, for the redactor only."""
-        held = (getattr(self, name) for name in type(self).model_fields)
-        return [secret.get_secret_value() for secret in held if secret is not None]
-
-
-def read_profile(profile: str) -> dict[str, Any]:
-    """The parameters in ``params/<profile>.yaml`` (or in the file that ``profile`` names).
-
-    Raises:
-        SettingsError: there is no such file, it is not YAML, or it is not a table of names.
-    """
-    path = Path(profile)
-    if path.suffix not in {".yaml", ".yml"}:
-        path = project_root() / "params" / f"{profile}.yaml"
-    elif not path.is_absolute() and not path.is_file():
-        path = project_root() / path
-    if not path.is_file():
-        known = sorted(p.stem for p in (project_root() / "params").glob("*.yaml"))
-        raise SettingsError(f"There is no profile {path.name}.", hint=f"Known: {', '.join(known)}.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(
-            f"{path.name}{where} is not valid YAML.", hint="Check indentation, colons and quotes."
-        ) from None
-    if content is not None and not isinstance(content, dict):
-        raise SettingsError(f"{path.name} must be a list of `name: value` lines.")
-    return {"profile": path.stem, **(content or {})}
-
-
-def _check_names(names: Mapping[str, Any], where: str) -> None:
-    """Raise `SettingsError` for names that are no parameter, with the nearest that is."""
-    for name in names:
-        if name in Settings.model_fields:
-            continue
-        if name in Secrets.model_fields:
-            raise SettingsError(
-                f"{where}: `{name}` is a secret and may not be a parameter (it would be saved).",
-                hint=f"Set it in the environment or in .env as {ENV_PREFIX}{name.upper()}.",
-            )
-        near = difflib.get_close_matches(str(name), Settings.model_fields, n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else "docs/parameters.md lists all."
-        raise SettingsError(f"{where}: there is no parameter `{name}`.", hint=hint)
-
-
-def _from_environment() -> dict[str, Any]:
-    """Parameters set in ``.env`` and, before it, in the environment."""
-    dotenv = DotEnvSettingsSource(Settings, env_file=project_root() / ".env", env_prefix=ENV_PREFIX)
-    found = {**dotenv(), **EnvSettingsSource(Settings, env_prefix=ENV_PREFIX)()}
-    return {name: value for name, value in found.items() if name in Settings.model_fields}
-
-
-def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> Settings:
-    """The settings of this run.
-
-    Args:
-        names: a notebook's ``globals()``; names of parameters in it that are not None count, and
-            so do those in its ``overrides``.
-        parameters: further parameters, which win.
-
-    Raises:
-        SettingsError: an unknown name or a value that is not allowed; names each.
-    """
-    given = {k: v for k, v in (names or {}).items() if k in Settings.model_fields and v is not None}
-    overrides = {**((names or {}).get("overrides") or {}), **parameters}
-    _check_names(overrides, "Parameters")
-    given.update({k: v for k, v in overrides.items() if v is not None})
-    environment = _from_environment()
-    profile = given.pop("profile", None) or environment.get("profile") or "demo"
-    in_file = read_profile(profile)
-    _check_names(in_file, f"params/{in_file['profile']}.yaml")
-    merged = {**in_file, **environment, **given, "profile": in_file["profile"]}
-    _refuse_password(merged, from_environment="database_url" in environment)
-    try:
-        return Settings.model_validate(merged)
-    except ValidationError as error:
-        raise SettingsError(
-            _explain(error), hint="docs/parameters.md lists what is allowed."
-        ) from None
-
-
-def _explain(error: ValidationError) -> str:
-    """Name and rule of each wrong parameter, without its value."""
-    lines = []
-    for fault in error.errors(include_input=False, include_url=False, include_context=False):
-        name = ".".join(str(part) for part in fault["loc"]) or "settings"
-        lines.append(f"`{name}`: {fault['msg']}.")
-    return "Wrong parameter: " + " ".join(lines)
-
-
-def _refuse_password(merged: Mapping[str, Any], *, from_environment: bool) -> None:
-    """A password in a URL would be saved with the parameters; in the environment it is fine."""
-    for name in ("database_url", "proxy"):
-        value = merged.get(name)
-        if not isinstance(value, str):
-            continue
-        try:
-            password = make_url(value).password
-        except ArgumentError:
-            if name == "database_url":
-                raise SettingsError(
-                    "`database_url` is not a URL that SQLAlchemy understands.",
-                    hint="Examples: sqlite:///file.sqlite, postgresql+psycopg://user@host/name, "
-                    "mssql+pyodbc://@server/name?driver=ODBC+Driver+18+for+SQL+Server.",
-                ) from None
-            continue
-        if password and not (name == "database_url" and from_environment):
-            variable = "DATABASE_PASSWORD" if name == "database_url" else "PROXY_PASSWORD"
-            raise SettingsError(
-                f"`{name}` holds a password, and parameters are saved with the run.",
-                hint=f"Take it out and set {ENV_PREFIX}{variable} in the environment or in .env.",
-            )
-
-
-def load_secrets() -> Secrets:
-    """The secrets in force: environment, ``.env``, secrets directory, then the OS keyring."""
-    directory = os.environ.get(f"{ENV_PREFIX}SECRETS_DIR")
-    secrets = Secrets(
-        _env_file=project_root() / ".env", _secrets_dir=directory if directory else None
-    )
-    missing = [name for name in Secrets.model_fields if getattr(secrets, name) is None]
-    held = {name: _from_keyring(name) for name in missing}
-    return secrets.model_copy(update={k: SecretStr(v) for k, v in held.items() if v})
-
-
-def _from_keyring(name: str) -> str | None:
-    """A secret from the operating system's keyring, where the optional `keyring` is installed."""
-    try:
-        import keyring
-        from keyring.errors import KeyringError
-    except ImportError:
-        return None
-    try:
-        return keyring.get_password("d2i-workbook", name)
-    except KeyringError:  # headless machines have no keyring: nothing found there
-        return None

@@ -1,0 +1,21 @@
+"""Typed parameters and secrets: one place that knows every setting, its default and its limits.
+
+A parameter comes from, first wins: the notebook or command line, the environment
+(``D2I_<NAME>``), ``.env``, the profile ``params/<profile>.yaml``, the default here. Unknown names
+are errors. Secrets come only from the environment, ``.env``, a secrets directory
+(``D2I_SECRETS_DIR``) or the OS keyring: papermill saves parameters, so a secret is never one.
+"""
+
+from d2i_helpers.settings.loading import load_settings, read_profile
+from d2i_helpers.settings.model import ENV_PREFIX, Settings, project_root
+from d2i_helpers.settings.secret_store import Secrets, load_secrets
+
+__all__ = [
+    "ENV_PREFIX",
+    "Secrets",
+    "Settings",
+    "load_secrets",
+    "load_settings",
+    "project_root",
+    "read_profile",
+]
