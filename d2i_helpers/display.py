@@ -26,6 +26,7 @@ from d2i_helpers.privacy.safe_words import (
 )
 
 COUNTS_MIME = "application/vnd.d2i.counts+json"
+GATE_MIME = "application/vnd.d2i.gate+json"
 PROGRESS_MIME = "application/vnd.d2i.progress+json"
 RUNNER_VARIABLE = "D2I_UNDER_RUNNER"  # set in the kernel by the runner
 
@@ -152,6 +153,22 @@ def checks(found: Iterable[Any]) -> None:
     title = "Checks"
     _publish(
         {"text/plain": _plain(title, header, rows), "text/html": _html_table(title, header, rows)}
+    )
+
+
+def gate(decision: Any) -> None:
+    """What a gate decided (a `gates.Decision`), refusals too; the runner keeps it in the record."""
+    held = {k: v for k, v in dataclasses.asdict(decision).items() if k != "hint"}
+    said = {**held, "allowed": "yes" if decision.allowed else "no"}
+    said["dry_run"] = "yes: nothing is sent" if decision.dry_run else "no"
+    rows = [(_spoken(name), safe_sentence(text)) for name, text in said.items() if text]
+    title, header = "May this data go there?", ("", "")
+    _publish(
+        {
+            "text/plain": _plain(title, header, rows),
+            "text/html": _html_table(title, header, rows),
+            GATE_MIME: held,
+        }
     )
 
 

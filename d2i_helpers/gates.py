@@ -12,6 +12,7 @@ Identifiable data leaves only when profile, table, endpoint and sign-off agree. 
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from d2i_helpers.endpoint import is_loopback
@@ -22,30 +23,53 @@ DFE_DOMAIN = "education.gov.uk"
 TEST_MARK = "receiver-test"  # in the path of the DfE's test receiver
 
 
-def check(settings: Settings) -> dict[str, str]:
-    """Decide whether this table may go to this endpoint.
+@dataclass(frozen=True)
+class Decision:
+    """What a gate decided, for the notebook and the run record."""
 
-    Returns:
-        What was decided and why, for the notebook and the run record.
+    allowed: bool
+    endpoint: str  # simulated | test | live
+    table: str  # identifiable | anonymised
+    dry_run: bool  # nothing is sent, whatever was decided
+    host: str  # of the receiver; empty for one that the run starts itself
+    address: str = ""  # what kind of receiver the address is; empty where it is refused
+    sign_off: str = ""  # who allowed it, when and for whom
+    reason: str = ""  # why it is refused: which two things disagree
+    hint: str = ""
+
+    def error(self) -> GateError:
+        """The refusal as an error."""
+        return GateError(self.reason, hint=self.hint)
+
+
+def decide(settings: Settings) -> Decision:
+    """Decide whether this table may go to this endpoint; a refusal is a decision too."""
+    host = urlsplit(settings.api_base_url or "").hostname or ""
+    decided = Decision(False, settings.endpoint, settings.source, settings.dry_run, host)
+    rules = {"simulated": _simulated, "test": _test, "live": _live}
+    try:
+        return replace(decided, allowed=True, **rules[settings.endpoint](settings))
+    except GateError as refusal:
+        return replace(decided, reason=refusal.message, hint=refusal.hint)
+
+
+def require(decision: Decision) -> None:
+    """End the stage where the gate refuses.
 
     Raises:
-        GateError: it may not; the message says which two things disagree.
+        GateError: it does; the message says which two things disagree.
     """
-    decided = {"endpoint": settings.endpoint, "table": settings.source}
-    if settings.endpoint == "simulated":
-        return decided | {"address": _simulated(settings)}
-    if settings.endpoint == "test":
-        return decided | _test(settings)
-    return decided | _live(settings)
+    if not decision.allowed:
+        raise decision.error()
 
 
-def _simulated(settings: Settings) -> str:
+def _simulated(settings: Settings) -> dict[str, str]:
     if settings.api_base_url and not is_loopback(settings.api_base_url):
         raise GateError(
             "The simulated endpoint must be on this machine, and `api_base_url` is not.",
             hint="Take `api_base_url` out, or set `endpoint: test` or `live`.",
         )
-    return "on this machine"
+    return {"address": "a receiver on this machine", "sign_off": "not needed"}
 
 
 def _test(settings: Settings) -> dict[str, str]:
@@ -60,7 +84,7 @@ def _test(settings: Settings) -> dict[str, str]:
             "`endpoint: test` has the address of the DfE's live receiver.",
             hint=f"The test receiver's address holds `{TEST_MARK}`.",
         )
-    return {"address": "a test receiver", "sign-off": "not needed for anonymised data"}
+    return {"address": "a test receiver", "sign_off": "not needed for anonymised data"}
 
 
 def _live(settings: Settings) -> dict[str, str]:
@@ -78,7 +102,7 @@ def _live(settings: Settings) -> dict[str, str]:
     missing = [
         name
         for name in ("live_approver", "live_approved_on", "live_la_code")
-        if not getattr(settings, name)
+        if not str(getattr(settings, name) or "").strip()
     ]
     if missing:
         named = ", ".join(f"`{name}`" for name in missing)
@@ -95,9 +119,14 @@ def _live(settings: Settings) -> dict[str, str]:
         raise GateError("The sign-off's date `live_approved_on` lies in the future.")
     return {
         "address": "the live receiver",
-        "sign-off": f"{settings.live_approver}, {settings.live_approved_on}, "
-        f"for authority {settings.live_la_code}",
+        "sign_off": _signed(settings),
     }
+
+
+def _signed(settings: Settings) -> str:
+    day = settings.live_approved_on
+    when = f"{day.day} {day:%B %Y}" if day else ""
+    return f"{settings.live_approver}, {when}, for authority {settings.live_la_code}"
 
 
 def _require_https(settings: Settings) -> None:

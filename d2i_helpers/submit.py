@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import orjson
 from sqlalchemy import Engine
 
-from d2i_helpers import database, delta
+from d2i_helpers import database, delta, gates
 from d2i_helpers.api import Attempt, BatchResult, Client, Endpoint
 from d2i_helpers.api.results import Delivery
 from d2i_helpers.errors import D2IError
@@ -56,9 +56,11 @@ def run(
         client: a client to use instead of a new one (tests).
 
     Raises:
+        GateError: this table may not go to this endpoint.
         TokenError, ReceiverError: the run stopped early; what was not sent stays pending.
         DatabaseError: the staging table cannot be used.
     """
+    gates.require(gates.decide(settings))  # whoever calls this, notebook or not
     database.create_staging(engine, settings.send_table)
     outbox = Outbox(Staging(engine, settings.send_table))
     in_flight = InFlight(outbox)

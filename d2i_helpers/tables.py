@@ -1,7 +1,7 @@
 """The tables: 19 of the SSD that are read, the staging table and what this project keeps beside it.
 
 SSD tables are declared in ``ssd_tables.csv`` (column, type, length as SystemC deploys them; the
-other systems differ in lengths only, see docs/sources.md). They are never created or changed except
+other systems differ in lengths only, see docs/setup.md). They are never created or changed except
 by `simulate`. The staging table has the columns that authorities have already deployed.
 """
 
@@ -55,6 +55,7 @@ def ssd_metadata() -> MetaData:
     """SQLAlchemy tables of the SSD, without foreign keys (deployed tables seldom enforce them)."""
     metadata = MetaData(schema=SSD_SCHEMA)
     columns: dict[str, list[Column]] = {}
+    referred_to = {row["references"] for row in ssd_columns()}
     for row in ssd_columns():
         is_key = row["key"] == "pk"
         column = Column(
@@ -62,7 +63,9 @@ def ssd_metadata() -> MetaData:
             _ssd_type(row["type"], row["length"]),
             primary_key=is_key,
             nullable=not (is_key or row["required"]),
-            index=bool(row["references"]) and not is_key,
+            # both ends of every link, as extract follows them from page to page
+            index=bool(row["references"])
+            or (f"{row['table']}.{row['column']}" in referred_to and not is_key),
             autoincrement=False,
         )
         columns.setdefault(row["table"], []).append(column)

@@ -1,7 +1,7 @@
 """The client: sends batches of documents and finds an outcome for each record, whatever happens.
 
 It knows HTTP only, no database. The outcome table is in docs/api.md; what an answer means is
-decided in `api_outcomes`, what is known of each record is kept in `api_results`.
+decided in `outcomes`, what is known of each record is kept in `results`.
 """
 
 from __future__ import annotations
@@ -86,8 +86,7 @@ class Client:
         self._lock = threading.Lock()
         self._failed_batches = 0
         self._stopped: D2IError | None = None
-        #: seconds by which the receiver's clock is ahead of this one; None before an answer
-        self.clock_skew: float | None = None
+        self._skew: float | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -109,6 +108,22 @@ class Client:
         self._tokens.current()
         return self._tokens.seconds_left
 
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds by which the receiver's clock is ahead of this one; None before an answer.
+
+        Of the API where it has answered, else of the token endpoint.
+        """
+        return self._tokens.clock_skew if self._skew is None else self._skew
+
+    def try_empty(self) -> Verdict:
+        """Post an array without a record, of which nothing can be stored; what the answer means.
+
+        Raises:
+            TokenError: no token could be had, or a fresh one is not accepted.
+        """
+        return self._post(Delivery([], self._utc_now()), _Part(()))
+
     def send(self, records: Sequence[bytes]) -> BatchResult:
         """Send records (each the JSON of one child) and find an outcome for every one.
 
@@ -116,8 +131,7 @@ class Client:
         raised for what the receiver or the network does: `BatchResult.stop` then says why the run
         must end, and records that were not stored for certain are UNSENT.
         """
-        started = dt.datetime.fromtimestamp(self._now(), dt.UTC).replace(tzinfo=None)
-        delivery = Delivery(records, started)
+        delivery = Delivery(records, self._utc_now())
         stop = self._stopped
         try:
             if stop is None:
@@ -130,6 +144,9 @@ class Client:
         with self._lock:
             self._stopped = self._stopped or stop
         return delivery.result(stop)
+
+    def _utc_now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._now(), dt.UTC).replace(tzinfo=None)
 
     def _count(self, delivery: Delivery) -> ReceiverError | None:
         """The circuit breaker: `breaker_batches` in a row without a record that was stored."""
@@ -264,7 +281,7 @@ class Client:
             self._pacer.done()
         date = http_date((answer.headers or {}).get("date", ""))
         if date is not None:
-            self.clock_skew = date - self._now()
+            self._skew = date - self._now()
         found = verdict(answer, len(part.positions))
         delivery.note(part.positions, answer, found)
         return found, answer

@@ -84,8 +84,8 @@ class Delivery:
         self.records = [_Record() for _ in self.contents]
 
     def body(self, positions: Iterable[int]) -> bytes:
-        """The JSON array of these records, of which there must be one."""
-        parts = [self.contents[position] for position in positions]
+        """The JSON array of these records."""
+        parts = [self.contents[position] for position in positions] or [b""]
         parts[0] = b"[" + parts[0]  # on the parts, so that the whole is copied once
         parts[-1] += b"]"
         return b",".join(parts)

@@ -14,7 +14,14 @@ import urllib3.exceptions as low
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 
-from d2i_helpers.api.transport import NOT_TRUSTED, PROXY_LOGIN, Answer, Network, problem_of
+from d2i_helpers.api.transport import (
+    NOT_TRUSTED,
+    PROXY_LOGIN,
+    Answer,
+    Network,
+    http_date,
+    problem_of,
+)
 from d2i_helpers.endpoint import Endpoint
 from d2i_helpers.errors import TokenError
 from d2i_helpers.settings import Settings
@@ -65,6 +72,8 @@ class TokenSource:
         network.prepare(self._session)
         self._session.register_compliance_hook("access_token_response", self._look)
         self._token, self._renew_at = "", 0.0
+        #: seconds by which the token endpoint's clock is ahead of this one; None before an answer
+        self.clock_skew: float | None = None
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -100,6 +109,9 @@ class TokenSource:
 
     def _look(self, response: requests.Response) -> requests.Response:
         """Sees the raw answer before the library parses it, which would quote it in its errors."""
+        date = http_date(response.headers.get("date", ""))
+        if date is not None:
+            self.clock_skew = date - self._now()
         if response.status_code == 429 or response.status_code >= 500:
             answer = Answer(response.status_code, headers=dict(response.headers.lower_items()))
             raise _Again(f"HTTP {response.status_code}", answer.retry_after(self._now()))

@@ -182,25 +182,20 @@ def _first_demo(parameters: dict[str, Any], console: Any) -> None:
 
 @cli.command()
 @profile_options
-def check(parameters: dict[str, Any]) -> int:
-    """Look at everything that a run needs, and change nothing."""
+@click.option("--ddl", is_flag=True, help="Print only the statements that a DBA should run.")
+def check(parameters: dict[str, Any], ddl: bool) -> int:
+    """Look at everything that a run needs, and leave nothing changed."""
     from d2i_helpers import preflight
-    from d2i_helpers.cli.console import make_console, show_table
-    from d2i_helpers.errors import PreflightError, error_named
+    from d2i_helpers.cli.console import make_console, show_checks
     from d2i_helpers.settings import load_settings
 
     checks = preflight.run(load_settings(None, **parameters))
-    console = make_console()
-    show_table(
-        ("Check", "Status", "Found"), [(c.name, c.status, c.detail) for c in checks], console
-    )
-    failed = [c for c in checks if c.status == preflight.FAILED]
-    for one in failed:
-        console.print(f"{one.name}: {one.advice}", soft_wrap=True, markup=False)
-    if not failed:
-        console.print("All is well.")
-        return 0
-    return (error_named(failed[0].kind) or PreflightError).exit_code
+    if ddl:
+        click.echo("\n".join(line for one in checks for line in one.ddl) or "-- nothing to do")
+    else:
+        show_checks(checks, make_console())
+    error = preflight.error_of(checks)
+    return error.exit_code if error else 0
 
 
 @cli.group(cls=HelpfulGroup)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +22,9 @@ from d2i_helpers.runs.records import (
     RunRecord,
     StageRecord,
 )
+
+if TYPE_CHECKING:  # preflight imports much that a console does not need
+    from d2i_helpers.preflight import Check
 
 PLAIN_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 COLOURS = {COMPLETED: "green", ATTENTION: "yellow", FAILED: "red", INTERRUPTED: "red"}
@@ -133,6 +136,23 @@ def key_counts(counts: dict[str, float], most: int = 6) -> str:
     """The first counts that are not 0, in one line."""
     shown = [(name, n) for name, n in counts.items() if n][:most]
     return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in shown)
+
+
+def show_checks(checks: Sequence[Check], console: Console) -> None:
+    """Preflight's checks as a table, and what to do about each that did not pass."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("Check", "Status", "Found"):
+        table.add_column(name)
+    colours = {"pass": "green", "warn": "yellow", "fail": "red"}
+    for one in checks:
+        colour = colours.get(one.status, "dim")
+        table.add_row(escape(one.name), f"[{colour}]{one.status}[/]", escape(one.detail))
+    console.print(table)
+    todo = [one for one in checks if one.status in ("warn", "fail")]
+    for one in todo:
+        console.print(f"[bold]{escape(one.name)}:[/] {escape(one.advice)}", soft_wrap=True)
+    if not todo:
+        console.print("All is well.")
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:

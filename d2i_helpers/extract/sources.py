@@ -89,6 +89,10 @@ class SourceReader:
         with database.reading(self.engine) as connection:
             return self._gaps(connection)
 
+    def name_here(self, table: str, name: str) -> str | None:
+        """What a column is called here, once `gaps` has looked; None where it is not there."""
+        return None if (table, name) in self._absent else self._called.get((table, name), name)
+
     def _gaps(self, connection: Connection) -> Gaps:
         gaps = Gaps()
         optional = self._optional_columns()

@@ -150,12 +150,13 @@ class Run:
             old = (self.record.folder / stage.notebook).with_suffix(suffix)
             if old.is_file():
                 old.rename((self.record.folder / kept).with_suffix(suffix))
-        names = ("status", "started_at", "seconds", "counts", "error", "redactions")
+        names = ("status", "started_at", "seconds", "counts", "gates", "error", "redactions")
         attempt = {name: getattr(stage, name) for name in names}
         status = INTERRUPTED if stage.status == RUNNING else stage.status
         stage.earlier.append({**attempt, "notebook": kept, "status": status})
         stage.status, stage.started_at, stage.seconds = PENDING, None, None
-        stage.counts, stage.details, stage.error, stage.redactions = {}, {}, None, 0
+        stage.counts, stage.details, stage.gates = {}, {}, []
+        stage.error, stage.redactions = None, 0
 
     def _close(self, error: D2IError | None, seconds: float) -> None:
         record = self.record

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from d2i_helpers.display import COUNTS_MIME
+from d2i_helpers.display import COUNTS_MIME, GATE_MIME
 from d2i_helpers.errors import D2IError, NotebookError, error_named
 from d2i_helpers.files import write_atomic
 from d2i_helpers.runs.records import StageRecord
@@ -65,11 +65,14 @@ def error_entry(error: D2IError, stage: str | None = None) -> dict[str, Any]:
 
 
 def take_counts(stage: StageRecord, notebook: Path) -> None:
-    """Read the counts that the executed copy shows into the stage."""
+    """Read the counts and the gate's decisions that the executed copy shows into the stage."""
     closing: dict[str, float] = {}
-    stage.details = {}
+    stage.details, stage.gates = {}, []
     for cell in json.loads(notebook.read_bytes())["cells"]:
         for output in cell.get("outputs", ()):
+            decided = output.get("data", {}).get(GATE_MIME)
+            if isinstance(decided, dict):
+                stage.gates.append(decided)
             shown = output.get("data", {}).get(COUNTS_MIME)
             if not isinstance(shown, dict):
                 continue

@@ -48,6 +48,7 @@ class StageRecord:
     seconds: float | None = None
     counts: dict[str, float] = field(default_factory=dict)
     details: dict[str, dict[str, float]] = field(default_factory=dict)  # by title of the counts
+    gates: list[dict[str, Any]] = field(default_factory=list)  # what each gate decided
     redactions: int = 0  # identifiers that were found in the executed copy and taken out
     error: dict[str, Any] | None = None
     earlier: list[dict[str, Any]] = field(default_factory=list)  # attempts before a resume

@@ -139,6 +139,11 @@ class Settings(BaseSettings):
     user_agent: str = Field("D2I-workbook/0.1 (python-requests)", description="User-Agent header")
     proxy: str | None = Field(None, description="proxy URL, without credentials")
     ca_bundle: str | None = Field(None, description="file of the CA certificates to trust")
+    preflight_probe: Literal["token", "empty", "record", "record_even_live"] = Field(
+        "token",
+        description="what preflight asks of the receiver: a token only; also an answer to an empty "
+        "request; also one fake record, which it purges (`record_even_live`: at the live one too)",
+    )
     dry_run: bool = Field(False, description="send nothing; show what would be sent")
     live_approver: str | None = Field(None, description="who signed off live sending")
     live_approved_on: dt.date | None = Field(None, description="when")

@@ -26,6 +26,11 @@ from d2i_helpers.runs.day import run_day
 from d2i_helpers.settings import ENV_PREFIX, load_settings
 
 PARAMETERS = 'profile = "demo"\nrun_id = None\nrun_date = None\noverrides = {}'
+GATE = """from d2i_helpers import display, gates
+from d2i_helpers.settings import load_settings
+decision = gates.decide(load_settings(globals()))
+display.gate(decision)
+gates.require(decision)"""
 CLOSING = "from d2i_helpers import display\ndisplay.closing('extract', {'new': 3, 'gone': 0})"
 
 
@@ -76,11 +81,24 @@ def test_a_run_leaves_its_whole_record(project: Project, schema: Any) -> None:
         "import os\nprint(profile, run_id, run_date, overrides, os.environ['D2I_PERSON_IDS'])",
         CLOSING,
     )
+    project.write("preflight", GATE)
     record = project.run("preflight", "extract", chunk_size=7, person_ids="90017,90018")
     content = project.content(record)
     assert (record.exit_code, record.status) == (0, "completed")
     assert [s["name"] for s in content["stages"]] == ["preflight", "extract"]
     assert content["stages"][1]["counts"] == {"new": 3, "gone": 0}
+    assert content["stages"][0]["gates"] == [
+        {
+            "allowed": True,
+            "endpoint": "simulated",
+            "table": "identifiable",
+            "dry_run": False,
+            "host": "",
+            "address": "a receiver on this machine",
+            "sign_off": "not needed",
+            "reason": "",
+        }
+    ]
     assert schema.is_valid(content), [e.message for e in schema.iter_errors(content)]
 
     # parameters: by name where declared, else in overrides; ids of children in none of both
@@ -108,6 +126,19 @@ def test_a_run_leaves_its_whole_record(project: Project, schema: Any) -> None:
     engine = database.open_database(load_settings())
     assert ledger.verify(project.outputs, engine) == []
     engine.dispose()
+
+
+def test_a_refusal_of_a_gate_is_in_the_record(project: Project, schema: Any) -> None:
+    project.write("submit", GATE)
+    wrong = {"endpoint": "test", "api_base_url": "https://receiver-test.example.org/1"}
+    record = project.run("submit", **wrong)
+    content = project.content(record)
+    assert schema.is_valid(content), [e.message for e in schema.iter_errors(content)]
+    assert (record.exit_code, content["error"]["name"]) == (7, "GateError")
+    (decided,) = content["stages"][0]["gates"]
+    assert not decided["allowed"]
+    assert (decided["endpoint"], decided["table"]) == ("test", "identifiable")
+    assert decided["reason"] == "The identifiable table may not go to a test endpoint."
 
 
 def test_a_failed_stage_ends_the_run_and_resume_goes_on_with_it(

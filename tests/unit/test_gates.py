@@ -32,8 +32,18 @@ LIVE = {
 
 @pytest.mark.parametrize("good", [{}, {"source": "anonymised"}, TEST, LIVE])
 def test_what_agrees_may_go(good: dict[str, Any]) -> None:
-    decided = gates.check(Settings(**good))
-    assert decided["endpoint"] == good.get("endpoint", "simulated")
+    decided = gates.decide(Settings(**good))
+    gates.require(decided)
+    assert decided.allowed
+    assert decided.endpoint == good.get("endpoint", "simulated")
+    assert decided.address
+    assert not decided.reason
+
+
+def test_the_sign_off_is_in_the_decision() -> None:
+    decided = gates.decide(Settings(**LIVE))
+    assert decided.sign_off == "A. Director, 1 August 2026, for authority 301"
+    assert decided.host == "pp-api.education.gov.uk"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +57,7 @@ def test_what_agrees_may_go(good: dict[str, Any]) -> None:
         (LIVE, {"source": "anonymised"}, "anonymised table"),
         (LIVE, {"api_base_url": TEST["api_base_url"]}, "test receiver"),
         (LIVE, {"live_approver": None}, "live_approver"),
+        (LIVE, {"live_approver": "  "}, "live_approver"),
         (LIVE, {"live_approved_on": None}, "live_approved_on"),
         (LIVE, {"live_la_code": None}, "live_la_code"),
         (LIVE, {"live_la_code": "302"}, "another authority"),
@@ -57,5 +68,9 @@ def test_what_agrees_may_go(good: dict[str, Any]) -> None:
     ],
 )
 def test_what_disagrees_is_refused(base: dict[str, Any], change: dict[str, Any], said: str) -> None:
+    decided = gates.decide(Settings(**{**base, **change}))
+    assert not decided.allowed
+    assert not decided.address
+    assert said in decided.reason
     with pytest.raises(GateError, match=said):
-        gates.check(Settings(**{**base, **change}))
+        gates.require(decided)

@@ -31,7 +31,7 @@ def test_the_five_test_phases_and_the_demo_are_there() -> None:
 
 def test_the_live_profile_does_not_pass_the_gates_as_committed() -> None:
     with pytest.raises(GateError, match="sign-off"):
-        gates.check(load_settings({"profile": "phase5_live"}))
+        gates.require(gates.decide(load_settings({"profile": "phase5_live"})))
 
 
 def test_an_unknown_profile_lists_the_known() -> None:

@@ -1,0 +1,100 @@
+"""The SSD as extract will read it: tables and columns, the right to read them, indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Column, Engine, MetaData, Table, false, select
+
+from d2i_helpers import database
+from d2i_helpers.errors import DatabaseError
+from d2i_helpers.extract.documents import Documents
+from d2i_helpers.extract.sources import SourceReader
+from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check
+from d2i_helpers.settings import Settings
+from d2i_helpers.spec import Spec
+from d2i_helpers.tables import SSD_SCHEMA
+
+
+def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
+    """The SSD tables and columns that extract reads, under the names that they have here.
+
+    What only optional sources and fields need may be missing: it is then taken as empty.
+    """
+    reader = Documents(engine, settings, spec).reader
+    gaps = reader.gaps()
+    if gaps.required:
+        yield Check(
+            "source tables",
+            FAIL,
+            f"missing: {', '.join(gaps.required)}",
+            "Deploy the SSD completely, check `ssd_schema` and `cms`, or name other columns in a "
+            "`spec_overlay`.",
+            "DatabaseError",
+        )
+    else:
+        number = sum(len(columns) for columns in reader.plan.reads.values())
+        names = {read.table for read in reader.plan.reads}
+        yield Check("source tables", PASS, f"{number} columns of {len(names)} tables are there")
+    if gaps.optional:
+        said = f"not there and taken as empty: {', '.join(gaps.optional)}"
+        advice = "Nothing, where your system does not hold it; else deploy it."
+        yield Check("optional sources", WARN, said, advice)
+    yield from _readable(engine, reader)
+    yield from _indexes(engine, reader)
+
+
+def _lookups(reader: SourceReader) -> dict[str, set[str]]:
+    """Columns by table that rows are found by, as they are called and as far as they are there."""
+    found: dict[str, set[str]] = {}
+    for read in reader.plan.reads:
+        for step in (read, *read.chain):
+            name = reader.name_here(step.table, step.by)
+            if name is not None:
+                found.setdefault(step.table, set()).add(name)
+    return found
+
+
+def _readable(engine: Engine, reader: SourceReader) -> Iterator[Check]:
+    """Ask each table for no row: a list of tables does not tell who may read them."""
+    refused = []
+    lookups = _lookups(reader)
+    for name, columns in lookups.items():
+        table = Table(name, MetaData(), *(Column(c) for c in sorted(columns)), schema=SSD_SCHEMA)
+        try:
+            with database.reading(engine) as connection:
+                connection.execute(select(table).where(false()))
+        except DatabaseError:
+            refused.append(name)
+    if refused:
+        advice = "Ask a DBA to grant SELECT on them to this login."
+        said = f"cannot be read: {', '.join(sorted(refused))}"
+        yield Check("rights to read", FAIL, said, advice, "DatabaseError")
+    else:
+        yield Check("rights to read", PASS, f"{len(lookups)} tables can be read")
+
+
+def _indexes(engine: Engine, reader: SourceReader) -> Iterator[Check]:
+    """An index on each column that a page of children is found by."""
+    lacking: list[tuple[str, str]] = []
+    ddl = []
+    with database.reading(engine) as connection:
+        for name, columns in sorted(_lookups(reader).items()):
+            table = Table(name, MetaData(), schema=SSD_SCHEMA)
+            there = database.indexed_columns(connection, table)
+            schema = database.real_schema(connection, table)
+            for column in sorted(columns):
+                if column.lower() not in there:
+                    lacking.append((name, column))
+                    ddl.append(database.index_statement(engine, schema, name, column))
+    if not lacking:
+        yield Check("source indexes", PASS, "every column that rows are found by has an index")
+        return
+    named = ", ".join(f"{table}.{column}" for table, column in lacking)
+    yield Check(
+        "source indexes",
+        WARN,
+        f"without an index, so that extract is slow on many children: {named}",
+        "Have a DBA run what `d2i check --ddl` prints.",
+        ddl=tuple(ddl),
+    )

@@ -1,0 +1,163 @@
+"""The staging tables and this project's own: columns, the right to write, the index on the child.
+
+What is missing is made by the first stage that needs it. Rights cannot be asked for alike on every
+database, so they are tried: a table is made and dropped, a row is written and rolled back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    delete,
+    false,
+    insert,
+    update,
+)
+
+from d2i_helpers import database, tables
+from d2i_helpers.errors import D2IError
+from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check
+from d2i_helpers.settings import Settings
+
+TRIAL = "d2i-preflight"  # the child of the trial row, which no other transaction ever sees
+_TRIAL_TIME = dt.datetime(2000, 1, 1)
+
+
+class _Undo(Exception):
+    """Rolls a trial back."""
+
+
+def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
+    """The staging tables have the columns that are written; what is missing can be made."""
+    missing: list[str] = []
+    usable: list[Table] = []
+    unindexed: list[Table] = []
+    with database.reading(engine) as connection:
+        for name in (settings.staging_table, settings.anon_table):
+            table = tables.staging_table(name)
+            held = database.columns_present(connection, table)
+            gone = sorted({column.name for column in table.columns} - held)
+            if not held:
+                missing.append(name)
+            elif gone:
+                said = f"{name} has no column {', '.join(gone)}"
+                advice = "docs/setup.md names the columns; a DBA can add them to the table."
+                yield Check("staging columns", FAIL, said, advice, "DatabaseError")
+            else:
+                usable.append(table)
+                if "person_id" not in database.indexed_columns(connection, table):
+                    unindexed.append(table)
+        for table in tables.our_tables().tables.values():
+            if database.has_table(connection, table):
+                usable.append(table)
+            else:
+                missing.append(table.name)
+    if missing:
+        yield _may_create(engine, missing)
+    else:
+        yield Check("staging tables", PASS, "all are there")
+    yield _may_write(engine, usable)
+    if unindexed:
+        yield _without_index(engine, unindexed)
+
+
+def _may_create(engine: Engine, missing: Sequence[str]) -> Check:
+    """Make a table and take it away again."""
+    said = f"{len(missing)} are not there yet and will be made"
+    probe = Table(
+        f"d2i_probe_{uuid.uuid4().hex[:12]}",
+        MetaData(schema=tables.STAGING_SCHEMA),
+        Column("id", Integer, primary_key=True, autoincrement=False),
+    )
+    try:
+        with database.transaction(engine) as connection:
+            probe.create(connection)
+            probe.drop(connection)
+    except D2IError:
+        return Check(
+            "staging tables",
+            FAIL,
+            f"missing: {', '.join(missing)}; this user may not create tables",
+            "Ask a DBA to create them, or for the right to create tables in that schema.",
+            "DatabaseError",
+        )
+    return Check("staging tables", PASS, said)
+
+
+def _may_write(engine: Engine, usable: Sequence[Table]) -> Check:
+    refused = []
+    why = ""
+    for table in usable:
+        try:
+            _try_to_write(engine, table)
+        except D2IError as error:
+            refused.append(table.name)
+            why = why or error.message
+    if not refused:
+        return Check("rights to write", PASS, f"tried on {len(usable)} tables and rolled back")
+    return Check(
+        "rights to write",
+        FAIL,
+        f"cannot be written: {', '.join(refused)}. {why}",
+        "Ask a DBA to grant INSERT, UPDATE and DELETE on them to this login; a column of your own "
+        "that must be filled needs a default.",
+        "DatabaseError",
+    )
+
+
+def _try_to_write(engine: Engine, table: Table) -> None:
+    """Insert a row, and update and delete none; all of it is rolled back.
+
+    Raises:
+        DatabaseError: the database refuses one of them.
+    """
+    counted = table.autoincrement_column
+    row = {c.name: _filler(c) for c in table.columns if not c.nullable and c is not counted}
+    last = list(table.columns)[-1]
+    with contextlib.suppress(_Undo), database.transaction(engine) as connection:
+        connection.execute(insert(table), row)
+        connection.execute(update(table).where(false()).values({last.name: last}))
+        connection.execute(delete(table).where(false()))
+        raise _Undo
+
+
+def _filler(column: Column) -> Any:
+    kind = column.type
+    if isinstance(kind, Integer):
+        return 0
+    if isinstance(kind, DateTime):
+        return _TRIAL_TIME
+    if isinstance(kind, LargeBinary):
+        return b"\0"
+    length = getattr(kind, "length", None)
+    return TRIAL[:length] if length else "{}"
+
+
+def _without_index(engine: Engine, found: Sequence[Table]) -> Check:
+    with database.reading(engine) as connection:
+        ddl = tuple(
+            database.index_statement(
+                engine, database.real_schema(connection, table), table.name, "person_id"
+            )
+            for table in found
+        )
+    return Check(
+        "staging index",
+        WARN,
+        f"no index on person_id of {', '.join(t.name for t in found)}: answers are written slowly",
+        "The next run makes it, where this login may; else have a DBA run what "
+        "`d2i check --ddl` prints.",
+        ddl=ddl,
+    )

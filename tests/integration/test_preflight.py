@@ -1,0 +1,247 @@
+"""Preflight on real databases: each check passes, warns or fails as it should, and changes nothing.
+
+What it asks of the receiver is tested in `api/test_preflight_receiver.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, inspect, select, text
+
+from d2i_helpers import database, preflight, tables
+from d2i_helpers.errors import DatabaseError, SpecificationError
+from d2i_helpers.preflight import FAIL, PASS, SKIPPED, WARN, Check, machine
+
+STAGING = "ssd_api_data_staging"
+
+
+def look(settings: Any) -> dict[str, Check]:
+    return {check.name: check for check in preflight.run(settings)}
+
+
+def do(engine: Engine, *statements: str) -> None:
+    with database.transaction(engine) as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+@pytest.fixture
+def staged(engine: Engine, ssd: Any) -> Engine:
+    """An SSD and all staging tables, empty."""
+    database.create_staging(engine, STAGING, f"{STAGING}_anon")
+    return engine
+
+
+def contents(engine: Engine) -> dict[str, int]:
+    """Every table that is there, with its number of rows."""
+    names = inspect(engine).get_table_names()
+    with database.reading(engine) as connection:
+        return {
+            name: connection.execute(select(func.count()).select_from(text(name))).scalar_one()
+            for name in names
+        }
+
+
+def test_everything_passes_and_nothing_is_left_changed(
+    staged: Engine, make_settings: Callable
+) -> None:
+    before = contents(staged)
+    checks = preflight.run(make_settings())
+    assert {check.status for check in checks} == {PASS}, checks
+    assert preflight.error_of(checks) is None
+    assert preflight.counts(checks)[PASS] == len(checks) > 10
+    assert contents(staged) == before
+
+
+def test_tables_that_are_missing_will_be_made(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    before = contents(engine)
+    found = look(make_settings())
+    assert found["staging tables"].status == PASS
+    assert "will be made" in found["staging tables"].detail
+    assert contents(engine) == before
+
+
+def test_a_database_that_is_not_there_fails_with_its_own_code(make_settings: Callable) -> None:
+    settings = make_settings(database_url="sqlite:///nowhere/at-all.sqlite")
+    found = look(settings)
+    assert found["database"].status == FAIL
+    assert found["tables"].status == SKIPPED
+    with pytest.raises(DatabaseError, match="at-all"):
+        preflight.require(list(found.values()))
+
+
+def test_a_specification_that_is_wrong_fails(make_settings: Callable, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("blocks: {no_such_block: {}}", encoding="utf-8")
+    checks = preflight.run(make_settings(spec_overlay=str(overlay)))
+    assert isinstance(preflight.error_of(checks), SpecificationError)
+
+
+def test_a_missing_index_is_named_with_the_statement_that_makes_it(
+    staged: Engine, make_settings: Callable
+) -> None:
+    do(staged, "drop index ix_ssd_ssd_cin_plans_cinp_referral_id")
+    check = look(make_settings())["source indexes"]
+    assert check.status == WARN
+    assert check.detail.endswith("children: ssd_cin_plans.cinp_referral_id")
+    assert check.advice
+    (statement,) = check.ddl
+    do(staged, statement)
+    assert look(make_settings())["source indexes"].status == PASS
+
+
+def test_the_index_on_the_child_of_a_deployed_table_is_warned_of_and_made_by_the_next_run(
+    staged: Engine, make_settings: Callable
+) -> None:
+    do(staged, f"drop index ux_{STAGING}_person")
+    check = look(make_settings())["staging index"]
+    assert check.status == WARN
+    assert "person_id" in check.ddl[0]
+    assert database.create_staging(staged, STAGING) == []
+    assert "staging index" not in look(make_settings())
+    assert database.create_staging(staged, STAGING) == []  # not a second one
+    indexes = inspect(staged).get_indexes(STAGING)
+    assert sum(index["column_names"] == ["person_id"] for index in indexes) == 1
+    do(staged, f"drop index {next(i['name'] for i in indexes if i['name'].startswith('ix_d2i'))}")
+    do(staged, check.ddl[0])
+    assert "staging index" not in look(make_settings())
+
+
+def test_a_staging_table_without_a_column_fails(staged: Engine, make_settings: Callable) -> None:
+    do(staged, f"alter table {STAGING} drop column api_response")
+    check = look(make_settings())["staging columns"]
+    assert (check.status, check.kind) == (FAIL, "DatabaseError")
+    assert check.detail == f"{STAGING} has no column api_response"
+
+
+def test_a_table_that_cannot_be_written_fails(staged: Engine, make_settings: Callable) -> None:
+    do(staged, f"alter table {STAGING}_anon add column team varchar(5) not null default 'a'")
+    assert look(make_settings())["rights to write"].status == PASS  # filled by itself
+    if staged.dialect.name == "sqlite":
+        do(
+            staged,
+            f"create trigger no_rows before insert on {STAGING}_anon "
+            "begin select raise(abort, 'no'); end",
+        )
+    else:
+        do(staged, f"alter table {STAGING}_anon alter column team drop default")
+    check = look(make_settings())["rights to write"]
+    assert (check.status, check.kind) == (FAIL, "DatabaseError")
+    assert f"cannot be written: {STAGING}_anon." in check.detail
+    assert "GRANT" in check.advice.upper()
+
+
+@pytest.fixture
+def limited(staged: Engine, make_settings: Callable) -> Callable[..., Any]:
+    """Settings of a PostgreSQL login that may do only what is granted."""
+    if staged.dialect.name != "postgresql":
+        pytest.skip("SQLite has no logins")
+    do(
+        staged,
+        "drop role if exists d2i_limited",
+        "create role d2i_limited login password 'limited'",
+        "revoke create on schema public from public",
+        "grant select on all tables in schema public to d2i_limited",
+    )
+    yield make_settings(
+        database_url=staged.url.set(username="d2i_limited", password="limited").render_as_string(
+            hide_password=False
+        )
+    )
+    do(staged, "drop owned by d2i_limited", "drop role d2i_limited")
+
+
+def test_rights_that_a_login_lacks_are_named(staged: Engine, limited: Any) -> None:
+    found = look(limited)
+    assert found["rights to read"].status == PASS
+    assert found["rights to write"].status == FAIL
+    assert STAGING in found["rights to write"].detail
+    assert "d2i_in_flight" in found["rights to write"].detail
+    do(
+        staged,
+        "grant insert, update, delete on all tables in schema public to d2i_limited",
+        "grant usage on all sequences in schema public to d2i_limited",
+        f"revoke delete on {STAGING} from d2i_limited",
+        "revoke select on ssd_person from d2i_limited",
+    )
+    found = look(limited)
+    assert found["rights to read"].detail == "cannot be read: ssd_person"
+    assert found["rights to read"].status == FAIL
+    assert f"cannot be written: {STAGING}." in found["rights to write"].detail
+    do(staged, "drop table d2i_run_lock")
+    missing = look(limited)["staging tables"]
+    assert missing.status == FAIL
+    assert missing.detail == "missing: d2i_run_lock; this user may not create tables"
+
+
+# ------------------------------------------------------------------------------- the machine
+@pytest.mark.parametrize(
+    ("skew", "status"),
+    [(0, PASS), (-59, PASS), (61, WARN), (-3000, WARN), (3601, FAIL), (-86400, FAIL)],
+)
+def test_a_clock_that_is_apart_warns_and_then_fails(skew: float, status: str) -> None:
+    check = machine.clock("receiver clock", skew, "the receiver")
+    assert check.status == status
+    assert bool(check.advice) == (status != PASS)
+    if status != PASS:
+        assert ("ahead of" if skew > 0 else "behind") in check.detail
+
+
+@pytest.mark.parametrize(("free", "status"), [(10**10, PASS), (10**8, WARN), (10**6, FAIL)])
+def test_a_full_disk_warns_and_then_fails(
+    make_settings: Callable, monkeypatch: pytest.MonkeyPatch, free: int, status: str
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 0, free))
+    check = machine.disk(make_settings())
+    assert check.status == status
+    assert bool(check.advice) == (status != PASS)
+
+
+def test_outputs_that_cannot_be_written_fail(
+    make_settings: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    check = machine.disk(make_settings())
+    assert (check.status, check.kind) == (FAIL, "RecordError")
+
+
+@pytest.mark.parametrize(("held", "status"), [("0.0.1", WARN), (None, FAIL)])
+def test_packages_that_are_old_or_missing_are_named(
+    monkeypatch: pytest.MonkeyPatch, held: str | None, status: str
+) -> None:
+    (check,) = machine.versions()
+    assert check.status == PASS
+    assert "sqlalchemy" in check.detail
+    real = machine._installed
+    monkeypatch.setattr(
+        machine, "_installed", lambda name: held if name.lower() == "papermill" else real(name)
+    )
+    (check,) = machine.versions()
+    assert (check.status, bool(check.advice)) == (status, True)
+    assert "papermill" in check.detail
+    assert "orjson" not in check.detail
+
+
+def test_a_guard_that_is_switched_off_warns(make_settings: Callable) -> None:
+    assert machine.guards(make_settings()).status == PASS
+    check = machine.guards(make_settings(max_deleted_share=1, max_changed_share=1.0))
+    assert check.status == WARN
+    assert check.detail == "switched off: max_deleted_share, max_changed_share"
+
+
+def test_every_table_that_is_written_is_tried() -> None:
+    """A filler for each kind of column: a new one must not slip through as a wrong value."""
+    from d2i_helpers.preflight import staged as module
+
+    for table in (tables.staging_table(STAGING), *tables.our_tables().tables.values()):
+        for column in table.columns:
+            assert isinstance(module._filler(column), column.type.python_type)
