@@ -177,10 +177,11 @@ def check_spec(parameters: dict[str, Any]) -> None:
 @profile_options
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("docs"), help="Where to.")
 def docs(parameters: dict[str, Any], folder: Path) -> None:
-    """Write the pages that are generated from the specification."""
+    """Write the pages that are generated from the specification and the parameters."""
+    from d2i_helpers.parameter_page import write_parameters_page
     from d2i_helpers.spec.outputs import write_pages
 
-    for path in write_pages(folder, _spec(parameters)):
+    for path in (*write_pages(folder, _spec(parameters)), write_parameters_page(folder)):
         click.echo(path)
 
 
