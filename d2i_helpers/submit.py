@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import uuid
 from collections import Counter, deque
@@ -75,8 +76,10 @@ def run(
         said = "Dry run: nothing was sent." if settings.dry_run else "There was nothing to send."
         return tally.result([said])
     run_id = settings.run_id or f"by-hand-{uuid.uuid4().hex[:8]}"
-    sender = _Sender(in_flight, settings, spec, client or Client(endpoint, settings), run_id)
-    stop = _send_all(sender, tally, waiting, progress)
+    with contextlib.ExitStack() as stack:
+        client = client or stack.enter_context(Client(endpoint, settings))
+        sender = _Sender(in_flight, settings, spec, client, run_id)
+        stop = _send_all(sender, tally, waiting, progress)
     if stop:
         raise stop
     return tally.result([])

