@@ -19,9 +19,11 @@ from d2i_helpers.spec.field_checks import (
     column_faults,
     field_faults,
     names_in,
+    nearest,
     no_such,
     shape_faults,
 )
+from d2i_helpers.spec.model import PURGE
 
 # what each key holds
 TOP_KEYS: dict[str, type] = {
@@ -122,14 +124,14 @@ def _extra_faults(text: Mapping[str, Any]) -> Iterator[str]:
                 yield from no_such("column", column, known, where)
             if not isinstance(here, str):
                 yield f"{where}: the other name of `{column}` must be a name"
-    paths = {
+    paths = {*text["blocks"]} | {
         f"{block}.{name}"
         for block, entry in text["blocks"].items()
         if isinstance(entry, Mapping) and isinstance(entry.get("fields"), Mapping)
         for name in entry["fields"]
     }
     for path in text.get("known_gaps") or {}:
-        if path not in paths and path not in text["blocks"]:
+        if path not in paths:
             yield from no_such("block or field", path, paths, "known_gaps")
 
 
@@ -229,9 +231,10 @@ def _block_faults(name: Any, entry: Any, text: Mapping[str, Any], columns: Colum
     found = shape_faults(entry, BLOCK_KEYS, where)
     if found:
         return found
-    found += [f"{where}: `{k}` is missing" for k in ("path", "kind", "fields") if k not in entry]
-    if found:
-        return found
+    missing = [k for k in ("path", "kind", "fields") if k not in entry]
+    if missing:
+        meant = nearest(name, (n for n in text["blocks"] if n != name))
+        return [f"{where}{meant}: `{k}` is missing" for k in missing]
     if entry["kind"] not in KINDS:
         found.append(f"{where}: kind must be one of {', '.join(KINDS)}")
     if entry["kind"] in {"root", "list"}:
@@ -252,8 +255,15 @@ def _block_faults(name: Any, entry: Any, text: Mapping[str, Any], columns: Colum
     for field_name, one in entry["fields"].items():
         if not isinstance(field_name, str) or not _NAME.fullmatch(field_name):
             found.append(f"{where}: field name `{field_name}` must be small letters, figures and _")
+        if field_name == PURGE or _is_inside(field_name, name, text["blocks"]):
+            found.append(f"{where}: the name `{field_name}` is taken, it cannot be a field's")
         found += field_faults(f"field `{name}.{field_name}`", one, entry, text, columns)
     return found
+
+
+def _is_inside(child: Any, parent: Any, blocks: Mapping[str, Any]) -> bool:
+    entry = blocks.get(child)
+    return isinstance(entry, Mapping) and entry.get("in") == parent
 
 
 def _repeated(text: Mapping[str, Any]) -> Iterator[str]:

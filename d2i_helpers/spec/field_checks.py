@@ -98,9 +98,11 @@ def field_faults(
     found = shape_faults(entry, FIELD_KEYS, where)
     if found:
         return found
-    found += [
-        f"{where}: `{k}` is missing" for k in ("column", "transform", "anonymise") if k not in entry
-    ]
+    missing = [k for k in ("column", "transform", "anonymise") if k not in entry]
+    if missing:  # where two or more are, a name may have been mistyped that was to be changed
+        others = [n for n, other in block["fields"].items() if other is not entry]
+        meant = nearest(where.strip("`").rpartition(".")[2], others) if missing[1:] else ""
+        found += [f"{where}{meant}: `{k}` is missing" for k in missing]
     name = entry.get("source") or block.get("source")
     source = text["sources"].get(name) if isinstance(name, str) else None
     if source is None:
@@ -162,6 +164,9 @@ def _limit_faults(where: str, entry: Mapping, kind: str | None) -> Iterator[str]
         value = entry.get(limit)
         if value is not None and limit.startswith("max_") and value < 1:
             yield f"{where}: `{limit}` must be at least 1"
+    low, high = entry.get("minimum"), entry.get("maximum")
+    if low is not None and high is not None and low > high:
+        yield f"{where}: `minimum` is greater than `maximum`"
     if entry.get("pattern") is not None:
         try:
             re.compile(entry["pattern"])

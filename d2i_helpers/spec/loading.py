@@ -123,18 +123,42 @@ def merged_text(cms: str = "generic", overlay: str | Path | None = None) -> dict
 
 def _read(path: Any, name: str) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise SpecificationError(
             f"There is no specification file {name}.", hint="Check `cms` and `spec_overlay`."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise SpecificationError(
+            f"{name} is not UTF-8 text.", hint="Save it as UTF-8 in your editor."
+        ) from None
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise SpecificationError(f"{name}{where} is not valid YAML.") from None
+        said = f" holds {error.problem}" if isinstance(error, _Repeated) else " is not valid YAML"
+        raise SpecificationError(f"{name}{where}{said}.") from None
+    if content is None:  # nothing but comments: nothing differs
+        return {}
     if not isinstance(content, dict):
         raise SpecificationError(f"{name} must be a table of names.")
     return content
+
+
+class _Repeated(yaml.constructor.ConstructorError):
+    """A name that stands twice in one table; YAML would quietly take the last."""
+
+
+class _Loader(yaml.CSafeLoader):
+    """Plain YAML in which no name may stand twice in one table."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise _Repeated(None, None, f"`{key.value}` twice in one table", key.start_mark)
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,9 +215,16 @@ def build_spec(text: Mapping[str, Any]) -> Spec:
         renamed_columns=text.get("renamed_columns") or {},
         known_gaps=text.get("known_gaps") or {},
         fingerprint=hashlib.sha256(
-            json.dumps(text, sort_keys=True, default=str).encode()
+            json.dumps(_text_keys(text), sort_keys=True, default=str).encode()
         ).hexdigest(),
     )
+
+
+def _text_keys(value: Any) -> Any:
+    """The same with every key as text, so that `10` and `"10"` can be sorted."""
+    if isinstance(value, Mapping):
+        return {str(key): _text_keys(inner) for key, inner in value.items()}
+    return [_text_keys(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _source(name: str, entry: Mapping[str, Any]) -> Source:

@@ -46,7 +46,20 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         ("version: null", "`version` is missing"),
         ("sources: [a]", "`sources` must be a table of names"),
         ("canonical_form: one", "`canonical_form` must be a whole number"),
+        ("blocks: {child_detials: {fields: {}}}",
+         "block `child_detials` (did you mean `child_details`?): `path` is missing"),
+        ("known_gaps: {care_worker_detail: none}",
+         "there is no block or field `care_worker_detail` (did you mean `care_worker_details`?)"),
         # fields
+        (in_details("ethnicty: {column: pers_gender}"),
+         "`child_details.ethnicty` (did you mean `ethnicity`?): `transform` is missing"),
+        (in_details(f"purge: {{{GOOD_FIELD}}}"),
+         "block `child_details`: the name `purge` is taken, it cannot be a field's"),
+        ("blocks: {social_care_episodes: {fields: {adoption: "
+         "{column: cine_close_reason, transform: text, anonymise: drop}}}}",
+         "block `social_care_episodes`: the name `adoption` is taken, it cannot be a field's"),
+        ("blocks: {sdq_assessments: {fields: {score: {minimum: 41}}}}",
+         "field `sdq_assessments.score`: `minimum` is greater than `maximum`"),
         (in_details("sex: {colunm: x}"),
          "field `child_details.sex`: unknown key `colunm` (did you mean `column`?)"),
         (in_details("sex: text"), "field `child_details.sex` must be a table of names"),
@@ -171,7 +184,12 @@ def test_all_faults_are_told_at_once_and_with_where_to_read(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("a: [", "is not valid YAML"), ("- a", "must be a table of names"), ("\xff\xfe", "YAML")],
+    [
+        ("a: [", "line 2 is not valid YAML"),
+        ("- a", "must be a table of names"),
+        ("\xff\xfe", "is not UTF-8 text"),
+        ("blocks: {}\nblocks: {}", "line 2 holds `blocks` twice in one table"),
+    ],
 )
 def test_a_file_that_is_no_overlay(tmp_path: Path, content: str, said: str) -> None:
     overlay = tmp_path / "ours.yaml"
@@ -216,3 +234,18 @@ def test_no_damage_to_the_text_makes_the_checks_fail(damage: list[tuple]) -> Non
             held[path[-1]] = value
     if not faults(text):
         build_spec(text)
+
+
+def test_an_overlay_of_comments_changes_nothing(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text("# nothing of ours yet\n", encoding="utf-8")
+    assert load_spec("generic", overlay).fingerprint == load_spec().fingerprint
+
+
+def test_a_code_with_and_without_quotes_is_one_code(tmp_path: Path) -> None:
+    """YAML reads a bare 10 as a number; beside the shipped `"10"` that is no fault."""
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text("code_lists: {referral_source: {codes: {10: not known}}}", encoding="utf-8")
+    codes = load_spec("generic", overlay).code_lists["referral_source"].codes
+    assert codes["10"] == "not known"
+    assert len(codes) == len(load_spec().code_lists["referral_source"].codes)
