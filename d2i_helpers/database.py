@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,8 +32,6 @@ from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
     NoSuchModuleError,
-    OperationalError,
-    ProgrammingError,
     SQLAlchemyError,
 )
 from sqlalchemy.schema import CreateIndex
@@ -42,12 +39,10 @@ from sqlalchemy.sql import Select
 
 from d2i_helpers import tables
 from d2i_helpers.errors import DatabaseError
+from d2i_helpers.plain_message import without_values
 from d2i_helpers.settings import Secrets, Settings, load_secrets
 
 Item = TypeVar("Item")
-
-_IDENTIFIER = re.compile(r"^[A-Za-z_][\w.]*$")
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\([^()]*\)=\([^()]*\)")
 
 
 def open_database(
@@ -167,21 +162,11 @@ def _explained(error: SQLAlchemyError) -> DatabaseError:
         return DatabaseError(f"The database step failed ({kind}).")
     code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
     said = f"{kind}{f', {code}' if code else ''}"
-    if isinstance(error, OperationalError | ProgrammingError):
-        line = next(iter(str(error.orig).strip().splitlines()), "")
-        said += f": {_QUOTED.sub(_known_word, line)[:300]}"
+    line = next(iter(str(error.orig).strip().splitlines()), "")
     return DatabaseError(
-        f"The database refused a step ({said}).",
+        f"The database refused a step ({said}: {without_values(line)}).",
         hint="`d2i check` shows what is missing: server, rights, tables or columns.",
     )
-
-
-def _known_word(match: re.Match[str]) -> str:
-    """A quoted piece of a driver's message, kept only where it names a table or column of ours."""
-    word = match.group(0)[1:-1]
-    known = {row["column"] for row in tables.ssd_columns()} | {"person_id", "json_payload"}
-    ours = word.lower().split(".")[-1].startswith(("ssd_", "d2i_")) or word in known
-    return f"'{word}'" if ours and _IDENTIFIER.match(word) else "'…'"
 
 
 def create_staging(engine: Engine, *names: str) -> list[str]:

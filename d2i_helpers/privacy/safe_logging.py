@@ -1,57 +1,114 @@
-"""Loggers that cannot write a secret or an identity: every line goes through a redactor.
+"""Nothing that a library logs, warns of or fails with bears a value, whoever set what level.
 
-The filter sits on our loggers and, once `guard_logging` was called, on the handlers of the root
-logger too, so that what a library logs is covered as well.
+Log lines are made safe when they are made, not when a handler writes them, so that handlers of
+libraries (``echo=True`` of SQLAlchemy) and of users, older or newer than the guard, are covered.
+What a library says is reduced to known words (`plain_message`), then searched for identities and
+secrets; warnings and exceptions of threads are treated alike.
 """
 
 from __future__ import annotations
 
 import logging
-import traceback
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
 
-from d2i_helpers.privacy.redaction import Redactor
+from d2i_helpers.plain_message import without_values
+from d2i_helpers.privacy.safe_errors import traceback_of
 
-_NOBODY = Redactor(())
+Redact = Callable[[str], str]
+LEVELS = {"warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
 
-class SafeFilter(logging.Filter):
-    """Blanks identities and secrets in a record: its message, its arguments and its traceback."""
+class SafeRecord(logging.LogRecord):
+    """A log record whose text, arguments and traceback hold no value."""
+
+    redact: Redact = staticmethod(lambda text: text)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        try:
+            said = super().getMessage()
+        except Exception:  # wrong arguments for the format: the pieces may hold anything
+            said = "message with wrong arguments"
+        self.msg, self.args = self.redact(without_values(said)), ()
+        error = self.exc_info[1] if self.exc_info else None
+        if error is not None:
+            self.exc_text = self.redact("\n".join(traceback_of(error)))
+        self.exc_info = None
+        self.stack_info = None if self.stack_info is None else "(left out)"
+
+
+class _ToStandardError(logging.StreamHandler):
+    """Writes to what `sys.stderr` is now: a kernel puts its own there after it started."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.redactor = _NOBODY
+        logging.Handler.__init__(self)
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record in place; it is always let through."""
-        try:
-            message = record.getMessage()
-        except Exception:  # wrong arguments for the format: the pieces may hold anything
-            message = "(a log line that could not be formatted)"
-        record.msg, record.args = self.redactor.redact(message)[0], ()
-        if record.exc_info and record.exc_info[0] is not None:
-            record.exc_text = "".join(traceback.format_exception(*record.exc_info)).rstrip()
-            record.exc_info = None
-        if record.exc_text:
-            record.exc_text = self.redactor.redact(record.exc_text)[0]
-        if record.stack_info:
-            record.stack_info = self.redactor.redact(record.stack_info)[0]
-        return True
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
 
 
-_FILTER = SafeFilter()
+_HANDLER = _ToStandardError()
+_HANDLER.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
 
 
-def safe_logger(name: str) -> logging.Logger:
-    """A logger whose lines are redacted with what `guard_logging` was given."""
-    logger = logging.getLogger(name)
-    if _FILTER not in logger.filters:
-        logger.addFilter(_FILTER)
-    return logger
+def guard_process(redact: Redact | None = None, *, level: str | None = None) -> None:
+    """Make log lines, warnings and exceptions of threads safe in this process, from now on.
+
+    May be called again, to give it more to look for.
+
+    Args:
+        redact: takes identities and secrets out of a text.
+        level: warning, info or debug: from where on log lines are written to standard error; None
+            leaves that as it is.
+    """
+    if redact is not None:
+        SafeRecord.redact = staticmethod(redact)
+    logging.setLogRecordFactory(SafeRecord)
+    warnings.showwarning = _show_warning
+    threading.excepthook = _show_thread_error
+    sys.excepthook = _show_error
+    sys.unraisablehook = _show_unraisable
+    if level is not None:
+        root = logging.getLogger()
+        if _HANDLER not in root.handlers:
+            root.addHandler(_HANDLER)
+        root.setLevel(LEVELS[level])
+        # its DEBUG writes every row that was read
+        logging.getLogger("sqlalchemy").setLevel(max(logging.INFO, LEVELS[level]))
 
 
-def guard_logging(redactor: Redactor) -> None:
-    """From now on redact with this, on our loggers and on every handler of the root logger."""
-    _FILTER.redactor = redactor
-    for handler in logging.getLogger().handlers:
-        if _FILTER not in handler.filters:
-            handler.addFilter(_FILTER)
+def _say(text: str) -> None:
+    if sys.stderr is not None:  # a process without a console on Windows
+        sys.stderr.write(f"{SafeRecord.redact(text)}\n")
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    where = "/".join(Path(filename).parts[-2:])
+    _say(f"{where}, line {lineno}: {category.__name__}: {without_values(message)}")
+
+
+def _show_error(_kind: Any, error: BaseException, _trace: Any) -> None:
+    _say("\n".join(traceback_of(error)))
+
+
+def _show_thread_error(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        _say("In a thread:\n" + "\n".join(traceback_of(args.exc_value)))
+
+
+def _show_unraisable(args: Any) -> None:
+    if args.exc_value is not None:
+        _say("Left unhandled:\n" + "\n".join(traceback_of(args.exc_value)))

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from d2i_helpers.url_secrets import without_secrets
+
 HIDDEN = "(hidden)"
 _ABBREVIATIONS = (
     "API CIN CLA CMS CP DfE EHCP HTML HTTP IDs JSON LA NaN OK SDQ SEN SHA SQL SQLite SSD "
@@ -100,7 +102,7 @@ def saved_setting(name: str, value: Any) -> Any:
     """A parameter's value as it may be saved: ids as their number, URLs without their secrets."""
     if name == "person_ids":
         return f"{len(value)} ids" if value else None
-    if name in ("database_url", "proxy", "webhook_url") and value:
+    if name in ("database_url", "proxy", "api_base_url", "token_url", "webhook_url") and value:
         return _masked_url(name, value)
     if isinstance(value, tuple):
         return list(value)
@@ -110,9 +112,7 @@ def saved_setting(name: str, value: Any) -> Any:
 def _masked_url(name: str, url: str) -> str:
     if name == "webhook_url":  # its path is often the key
         return re.sub(r"^(\w+://)(?:[^/@]*@)?([^/?#]+).*$", r"\1\2/…", url)
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
+    return without_secrets(url)
 
 
 def masked(value: Any) -> Any:

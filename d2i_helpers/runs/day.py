@@ -60,7 +60,7 @@ def _fresh(given: dict[str, Any], stages: Sequence[str] | None) -> Run:
         run_id="",
         profile=settings.profile,
         parameters=plan.saved_parameters(settings),
-        given={k: v for k, v in given.items() if k != "person_ids"},
+        given={k: v for k, v in given.items() if k not in plan.NEVER_SAVED},
         stages=[StageRecord(name, plan.NOTEBOOKS[name]) for name in names],
     )
     record.run_id = record.folder.name
@@ -70,13 +70,14 @@ def _fresh(given: dict[str, Any], stages: Sequence[str] | None) -> Run:
 def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -> Run:
     outputs = load_settings(None, **given)
     record = records.read(outputs.path(outputs.outputs_dir) / run_id)
-    own = {"profile", "outputs_dir", "person_ids"}
+    own = {"profile", "outputs_dir", *plan.NEVER_SAVED}
     other = sorted(k for k in given.keys() - own if record.given.get(k) != given[k])
     if other or (stages and plan.stages_in_order(stages) != [s.name for s in record.stages]):
         raise SettingsError(
             "A resumed run has the stages and parameters that it began with"
             + (f", and not this {', '.join(other)}." if other else "."),
-            hint="Give --resume alone (with --outputs, and person_ids where the run had some).",
+            hint="Give --resume alone (with --outputs, and with person_ids and webhook_url where "
+            "the run had some).",
         )
     state = records.state_of(record)
     if state == RUNNING:
@@ -84,10 +85,11 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
     if state == COMPLETED:
         raise RecordError(f"Run {run_id} is complete.", hint="There is nothing to resume.")
     again = {**record.given, "profile": record.given.get("profile", record.profile)}
-    again |= {k: v for k, v in given.items() if k in ("outputs_dir", "person_ids")}
+    again |= {k: v for k, v in given.items() if k in ("outputs_dir", *plan.NEVER_SAVED)}
     settings = load_settings(None, **again)
     now = plan.saved_parameters(settings)
-    changed = sorted(k for k in now if now[k] != record.parameters.get(k) and k != "outputs_dir")
+    free = ("outputs_dir", "webhook_url")
+    changed = sorted(k for k in now if now[k] != record.parameters.get(k) and k not in free)
     if changed:
         raise SettingsError(
             f"The parameters of run {run_id} are not the same any more: {', '.join(changed)}.",

@@ -28,6 +28,7 @@ class RecordEngine:
         kernel: Any = None,
         on_display: Any = None,
         stop_reason: Any = None,
+        clean: Any = None,
         **_papermills_own: Any,
     ) -> Any:
         """What papermill calls.
@@ -55,6 +56,7 @@ class RecordEngine:
             kernel=kernel,
             on_display=on_display,
             stop_reason=stop_reason,
+            clean=clean,
         )
 
     @classmethod

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2i_helpers import display
 from d2i_helpers.errors import ChildErrors, D2IError, LeakError, NotebookError
+from d2i_helpers.privacy.safe_words import safe_label
 from d2i_helpers.runs import ledger, outcome, plan, records, summary
 from d2i_helpers.runs.leaks import LeakCheck
 from d2i_helpers.runs.lock import Lease
@@ -252,7 +253,7 @@ class Run:
         if copy.is_file():
             if step.stage == "extract":  # the cohort may be another one now
                 self.leaks.renew()
-            stage.redactions = self._redact(copy)
+            stage.redactions += self._redact(copy)
             outcome.take_counts(stage, copy)
             from d2i_helpers.runs.html_pages import write_page
 
@@ -268,7 +269,12 @@ class Run:
         def shown(data: Mapping[str, Any]) -> None:
             state = data.get(display.PROGRESS_MIME)
             if isinstance(state, dict):
-                self.listener.progress(stage, state["label"], state["done"], state["total"])
+                label = safe_label(str(state["label"]))  # a notebook may send what it likes
+                self.listener.progress(stage, label, state["done"], state["total"])
+
+        def clean(text: str) -> str:
+            text, stage.redactions = self.leaks.redact(text)  # of the last copy, which is whole
+            return text
 
         engine.execute(
             step.notebook,
@@ -278,6 +284,7 @@ class Run:
             kernel=self.shelf.take(),
             on_display=shown,
             stop_reason=lambda: self.lease.lost if self.lease else None,
+            clean=clean,
         )
 
     def _judge(self, stage: StageRecord, failure: BaseException | None) -> BaseException | None:

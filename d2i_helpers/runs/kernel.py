@@ -30,14 +30,20 @@ from d2i_helpers.runs.warm import Kernel, start_kernel
 GRACE_SECONDS = 5.0  # for a notebook that was told to stop, to end its transaction
 
 OnDisplay = Callable[[Mapping[str, Any]], None]
+Clean = Callable[[str], str]
 StopReason = Callable[[], D2IError | None]
 
 
 class RecordManager(NotebookExecutionManager):
-    """papermill's book-keeping of cells, saved whole or not at all, never better than it was."""
+    """papermill's book-keeping of cells, saved whole or not at all, never better than it was.
 
-    def __init__(self, nb: NotebookNode, path: str | None) -> None:
+    What is saved is clean each time, so that a runner that is killed leaves nothing that was not.
+    """
+
+    def __init__(self, nb: NotebookNode, path: str | None, clean: Clean | None = None) -> None:
         super().__init__(nb, output_path=path, progress_bar=False, autosave_cell_every=0)
+        self.clean = clean
+        self.last_words: Callable[[], str] = str  # of the kernel; str() says nothing
 
     def save(self, **kwargs: Any) -> None:
         """Write the notebook as it stands; `durable` only when it is done."""
@@ -45,12 +51,16 @@ class RecordManager(NotebookExecutionManager):
             self.nb = kwargs["nb"]
         if self.output_path:
             text = nbformat.writes(self.nb)
+            text = self.clean(text) if self.clean else text
             durable = kwargs.get("durable", False)
             write_atomic(Path(self.output_path), text.encode(), durable=durable)
 
     def fail(self, index: int, error: D2IError) -> None:
         """Mark the cell as failed, with an error of ours as its output."""
         cell = self.nb.cells[index]
+        said = self.last_words() if isinstance(error, KernelDied) else ""
+        if said:
+            cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=said))
         cell.outputs.append(
             nbformat.v4.new_output(
                 "error",
@@ -115,6 +125,7 @@ def run_notebook(
     kernel: Kernel | None = None,
     on_display: OnDisplay | None = None,
     stop_reason: StopReason | None = None,
+    clean: Clean | None = None,
 ) -> NotebookNode:
     """Run every cell of the notebook in a fresh kernel and keep the executed copy at ``path``.
 
@@ -127,6 +138,7 @@ def run_notebook(
             the working directory.
         on_display: called with the data of everything that a cell displays.
         stop_reason: asked twice a second; an error that it returns ends the notebook.
+        clean: takes identities and secrets out of the copy's text, each time it is saved.
 
     Raises:
         NotebookTimeout: the limit passed; the cell is marked.
@@ -134,11 +146,12 @@ def run_notebook(
         NotebookError: the notebook ended itself before its last cell.
         D2IError: what ``stop_reason`` gave.
     """
-    book = RecordManager(nb, path)
+    book = RecordManager(nb, path, clean)
     book.notebook_start()
     limit, client = _Limit(time_limit), None
     try:
         kernel = kernel or start_kernel(Path.cwd())
+        book.last_words = kernel.last_words
         client = RecordClient(
             nb,
             km=kernel.manager,

@@ -11,7 +11,9 @@ from d2i_helpers import database
 from d2i_helpers.errors import D2IError, DatabaseError
 from d2i_helpers.privacy.identifiers import cohort_identifiers
 from d2i_helpers.privacy.redaction import Redactor
+from d2i_helpers.privacy.safe_logging import guard_process
 from d2i_helpers.privacy.safe_words import saved_setting
+from d2i_helpers.privacy.secrets_in_force import secrets_in_force
 from d2i_helpers.settings import Settings, load_secrets
 
 
@@ -25,9 +27,13 @@ class LeakCheck:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._secrets = load_secrets()
+        self._known = secrets_in_force(self._secrets, settings)
         self._redactor: Redactor | None = None
+        self._for_logs = self._make(())
         self.engine: Engine | None = None
         self.compared = False  # whether the cohort's identities could be read
+        # reading the identities may itself log, so a line is never the reason to read them
+        guard_process(lambda text: self._for_logs.redact(text)[0], level=settings.log_level)
 
     def open(self) -> Engine:
         """The run's database.
@@ -52,6 +58,7 @@ class LeakCheck:
         except DatabaseError:
             # nothing can be read, as perhaps the stage could not; what is known already serves
             self._redactor = self._redactor or self._make(())
+        self._for_logs = self._redactor
 
     def redact(self, text: str) -> tuple[str, int]:
         """The text without identities and secrets, and how many were found."""
@@ -62,13 +69,11 @@ class LeakCheck:
 
     def clean(self, error: D2IError) -> D2IError:
         """The error with a message that may be kept and shown."""
-        error.message = self.redact(error.message)[0]
+        error.message, error.hint = self.redact(error.message)[0], self.redact(error.hint)[0]
         return error
 
     def _make(self, identities: Iterable[str]) -> Redactor:
-        return Redactor(
-            identities, self._secrets.values(), allowed=self._allowed(), today=dt.date.today()
-        )
+        return Redactor(identities, self._known, allowed=self._allowed(), today=dt.date.today())
 
     def _allowed(self) -> list[str]:
         """Parameters may stand in a record; they are no identities, whatever a child is called."""

@@ -87,9 +87,12 @@ def redact_file(notebook: Path, redact: Redact) -> int:
 
     Returns:
         How many were found; the file is written again only where there were some.
+
+    Raises:
+        ValueError: the copy is no JSON, perhaps since something was taken out of it.
     """
     text, hits = redact(notebook.read_text(encoding="utf-8"))
+    json.loads(text)
     if hits:
-        json.loads(text)  # a redacted copy must still be a notebook
         write_atomic(notebook, text.encode())
     return hits

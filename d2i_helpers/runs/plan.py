@@ -11,6 +11,7 @@ from typing import Any
 
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.privacy.safe_words import saved_setting
+from d2i_helpers.runs.kernel_guard import LEVEL_VARIABLE
 from d2i_helpers.settings import Settings
 
 NOTEBOOKS = {
@@ -22,8 +23,8 @@ NOTEBOOKS = {
 }
 DEFAULT_STAGES = ("preflight", "extract", "anonymise", "delta", "submit")
 PERSON_IDS_VARIABLE = "D2I_PERSON_IDS"
-# parameters that are saved with the notebook would show these
-_NEVER_IN_A_NOTEBOOK = ("person_ids",)
+# ids of children, and an address whose path is its key: in no notebook and no record
+NEVER_SAVED = ("person_ids", "webhook_url")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _step(stage: str, notebook: Path, given: Mapping[str, Any], settings: Settin
         raise SettingsError(
             f"{notebook.name}: its parameters cell does not declare {' and '.join(sorted(needed))}."
         )
-    given = {k: v for k, v in given.items() if k not in _NEVER_IN_A_NOTEBOOK and v is not None}
+    given = {k: v for k, v in given.items() if k not in NEVER_SAVED and v is not None}
     own = {name: value for name, value in given.items() if name in declared}
     others = {name: value for name, value in given.items() if name not in declared}
     return Step(stage, notebook, {"profile": settings.profile, **own, "overrides": others})
@@ -133,7 +134,7 @@ def kernel_environment(settings: Settings, run_id: str, variable: str) -> dict[s
     Args:
         variable: name of the variable that says so.
     """
-    found = {variable: run_id}
+    found = {variable: run_id, LEVEL_VARIABLE: settings.log_level}
     if settings.person_ids:
         found[PERSON_IDS_VARIABLE] = json.dumps(settings.person_ids)
     return found

@@ -24,11 +24,14 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
+from d2i_helpers.plain_message import without_values
 from d2i_helpers.runs.preload import MODULES_VARIABLE
 
 PACKAGE = "d2i_helpers"
 LONGEST_SOCKET_PATH = 80  # of the 104 bytes that macOS allows, less what the kernel adds
 END_SECONDS = 1.0  # for a kernel to end once it was asked to; most need a third of it
+SAID_FILE = "said.txt"  # what the process writes to its own stdout and stderr
+LAST_LINES = 30  # of it, that are kept of a kernel that died
 AHEAD = 2  # kernels that wait while one works: what two cores can start meanwhile
 
 
@@ -49,6 +52,14 @@ class Kernel:
     def is_alive(self) -> bool:
         """Whether its process runs."""
         return bool(run_sync(self.manager.is_alive)())
+
+    def last_words(self) -> str:
+        """The end of what the process wrote past its notebook, in known words only."""
+        try:
+            said = (self.folder / SAID_FILE).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(without_values(line) for line in said.splitlines()[-LAST_LINES:])
 
     def discard(self, *, ask_first: bool = False) -> None:
         """End the process where it still runs, and remove its files.
@@ -113,7 +124,12 @@ def start_kernel(
             "--HistoryManager.hist_file=:memory:",
             "--IPKernelApp.extra_extensions=d2i_helpers.runs.preload",
         ]
-        run_sync(manager.start_kernel)(extra_arguments=options, env=variables, cwd=str(folder))
+        with (private / SAID_FILE).open("wb") as said:
+            # what the process says past the notebook (ipykernel's own log, C libraries) must not
+            # reach the run's console: it may quote a row
+            run_sync(manager.start_kernel)(
+                extra_arguments=options, env=variables, cwd=str(folder), stdout=said, stderr=said
+            )
     except BaseException:
         kernel.discard()
         raise

@@ -14,8 +14,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from d2i_helpers.errors import SettingsError
+from d2i_helpers.url_secrets import url_secrets
 from d2i_helpers.settings.model import ENV_PREFIX, Settings, project_root
 from d2i_helpers.settings.secret_store import Secrets
+
+# parameters that are addresses, with where a password belongs that somebody writes into them
+_ADDRESSES = {
+    "database_url": "DATABASE_PASSWORD",
+    "proxy": "PROXY_PASSWORD",
+    "api_base_url": "CLIENT_SECRET",
+    "token_url": "CLIENT_SECRET",
+}
 
 
 def read_profile(profile: str) -> dict[str, Any]:
@@ -87,7 +96,8 @@ def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> 
     in_file = read_profile(profile)
     _check_names(in_file, f"params/{in_file['profile']}.yaml")
     merged = {**in_file, **environment, **given, "profile": in_file["profile"]}
-    _refuse_password(merged, from_environment="database_url" in environment)
+    own_url = "database_url" in environment and "database_url" not in given
+    _refuse_password(merged, from_environment=own_url)
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
@@ -107,23 +117,25 @@ def _explain(error: ValidationError) -> str:
 
 def _refuse_password(merged: Mapping[str, Any], *, from_environment: bool) -> None:
     """A password in a URL would be saved with the parameters; in the environment it is fine."""
-    for name in ("database_url", "proxy"):
+    for name, variable in _ADDRESSES.items():
         value = merged.get(name)
         if not isinstance(value, str):
             continue
-        try:
-            password = make_url(value).password
-        except ArgumentError:
-            if name == "database_url":
-                raise SettingsError(
-                    "`database_url` is not a URL that SQLAlchemy understands.",
-                    hint="Examples: sqlite:///file.sqlite, postgresql+psycopg://user@host/name, "
-                    "mssql+pyodbc://@server/name?driver=ODBC+Driver+18+for+SQL+Server.",
-                ) from None
-            continue
-        if password and not (name == "database_url" and from_environment):
-            variable = "DATABASE_PASSWORD" if name == "database_url" else "PROXY_PASSWORD"
+        if name == "database_url":
+            _check_database_url(value)
+        if url_secrets(value) and not (name == "database_url" and from_environment):
             raise SettingsError(
                 f"`{name}` holds a password, and parameters are saved with the run.",
                 hint=f"Take it out and set {ENV_PREFIX}{variable} in the environment or in .env.",
             )
+
+
+def _check_database_url(value: str) -> None:
+    try:
+        make_url(value)
+    except ArgumentError:
+        raise SettingsError(
+            "`database_url` is not a URL that SQLAlchemy understands.",
+            hint="Examples: sqlite:///file.sqlite, postgresql+psycopg://user@host/name, "
+            "mssql+pyodbc://@server/name?driver=ODBC+Driver+18+for+SQL+Server.",
+        ) from None

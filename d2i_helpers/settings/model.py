@@ -154,6 +154,9 @@ class Settings(BaseSettings):
 
     # runner
     stage_timeout: int = Field(14400, ge=1, description="seconds one stage may take")
+    log_level: Literal["warning", "info", "debug"] = Field(
+        "warning", description="from where on libraries' log lines are kept, without any value"
+    )
     webhook_url: str | None = Field(None, description="where a summary is posted after the run")
 
     # fictional data and the simulated receiver
