@@ -120,4 +120,4 @@ def without_values(text: object, known: frozenset[str] = frozenset()) -> str:
         return word if all(part in ours for part in parts) else GONE
 
     short = _PIECE.sub(kept, said[:_LONGEST])
-    return _RUN.sub(GONE, short) + (GONE if len(said) > _LONGEST else "")
+    return _RUN.sub(GONE, short + (GONE if len(said) > _LONGEST else ""))

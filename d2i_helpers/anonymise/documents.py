@@ -81,6 +81,7 @@ class AnonymousDocuments:
         self.check = LeakCheck(spec)
         self.counts: Counter[str] = Counter({"redrawn": len(avoid)})
         self.leaks: Counter[str] = Counter()
+        self.unreadable: list[tuple[int, str]] = []  # number of the row, pseudonym of its child
 
     def pages(self, connection: Connection, progress: Progress | None) -> Iterator[list[Anonymous]]:
         """Pages of documents, as `phase_data` asks.
@@ -157,6 +158,7 @@ class AnonymousDocuments:
             child_id = None
         if not isinstance(child_id, str | int) or child_id == "":
             self.counts["unreadable"] += 1
+            self.unreadable.append((row.id, self.pseudonyms.child_id(str(row.person_id))))
             return None
         child_id = str(child_id)
         identity = self.collect(original)

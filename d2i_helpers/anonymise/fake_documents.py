@@ -12,6 +12,7 @@ from typing import Any
 
 from d2i_helpers.anonymise import keyed
 from d2i_helpers.anonymise.field_rules import id_length, names
+from d2i_helpers.anonymise.upn import upn_text
 from d2i_helpers.spec import PURGE, Block, Document, Field, Spec
 
 _PUBLIC_KEY = keyed.Keyed(b"documents of children who do not exist")
@@ -89,7 +90,7 @@ class _Maker:
         if kind == "birth_date":
             return self._birth(block, field, draw)
         if kind == "upn":
-            return None if self.without_upn else keyed.upn_text(draw, temporary=False)
+            return None if self.without_upn else upn_text(draw)
         if field.transform == "upn_reason" and not self.without_upn:
             return None  # why there is no number, only where there is none
         if kind in {"child_id", "item_id", "worker_id"}:

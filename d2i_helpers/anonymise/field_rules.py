@@ -14,6 +14,7 @@ from typing import Any
 from d2i_helpers.anonymise import keyed
 from d2i_helpers.anonymise.child import MOST_REMEMBERED, Child, Days, Rule
 from d2i_helpers.anonymise.code_rules import code_rule, codes_rule
+from d2i_helpers.anonymise.upn import PupilNumbers
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.privacy.redaction import normal
 from d2i_helpers.spec import Block, Field, Spec
@@ -40,6 +41,7 @@ class Rules:
     def __init__(self, spec: Spec, key: keyed.Keyed, avoid: Collection[int]) -> None:
         self._keyed = key
         self._avoid = avoid
+        self._pupil_numbers = PupilNumbers(key)
         self.days = Days()
         self._workers: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
@@ -133,12 +135,12 @@ class Rules:
     def _upn(self, child: Child, value: Any) -> str | None:
         if type(value) is not str or not value:
             return None
-        drawn = self._keyed.digest(b"upn\0" + normal(value).encode())
+        plain, again = normal(value), 0
         while True:
-            text = keyed.upn_text(drawn, temporary=value[-1].isalpha())
+            text = self._pupil_numbers.pseudonym(plain, again)
             if text not in child.own and not (self._avoid and hash(text) in self._avoid):
                 return text
-            drawn = self._keyed.digest(drawn)
+            again += 1
 
     def _postcode(self, child: Child, value: Any) -> str | None:
         if type(value) is not str:

@@ -7,7 +7,6 @@ cannot.
 from __future__ import annotations
 
 import hashlib
-from operator import mul
 
 # Digits and letters without I, O and U, which are misread, and without X, so that 0x, which
 # firewalls refuse, cannot arise; 32 of them, so that a byte draws each with the same chance. One
@@ -52,43 +51,6 @@ def id_text(digest: bytes, length: int) -> str:
 def number(digest: bytes, below: int) -> int:
     """A whole number from 0 to below - 1; no value is favoured by more than one in 10^12."""
     return int.from_bytes(digest[:8], "big") % below
-
-
-# UPN: check letter by the weights that the DfE publishes, then authority, school, year and serial.
-_CHECK_LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZ"
-_CHECK_VALUES = {letter: place for place, letter in enumerate(_CHECK_LETTERS)} | {
-    str(digit): digit for digit in range(10)
-}
-# Codes of authorities that exist, since receivers check them.
-_AUTHORITIES = tuple(
-    f"{code}"
-    for first, last in (
-        (201, 213), (301, 320), (330, 336), (340, 344), (350, 359), (370, 373), (380, 384),
-        (390, 394), (800, 803), (805, 808), (810, 813), (835, 841), (850, 852), (865, 896),
-    )
-    for code in range(first, last + 1)
-)  # fmt: skip
-_TEMPORARY = "ABCDEFGHJKLMNPQRTUVWYZ"  # no X: it could follow a 0
-
-
-def upn_check_letter(rest: str) -> str:
-    """Check letter of a pupil number from its other 12 characters (DfE UPN guide).
-
-    The sum of each character's value times its place (2 to 13), modulo 23, counts through the
-    alphabet without I, O and S; a letter in the last place (temporary number) counts as its place
-    in that alphabet.
-    """
-    values = [_CHECK_VALUES[character] for character in rest]
-    return _CHECK_LETTERS[sum(map(mul, values, range(2, 14))) % 23]
-
-
-def upn_text(digest: bytes, *, temporary: bool) -> str:
-    """A pupil number in valid form from a digest."""
-    authority = _AUTHORITIES[number(digest, len(_AUTHORITIES))]
-    rest = f"{authority}{number(digest[8:], 10**9):09d}"
-    if temporary:
-        rest = rest[:-1] + _TEMPORARY[digest[16] % len(_TEMPORARY)]
-    return upn_check_letter(rest) + rest
 
 
 # Areas that the Royal Mail does not use, of letters that are valid where they stand: nobody lives

@@ -38,7 +38,7 @@ KEY_FACT = "pseudonym_mark"
 COUNTS = (
     "children_read", "unreadable", "duplicates", "anonymised", "constructed", "new", "updated",
     "undone", "back", "unchanged", "gone", "not_valid", "values_left_out", "documents_searched",
-    "values_searched", "redrawn", "leaks",
+    "values_searched", "redrawn", "leaks", "need_attention",
 )  # fmt: skip
 _EVENTS = {
     Event.FIRST_SEEN: "new",
@@ -138,6 +138,7 @@ class _Day:
             self.seen = Seen(highest)
             for documents in self.documents.pages(connection, progress):
                 self._write(connection, documents)
+            self._keep_unreadable(connection)
             self.documents.stop_on_leaks()
             self._mark_gone(connection, highest)
             if self.key is not None:
@@ -199,6 +200,16 @@ class _Day:
             ).items():
                 self.counts[_EVENTS[event]] += count
 
+    def _keep_unreadable(self, connection: Connection) -> None:
+        """Rows without a document: marked, as delta does; what the twin has of the child stays.
+
+        Else the child would look as if it had left, and the receiver would be asked to erase it.
+        """
+        found = self.documents.unreadable
+        self.source.mark_unreadable(connection, [row_id for row_id, _ in found])
+        for row in self.twin.lookup(connection, [person_id for _, person_id in found]).values():
+            self.seen.add(row.id)
+
     def _mark_gone(self, connection: Connection, highest: int) -> None:
         """Mark the rows of the twin that nothing of today stands for."""
         if self.settings.person_ids and self.settings.phase_data == "cohort":
@@ -217,12 +228,14 @@ class _Day:
 
     def _result(self) -> AnonymiseResult:
         unusable = self.documents.pseudonyms.unusable
+        self.counts["need_attention"] = self.counts["unreadable"]
         self.counts["values_left_out"] = sum(unusable.values())
         self.counts["documents_searched"] = self.documents.check.documents
         self.counts["values_searched"] = self.documents.check.values
         if self.counts["unreadable"]:
             self.notices.append(
-                f"{self.counts['unreadable']:,} rows hold no JSON document and were left out."
+                f"{self.counts['unreadable']:,} rows hold no JSON document: they are marked, what "
+                "the anonymised table has of these children stays, and extract writes them anew."
             )
         return AnonymiseResult(
             counts={name: self.counts[name] for name in COUNTS},

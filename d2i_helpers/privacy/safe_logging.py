@@ -42,15 +42,19 @@ class SafeRecord(logging.LogRecord):
         self.stack_info = None if self.stack_info is None else "(left out)"
 
 
-class _ToStandardError(logging.StreamHandler):
+class _ToStandardError(logging.Handler):
     """Writes to what `sys.stderr` is now: a kernel puts its own there after it started."""
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; safe already, since the record is."""
+        _say(self.format(record))
 
-    @property
-    def stream(self) -> TextIO:
-        return sys.stderr
+
+class _Raw:
+    """The stream that `guard_stream` guards, and how it was written to before."""
+
+    stream: Any = None
+    write: Callable[[str], Any] | None = None
 
 
 _HANDLER = _ToStandardError()
@@ -83,9 +87,29 @@ def guard_process(redact: Redact | None = None, *, level: str | None = None) -> 
         logging.getLogger("sqlalchemy").setLevel(max(logging.INFO, LEVELS[level]))
 
 
+def guard_stream(stream: Any) -> None:
+    """From now on reduce to known words what anybody but this module writes to this stream.
+
+    For libraries that print a traceback, and in a kernel for what is written to the file
+    descriptor behind it.
+    """
+    raw = stream.write
+
+    def write(text: str) -> int:
+        lines = (without_values(line) for line in text.split("\n"))
+        raw(SafeRecord.redact("\n".join(lines)))
+        return len(text)
+
+    stream.write = write
+    _Raw.stream, _Raw.write = stream, raw
+
+
 def _say(text: str) -> None:
-    if sys.stderr is not None:  # a process without a console on Windows
-        sys.stderr.write(f"{SafeRecord.redact(text)}\n")
+    if sys.stderr is None:  # a process without a console on Windows
+        return
+    is_guarded = _Raw.write is not None and sys.stderr is _Raw.stream
+    write = _Raw.write if is_guarded and _Raw.write else sys.stderr.write
+    write(f"{SafeRecord.redact(text)}\n")
 
 
 def _show_warning(

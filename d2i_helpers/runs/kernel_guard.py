@@ -7,12 +7,13 @@ and does not need to know the cohort: a row of a child who is not in it is safe 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from d2i_helpers.errors import D2IError
 from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.privacy.safe_errors import message_of, traceback_of
-from d2i_helpers.privacy.safe_logging import LEVELS, guard_process
+from d2i_helpers.privacy.safe_logging import LEVELS, guard_process, guard_stream
 from d2i_helpers.privacy.secrets_in_force import secrets_in_force
 from d2i_helpers.settings import load_secrets
 
@@ -39,7 +40,19 @@ def install(shell: Any) -> None:
             error = redactor.redact(message_of(error))[0]
         show(kind, error, lines)
 
+    usual = shell.showtraceback
+
+    def show_any(exc_tuple: Any = None, *args: Any, **options: Any) -> None:
+        """In place of IPython's way to an exception, which prints groups of them as Python does."""
+        kind, error, _ = shell._get_exc_info(exc_tuple)
+        if isinstance(error, D2IError | SyntaxError):
+            usual(exc_tuple, *args, **options)
+        else:
+            show_safely(kind, error, [])
+
     shell._showtraceback = show_safely
+    shell.showtraceback = show_any
+    guard_stream(sys.stderr)
 
 
 def _secrets() -> list[str]:

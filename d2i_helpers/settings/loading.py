@@ -14,9 +14,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from d2i_helpers.errors import SettingsError
-from d2i_helpers.url_secrets import url_secrets
 from d2i_helpers.settings.model import ENV_PREFIX, Settings, project_root
 from d2i_helpers.settings.secret_store import Secrets
+from d2i_helpers.url_secrets import url_secrets
 
 # parameters that are addresses, with where a password belongs that somebody writes into them
 _ADDRESSES = {
