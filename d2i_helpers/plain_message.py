@@ -116,8 +116,7 @@ def without_values(text: object, known: frozenset[str] = frozenset()) -> str:
         word = match[0]
         if word in known or _HARMLESS.fullmatch(word) or _is_port(match):
             return word
-        parts = [part.lower() for part in word.split(".")]
-        return word if all(part in ours for part in parts) else GONE
+        return ".".join(part if part.lower() in ours else GONE for part in word.split("."))
 
     short = _PIECE.sub(kept, said[:_LONGEST])
     return _RUN.sub(GONE, short + (GONE if len(said) > _LONGEST else ""))
