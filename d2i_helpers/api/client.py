@@ -33,8 +33,10 @@ __all__ = [
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 # A firewall's 403 or a crash can be due to one record. Parts of a batch are then tried on their
-# own, until so many requests in a row were in vain without one that got through.
+# own, until so many requests in a row were in vain without one that got through. After a batch of
+# which nothing got through the next ones are searched less: most likely everybody is refused.
 MAX_IN_VAIN = 24
+LEAST_IN_VAIN = 6
 _SEARCHED = frozenset({Kind.BLOCKED, Kind.CRASHED})
 _USED_UP = {Kind.BLOCKED: Outcome.FAILED, Kind.BUSY: Outcome.FAILED}
 
@@ -168,7 +170,7 @@ class Client:
     # ------------------------------------------------------------------------------- one batch
     def _deliver(self, delivery: Delivery) -> None:
         parts = deque(self._portions(delivery))
-        in_vain = 0
+        in_vain, most = 0, max(LEAST_IN_VAIN, MAX_IN_VAIN // (1 + self._failed_batches))
         while parts:
             if self._stopped is not None:  # by another thread
                 raise self._stopped
@@ -176,7 +178,7 @@ class Client:
             found = self._post(delivery, part)
             parts.extendleft(reversed(self._settle(delivery, part, found)))
             in_vain = in_vain + 1 if found.kind in _SEARCHED else 0
-            if in_vain > MAX_IN_VAIN and not delivery.any_stored:
+            if in_vain > most and not delivery.any_stored:
                 given_up = [one for one in parts if one.once is not None]
                 parts = deque(one for one in parts if one.once is None)
                 rest = [position for one in given_up for position in one.positions]
@@ -229,8 +231,12 @@ class Client:
 
     # ----------------------------------------------------------------------------- one request
     def _post(self, delivery: Delivery, part: _Part) -> Verdict:
-        """Post a part until its answer settles something or the attempts are used up."""
-        settings = self._settings
+        """Post a part until its answer settles something or the attempts are used up.
+
+        Where one of the answers can be due to a single record, that is the one to go by: what the
+        network did to the last attempt must not cost the other records their day.
+        """
+        settings, searched = self._settings, None
         try:
             for attempt in stamina.retry_context(
                 on=self._wait_for,
@@ -243,10 +249,11 @@ class Client:
                 with attempt:
                     found, answer = self._post_with_token(delivery, part)
                     if found.kind in RETRIED and found.kind is not part.once:
+                        searched = found if found.kind in _SEARCHED else searched
                         raise _Again(found, answer)
                     return found
         except _Again as used_up:
-            return used_up.found
+            return searched or used_up.found
         raise AssertionError("stamina ends with a result or an exception")
 
     def _wait_for(self, error: Exception) -> bool | float:

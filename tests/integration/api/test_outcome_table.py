@@ -151,6 +151,22 @@ def test_403_without_end_fails_after_a_search_that_has_an_end(start):
     assert result.requests < 30
 
 
+def test_a_receiver_that_blocks_everybody_is_soon_left_alone(start):
+    client, served = start({"faults": [{"status": 403}]})
+    results = [client.send([record(f"b{n}r{r}") for r in range(100)]) for n in range(5)]
+    assert isinstance(results[-1].stop, ReceiverError)
+    counts = [result.requests for result in results]
+    assert counts == sorted(counts, reverse=True)
+    assert sum(counts) == len(served.posts()) < 90
+
+
+def test_one_culprit_is_found_even_after_batches_in_vain(start):
+    client, _ = start({"faults": [{"child": [f"v{n}" for n in range(40)] + ["c5"], "status": 403}]})
+    for first in range(0, 40, 10):
+        client.send([record(f"v{first + n}") for n in range(10)])
+    assert bad_ones(client.send(batch(100))) == {5}
+
+
 @pytest.mark.parametrize("blocked", [(17,), tuple(range(50)), tuple(range(0, 100, 3))])
 def test_a_firewall_that_blocks_some_records_costs_only_them(start, blocked):
     client, _ = start({"firewall": True})
@@ -158,6 +174,14 @@ def test_a_firewall_that_blocks_some_records_costs_only_them(start, blocked):
     result = client.send(records)
     assert bad_ones(result) == set(blocked)
     assert {result.results[n].outcome for n in blocked} == {FAILED}
+
+
+@pytest.mark.parametrize("status", [403, 500])
+@pytest.mark.parametrize("other", [{"drop": "before"}, {"status": 503}, {"status": 429}])
+def test_a_network_fault_on_the_last_attempt_does_not_hide_the_culprit(start, status, other):
+    faults = [{"request": 3, **other}, {"child": "c5", "status": status}]
+    client, _ = start({"faults": faults})  # three attempts
+    assert bad_ones(client.send(batch(20))) == {5}
 
 
 def test_a_record_that_crashes_the_receiver_costs_only_itself(start):
