@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    JSON,
     URL,
     Column,
     ColumnElement,
@@ -177,6 +178,9 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
 
     Returns:
         Names of the tables that were created.
+
+    Raises:
+        DatabaseError: a staging table is there that lacks columns or keeps documents as JSON.
     """
     created: list[str] = []
     with transaction(engine) as connection:
@@ -186,10 +190,28 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
             if not has_table(connection, table):
                 table.create(connection)
                 created.append(table.name)
+            elif table.name in names:
+                _refuse_other_columns(connection, table)
     for name in set(names) - set(created):
         with suppress(DatabaseError):  # preflight says so, with the statement for a DBA
             _index_person(engine, tables.staging_table(name))
     return created
+
+
+def _refuse_other_columns(connection: Connection, table: Table) -> None:
+    """Stop before anything is read where a deployed staging table cannot hold the documents."""
+    gone = sorted({column.name for column in table.columns} - columns_present(connection, table))
+    if gone:
+        raise DatabaseError(
+            f"{table.name} has no column {', '.join(gone)}.",
+            hint="docs/setup.md names the columns; a DBA can add them to the table.",
+        )
+    if structured := json_columns(connection, table):
+        raise DatabaseError(
+            f"{table.name} keeps {', '.join(structured)} in a JSON type.",
+            hint="Documents are kept as text: alter these columns to text, or name another table "
+            "in `staging_table`.",
+        )
 
 
 def _index_person(engine: Engine, table: Table) -> None:
@@ -242,6 +264,12 @@ def columns_present(connection: Connection, table: Table) -> set[str]:
         return set()
     found = inspect(connection).get_columns(table.name, schema=real_schema(connection, table))
     return {column["name"].lower() for column in found}
+
+
+def json_columns(connection: Connection, table: Table) -> list[str]:
+    """Columns of the deployed table that hold JSON as a structure and not as text."""
+    found = inspect(connection).get_columns(table.name, schema=real_schema(connection, table))
+    return sorted(column["name"] for column in found if isinstance(column["type"], JSON))
 
 
 def locking(statement: Select, table: Table) -> Select:

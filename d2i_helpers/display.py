@@ -111,6 +111,12 @@ def quality(rows: Iterable[Any]) -> None:
     table(rows, "Fields: how many are filled")
 
 
+def known_gaps(gaps: Mapping[str, str]) -> None:
+    """What this case-management system cannot give, by block or field, and why."""
+    sentences = [f"{place}: {why}" for place, why in gaps.items()]
+    _sentences("Known gaps of this system", sentences, "No known gaps of this system.")
+
+
 def problems(rows: Iterable[Any] | Mapping[str, Number]) -> None:
     """Problems by field and rule with the number of children; never a value or a child."""
     if isinstance(rows, Mapping):

@@ -28,7 +28,7 @@ class Child:
     row_state: str
     submission_status: str
     answer: str | None
-    document: Document = field(repr=False)
+    document: Document | None = field(repr=False)
     acknowledged: Document | None = field(repr=False)
     partial: Document | None = field(repr=False)
     attempts: list[dict[str, Any]]  # when, outcome, HTTP status, what was said
@@ -49,8 +49,11 @@ def overview(engine: Engine, settings: Settings) -> dict[str, int]:
 def child(engine: Engine, settings: Settings, person_id: str | None = None) -> Child:
     """One child; without an id the first that waits, or else the first of the table.
 
+    A child that was never staged has a state that says so, and no document: why it is out is
+    still to be asked.
+
     Raises:
-        D2IError: there is no such row.
+        D2IError: the table is empty.
     """
     staging = Staging(engine, settings.send_table)
     t = staging.table.c
@@ -60,10 +63,10 @@ def child(engine: Engine, settings: Settings, person_id: str | None = None) -> C
     waits_first = staging.status == "sent"
     with database.reading(engine) as connection:
         row = connection.execute(statement.order_by(waits_first, t.id)).first()
+        if row is None and person_id:
+            return Child(person_id, "not staged", "not staged", None, None, None, None, [])
         if row is None:
-            raise D2IError(
-                "The staging table has no such row.", hint="Run the extract stage, or check the id."
-            )
+            raise D2IError("The staging table is empty.", hint="Run the extract stage.")
         attempts = connection.execute(
             select(
                 submission_log.c.started_at,

@@ -171,6 +171,8 @@ def check_spec(parameters: dict[str, Any]) -> None:
         f"Specification {found.version} is sound: {fields} fields in {len(found.blocks)} blocks, "
         f"{len(found.code_lists)} code lists (fingerprint {found.fingerprint[:16]})."
     )
+    for place, why in found.known_gaps.items():
+        click.echo(f"Known gap: {place}: {why}.")
 
 
 @spec.command("docs")

@@ -19,6 +19,21 @@ from d2i_helpers.spec import Source, Spec
 
 Test = Callable[[Row, Page], bool]
 
+
+class AllOf:
+    """A test of several conditions, which can say those that a row does not fulfil."""
+
+    def __init__(self, conditions: Mapping[str, Test]) -> None:
+        self._conditions, self._tests = conditions, tuple(conditions.values())
+
+    def __call__(self, row: Row, page: Page) -> bool:
+        return all(test(row, page) for test in self._tests)
+
+    def broken(self, row: Row, page: Page) -> list[str]:
+        """The conditions that do not hold, in words."""
+        return [words for words, test in self._conditions.items() if not test(row, page)]
+
+
 # What the rules with a name look at, beside the columns that the specification lists.
 RULE_COLUMNS = {
     "uasc_status": ("immi_immigration_status",),
@@ -175,16 +190,26 @@ class Compiler:
         in_role = _one_of(_words(self.settings.care_worker_roles))
         days = self.window.census_dates
 
-        def test(row: Row, page: Page) -> bool:
-            if not in_role(row[role]) or not page.rows("cin_plans", referral(row)):
-                return False
+        def active(row: Row, _page: Page) -> bool:
             began, ended = start(row), end(row)
-            if began is None or not any(began <= d and (ended is None or ended >= d) for d in days):
-                return False
+            return began is not None and any(
+                began <= d and (ended is None or ended >= d) for d in days
+            )
+
+        def registered(row: Row, page: Page) -> bool:
             known = page.rows("professionals", professional(row))
             return any(number(worker) is not None for worker in known)
 
-        return test
+        return AllOf(
+            {
+                "role is not one of care_worker_roles": lambda row, _page: in_role(row[role]),
+                "no plan of the referral in the window": lambda row, page: bool(
+                    page.rows("cin_plans", referral(row))
+                ),
+                "not active at the end of March in the window": active,
+                "professional unknown or without a registration number": registered,
+            }
+        )
 
 
 def _registration(spec: Spec) -> str:

@@ -184,7 +184,11 @@ class Documents:
         return Child(person_id, legacy_id, document, reasons, self.assembler.items)
 
     def quality(self) -> list[dict[str, Any]]:
-        """A row a field: filled, missing, unusable, and per cent filled of what could be."""
+        """A row a field: filled, missing, unusable, and per cent filled of what could be.
+
+        Where the system is known to leave a field empty, the row says so.
+        """
+        gaps = {f.path for b, f in self.spec.fields() if self.spec.known_gap(b, f)}
         rows = []
         for path, tally in self.assembler.tallies().items():
             missing = max(tally.rows - tally.filled - tally.unusable, 0)
@@ -196,6 +200,7 @@ class Documents:
                     "missing": missing,
                     "unusable": tally.unusable,
                     "per cent": share,
+                    "known gap": True if path in gaps else None,
                 }
             )
         return rows

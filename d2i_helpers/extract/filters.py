@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from d2i_helpers.cohort import Window
-from d2i_helpers.cohort.row_rules import Compiler, Test, looks_into
+from d2i_helpers.cohort.row_rules import AllOf, Compiler, Test, looks_into
 from d2i_helpers.settings import Settings
 from d2i_helpers.source_rows import (
     CARE_PERIOD,
@@ -90,7 +90,12 @@ class Filters:
             for entry in self.plan.sources[source].where
             for kind, argument in entry.items()
         ]
-        return [entry for entry, test in zip(entries, tests, strict=True) if not test(row, page)]
+        found: list[str] = []
+        for entry, test in zip(entries, tests, strict=True):
+            if not test(row, page):
+                parts = test.broken(row, page) if isinstance(test, AllOf) else []
+                found += [f"{entry}: {part}" for part in parts] or [entry]
+        return found
 
     def _with_care_periods(
         self,

@@ -6,6 +6,7 @@ What this gives is about one child and holds identifiers, so it refuses to work 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,11 @@ class Why:
     rows: list[dict[str, Any]] = field(default_factory=list)  # source, key, counts, broken rules
     fields: list[dict[str, Any]] = field(default_factory=list)  # field, why it is missing
     document: Document | None = None
+
+    def rows_left_out(self) -> list[dict[str, Any]]:
+        """How many rows each rule of each source left out, without any id."""
+        counted = Counter((row["source"], rule) for row in self.rows for rule in row["broken"])
+        return [{"source": s, "rule": r, "rows": n} for (s, r), n in sorted(counted.items())]
 
     def add(self, rule: str, holds: bool, detail: str = "") -> bool:
         """Note a verdict and give it back."""
@@ -73,8 +79,7 @@ def why(engine: Engine, settings: Settings, spec: Spec, person_id: str) -> Why:
 def _judge(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
     row = batch.persons[0]
     verdict = documents.judge(row)
-    window = documents.window
-    answer.add(f"of age between {window.first} and {window.last}", verdict.eligible, verdict.reason)
+    answer.add("of age in the window", verdict.eligible, verdict.reason)
     reasons = documents.inclusion.reasons(answer.person_id, verdict.born, page)
     switched_off = {
         cohort.CP_PLAN: not documents.settings.cp_plan_inclusion,

@@ -34,7 +34,7 @@ def run(settings: Settings, secrets: Secrets | None = None) -> list[Check]:
     secrets = secrets or load_secrets()
     found = [Check("settings", PASS, f"profile {settings.profile}, endpoint {settings.endpoint}")]
     spec, check = _spec(settings)
-    found += [check, machine.guards(settings)]
+    found += [check, *_known_gaps(spec), machine.guards(settings)]
     found += _database(settings, secrets, spec)
     found += receiving.checks(settings, secrets, spec)
     found += [machine.disk(settings), *machine.versions()]
@@ -48,6 +48,14 @@ def _spec(settings: Settings) -> tuple[Spec | None, Check]:
         return None, failed("specification", error)
     said = f"version {spec.version}, {sum(1 for _ in spec.fields())} fields"
     return spec, Check("specification", PASS, said)
+
+
+def _known_gaps(spec: Spec | None) -> list[Check]:
+    """What this system cannot give; to be known, not to be mended, so it is no warning."""
+    if spec is None or not spec.known_gaps:
+        return []
+    said = "; ".join(f"{place} ({why})" for place, why in spec.known_gaps.items())
+    return [Check("known gaps", PASS, f"left empty or incomplete by this system: {said}")]
 
 
 def _database(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[Check]:

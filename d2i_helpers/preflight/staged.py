@@ -55,6 +55,10 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
                 said = f"{name} has no column {', '.join(gone)}"
                 advice = "docs/setup.md names the columns; a DBA can add them to the table."
                 yield Check("staging columns", FAIL, said, advice, "DatabaseError")
+            elif structured := database.json_columns(connection, table):
+                said = f"{name} keeps {', '.join(structured)} in a JSON type"
+                advice = "Alter these columns to text, or name another table in `staging_table`."
+                yield Check("staging columns", FAIL, said, advice, "DatabaseError")
             else:
                 usable.append(table)
                 if "person_id" not in database.indexed_columns(connection, table):

@@ -24,7 +24,7 @@ _KNOWN = "|".join(_ABBREVIATIONS.split())
 _WORD = rf"(?:[a-z]+(?:['’][a-z]+)?|{_KNOWN})"
 # a first word with or without a capital, then lower-case words, abbreviations and short numbers
 _LABEL = re.compile(
-    rf"(?:[A-Z][a-z]+(?=[ ,:/-])|{_WORD})(?:[-/ ,;:()+.%_<>=`]+(?:{_WORD}|\d{{1,3}}%?)?)*"
+    rf"(?:[A-Z][a-z]+(?=[ ,:/-])|{_WORD})(?:[-/ ,;:()+.%_<>=`\[\]]+(?:{_WORD}|\d{{1,3}}%?)?)*"
 )
 _MASKED_IDS = re.compile(r"…\w{0,2}(?:, …\w{0,2})*(?:, …)?")  # as `redaction.mask_id` makes them
 _SHORT_NUMBER = re.compile(r"\d{1,3}")  # such as an HTTP status

@@ -57,6 +57,11 @@ class Spec:
             for one in block.fields:
                 yield block, one
 
+    def known_gap(self, block: Block, field: Field) -> str | None:
+        """Why this system leaves a field empty, where that is known of it or of its block."""
+        named = self.known_gaps.get(f"{block.name}.{field.name}")
+        return named or self.known_gaps.get(block.name)
+
     def columns(self) -> dict[str, set[str]]:
         """The SSD columns that are read, by table."""
         wanted: dict[str, set[str]] = {}

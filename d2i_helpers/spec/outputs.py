@@ -18,6 +18,7 @@ Schema = dict[str, Any]
 # The form alone; that the day exists (30 February) is told by `format: date`.
 _DATE = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
 REGENERATE = "d2i spec docs"
+SYSTEMS = ("systemc", "mosaic", "eclipse")  # those with an overlay of their own
 
 
 # ----------------------------------------------------------------------------------- JSON Schema
@@ -160,7 +161,24 @@ def payload_page(spec: Spec) -> str:
             lines += ["|---|---|---|---|---|---|"]
             lines += [_row(block, field, spec) for field in block.fields]
             lines += [""]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *_gaps_section(spec)]).rstrip() + "\n"
+
+
+def _gaps_section(spec: Spec) -> Iterator[str]:
+    """What each system is known to leave empty, and what the authority's overlay adds to that."""
+    by_system = {name: load_spec(name).known_gaps for name in SYSTEMS}
+    listed = [pair for gaps in by_system.values() for pair in gaps.items()]
+    by_system["ours"] = dict(pair for pair in spec.known_gaps.items() if pair not in listed)
+    yield "## Known gaps"
+    yield ""
+    yield "What the standard loads of each system leave empty or incomplete. Preflight and the"
+    yield "extract notebook say it for the system of the profile."
+    yield ""
+    yield "| system | block or field | why |"
+    yield "|---|---|---|"
+    for system, gaps in by_system.items():
+        for place, why in gaps.items():
+            yield f"| {system} | `{place}` | {why} |"
 
 
 def _about(block: Block, spec: Spec) -> Iterator[str]:

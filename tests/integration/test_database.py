@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-from sqlalchemy import Engine, insert, select
+from collections.abc import Callable
 
-from d2i_helpers import database, tables
+import pytest
+from sqlalchemy import Engine, insert, select, text
+
+from d2i_helpers import database, preflight, settings, tables
 from d2i_helpers.errors import DatabaseError
 
 
@@ -39,3 +41,27 @@ def test_a_database_error_never_shows_a_value(engine: Engine) -> None:
 def test_a_missing_table_is_named(engine: Engine) -> None:
     with pytest.raises(DatabaseError, match="ssd_person"), database.reading(engine) as connection:
         connection.execute(select(tables.ssd_table("ssd_person")))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("alter table ssd_api_data_staging drop column legacy_id", "no column legacy_id"),
+        ("alter table ssd_api_data_staging alter column json_payload type jsonb "
+         "using json_payload::jsonb", "keeps json_payload in a JSON type"),
+    ],
+)  # fmt: skip
+def test_a_staging_table_that_cannot_be_used_is_refused_at_once(
+    engine: Engine, make_settings: Callable[..., settings.Settings], change: str, said: str
+) -> None:
+    if "jsonb" in change and engine.dialect.name != "postgresql":
+        pytest.skip("only PostgreSQL has a type for JSON that is no text")
+    name = "ssd_api_data_staging"
+    database.create_staging(engine, name)
+    with database.transaction(engine) as connection:
+        connection.execute(text(change))
+    with pytest.raises(DatabaseError, match=said):
+        database.create_staging(engine, name)
+    checks = {check.name: check for check in preflight.run(make_settings())}
+    assert checks["staging columns"].status == preflight.FAIL
+    assert said in checks["staging columns"].detail

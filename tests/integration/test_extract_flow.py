@@ -385,3 +385,26 @@ def test_a_day_that_python_cannot_hold_is_read_as_text(
     assert [(row["field"], row["rule"]) for row in result.problems] == [
         ("social_care_episodes[].closure_date", "not a date")
     ]
+
+
+def test_a_child_in_error_is_judged_anew_though_its_document_did_not_change(
+    ssd: Any, engine: Engine, make_settings: Callable, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever waits is checked by today's specification before it is sent, in either direction."""
+    from d2i_helpers import prepare
+    from d2i_helpers.payload.validation import Problem, Validator
+
+    _fill(ssd, 2)
+    settings, fault = make_settings(), Problem("child_details", "of an older specification")
+    with monkeypatch.context() as older:
+        older.setattr(
+            Validator, "problems", lambda _s, d: [fault] if d["la_child_id"] == "P0002" else []
+        )
+        extract.run(engine, settings, spec)
+    assert extract.run(engine, settings, spec).counts["unchanged"] == 2
+    assert prepare.run(engine, settings, spec).counts["written"] == 2
+    assert all(row["partial_json_payload"] for row in ssd.staged().values())
+    with monkeypatch.context() as stricter:
+        stricter.setattr(Validator, "problems", lambda _s, _d: [fault])
+        assert prepare.run(engine, settings, spec).counts["not_valid"] == 2
+    assert {row["submission_status"] for row in ssd.staged().values()} == {"error"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from d2i_helpers import database, extract, preflight
+from d2i_helpers import database, display, extract, preflight
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.spec import load_spec
 
@@ -130,3 +130,25 @@ def test_preflight_tells_required_from_optional_and_knows_other_names(
     assert generic[0] == "fail"
     for missing in ("ssd_cin_plans.cinp_cin_plan_id", "ssd_professionals", "ssd_person.pers_sex"):
         assert missing in generic[1]
+
+
+def test_known_gaps_are_said_where_an_analyst_looks(
+    ssd: Any, engine: Engine, make_settings: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(ssd)
+    settings, mosaic = make_settings(cms="mosaic"), load_spec("mosaic")
+    (gaps,) = [check for check in preflight.run(settings) if check.name == "known gaps"]
+    quality = {row["field"]: row for row in extract.run(engine, settings, mosaic).quality}
+    display.known_gaps(mosaic.known_gaps)
+    said = capsys.readouterr().out
+    assert gaps.status == preflight.PASS
+    for place, why in mosaic.known_gaps.items():
+        assert f"{place} ({why})" in gaps.detail
+        assert f"{place}: {why}" in said
+    workers = "social_care_episodes[].care_worker_details[]"
+    assert quality[f"{workers}.worker_id"]["known gap"] is True  # the gap of its block
+    assert quality["child_details.surname"]["known gap"] is None
+
+
+def test_a_system_without_gaps_has_no_such_check(engine: Engine, make_settings: Callable) -> None:
+    assert "known gaps" not in {check.name for check in preflight.run(make_settings(cms="generic"))}

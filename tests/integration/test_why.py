@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from d2i_helpers import database, explore
 from d2i_helpers.errors import GateError
 from d2i_helpers.extract.reasons import RECORDED, why
+from d2i_helpers.privacy.safe_words import HIDDEN, safe_value
 from d2i_helpers.spec import load_spec
 
 
@@ -25,7 +27,7 @@ def test_every_rule_has_a_verdict(ssd: Any, engine: Engine, make_settings: Calla
              "cine_close_date": "2020-01-01"})  # fmt: skip
     answer = why(engine, make_settings(), load_spec(), "A1")
     assert answer.is_in
-    assert _verdicts(answer)["of age between 2024-04-01 and 2026-08-11"]
+    assert _verdicts(answer)["of age in the window"]
     assert _verdicts(answer)["inclusion set active_referral"]
     assert not _verdicts(answer)["inclusion set cp_plan"]
     rows = {row["key"]: row for row in answer.rows if row["source"] == "episodes"}
@@ -42,7 +44,7 @@ def test_a_child_that_is_out(ssd: Any, engine: Engine, make_settings: Callable) 
     answer = why(engine, make_settings(), load_spec(), "A1")
     assert not answer.is_in
     details = {row["rule"]: row["detail"] for row in answer.rules}
-    assert "26 or older before the window" in details.values()
+    assert "already 26 at the start of the window" in details.values()
     assert not why(engine, make_settings(), load_spec(), "nobody").is_in
 
 
@@ -52,3 +54,45 @@ def test_a_recorded_run_may_not_ask(
     monkeypatch.setenv(RECORDED, "1")
     with pytest.raises(GateError):
         why(engine, make_settings(), load_spec(), "A1")
+
+
+def test_a_care_worker_that_is_left_out(ssd: Any, engine: Engine, make_settings: Callable) -> None:
+    """Each condition of the gate is named, and no row is named by its id."""
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2012-05-17"})
+    ssd.add("ssd_cin_episodes",
+            {"cine_referral_id": "R1", "cine_person_id": "A1", "cine_referral_date": "2025-01-01"},
+            )  # fmt: skip
+    ssd.add("ssd_involvements",
+            {"invo_involvements_id": "I1", "invo_referral_id": "R1", "invo_professional_id": "W1",
+             "invo_professional_role_id": "IRO", "invo_involvement_start_date": "2025-04-01",
+             "invo_involvement_end_date": "2026-03-30"})  # fmt: skip
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    gate = "rule care_worker_gate: "
+    assert [row["rule"] for row in answer.rows_left_out()] == [
+        gate + "no plan of the referral in the window",
+        gate + "not active at the end of March in the window",
+        gate + "professional unknown or without a registration number",
+        gate + "role is not one of care_worker_roles",
+    ]
+    assert {(row["source"], row["rows"]) for row in answer.rows_left_out()} == {("involvements", 1)}
+
+
+def test_what_is_said_can_be_shown(ssd: Any, engine: Engine, make_settings: Callable) -> None:
+    """A notebook hides words that it does not know: every verdict must come through."""
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "1990-05-17", "pers_sex": "X"})
+    ssd.add("ssd_cin_episodes", {"cine_referral_id": "R1", "cine_person_id": "A1"})
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    shown = [*answer.rules, *answer.rows_left_out(), *answer.fields]
+    assert len(shown) > 20
+    assert HIDDEN not in {safe_value(value) for row in shown for value in row.values()}
+
+
+def test_a_child_that_was_never_staged_can_be_asked_for(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "1990-05-17"})
+    settings = make_settings()
+    database.create_staging(engine, settings.staging_table)
+    child = explore.child(engine, settings, "A1")
+    assert (child.row_state, child.document, child.attempts) == ("not staged", None, [])
+    assert not why(engine, settings, load_spec(), child.person_id).is_in
