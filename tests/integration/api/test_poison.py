@@ -105,7 +105,8 @@ def check(day: Day, count: int, every: int, share: float) -> submit.SubmitResult
         if kind in poison.values()
     ]
     faults = [{"share": share, **play} for play in RANDOM] if share else []
-    result, _ = day.send([*faults, *bad])
+    # the first that fits is played: a bad record stays bad, whatever else happens
+    result, _ = day.send([*bad, *faults])
 
     rows = rows_of(day.engine)
     wrong = {child: row for child, row in rows.items() if row.submission_status != "sent"}
