@@ -27,6 +27,7 @@ from d2i_helpers.errors import D2IError, KernelDied, NotebookError, NotebookTime
 from d2i_helpers.files import write_atomic
 from d2i_helpers.runs.warm import Kernel, start_kernel
 
+MOST_PRINTED = 1_000_000  # characters of a notebook's prints that are kept
 GRACE_SECONDS = 5.0  # for a notebook that was told to stop, to end its transaction
 
 OnDisplay = Callable[[Mapping[str, Any]], None]
@@ -92,12 +93,29 @@ class RecordClient(NotebookClient):
     on_display: OnDisplay | None = None
     stop_reason: StopReason | None = None
     must_be_killed = True  # the kernel is not ready yet, stuck, or dead
+    was_ended = False  # by a cell that called IPython's `exit`
+    printed = 0  # characters that the notebook has printed
 
     def process_message(self, msg: Any, cell: NotebookNode, cell_index: int) -> NotebookNode | None:
         """Show the runner what a cell displays (counts, progress), then keep it as an output."""
         if self.on_display and msg["msg_type"] in ("display_data", "update_display_data"):
             self.on_display(msg["content"].get("data") or {})
+        if msg["msg_type"] == "stream" and not self._may_print(msg["content"]):
+            return None
         return super().process_message(msg, cell, cell_index)
+
+    def see_reply(self, execute_reply: Any, **_: Any) -> None:
+        """Note that a cell asked its kernel to end (nbclient's hook for every cell that ran)."""
+        payload = execute_reply["content"].get("payload") or ()
+        self.was_ended |= any(part.get("source") == "ask_exit" for part in payload)
+
+    def _may_print(self, content: dict[str, Any]) -> bool:
+        """Cut off what a notebook prints without an end: it would fill memory and disk."""
+        before, self.printed = self.printed, self.printed + len(content["text"])
+        if self.printed > MOST_PRINTED:
+            kept = content["text"][: max(0, MOST_PRINTED - before)]
+            content["text"] = f"{kept}\n[cut off: the notebook printed too much]\n"
+        return before <= MOST_PRINTED
 
     async def _async_poll_kernel_alive(self) -> None:
         """nbclient's check that the kernel lives, and beside it whether the run has to stop."""
@@ -161,6 +179,7 @@ def run_notebook(
             timeout_func=limit.left,
         )
         client.on_display, client.stop_reason = on_display, stop_reason
+        client.on_cell_executed = client.see_reply
         with _ready(client, book):
             _run_cells(client, book, limit)
     finally:
@@ -217,9 +236,9 @@ def _run_cells(client: RecordClient, book: RecordManager, limit: _Limit) -> None
         busy = True  # whether the kernel is still in the cell
         try:
             client.execute_cell(cell, index)
-            error, busy = _ended_itself(cell), False
+            error, busy = _ended_itself(client, cell), False
         except CellExecutionError:
-            error, busy = _ended_itself(cell), False
+            error, busy = _ended_itself(client, cell), False
             if error is None:
                 book.cell_exception(cell, cell_index=index)
                 return
@@ -243,13 +262,13 @@ def _run_cells(client: RecordClient, book: RecordManager, limit: _Limit) -> None
             raise error
 
 
-def _ended_itself(cell: NotebookNode) -> NotebookError | None:
-    """The error of a cell that called `sys.exit`: papermill takes that for a success."""
+def _ended_itself(client: RecordClient, cell: NotebookNode) -> NotebookError | None:
+    """The error of a cell that called `sys.exit` or `exit`: papermill takes both for a success."""
     exits = [o for o in cell.outputs if o.output_type == "error" and o.ename == "SystemExit"]
-    if not exits:
+    if not exits and not client.was_ended:
         return None
     return NotebookError(
-        "The notebook ended itself (sys.exit) before its last cell.",
+        "The notebook ended itself (sys.exit or exit) before its last cell.",
         hint="Let a cell raise an error instead, so that the run can tell what happened.",
     )
 
@@ -268,8 +287,10 @@ async def _interrupt(client: RecordClient) -> None:
     if manager is None or not await manager.is_alive():
         return
     await manager.interrupt_kernel()
-    give_up = time.monotonic() + GRACE_SECONDS
-    while (left := give_up - time.monotonic()) > 0:
-        message = await client.kc.iopub_channel.get_msg(timeout=left)
-        if message["content"].get("execution_state") == "idle":
-            return
+    # not the channel's own time-out: nbclient may be reading there still, and what it takes away
+    # between our look and our read would be waited for without an end
+    async with asyncio.timeout(GRACE_SECONDS):
+        while True:
+            message = await client.kc.iopub_channel.get_msg()
+            if message["content"].get("execution_state") == "idle":
+                return

@@ -19,15 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
-from ipykernel.kernelspec import get_kernel_dict
+from ipykernel.kernelspec import make_ipkernel_cmd
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
+from d2i_helpers.errors import RecordError
+from d2i_helpers.files import file_lock
 from d2i_helpers.plain_message import without_values
 from d2i_helpers.runs.preload import MODULES_VARIABLE
 
 PACKAGE = "d2i_helpers"
+FOLDER_PREFIX = "d2i-kernel-"
+IN_USE_FILE = "in-use"  # locked by the runner as long as it lives
 LONGEST_SOCKET_PATH = 80  # of the 104 bytes that macOS allows, less what the kernel adds
 END_SECONDS = 1.0  # for a kernel to end once it was asked to; most need a third of it
 SAID_FILE = "said.txt"  # what the process writes to its own stdout and stderr
@@ -39,7 +43,12 @@ class _ThisPython(KernelSpecManager):
     """Whatever kernels are installed for this user, a notebook runs on the runner's own Python."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict())
+        return KernelSpec(
+            argv=make_ipkernel_cmd("d2i_helpers.runs.kernel_process"),
+            display_name="Python",
+            language="python",
+            metadata={"supported_encryption": ["curve"]},
+        )
 
 
 @dataclass
@@ -48,6 +57,7 @@ class Kernel:
 
     manager: AsyncKernelManager
     folder: Path
+    in_use: contextlib.ExitStack  # says that the folder is needed, as long as this process lives
 
     def is_alive(self) -> bool:
         """Whether its process runs."""
@@ -74,6 +84,7 @@ class Kernel:
                 if ask_first:
                     run_sync(_ask_to_end)(self.manager)
                 run_sync(self.manager.shutdown_kernel)(now=True)
+        self.in_use.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -97,10 +108,9 @@ def start_kernel(
         environment: variables on top of this process's own.
         modules: modules of this package to import before it is ready.
     """
-    private = Path(tempfile.mkdtemp(prefix="d2i-"))
-    if len(str(private)) > LONGEST_SOCKET_PATH:
-        private.rmdir()
-        private = Path(tempfile.mkdtemp(prefix="d2i-", dir="/tmp"))
+    private = _private_folder()
+    in_use = contextlib.ExitStack()
+    in_use.enter_context(file_lock(private / IN_USE_FILE))
     manager = AsyncKernelManager(
         kernel_name="python3",
         kernel_spec_manager=_ThisPython(),
@@ -111,7 +121,7 @@ def start_kernel(
         manager.ip = str(private / "socket")
     elif manager.has_trait("transport_encryption") and zmq.has("curve"):
         manager.transport_encryption = "auto"
-    kernel = Kernel(manager, private)
+    kernel = Kernel(manager, private, in_use)
     variables = {
         **os.environ,
         "IPYTHONDIR": str(private),  # no start-up files of this user in a record
@@ -136,6 +146,36 @@ def start_kernel(
     return kernel
 
 
+def _private_folder() -> Path:
+    """A new folder that only this user can open, with a path that is short enough for sockets."""
+    base = Path(tempfile.gettempdir())
+    if os.name != "nt" and len(str(base / FOLDER_PREFIX)) + 8 > LONGEST_SOCKET_PATH:
+        base = Path("/tmp")
+    return Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=base))
+
+
+def remove_left_folders() -> int:
+    """Remove the folders of kernels whose runner was killed, and could not do it itself.
+
+    They hold sockets and the key of a kernel that is gone: nothing of a child, and no use.
+
+    Returns:
+        How many were removed.
+    """
+    removed = 0
+    for base in {Path(tempfile.gettempdir()), Path("/tmp")}:
+        for folder in base.glob(f"{FOLDER_PREFIX}*"):
+            mark = folder / IN_USE_FILE
+            # another user's cannot be opened; one without the mark is just being made
+            with contextlib.suppress(RecordError, OSError):
+                if mark.is_file():
+                    with file_lock(mark, wait_seconds=0):
+                        pass
+                    shutil.rmtree(folder)
+                    removed += 1
+    return removed
+
+
 class Shelf:
     """Kernels for some notebooks in order, a few of them started ahead.
 
@@ -151,6 +191,7 @@ class Shelf:
         self._left = list(notebooks)
         self._folder, self._environment = folder, environment
         self._waiting: list[Kernel] = []
+        remove_left_folders()
         self._fill(1 + AHEAD)
 
     def _fill(self, number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from d2i_helpers.errors import KernelDied, LockError, NotebookError, NotebookTimeout
+from d2i_helpers.runs import kernel, warm
 from d2i_helpers.runs.engine import execute
 from d2i_helpers.runs.warm import Shelf, imported_modules, start_kernel
 
@@ -39,6 +41,16 @@ def statuses(path: Path) -> list[str]:
 def outputs(path: Path) -> list[Any]:
     cells = nbformat.read(path, as_version=4).cells
     return [output for c in cells if c.cell_type == "code" for output in c.outputs]
+
+
+def ready_kernel(folder: Path) -> warm.Kernel:
+    """A kernel that has its sockets, so that a time limit is not spent on its start."""
+    started = start_kernel(folder)
+    give_up = time.monotonic() + 60
+    while not list(started.folder.glob("socket-*")):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    return started
 
 
 @pytest.fixture
@@ -89,9 +101,12 @@ def test_an_error_is_kept_and_later_cells_stay_pending(tmp_path: Path, copy: Pat
     assert outputs(copy)[0].traceback == ["GuardError: Too few. Look at the source."]
 
 
-def test_a_cell_that_ends_the_notebook_is_a_failure(tmp_path: Path, copy: Path) -> None:
+@pytest.mark.parametrize("ending", ["import sys; sys.exit(0)", "exit()"])
+def test_a_cell_that_ends_the_notebook_is_a_failure(
+    tmp_path: Path, copy: Path, ending: str
+) -> None:
     with pytest.raises(NotebookError, match="ended itself"):
-        execute(notebook(tmp_path, "import sys; sys.exit(0)", "print('never')"), copy, {"x": 5})
+        execute(notebook(tmp_path, ending, "print('never')"), copy, {"x": 5})
     assert statuses(copy) == ["failed", "pending"]
 
 
@@ -103,13 +118,13 @@ def test_a_dead_kernel_is_marked(tmp_path: Path, copy: Path) -> None:
 
 
 def test_a_kernel_that_died_while_it_waited_is_marked(tmp_path: Path, copy: Path) -> None:
-    kernel = start_kernel(tmp_path)
-    os.kill(kernel.manager.provisioner.pid, 9)
+    dead = start_kernel(tmp_path)
+    os.kill(dead.manager.provisioner.pid, 9)
     with pytest.raises(KernelDied, match="before its first cell"):
-        execute(notebook(tmp_path, "print('never')"), copy, {"x": 5}, kernel=kernel)
+        execute(notebook(tmp_path, "print('never')"), copy, {"x": 5}, kernel=dead)
     assert statuses(copy) == ["pending"]
     assert outputs(copy)[-1].ename == "KernelDied"
-    assert not kernel.folder.exists()
+    assert not dead.folder.exists()
 
 
 def test_a_stage_that_takes_too_long_is_interrupted(tmp_path: Path, copy: Path) -> None:
@@ -120,10 +135,55 @@ def test_a_stage_that_takes_too_long_is_interrupted(tmp_path: Path, copy: Path) 
         f"    pathlib.Path({str(mark)!r}).touch()",
         "print('never')",
     )
-    with pytest.raises(NotebookTimeout, match="limit of 4 seconds"):
-        execute(source, copy, {"x": 5}, time_limit=4)
+    with pytest.raises(NotebookTimeout, match="limit of 6 seconds"):
+        execute(source, copy, {"x": 5}, time_limit=6, kernel=ready_kernel(tmp_path))
     assert statuses(copy) == ["failed", "pending"]
     assert mark.exists()  # the cell was interrupted, not just shot
+
+
+def test_prints_without_an_end_are_cut_off_and_end_in_time(
+    tmp_path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "MOST_PRINTED", 5000)
+    source = notebook(tmp_path, "while True: print('x' * 99)")
+    with pytest.raises(NotebookTimeout):
+        execute(source, copy, {"x": 5}, time_limit=6, kernel=ready_kernel(tmp_path))
+    text = outputs(copy)[0].text
+    assert 5000 < len(text) < 5100
+    assert text.endswith("[cut off: the notebook printed too much]\n")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/net/tcp").exists(), reason="Linux shows its ports in /proc"
+)
+def test_a_kernel_opens_no_port(tmp_path: Path, copy: Path) -> None:
+    cell = (
+        "import os; from pathlib import Path\n"
+        "own = {os.readlink(f) for f in Path('/proc/self/fd').iterdir()}\n"
+        "tcp = [n for n in ('tcp', 'tcp6') if Path('/proc/net', n).exists()]\n"
+        "rows = [r for n in tcp for r in Path('/proc/net', n).read_text().splitlines()[1:]]\n"
+        "print([r for r in rows if f'socket:[{r.split()[9]}]' in own])"
+    )
+    execute(notebook(tmp_path, cell), copy, {"x": 5})
+    assert outputs(copy)[0].text == "[]\n"
+
+
+def test_folders_of_killed_runners_are_removed_and_those_in_use_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm.tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{warm.FOLDER_PREFIX}left"
+    left.mkdir()
+    (left / warm.IN_USE_FILE).touch()
+    used = start_kernel(tmp_path)
+    try:
+        warm.remove_left_folders()
+        assert not left.exists()
+        assert used.is_alive()
+        assert (used.folder / "kernel.json").exists()
+    finally:
+        used.discard()
+    assert not used.folder.exists()
 
 
 def test_a_run_that_must_stop_does(tmp_path: Path, copy: Path) -> None:
