@@ -23,6 +23,7 @@ from d2i_helpers.spec import Document, Spec
 from d2i_helpers.staging import Staging, guards
 from d2i_helpers.staging.guards import Figures
 from d2i_helpers.staging.in_flight import InFlight
+from d2i_helpers.staging.lease import working_on
 from d2i_helpers.staging.outbox import DOCUMENT, PURGE, Due, Outbox, Partial
 from d2i_helpers.states import Status
 from d2i_helpers.tables import notes
@@ -71,9 +72,19 @@ def run(
 
     Raises:
         GuardError: an unusual share of the children would be purged or changed.
-        DatabaseError: the staging table cannot be used.
+        DatabaseError: the staging table cannot be used. LockError: another run works on it.
     """
     database.create_staging(engine, settings.send_table)
+    with working_on(engine, [settings.send_table]):
+        return _prepare(engine, settings, spec, progress)
+
+
+def _prepare(
+    engine: Engine,
+    settings: Settings,
+    spec: Spec,
+    progress: Callable[[int, int | None], None] | None,
+) -> PrepareResult:
     outbox = Outbox(Staging(engine, settings.send_table))
     lost = InFlight(outbox).recover()
     counts: Counter[str] = Counter({"unknown_after_a_stop": lost})

@@ -22,6 +22,7 @@ from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
 from d2i_helpers.staging import Staging, utc_now
 from d2i_helpers.staging.in_flight import InFlight
+from d2i_helpers.staging.lease import BY_HAND, working_on
 from d2i_helpers.staging.messages import Answer, Batch, LogEntry, Outgoing
 from d2i_helpers.staging.outbox import DOCUMENT, Outbox
 from d2i_helpers.states import Outcome
@@ -59,14 +60,22 @@ def run(
     Raises:
         GateError: this table may not go to this endpoint.
         TokenError, ReceiverError: the run stopped early; what was not sent stays pending.
-        DatabaseError: the staging table cannot be used.
+        DatabaseError: the staging table cannot be used. LockError: another run works on it.
     """
     gates.require(gates.decide(settings))  # whoever calls this, notebook or not
     database.create_staging(engine, settings.send_table)
-    outbox = Outbox(Staging(engine, settings.send_table))
-    in_flight = InFlight(outbox)
-    lost = in_flight.recover()
-    with database.reading(engine) as connection:
+    run_id = settings.run_id or f"{BY_HAND}{uuid.uuid4().hex[:8]}"
+    with contextlib.ExitStack() as stack:
+        look = stack.enter_context(working_on(engine, [settings.send_table]))
+        client = client or stack.enter_context(Client(endpoint, settings, may_send=look))
+        in_flight = InFlight(Outbox(Staging(engine, settings.send_table)))
+        return _submit(_Sender(in_flight, settings, spec, client, run_id), progress)
+
+
+def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None) -> SubmitResult:
+    outbox, settings = sender.in_flight.outbox, sender.settings
+    lost = sender.in_flight.recover()
+    with database.reading(outbox.engine) as connection:
         waiting, size = outbox.ready(connection)
         unprepared = outbox.unprepared(connection)
     tally = _Tally(Counter({"waiting": waiting, "characters": size}))
@@ -75,11 +84,7 @@ def run(
     if settings.dry_run or not waiting:
         said = "Dry run: nothing was sent." if settings.dry_run else "There was nothing to send."
         return tally.result([said])
-    run_id = settings.run_id or f"by-hand-{uuid.uuid4().hex[:8]}"
-    with contextlib.ExitStack() as stack:
-        client = client or stack.enter_context(Client(endpoint, settings))
-        sender = _Sender(in_flight, settings, spec, client, run_id)
-        stop = _send_all(sender, tally, waiting, progress)
+    stop = _send_all(sender, tally, waiting, progress)
     if stop:
         raise stop
     return tally.result([])

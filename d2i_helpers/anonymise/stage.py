@@ -31,6 +31,7 @@ from d2i_helpers.payload.validation import Validator
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.spec import Document, Spec
 from d2i_helpers.staging import Staged, Staging, adopt, utc_now
+from d2i_helpers.staging.lease import working_on
 from d2i_helpers.states import Event
 
 CANONICAL_FACT = "canonical"
@@ -83,18 +84,19 @@ def run(
         LeakError: an identifying value stands in an anonymised document; nothing was written.
         SettingsError: there is no key. SpecificationError: a field without a rule.
         GuardError: the key is not the one that the table was made with.
-        DatabaseError: the staging table is not there.
+        DatabaseError: the staging table is not there. LockError: another run works on a table.
     """
     key = None if settings.phase_data in CONSTRUCTED else pseudonym_key(settings, secrets)
     database.create_staging(engine, settings.anon_table)
     avoid: frozenset[int] = frozenset()
-    for _ in range(_ROUNDS):
-        try:
-            return _Day(engine, settings, spec, key, avoid).run(progress)
-        except Coincidence as found:
-            if found.hashes <= avoid:
-                break
-            avoid |= found.hashes
+    with working_on(engine, [settings.staging_table, settings.anon_table]):
+        for _ in range(_ROUNDS):
+            try:
+                return _Day(engine, settings, spec, key, avoid).run(progress)
+            except Coincidence as found:
+                if found.hashes <= avoid:
+                    break
+                avoid |= found.hashes
     raise LeakError(
         "Anonymised documents bear ids, pupil numbers or names with birth dates of other children. "
         "Nothing was written.",

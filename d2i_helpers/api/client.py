@@ -71,8 +71,11 @@ class Client:
         *,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        may_send: Callable[[], None] | None = None,
     ) -> None:
         """``now`` (seconds since 1970) and ``sleep`` are for tests.
+
+        ``may_send`` is asked before each request; what it raises ends the sending.
 
         Raises:
             SettingsError: the CA bundle is not there.
@@ -81,7 +84,7 @@ class Client:
             secrets = load_secrets()
         network = Network.of(settings, secrets, endpoint)
         self.endpoint = endpoint
-        self._settings, self._now = settings, now
+        self._settings, self._now, self._may_send = settings, now, may_send
         self._tokens = TokenSource(endpoint, settings, network, now=now)
         self._wire = Wire(network, endpoint)
         self._pacer = Pacer(settings.pause_seconds, now, sleep)
@@ -283,6 +286,8 @@ class Client:
     def _post_once(self, delivery: Delivery, part: _Part, token: str) -> tuple[Verdict, Answer]:
         self._pacer.wait()
         try:
+            if self._may_send is not None:
+                self._may_send()
             answer = self._wire.post(delivery.body(part.positions), token)
         finally:
             self._pacer.done()

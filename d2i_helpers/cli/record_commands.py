@@ -87,10 +87,13 @@ def show(parameters: dict[str, Any], outputs: Path | None, run_id: str | None) -
 @outputs_option
 @click.option("--no-database", is_flag=True, help="Do not compare the ledger's end with the one "
               "that the database keeps.")  # fmt: skip
-def verify(parameters: dict[str, Any], outputs: Path | None, no_database: bool) -> None:
+@click.option("--head", metavar="HASH", help="Hash of a ledger entry that was kept elsewhere.")
+def verify(
+    parameters: dict[str, Any], outputs: Path | None, no_database: bool, head: str | None
+) -> None:
     """Prove that no record was altered, removed, added or reordered."""
     from d2i_helpers.database import open_database
-    from d2i_helpers.runs import ledger, records
+    from d2i_helpers.runs import ledger, records, verification
     from d2i_helpers.settings import load_settings
 
     folder = _outputs(parameters, outputs)
@@ -100,16 +103,18 @@ def verify(parameters: dict[str, Any], outputs: Path | None, no_database: bool) 
             engine = open_database(load_settings(None, **parameters))
         except D2IError as error:
             click.echo(f"Without the database: {error.message}", err=True)
-    found = ledger.verify(folder, engine)
+    found = verification.verify(folder, engine, head)
     for fault in found:
         click.echo(str(fault))
     if found:
         raise RecordError(
-            f"{len(found)} faults in the records of {folder.name}.",
+            f"The records in {folder.name} are not as they were written ({len(found)} found).",
             hint="Compare with a backup; docs/run_record.md says what each fault means.",
         )
     number = len(ledger.entries(folder))
     click.echo(f"{len(records.folders(folder))} records and {number} ledger entries are intact.")
+    if last := ledger.head(folder):
+        click.echo(f"Head of the ledger: entry {last['entry']}, {last['hash']}")
 
 
 @runs.command("prune")
@@ -120,7 +125,7 @@ def verify(parameters: dict[str, Any], outputs: Path | None, no_database: bool) 
 @click.option("--yes", is_flag=True, help="Do it; without this the records are only named.")
 def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes: bool) -> None:
     """Remove old records; a tombstone keeps the ledger's chain whole."""
-    from d2i_helpers.runs import ledger, records
+    from d2i_helpers.runs import records, retention
 
     folder = _outputs(parameters, outputs)
     limit = dt.datetime.now(dt.UTC) - dt.timedelta(days=keep_days)
@@ -132,7 +137,7 @@ def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes:
         click.echo("\n".join(old))
         click.echo(f"{len(old)} records would be removed; --yes removes them.")
         return
-    removed = ledger.prune(folder, old, reason=f"older than {keep_days} days")
+    removed = retention.prune(folder, old, reason=f"older than {keep_days} days")
     click.echo(f"{len(removed)} records were removed.")
 
 

@@ -29,6 +29,7 @@ from d2i_helpers.payload.validation import Validator, firewall_warnings
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
 from d2i_helpers.staging import Staged, Staging, adopt, guards, utc_now
+from d2i_helpers.staging.lease import working_on
 from d2i_helpers.states import Event, RowState
 
 Progress = Callable[[int, int | None], None]
@@ -79,8 +80,10 @@ def run(
     Raises:
         DatabaseError: required tables or columns are missing; names all of them.
         GuardError: the day looks wrong; the staging table is as it was.
+        LockError: another run works on the table.
     """
-    return _Day(engine, settings, spec).run(progress)
+    with working_on(engine, [settings.staging_table]):
+        return _Day(engine, settings, spec).run(progress)
 
 
 class _Day:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2i_helpers import display
-from d2i_helpers.errors import ChildErrors, D2IError, LeakError, NotebookError
+from d2i_helpers.errors import ChildErrors, D2IError, DatabaseError, LeakError, NotebookError
 from d2i_helpers.privacy.safe_words import safe_label
-from d2i_helpers.runs import ledger, outcome, plan, records, summary
+from d2i_helpers.processes import this_process
+from d2i_helpers.runs import anchor, ledger, outcome, plan, records, summary
 from d2i_helpers.runs.leaks import LeakCheck
-from d2i_helpers.runs.lock import Lease
 from d2i_helpers.runs.plan import Step
 from d2i_helpers.runs.records import (
     ATTENTION,
@@ -30,6 +30,7 @@ from d2i_helpers.runs.records import (
 )
 from d2i_helpers.settings import Settings, project_root
 from d2i_helpers.spec import Spec, load_spec
+from d2i_helpers.staging.lease import Lease
 
 if TYPE_CHECKING:
     from d2i_helpers.runs.warm import Shelf
@@ -141,7 +142,7 @@ class Run:
         record.resumed.append({**mark, "versions": here["versions"], "git": here["git"]})
         record.status, record.exit_code, record.error = RUNNING, None, None
         record.finished_at, record.files = None, {}
-        record.process = records.this_process()
+        record.process = this_process()
         records.write_reserve(record.folder)
         record.save()
 
@@ -184,17 +185,29 @@ class Run:
             record.status = INTERRUPTED
         record.finished_at = records.now()
         record.seconds = round((record.seconds or 0) + seconds, 2)
+        self._compare_head()
         self._post()
         records.finish(record)
         ledger.append(self.outputs, ledger.FINISHED, record)
         self._anchor()
         self.leaks.close()
 
+    def _compare_head(self) -> None:
+        if self.leaks.engine is None:
+            return
+        # where the database is away that has been said already
+        with contextlib.suppress(DatabaseError):
+            if anchor.missing(self.outputs, self.leaks.engine):
+                self.record.warnings.append(
+                    "The ledger is not the one that the database knows: its end was cut off, or "
+                    "it was replaced. `d2i runs verify` says more."
+                )
+
     def _anchor(self) -> None:
         if self.leaks.engine is None:
             return
         try:
-            ledger.anchor(self.outputs, self.leaks.engine, self.settings.staging_table)
+            anchor.keep(self.outputs, self.leaks.engine, self.settings.staging_table)
         except D2IError as error:
             self.listener.said(f"The ledger's head was not kept in the database. {error}")
 

@@ -13,6 +13,7 @@ from d2i_helpers.errors import SettingsError
 from d2i_helpers.privacy.safe_words import saved_setting
 from d2i_helpers.runs.kernel_guard import LEVEL_VARIABLE
 from d2i_helpers.settings import Settings
+from d2i_helpers.staging.lease import HOLDER_VARIABLE, this_holder
 
 NOTEBOOKS = {
     "preflight": "00_preflight.ipynb",
@@ -129,12 +130,12 @@ def worked_tables(stages: Sequence[str], settings: Settings) -> list[str]:
 
 
 def kernel_environment(settings: Settings, run_id: str, variable: str) -> dict[str, str]:
-    """Variables for the kernels: what may not be saved as a parameter, and that a runner runs them.
+    """Variables for the kernels: what may not be saved as a parameter, and who runs them.
 
     Args:
         variable: name of the variable that says so.
     """
-    found = {variable: run_id, LEVEL_VARIABLE: settings.log_level}
+    found = {variable: run_id, HOLDER_VARIABLE: this_holder(), LEVEL_VARIABLE: settings.log_level}
     if settings.person_ids:
         found[PERSON_IDS_VARIABLE] = json.dumps(settings.person_ids)
     return found

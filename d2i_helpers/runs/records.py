@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import functools
 import getpass
 import json
 import os
@@ -26,6 +25,7 @@ from typing import Any
 from d2i_helpers import __version__
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import TEMPORARY_PREFIX, make_private_folder, sha256_of, write_atomic
+from d2i_helpers.processes import may_be_alive, this_process
 
 RECORD_FILE = "run.json"
 RESERVE_FILE = ".reserve"
@@ -209,49 +209,6 @@ def mark_interrupted(record: RunRecord) -> None:
         "message": "The run ended without a word: it was killed, or the machine stopped.",
         "hint": f"`d2i run --resume {record.run_id}` goes on with it.",
     }
-
-
-# ------------------------------------------------------------------------------------- processes
-@functools.cache
-def place() -> str:
-    """Name of this machine as far as process numbers go (a container has its own)."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
-        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
-    return ":".join(parts)
-
-
-def this_process() -> dict[str, Any]:
-    """What identifies the running process, now and after its number was given to another one."""
-    return {"place": place(), "pid": os.getpid(), "born": _birth(os.getpid())}
-
-
-def _birth(pid: int) -> float | None:
-    """When a process was born; None: there is none with that number.
-
-    On Linux in clock ticks since the machine started: nobody can set that clock.
-    """
-    with contextlib.suppress(OSError):
-        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    if Path("/proc/self/stat").exists():
-        return None
-    import psutil
-
-    try:
-        return round(psutil.Process(pid).create_time(), 2)
-    except psutil.NoSuchProcess:
-        return None
-
-
-def may_be_alive(process: dict[str, Any]) -> bool:
-    """Whether that process may still run; of another machine's nobody here can say, so yes."""
-    if process.get("place") != place():
-        theirs, ours = str(process.get("place")).split(":"), place().split(":")
-        # the same host started anew: nothing of before is alive
-        return not (theirs[0] == ours[0] and theirs[1:2] != ours[1:2])
-    born = _birth(int(process.get("pid") or 0))
-    return born is not None and abs(born - float(process.get("born") or 0)) < 1
 
 
 # ----------------------------------------------------------------------------------- environment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2i_helpers import database
 from d2i_helpers.errors import DatabaseError, RecordError
-from d2i_helpers.runs import ledger, records
+from d2i_helpers.runs import records, verification
 from d2i_helpers.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def faults(settings: Settings) -> list[str]:
     try:
         engine = database.open_database(settings)
     except DatabaseError:
-        found = ledger.verify(outputs)
+        found = verification.verify(outputs)
         return [*map(str, found), "ledger: its end was not compared with the database"]
     try:
-        return [str(fault) for fault in ledger.verify(outputs, engine)]
+        return [str(fault) for fault in verification.verify(outputs, engine)]
     finally:
         engine.dispose()

@@ -6,6 +6,7 @@ entry writes what the run says to one log file and hands on its exit code.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from d2i_helpers.errors import SettingsError
+from d2i_helpers.files import make_private_folder
 from d2i_helpers.settings import load_settings, project_root
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -72,6 +75,7 @@ def entries_for(
 
     Raises:
         SettingsError: a parameter, the time or the days are wrong.
+        RecordError: the folder of the run records cannot be made.
     """
     settings = load_settings(None, **parameters)
     hour, minute = _time(time)
@@ -80,13 +84,16 @@ def entries_for(
     for name, value in parameters.items():
         if name != "profile":
             command += ["-p", f"{name}={_written(value)}"]
+    outputs = make_private_folder(
+        settings.path(settings.outputs_dir)
+    )  # for the log, from the start
     plan = _Plan(
         hour=hour,
         minute=minute,
         days=_days(days),
         command=tuple(command),
         folder=project_root(),
-        log=settings.path(settings.outputs_dir) / "schedule.log",
+        log=outputs / "schedule.log",
         env_file=env_file.absolute() if env_file else None,
         name=re.sub(r"[^a-z0-9]+", "-", f"d2i-{settings.profile}".lower()).strip("-"),
     )
@@ -123,9 +130,11 @@ def _written(value: Any) -> str:
 # ------------------------------------------------------------------------------------------ cron
 def _cron(plan: _Plan) -> list[Entry]:
     days = ",".join(plan.days) or "*"
-    load = f"set -a; . {shlex.quote(str(plan.env_file))}; set +a; " if plan.env_file else ""
+    # one chain: where the folder or the file is not there nothing runs, and cron mails why
+    file = shlex.quote(str(plan.env_file))
+    load = f"set -a && . {file} && set +a && " if plan.env_file else ""
     command = (
-        f"umask 077; mkdir -p {shlex.quote(str(plan.log.parent))}; "
+        f"umask 077 && mkdir -p {shlex.quote(str(plan.log.parent))} && "
         f"cd {shlex.quote(str(plan.folder))} && {load}{shlex.join(plan.command)} "
         f">> {shlex.quote(str(plan.log))} 2>&1"
     )
@@ -143,8 +152,6 @@ def _systemd(plan: _Plan) -> list[Entry]:
     environment = f"EnvironmentFile={_percent(plan.env_file)}\n" if plan.env_file else ""
     service = f"""[Unit]
 Description=D2I workbook, {plan.name}
-Wants=network-online.target
-After=network-online.target
 
 [Service]
 Type=oneshot
@@ -154,7 +161,6 @@ StandardOutput=append:{_percent(plan.log)}
 StandardError=append:{_percent(plan.log)}
 UMask=0077
 NoNewPrivileges=yes
-PrivateTmp=yes
 # a run that is told to stop ends its stage in order and can be resumed
 KillMode=mixed
 TimeoutStopSec=60
@@ -251,6 +257,16 @@ def _windows(plan: _Plan) -> list[Entry]:
 
 
 # --------------------------------------------------------------------------------------- Airflow
+def _zone() -> str:
+    """This machine's time zone by name: Airflow would take the time of day for UTC."""
+    where = Path("/etc/localtime")
+    name = os.environ.get("TZ") or str(where.resolve()).rpartition("zoneinfo/")[2]
+    try:
+        return ZoneInfo(name.lstrip(":")).key
+    except (ValueError, ZoneInfoNotFoundError):  # no name, as on Windows
+        return "Europe/London"
+
+
 def _airflow(plan: _Plan) -> list[Entry]:
     weekdays = ",".join(day.upper() for day in plan.days) or "*"
     env_file = str(plan.env_file) if plan.env_file else None
@@ -260,6 +276,7 @@ import datetime
 import json
 import subprocess
 
+import pendulum
 from airflow.exceptions import AirflowException, AirflowFailException
 from airflow.sdk import dag, task
 
@@ -272,7 +289,7 @@ WORTH_ANOTHER_TRY = {WORTH_ANOTHER_TRY!r}  # exit codes of what may be over in a
 @dag(
     dag_id={plan.name!r},
     schedule="{plan.minute} {plan.hour} * * {weekdays}",
-    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    start_date=pendulum.datetime(2026, 1, 1, tz={_zone()!r}),  # the schedule's time zone too
     catchup=False,
     max_active_runs=1,
 )

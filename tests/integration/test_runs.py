@@ -19,9 +19,9 @@ import nbformat
 import pytest
 from sqlalchemy import insert
 
-from d2i_helpers import database, tables
+from d2i_helpers import database, processes, tables
 from d2i_helpers.errors import LockError, RecordError, SettingsError
-from d2i_helpers.runs import ledger, plan, records
+from d2i_helpers.runs import plan, records, verification
 from d2i_helpers.runs.day import run_day
 from d2i_helpers.settings import ENV_PREFIX, load_settings
 
@@ -124,7 +124,7 @@ def test_a_run_leaves_its_whole_record(project: Project, schema: Any) -> None:
     assert "<script" not in page
 
     engine = database.open_database(load_settings())
-    assert ledger.verify(project.outputs, engine) == []
+    assert verification.verify(project.outputs, engine) == []
     engine.dispose()
 
 
@@ -165,9 +165,17 @@ def test_a_failed_stage_ends_the_run_and_resume_goes_on_with_it(
     assert (earlier["status"], earlier["notebook"]) == ("failed", "01_extract.attempt1.ipynb")
     assert "GuardError" in (resumed.folder / earlier["notebook"]).read_text(encoding="utf-8")
     assert schema.is_valid(content), [e.message for e in schema.iter_errors(content)]
-    assert ledger.verify(project.outputs) == []
+    assert verification.verify(project.outputs) == []
     with pytest.raises(RecordError, match="complete"):
         project.run(resume=failed.run_id)
+
+
+def test_the_address_of_a_webhook_is_nowhere_in_the_record(project: Project) -> None:
+    record = project.run("extract", webhook_url="http://127.0.0.1:9/services/T0/a-key")
+    assert record.exit_code == 0
+    assert record.warnings == ["The webhook could not be reached (ConnectionError)."]
+    for path in record.folder.iterdir():
+        assert "a-key" not in path.read_text(encoding="utf-8")
 
 
 def test_an_identity_in_a_notebook_is_taken_out_and_fails_the_run(project: Project) -> None:
@@ -244,12 +252,12 @@ def test_a_killed_runner_leaves_a_truthful_record_and_the_next_run_is_fine(
     assert (killed.status, killed.exit_code) == ("running", None)
     assert records.state_of(killed) == "interrupted"
     assert [s.status for s in killed.stages] == ["running"]
-    _wait_for(lambda: records._birth(int(pid_file.read_text())) is None)
+    _wait_for(lambda: processes.birth(int(pid_file.read_text())) is None)
 
     project.write("extract", "pass")
     assert project.run("extract").exit_code == 0
     assert records.read(folder).status == "interrupted"
-    assert ledger.verify(project.outputs) == []
+    assert verification.verify(project.outputs) == []
 
 
 def _raise(record: Any) -> None:

@@ -14,7 +14,7 @@ MOST_LINES = 350
 # Each rung imports only from those above it in this list (below it on the ladder).
 LADDER = [
     ["errors", "states", "tables", "url_secrets"],
-    ["settings", "spec", "files", "plain_message"],
+    ["settings", "spec", "files", "plain_message", "processes"],
     ["raw", "parameter_page", "database", "endpoint"],
     ["source_rows", "gates"],
     ["payload", "delta"],

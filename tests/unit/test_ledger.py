@@ -12,9 +12,9 @@ from sqlalchemy import create_engine
 
 from d2i_helpers import tables
 from d2i_helpers.errors import RecordError
-from d2i_helpers.runs import ledger, records
-from d2i_helpers.runs.ledger import verify
+from d2i_helpers.runs import anchor, ledger, records, retention
 from d2i_helpers.runs.records import RunRecord, StageRecord
+from d2i_helpers.runs.verification import verify
 
 Outputs = Path
 
@@ -160,7 +160,7 @@ def test_a_shortened_ledger_is_noticed_by_the_database(outputs: Path, ids: list[
     engine = create_engine("sqlite://").execution_options(
         schema_translate_map={tables.STAGING_SCHEMA: None}
     )
-    ledger.anchor(outputs, engine, "ssd_api_data_staging")
+    anchor.keep(outputs, engine, "ssd_api_data_staging")
     assert verify(outputs, engine) == []
     make_run(outputs, 5)  # a ledger that grew meanwhile is fine
     assert verify(outputs, engine) == []
@@ -174,8 +174,40 @@ def test_a_shortened_ledger_is_noticed_by_the_database(outputs: Path, ids: list[
     engine.dispose()
 
 
+@pytest.mark.parametrize("left", [0, 6], ids=["begun anew", "cut off"])
+def test_a_later_run_does_not_cover_up_that_records_are_gone(
+    outputs: Path, ids: list[str], left: int
+) -> None:
+    engine = create_engine("sqlite://").execution_options(
+        schema_translate_map={tables.STAGING_SCHEMA: None}
+    )
+    anchor.keep(outputs, engine, "ssd_api_data_staging")
+    rewrite(outputs, lines(outputs)[:left])
+    for folder in records.folders(outputs)[left // 2 :]:
+        shutil.rmtree(folder)
+    make_run(outputs, 7)
+    assert verify(outputs) == []
+    for _ in range(2):
+        anchor.keep(outputs, engine, "ssd_api_data_staging")
+        assert ["entry 8, which" in str(fault) for fault in verify(outputs, engine)] == [True]
+    elsewhere = outputs.parent / "other"  # another ledger with the same database is none of it
+    make_run(elsewhere, 8)
+    assert verify(elsewhere, engine) == []
+    engine.dispose()
+
+
+def test_a_head_that_was_kept_elsewhere_shows_what_is_missing(outputs: Path) -> None:
+    head = ledger.head(outputs)
+    assert head is not None and head["entry"] == 8
+    assert verify(outputs, head=head["hash"]) == []
+    make_run(outputs, 5)
+    assert verify(outputs, head=head["hash"]) == []
+    rewrite(outputs, lines(outputs)[:6])
+    assert any(head["hash"][:12] in str(fault) for fault in verify(outputs, head=head["hash"]))
+
+
 def test_a_pruned_record_leaves_a_tombstone(outputs: Path, ids: list[str]) -> None:
-    assert ledger.prune(outputs, ids[:2], reason="older than 90 days") == ids[:2]
+    assert retention.prune(outputs, ids[:2], reason="older than 90 days") == ids[:2]
     assert [f.name for f in records.folders(outputs)] == ids[2:]
     assert verify(outputs) == []
     make_run(outputs, 6)
@@ -187,7 +219,7 @@ def test_a_pruned_record_leaves_a_tombstone(outputs: Path, ids: list[str]) -> No
 def test_an_altered_record_is_not_pruned_away(outputs: Path, ids: list[str]) -> None:
     _edit_record(outputs / ids[0])
     with pytest.raises(RecordError, match="not pruned"):
-        ledger.prune(outputs, [ids[0]], reason="old")
+        retention.prune(outputs, [ids[0]], reason="old")
     assert (outputs / ids[0]).is_dir()
 
 

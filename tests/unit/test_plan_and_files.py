@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from d2i_helpers import files
+from d2i_helpers import files, processes
 from d2i_helpers.errors import D2IError, NotebookError, RecordError, SettingsError
 from d2i_helpers.runs import plan, records
 from d2i_helpers.runs.outcome import error_of, fault_of, redact_file
@@ -140,11 +140,11 @@ def test_run_ids_sort_by_time_and_match_their_pattern() -> None:
 
 
 def test_this_process_is_alive_and_others_are_judged_by_their_place() -> None:
-    me = records.this_process()
-    assert records.may_be_alive(me)
-    assert not records.may_be_alive({**me, "pid": 99999999})
-    assert not records.may_be_alive({**me, "born": me["born"] - 100})
-    assert records.may_be_alive({**me, "place": "another-host:1:2"})
+    me = processes.this_process()
+    assert processes.may_be_alive(me)
+    assert not processes.may_be_alive({**me, "pid": 99999999})
+    assert not processes.may_be_alive({**me, "born": me["born"] - 100})
+    assert processes.may_be_alive({**me, "place": "another-host:1:2"})
 
 
 class _CellFailed(Exception):

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from d2i_helpers import processes
 from d2i_helpers.errors import SettingsError
-from d2i_helpers.runs import records, report
+from d2i_helpers.runs import report
 from d2i_helpers.runs import schedules as schedule
 from d2i_helpers.runs.records import RunRecord, StageRecord
 
@@ -34,13 +35,14 @@ def odd_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder = tmp_path / "LA data & 100% 'ours'"
     folder.mkdir()
     monkeypatch.setattr(schedule, "project_root", lambda: folder)
+    monkeypatch.setenv("D2I_OUTPUTS_DIR", str(folder / "outputs"))
     return folder
 
 
 def test_the_cron_line_has_its_time_and_runs_in_the_projects_folder(odd_folder: Path) -> None:
     text = entries(days="mon,fri")[".cron"].text
     line = text.splitlines()[-1]
-    assert line.startswith("5 2 * * mon,fri umask 077; ")
+    assert line.startswith("5 2 * * mon,fri umask 077 && ")
     assert not re.search(r"(?<!\\)%", line)  # cron takes a bare % for the end of the command
     command = line.split(" ", 5)[5].replace(r"\%", "%")
     words = shlex.split(command)
@@ -58,11 +60,15 @@ def test_the_cron_line_works_with_an_empty_environment(tmp_path: Path) -> None:
     variables.write_text("D2I_TEST_WORD='two words'\n")
     line = entries(env_file=variables)[".cron"].text.splitlines()[-1]
     command = line.split(" ", 5)[5].replace(r"\%", "%").partition(sys.executable)[0]
-    shell = ["/usr/bin/env", "-i", "/bin/sh", "-c", command + "echo $D2I_TEST_WORD; umask; pwd"]
+    shell = ["/usr/bin/env", "-i", "/bin/sh", "-c", command + "echo $D2I_TEST_WORD && umask && pwd"]
     said = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.splitlines()
     assert said[0] == "two words"
     assert said[1].endswith("077")
     assert said[2] == str(schedule.project_root())
+    variables.unlink()  # without it nothing is run, and cron has something to mail
+    missing = subprocess.run([*shell[:-1], command + "echo ran"], capture_output=True, text=True)
+    assert (missing.returncode != 0, missing.stdout) == (True, "")
+    assert "my variables.env" in missing.stderr
 
 
 def test_the_systemd_units_are_sound(tmp_path: Path, odd_folder: Path) -> None:
@@ -73,13 +79,18 @@ def test_the_systemd_units_are_sound(tmp_path: Path, odd_folder: Path) -> None:
     assert timer["Timer"]["OnCalendar"] == "Mon,Fri *-*-* 02:05:00"
     service = made[".service"].text
     assert f"WorkingDirectory={str(odd_folder).replace('%', '%%')}\n" in service
+    assert (odd_folder / "outputs").is_dir()  # systemd opens the log, and makes no folder for it
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not there: the units were only read")
     for entry in (made[".service"], made[".timer"]):
         (tmp_path / entry.file_name).write_bytes(entry.content)
+    for entry in (made[".service"], made[".timer"]):
         done = subprocess.run(
-            [analyze, "verify", str(tmp_path / entry.file_name)], capture_output=True, text=True
+            [analyze, "--user", "verify", str(tmp_path / entry.file_name)],
+            capture_output=True,
+            text=True,
+            env={"XDG_RUNTIME_DIR": str(tmp_path)},  # there is no login to a server's test
         )
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -116,6 +127,17 @@ def test_the_airflow_dag_is_python_with_this_command() -> None:
     assert values["COMMAND"][0] == sys.executable
     assert values["FOLDER"] == str(schedule.project_root())
     assert 'schedule="5 2 * * MON,FRI"' in entry.text
+
+
+@pytest.mark.parametrize(
+    ("variable", "zone"),
+    [("Europe/London", "Europe/London"), (":Etc/GMT+5", "Etc/GMT+5"), ("no zone", "Europe/London")],
+)
+def test_airflow_is_told_whose_time_of_day_it_is(
+    monkeypatch: pytest.MonkeyPatch, variable: str, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", variable)
+    assert f"start_date=pendulum.datetime(2026, 1, 1, tz='{zone}')" in entries()[".py"].text
 
 
 @pytest.mark.parametrize(
@@ -173,6 +195,6 @@ def test_the_report_holds_all_runs_and_loads_nothing(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_is_shown_as_interrupted(tmp_path: Path) -> None:
-    gone = {"place": records.place(), "pid": 99999999, "born": 1.0}
+    gone = {"place": processes.place(), "pid": 99999999, "born": 1.0}
     make_record(tmp_path, 1, status="running", process=gone)
     assert shown(report.write_report(tmp_path))["runs"][0]["status"] == "interrupted"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import rattler
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -38,7 +42,7 @@ def in_environment() -> dict[str, str]:
     for entry in CONDA:
         spec = rattler.MatchSpec(entry, strict=True)
         if spec.version is not None:
-            found[spec.name.normalized] = str(spec.version).removeprefix("==")
+            found[canonicalize_name(spec.name.normalized)] = str(spec.version).removeprefix("==")
     for entry in PIP:
         if "==" in entry:
             name, version = entry.split("==")
@@ -72,6 +76,33 @@ def test_anaconda_users_get_the_same_versions() -> None:
     for name, version in found.items():
         if name != "python":
             assert version in pinned(name), name
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    modules = (ROOT / "d2i_helpers").rglob("*.py")
+    found = {name for path in modules for name in imported(path)}
+    found -= {*sys.stdlib_module_names, "d2i_helpers"}
+    distributions = metadata.packages_distributions()
+    extras = PROJECT["optional-dependencies"]
+    optional = [r for name in ("keyring", "oracle", "mssql") for r in extras[name]]
+    declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["dependencies"] + optional}
+    missing = {
+        name
+        for name in found
+        if not declared & {canonicalize_name(d) for d in distributions.get(name, [name])}
+    }
+    assert missing == set()
+
+
+def imported(path: Path) -> set[str]:
+    """Names of the packages that a module imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
 
 
 def test_pythons_agree() -> None:

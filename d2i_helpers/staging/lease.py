@@ -2,29 +2,101 @@
 
 In the database, because two machines that share it share nothing else. On the machine that holds a
 lease the truth is simpler: it is alive as long as its process is. All times are the database's.
+
+Holding a lease keeps others out only if whoever lost it stops. A process can be paused for longer
+than its lease lasts (a suspended laptop or virtual machine) and go on as if nothing had happened.
+So a stage asks at the beginning of each transaction, and before each request, whether the lease is
+still the one that it works under: `working_on`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import threading
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, delete, insert, select, update
+from sqlalchemy import Engine, Row, delete, event, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from d2i_helpers import database
 from d2i_helpers.errors import D2IError, DatabaseError, LockError
-from d2i_helpers.runs import records
+from d2i_helpers.processes import may_be_alive, place, this_process
 from d2i_helpers.tables import run_lock
 
 LEASE_SECONDS = 120.0
 BEAT_SECONDS = 20.0
+WATCHED_BEATS = 1.5  # a lease that ran out is watched so long before it counts as given up
 ORPHAN_SECONDS = 2.0  # a kernel notices within a second that its runner is gone, and ends
+HOLDER_VARIABLE = "D2I_LEASE_HOLDER"  # set in a kernel by the runner that holds the lease for it
+BY_HAND = "by-hand-"
+
+
+def this_holder() -> str:
+    """What stands in a lease that this process holds."""
+    process = this_process()
+    return f"{process['place']} {process['pid']} {process['born']:.2f}"
+
+
+@contextlib.contextmanager
+def working_on(engine: Engine, staging_tables: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """Let one stage work on some staging tables while the block runs, and nobody else.
+
+    Under the runner its lease counts; a stage that is run by hand takes one of its own. Every
+    transaction of the engine begins with a look whether that lease is still there.
+
+    Args:
+        engine: the database of the tables.
+        staging_tables: names of the tables that the stage writes.
+
+    Yields:
+        What looks at the lease at once, for steps that need no transaction.
+
+    Raises:
+        LockError: another run is alive on one of the tables, or the lease was lost on the way.
+        DatabaseError: the lock table cannot be made or used.
+    """
+    holder = os.environ.get(HOLDER_VARIABLE)
+    names = sorted(set(staging_tables))
+    own: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if not holder:
+        holder = this_holder()
+        own = Lease(engine, names, f"{BY_HAND}{uuid.uuid4().hex[:8]}")
+    query = select(run_lock.c.staging_table).where(
+        run_lock.c.staging_table.in_(names), run_lock.c.holder == holder
+    )
+
+    def look(connection: Connection) -> None:
+        if len(connection.execute(query).all()) < len(names):
+            raise _lost()
+
+    def look_now() -> None:
+        with database.reading(engine) as connection:
+            connection.execute(query)  # begins a transaction, and so looks
+
+    with own:
+        event.listen(engine, "begin", look)
+        try:
+            yield look_now
+        finally:
+            event.remove(engine, "begin", look)
+
+
+def _lost() -> LockError:
+    return LockError(
+        "The lease on the staging table was lost while the run was working.",
+        hint="The database was away for too long, this machine was paused, or another run took "
+        "over. What was done is safe; run again.",
+    )
+
+
+class _LookAgain(Exception):
+    """A lease that has run out by the clock: is it given up, or was the clock set?"""
 
 
 class Lease:
@@ -53,8 +125,8 @@ class Lease:
         self._names = sorted(set(staging_tables))  # one order, so that two runs cannot cross
         self._lease = dt.timedelta(seconds=lease_seconds)
         self._beat = beat_seconds
-        process = records.this_process()
-        self._holder = f"{process['place']} {process['pid']} {process['born']:.2f}"
+        self._holder = this_holder()
+        self._watched: dict[str, dt.datetime] = {}  # last heartbeats of leases that ran out
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._keep_alive, name="d2i-lease", daemon=True)
         self.lost: D2IError | None = None
@@ -64,10 +136,9 @@ class Lease:
         with database.transaction(self._engine) as connection:
             if not database.has_table(connection, run_lock):
                 run_lock.create(connection)
-        with database.transaction(self._engine) as connection:
-            for name in self._names:
-                self._acquire(connection, name)
-        if self.taken_over:
+        while not self._acquired():
+            time.sleep(WATCHED_BEATS * self._beat)
+        if any(not run_id.startswith(BY_HAND) for run_id in self.taken_over):
             time.sleep(ORPHAN_SECONDS)
         self._thread.start()
         return self
@@ -81,6 +152,16 @@ class Lease:
 
     def _mine(self) -> Any:
         return (run_lock.c.run_id == self._run_id) & (run_lock.c.holder == self._holder)
+
+    def _acquired(self) -> bool:
+        try:
+            with database.transaction(self._engine) as connection:
+                self.taken_over.clear()
+                for name in self._names:
+                    self._acquire(connection, name)
+        except _LookAgain:
+            return False
+        return True
 
     def _acquire(self, connection: Connection, name: str) -> None:
         this = run_lock.c.staging_table == name
@@ -97,17 +178,28 @@ class Lease:
             except IntegrityError:  # another run was faster by milliseconds
                 raise self._refused(name, None) from None
             return
-        if self._is_alive(row, now):
-            raise self._refused(name, row)
-        self.taken_over.append(row.run_id)
+        if not self._left_by_hand(row):
+            if self._is_alive(row, now):
+                raise self._refused(name, row)
+            self.taken_over.append(row.run_id)
         connection.execute(update(run_lock).where(this).values(**values))
 
+    def _left_by_hand(self, row: Row) -> bool:
+        """A stage's lease that this very process could not give back, as the database was away."""
+        by_hand = self._run_id.startswith(BY_HAND) and row.run_id.startswith(BY_HAND)
+        return by_hand and row.holder == self._holder
+
     def _is_alive(self, row: Row, now: dt.datetime) -> bool:
-        place, pid, born = row.holder.rsplit(" ", 2)
-        if place == records.place():
-            return records.may_be_alive({"place": place, "pid": int(pid), "born": float(born)})
+        where, pid, born = row.holder.rsplit(" ", 2)
+        if where == place():
+            return may_be_alive({"place": where, "pid": int(pid), "born": float(born)})
         # a heartbeat out of the future is one from before the clock was set back
-        return row.heartbeat_at - self._lease <= now < row.expires_at
+        if row.heartbeat_at - self._lease <= now < row.expires_at:
+            return True
+        if row.staging_table not in self._watched:
+            self._watched[row.staging_table] = row.heartbeat_at
+            raise _LookAgain
+        return row.heartbeat_at != self._watched[row.staging_table]
 
     def _refused(self, name: str, row: Row | None) -> LockError:
         who = "Another run"
@@ -117,7 +209,7 @@ class Lease:
         return LockError(
             f"{who} is working on the table {name}.",
             hint="Wait until it is done. A run that crashed on another machine gives the table "
-            f"free after {self._lease.total_seconds():.0f} seconds.",
+            f"free after {self._lease.total_seconds():.0f} seconds and a while.",
         )
 
     def _keep_alive(self) -> None:
@@ -136,10 +228,9 @@ class Lease:
                 if time.monotonic() < good_until:
                     continue
                 moved = 0
+            except LockError:  # the look of a stage that is run by hand was first to see it
+                moved = 0
             if moved < len(self._names):
-                self.lost = LockError(
-                    "The lease on the staging table was lost while the run was working.",
-                    hint="The database was away for too long, or another run took over.",
-                )
+                self.lost = _lost()
                 return
             good_until = time.monotonic() + self._lease.total_seconds()
