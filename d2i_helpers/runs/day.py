@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from d2i_helpers.errors import LockError, RecordError, SettingsError
-from d2i_helpers.runs import plan, records
+from d2i_helpers.runs import ledger, plan, records, verification
 from d2i_helpers.runs.execution import Listener, Run
 from d2i_helpers.runs.records import ATTENTION, COMPLETED, RUNNING, RunRecord, StageRecord
 from d2i_helpers.settings import load_settings, project_root
@@ -69,7 +69,16 @@ def _fresh(given: dict[str, Any], stages: Sequence[str] | None) -> Run:
 
 def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -> Run:
     outputs = load_settings(None, **given)
-    record = records.read(outputs.path(outputs.outputs_dir) / run_id)
+    folder = outputs.path(outputs.outputs_dir)
+    record = records.read(folder / run_id)
+    faults = verification.record_faults(
+        run_id, ledger.last_by_run(folder).get(run_id), record.folder
+    )
+    if faults:
+        raise RecordError(
+            f"Run {run_id} is not resumed: {faults[0].what}.",
+            hint="`d2i runs verify` shows all. Start a new run.",
+        )
     own = {"profile", "outputs_dir", *plan.NEVER_SAVED}
     other = sorted(k for k in given.keys() - own if record.given.get(k) != given[k])
     if other or (stages and plan.stages_in_order(stages) != [s.name for s in record.stages]):

@@ -16,7 +16,6 @@ from typing import Any
 
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import append_line, file_lock, sha256_of
-from d2i_helpers.processes import may_be_alive
 from d2i_helpers.runs import records
 
 LEDGER_FILE = "ledger.jsonl"
@@ -122,7 +121,7 @@ def close_interrupted(outputs: Path, *, except_for: str = "") -> list[str]:
             record = records.read(outputs / run_id)
         except RecordError:
             continue  # gone or damaged: `verify` says so
-        if may_be_alive(record.process):
+        if records.may_run(record):
             continue
         if record.status == records.RUNNING:
             records.mark_interrupted(record)

@@ -25,7 +25,7 @@ from typing import Any
 from d2i_helpers import __version__
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import TEMPORARY_PREFIX, make_private_folder, sha256_of, write_atomic
-from d2i_helpers.processes import may_be_alive, this_process
+from d2i_helpers.processes import may_be_alive, place, this_process
 
 RECORD_FILE = "run.json"
 RESERVE_FILE = ".reserve"
@@ -193,9 +193,25 @@ def folders(outputs: Path) -> list[Path]:
 
 def state_of(record: RunRecord) -> str:
     """The record's status; `interrupted` where it says `running` and its process is gone."""
-    if record.status == RUNNING and not may_be_alive(record.process):
+    if record.status == RUNNING and not may_run(record):
         return INTERRUPTED
     return record.status
+
+
+def may_run(record: RunRecord) -> bool:
+    """Whether the record's process may be alive.
+
+    Of another machine's nobody can say; but once the time limits of all its stages have passed it
+    cannot be. (A container that is started anew has another name each time.)
+    """
+    if not may_be_alive(record.process):
+        return False
+    if record.process.get("place") == place():
+        return True
+    started = record.resumed[-1]["at"] if record.resumed else record.started_at
+    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(started)
+    limit = record.parameters.get("stage_timeout") or 86400
+    return age.total_seconds() < limit * len(record.stages) + 3600
 
 
 def mark_interrupted(record: RunRecord) -> None:

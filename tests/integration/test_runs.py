@@ -153,6 +153,13 @@ def test_a_failed_stage_ends_the_run_and_resume_goes_on_with_it(
     assert content["error"]["stage"] == "extract"
 
     project.write("extract", "pass")
+    kept = failed.path.read_bytes()
+    failed.path.write_bytes(kept.replace(b'"generic"', b'"mosaic"'))
+    with pytest.raises(RecordError, match=r"not resumed: run\.json was altered"):
+        project.run(resume=failed.run_id)
+    failed.path.write_bytes(kept)
+    with pytest.raises(RecordError, match="There is no run record"):
+        project.run(resume="20260810T020000-0000")
     with pytest.raises(SettingsError, match="parameters that it began with"):
         project.run(resume=failed.run_id, phase="full")
     resumed = project.run(resume=failed.run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 from collections.abc import Callable
@@ -230,6 +231,18 @@ def test_a_torn_last_line_is_cut_off_by_the_next_entry(outputs: Path) -> None:
     make_run(outputs, 5)
     assert verify(outputs) == []
     assert len(ledger.entries(outputs)) == 10
+
+
+def test_a_run_of_another_machine_counts_as_dead_once_all_its_limits_have_passed(
+    outputs: Path, ids: list[str]
+) -> None:
+    record = records.read(outputs / ids[0])
+    record.status, record.parameters["stage_timeout"] = "running", 7200
+    record.process["place"] = "another:1:2"
+    now = dt.datetime.now(dt.UTC)
+    for hours, state in ((2, "running"), (4, "interrupted")):
+        record.started_at = (now - dt.timedelta(hours=hours)).isoformat(timespec="seconds")
+        assert records.state_of(record) == state
 
 
 def test_a_killed_run_is_closed_once(outputs: Path) -> None:
