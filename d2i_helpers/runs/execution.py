@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +26,13 @@ from d2i_helpers.runs.records import (
     RunRecord,
     StageRecord,
 )
+from d2i_helpers.runs.stopping import Interrupted, stoppable, stopped_by
 from d2i_helpers.settings import Settings, project_root
 from d2i_helpers.spec import Spec, load_spec
 from d2i_helpers.staging.lease import Lease
 
 if TYPE_CHECKING:
     from d2i_helpers.runs.warm import Shelf
-
-STOPPED_EXIT = 130  # as shells say it of a command that was stopped
 
 
 class Listener:
@@ -55,10 +52,6 @@ class Listener:
 
     def said(self, text: str) -> None:
         """Something worth knowing that is no error."""
-
-
-class Stopped(KeyboardInterrupt):
-    """The run was told to stop from outside (SIGTERM)."""
 
 
 class Run:
@@ -92,7 +85,7 @@ class Run:
             self.to_run, self.notebooks, self.given, self.settings, record.run_id
         )
         error: D2IError | None = None
-        with _stoppable(), contextlib.ExitStack() as stack:
+        with stoppable(), contextlib.ExitStack() as stack:
             self._open()
             self.shelf = self._shelf(steps)
             stack.callback(self.shelf.close)
@@ -104,7 +97,7 @@ class Run:
             except D2IError as caught:
                 error = caught
             except KeyboardInterrupt as caught:
-                error = _stopped(caught)
+                error = stopped_by(caught)
             except Exception as caught:  # the record must say so, whatever it was
                 error = outcome.fault_of(caught)
         self._close(error, time.monotonic() - began)
@@ -325,31 +318,3 @@ class Run:
             raise NotebookError(
                 f"{copy.name} could not be checked for identities and was not kept."
             ) from None
-
-
-class Interrupted(D2IError):
-    """The run was stopped from outside."""
-
-    exit_code = STOPPED_EXIT
-
-
-def _stopped(cause: KeyboardInterrupt) -> D2IError:
-    how = "a signal to end (SIGTERM)" if isinstance(cause, Stopped) else "Ctrl-C"
-    return Interrupted(f"The run was stopped by {how}.", hint="`d2i run --resume` goes on with it.")
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM (systemd, Task Scheduler, a shutdown) end the run in order, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: Any) -> None:
-        raise Stopped
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
