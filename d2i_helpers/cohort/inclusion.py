@@ -107,7 +107,7 @@ def eligibility(
     if born is not None and born <= window.last:
         if birthday(born, AGE_LIMIT) > window.start:
             return Eligibility(True, "of age", born)
-        return Eligibility(False, "already 26 at the start of the window", born)
+        return Eligibility(False, "aged 26 when the window starts", born)
     if settings.unborn_due_after_window:
         # Eclipse writes a future due date in both columns, so a birth date to come counts as well
         due = expected or born

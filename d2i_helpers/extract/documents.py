@@ -5,6 +5,7 @@ Reads and computes only; what is stored is the business of `extract`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from d2i_helpers.spec import Document, Spec
 
 BORN, EXPECTED, LEGACY = "pers_dob", "pers_expected_dob", "pers_legacy_id"
 LEGACY_LENGTH = 36  # of the staging column as it is deployed
+_CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")  # "TypeError" is said as "type error"
 MASKED_IDS = 3  # examples kept of each problem
 
 
@@ -171,7 +173,8 @@ class Documents:
         except Exception as error:  # one bad row never stops a run; the value stays unsaid
             self.counts["refused"] += 1
             self.held.append(person_id)
-            rule = f"refused: cannot be assembled ({type(error).__name__})"
+            kind = _CAPITAL.sub(" ", type(error).__name__).lower()
+            rule = f"refused: cannot be assembled ({kind})"
             self.problems.add("document", rule, person_id)
             return None
         for path, rule in problems:

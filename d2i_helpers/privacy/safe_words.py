@@ -18,7 +18,7 @@ from d2i_helpers.url_secrets import without_secrets
 HIDDEN = "(hidden)"
 _ABBREVIATIONS = (
     "API CIN CLA CMS CP DfE EHCP HTML HTTP IDs JSON LA NaN OK SDQ SEN SHA SQL SQLite SSD "
-    "PostgreSQL UASC UPN UPNs URL YAML"
+    "PostgreSQL UASC UN UPN UPNs URL UTF YAML"
 )
 _KNOWN = "|".join(_ABBREVIATIONS.split())
 _WORD = rf"(?:[a-z]+(?:['’][a-z]+)?|{_KNOWN})"

@@ -44,7 +44,7 @@ def test_a_child_that_is_out(ssd: Any, engine: Engine, make_settings: Callable) 
     answer = why(engine, make_settings(), load_spec(), "A1")
     assert not answer.is_in
     details = {row["rule"]: row["detail"] for row in answer.rules}
-    assert "already 26 at the start of the window" in details.values()
+    assert "aged 26 when the window starts" in details.values()
     assert not why(engine, make_settings(), load_spec(), "nobody").is_in
 
 

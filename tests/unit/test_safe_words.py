@@ -127,3 +127,20 @@ def test_bars_are_drawn_to_scale() -> None:
     assert 'width="340.0"' in drawn
     assert 'width="170.0"' in drawn
     assert 'width="0.0"' in drawn
+
+
+def test_every_rule_that_a_problem_can_name_is_shown() -> None:
+    """What the extract notebook lists under values that could not be used."""
+    from d2i_helpers import raw
+    from d2i_helpers.payload import assembly, code_transforms, codes, transforms, validation
+
+    said = [
+        text
+        for module in (raw, codes, code_transforms, transforms, assembly, validation)
+        for name, text in vars(module).items()
+        if name.isupper() and isinstance(text, str) and text.strip(raw.EDGES)
+    ]
+    said += [*validation._RULES.values(), "refused: cannot be assembled (type error)"]
+    said += ["refused: a second child has this id", "unreadable, so the age is not known"]
+    assert len(said) > 30
+    assert {text for text in said if safe_label(text) != text} == set()
