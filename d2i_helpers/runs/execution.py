@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2i_helpers import display
-from d2i_helpers.errors import ChildErrors, D2IError, DatabaseError, LeakError, NotebookError
+from d2i_helpers.errors import (
+    ChildErrors,
+    D2IError,
+    DatabaseError,
+    LeakError,
+    NotebookError,
+    RecordError,
+)
 from d2i_helpers.privacy.safe_words import safe_label
 from d2i_helpers.processes import this_process
 from d2i_helpers.runs import anchor, ledger, outcome, plan, records, summary
@@ -118,10 +126,20 @@ class Run:
         else:
             record.environment = records.environment_facts(project_root(), self.spec)
             records.create(record)
-        ledger.append(self.outputs, ledger.RESUMED if self.resumed else ledger.STARTED, record)
+        self._enter()
         for run_id in ledger.close_interrupted(self.outputs, except_for=record.run_id):
             self.listener.said(f"Run {run_id} had been interrupted; its record was closed.")
         self.listener.started(record)
+
+    def _enter(self) -> None:
+        """Enter the start into the ledger; a new run that cannot be entered leaves nothing."""
+        try:
+            kind = ledger.RESUMED if self.resumed else ledger.STARTED
+            ledger.append(self.outputs, kind, self.record)
+        except RecordError:
+            if not self.resumed:
+                shutil.rmtree(self.record.folder, ignore_errors=True)
+            raise
 
     def _reopen(self) -> None:
         """Set the record to running again; what the earlier attempts left stays as evidence."""

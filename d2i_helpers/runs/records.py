@@ -137,8 +137,12 @@ def create(record: RunRecord) -> RunRecord:
         raise RecordError(f"There is a run record {record.run_id} already.")
     make_private_folder(record.folder)
     record.started_at, record.process = now(), this_process()
-    write_reserve(record.folder)
-    record.save()
+    try:
+        write_reserve(record.folder)
+        record.save()
+    except RecordError:  # a full disk: a run that never began leaves nothing
+        shutil.rmtree(record.folder, ignore_errors=True)
+        raise
     return record
 
 

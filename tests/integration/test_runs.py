@@ -231,6 +231,15 @@ def test_what_cannot_run_is_refused_before_anything_runs(project: Project) -> No
     assert records.folders(project.outputs) == []
 
 
+def test_a_run_that_cannot_be_entered_in_the_ledger_leaves_nothing(project: Project) -> None:
+    project.run("extract")
+    before = records.folders(project.outputs)
+    (project.outputs / "ledger.jsonl").write_bytes(b"damaged\n")
+    with pytest.raises(RecordError, match="last line is damaged"):
+        project.run("extract")
+    assert records.folders(project.outputs) == before
+
+
 def test_a_killed_runner_leaves_a_truthful_record_and_the_next_run_is_fine(
     project: Project, tmp_path: Path
 ) -> None:

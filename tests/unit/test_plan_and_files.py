@@ -121,6 +121,18 @@ def test_a_record_can_be_ended_on_a_full_disk(
     assert records.read(record.folder).status == "failed"
 
 
+def test_a_run_that_cannot_begin_on_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise RecordError("The disk is full.")
+
+    monkeypatch.setattr(records, "write_atomic", full)
+    with pytest.raises(RecordError, match="full"):
+        records.create(records.RunRecord(tmp_path / "r", "r", "demo", {}, {}, []))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_lock_keeps_another_process_out(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     code = (
