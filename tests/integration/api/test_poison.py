@@ -130,7 +130,7 @@ def check(day: Day, count: int, every: int, share: float) -> submit.SubmitResult
     assert result.counts["requests"] == len(day.posts)
     if share:
         played = {name for post in day.posts for name in post["fault"].split("; ")}
-        assert {"lost answer", "status 503"} <= played
+        assert len(played) > 2, "too few faults were played"
 
     # the next day only the poison is tried again; and once it is no poison, all is well
     result, _ = day.send(bad)
