@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import uuid
+from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import orjson
 from sqlalchemy import Engine
+from sqlalchemy.engine import Connection
 
 from d2i_helpers import database, delta, gates
 from d2i_helpers.api import Attempt, BatchResult, Client, Endpoint
@@ -77,13 +79,15 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     lost = sender.in_flight.recover()
     with database.reading(outbox.engine) as connection:
         waiting, size = outbox.ready(connection)
-        unprepared = outbox.unprepared(connection)
+        unprepared = outbox.count_due(connection) - waiting
     tally = _Tally(Counter({"waiting": waiting, "characters": size}))
     tally.counts["not_prepared"] = unprepared
     tally.counts["unknown_after_a_stop"] = lost
     if settings.dry_run or not waiting:
         said = "Dry run: nothing was sent." if settings.dry_run else "There was nothing to send."
         return tally.result([said])
+    with database.reading(outbox.engine) as connection:
+        sender.rows = outbox.ready_rows(connection)
     stop = _send_all(sender, tally, waiting, progress)
     if stop:
         raise stop
@@ -99,25 +103,27 @@ def _send_all(
     """Keep `max_in_flight` requests under way; the next batch is read and journalled meanwhile."""
     stop: D2IError | None = None
     under_way: deque[tuple[Batch, list[bytes], Future[BatchResult]]] = deque()
-    batches = sender.batches()
     with ThreadPoolExecutor(sender.settings.max_in_flight) as pool:
-        while True:
-            # one more than is in flight, so that a connection never waits for the database
-            while stop is None and len(under_way) <= sender.settings.max_in_flight:
-                batch = next(batches, None)
-                if batch is None:
-                    break
-                bodies = sender.bodies(batch)
-                under_way.append((batch, bodies, pool.submit(sender.send, bodies)))
-            if not under_way:
-                return stop
+
+        def leave(batch: Batch) -> None:
+            bodies = sender.bodies(batch)
+            under_way.append((batch, bodies, pool.submit(sender.send, bodies)))
+
+        # one more than is in flight, so that a connection never waits for the database
+        while len(under_way) <= sender.settings.max_in_flight and (batch := sender.take()):
+            leave(batch)
+        while under_way:
             batch, bodies, future = under_way.popleft()
             result = future.result()
             stop = stop or result.stop
             sender.stop = stop
-            tally.add(sender.record(batch, bodies, result), result)
+            answers, following = sender.record(batch, bodies, result)
+            if following:
+                leave(following)
+            tally.add(answers, result)
             if progress:
                 progress(tally.counts["sent"], total)
+    return stop
 
 
 class _Sender:
@@ -132,18 +138,25 @@ class _Sender:
         self.client = client
         self.run_id = run_id
         self.stop: D2IError | None = None
+        self.rows: array[int] = array("q")  # every waiting message, in the order of row numbers
+        self.taken = 0
 
-    def batches(self) -> Iterator[Batch]:
-        """Every waiting message once, in batches by row number."""
-        last = 0
-        while True:
+    def take(self) -> Batch | None:
+        """The next batch, journalled; None where nothing is left."""
+        with database.transaction(self.in_flight.engine) as connection:
+            return self._next(connection)
+
+    def _next(self, connection: Connection) -> Batch | None:
+        settings = self.settings
+        while self.taken < len(self.rows):
+            part = self.rows[self.taken : self.taken + settings.batch_size]
+            self.taken += len(part)
             batch = self.in_flight.take(
-                last, self.settings.batch_size, self.run_id, uuid.uuid4().hex, self.settings.phase
+                connection, part.tolist(), self.run_id, uuid.uuid4().hex, settings.phase
             )
-            if not batch.messages:
-                return
-            last = batch.messages[-1].row_id
-            yield batch
+            if batch.messages:  # else other software has changed these rows meanwhile
+                return batch
+        return None
 
     def bodies(self, batch: Batch) -> list[bytes]:
         """The JSON bytes of each message: the partial document; in phase `full` the whole one."""
@@ -167,8 +180,13 @@ class _Sender:
         nothing.settle_rest(self.stop.message)
         return nothing.result(self.stop)
 
-    def record(self, batch: Batch, bodies: list[bytes], result: BatchResult) -> list[Answer]:
-        """Write answers and attempts back; returns the answers."""
+    def record(
+        self, batch: Batch, bodies: list[bytes], result: BatchResult
+    ) -> tuple[list[Answer], Batch | None]:
+        """Write answers and attempts back, and journal the next batch where the run goes on.
+
+        Both in one transaction: what a database takes longest for is to make it last.
+        """
         answers = [
             Answer(message, one.outcome, one.detail)
             for message, one in zip(batch.messages, result.results, strict=True)
@@ -190,8 +208,10 @@ class _Sender:
             for attempt in result.attempts
             for position in attempt.positions
         ]
-        self.in_flight.record(batch, answers, log)
-        return answers
+        with database.transaction(self.in_flight.engine) as connection:
+            self.in_flight.record(connection, batch, answers, log)
+            following = self._next(connection) if self.stop is None else None
+        return answers, following
 
 
 def _reference(attempt: Attempt, result: BatchResult, position: int) -> str | None:

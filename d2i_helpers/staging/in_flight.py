@@ -47,32 +47,45 @@ class InFlight:
         self.name = outbox.name
         self.table = outbox.table
 
-    def take(self, after: int, limit: int, run_id: str, batch_id: str, phase: str) -> Batch:
-        """The next messages by row number, journalled in the same transaction; may be empty."""
+    def take(
+        self,
+        connection: Connection,
+        row_ids: Sequence[int],
+        run_id: str,
+        batch_id: str,
+        phase: str,
+    ) -> Batch:
+        """Those of the rows that are still to be sent, journalled; may be empty.
+
+        Nothing of it may leave before the transaction is committed.
+
+        Args:
+            row_ids: as `Outbox.ready_rows` gives them, at most some hundred.
+            phase: `full` reads the whole documents too.
+        """
         t = self.table.c
+        document = t.json_payload if phase == "full" else literal("").label("json_payload")
         chosen = (
-            select(t.id, t.person_id, notes.c.partial_kind, t.current_hash, t.json_payload,
+            select(t.id, t.person_id, notes.c.partial_kind, t.current_hash, document,
                    t.partial_json_payload)
             .join(notes, self.outbox.noted)
-            .where(t.id > after, self.outbox.is_ready)
+            .where(t.id.in_(row_ids), self.outbox.is_ready)
             .order_by(t.id)
-            .limit(limit)
         )  # fmt: skip
-        with database.transaction(self.engine) as connection:
-            rows = connection.execute(database.locking(chosen, self.table)).all()
-            messages = tuple(
-                Outgoing(
-                    r.id,
-                    r.person_id,
-                    r.partial_kind,
-                    database.as_bytes(r.current_hash),
-                    r.json_payload,
-                    r.partial_json_payload,
-                )
-                for r in rows
+        rows = connection.execute(database.locking(chosen, self.table)).all()
+        messages = tuple(
+            Outgoing(
+                r.id,
+                r.person_id,
+                r.partial_kind,
+                database.as_bytes(r.current_hash),
+                r.json_payload,
+                r.partial_json_payload,
             )
-            if messages:
-                self._journal(connection, [m.row_id for m in messages], run_id, batch_id)
+            for r in rows
+        )
+        if messages:
+            self._journal(connection, [m.row_id for m in messages], run_id, batch_id)
         return Batch(batch_id, run_id, phase, messages)
 
     def _journal(
@@ -98,23 +111,28 @@ class InFlight:
             )
         )
 
-    def record(self, batch: Batch, answers: Sequence[Answer], log: Sequence[LogEntry]) -> None:
-        """Everything that the answers to one batch mean, in one transaction."""
-        with database.transaction(self.engine) as connection:
-            submission_log.write(connection, self.name, batch, log)
-            by_outcome: dict[Outcome, list[Answer]] = {}
-            for answer in answers:
-                by_outcome.setdefault(answer.outcome, []).append(answer)
-            acknowledged = by_outcome.pop(Outcome.ACKNOWLEDGED, [])
-            self._acknowledge(connection, batch, [a.message for a in acknowledged])
-            for outcome, some in by_outcome.items():
-                if outcome is not Outcome.UNSENT:
-                    self._mark_error(connection, some, lost=outcome is Outcome.UNKNOWN)
-                people = [a.message.person_id for a in some]
-                if outcome is Outcome.UNKNOWN:
-                    self._keep_unknown(connection, batch, people)
-                else:
-                    self._unjournal(connection, batch, people)
+    def record(
+        self,
+        connection: Connection,
+        batch: Batch,
+        answers: Sequence[Answer],
+        log: Sequence[LogEntry],
+    ) -> None:
+        """Everything that the answers to one batch mean, in the caller's transaction."""
+        submission_log.write(connection, self.name, batch, log)
+        by_outcome: dict[Outcome, list[Answer]] = {}
+        for answer in answers:
+            by_outcome.setdefault(answer.outcome, []).append(answer)
+        acknowledged = by_outcome.pop(Outcome.ACKNOWLEDGED, [])
+        self._acknowledge(connection, batch, [a.message for a in acknowledged])
+        for outcome, some in by_outcome.items():
+            if outcome is not Outcome.UNSENT:
+                self._mark_error(connection, some, lost=outcome is Outcome.UNKNOWN)
+            people = [a.message.person_id for a in some]
+            if outcome is Outcome.UNKNOWN:
+                self._keep_unknown(connection, batch, people)
+            else:
+                self._unjournal(connection, batch, people)
 
     def _of_batch(self, batch: Batch, column: ColumnElement) -> ScalarSelect:
         """A column of this batch's journal entry for the row at hand."""
