@@ -83,9 +83,16 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     tally = _Tally(Counter({"waiting": waiting, "characters": size}))
     tally.counts["not_prepared"] = unprepared
     tally.counts["unknown_after_a_stop"] = lost
-    if settings.dry_run or not waiting:
-        said = "Dry run: nothing was sent." if settings.dry_run else "There was nothing to send."
-        return tally.result([said])
+    if not waiting:
+        return tally.result(["There was nothing to send."])
+    if settings.dry_run:
+        least = -(-waiting // settings.batch_size)
+        return tally.result(
+            [
+                f"Dry run: nothing was sent. {waiting:,} messages of {size:,} characters together "
+                f"would go in {least:,} requests or more."
+            ]
+        )
     with database.reading(outbox.engine) as connection:
         sender.rows = outbox.ready_rows(connection)
     stop = _send_all(sender, tally, waiting, progress)

@@ -161,6 +161,19 @@ def test_one_in_10000(day: Day) -> None:
     check(day, 10_000, 10_000, share=0.01)
 
 
+def test_a_dry_run_sends_nothing_and_says_how_much_would_go(day: Day) -> None:
+    documents = stage(day.engine, [f"k{n}" for n in range(150)])
+    day.settings = day.settings.model_copy(update={"dry_run": True})
+    result, _ = day.send([])
+    assert day.posts == []
+    size = sum(len(to_text(document)) for document in documents.values())
+    assert result.counts["waiting"] == 150
+    assert result.counts["characters"] == size
+    (said,) = result.notices
+    assert f"150 messages of {size:,} characters together would go in 2 requests" in said
+    assert {row.submission_status for row in rows_of(day.engine).values()} == {"pending"}
+
+
 @pytest.mark.parametrize(("kind", "most"), [("named", 1), ("unnamed", 14), ("blocked", 26)])
 def test_one_bad_record_costs_few_requests(day: Day, kind: str, most: int) -> None:
     """Above the one that its batch takes anyway; a blocked one is tried `attempts` times first."""
