@@ -4,9 +4,10 @@
 
 For each size a fictional SSD is made; every figure is then taken in a process of its own, so that
 memory is that of one run. `cpu` is the time that this process computed, which says more than the
-clock where the machine has other work. `bare read` fetches the columns that extract needs from the same tables
-with the driver alone, one plain SELECT a query of extract, 5,000 rows at a time: nothing that sees
-the rows can be faster. `assembly` is documents made from rows in memory, on one core.
+clock where the machine has other work. `bare read` fetches the columns that extract needs from the
+same tables with the driver alone, one plain SELECT a query of extract, 5,000 rows at a time:
+nothing that sees the rows can be faster. `assembly` is documents made from rows in memory, on one
+core.
 """
 
 from __future__ import annotations
