@@ -12,7 +12,7 @@ MOST_REMEMBERED = 50_000
 class Child:
     """What the rules know of the child whose document they rewrite."""
 
-    __slots__ = ("key", "names", "orders", "own", "postcodes", "round", "shift")
+    __slots__ = ("flips", "key", "names", "orders", "own", "postcodes", "round", "shift")
 
     def __init__(
         self, key: bytes, own: Collection[str], names: Collection[str], shift: int, round_: int
@@ -24,6 +24,7 @@ class Child:
         self.round = round_  # counts redraws of the name
         self.orders: dict[str, list[int]] = {}  # places of codes in the child's own order, by path
         self.postcodes: dict[str, str] = {}
+        self.flips: dict[bytes, bool] = {}  # which flags are exchanged
 
 
 Rule = Callable[[Child, Any], Any]  # None: the value is left out

@@ -7,11 +7,11 @@ different, so that a change in the source is a change here.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from typing import Any
 
 from d2i_helpers.anonymise.child import Child, Rule
+from d2i_helpers.anonymise.keyed import drawn
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.spec import Field
 
@@ -20,10 +20,12 @@ def _order(child: Child, path: bytes, count: int) -> list[int]:
     """The codes in an order of the child's own: each code stands for the one at its place.
 
     A whole order, not a draw for each code, so that two codes never become one and a change in the
-    source is a change here. The child's secret comes from HMAC; SHAKE-256 stretches it.
+    source is a change here.
     """
-    stream = hashlib.shake_256(child.key + path).digest(2 * count)
-    draws = struct.unpack(f">{count}H", stream)
+    stream = drawn(child.key, path, 64)
+    while len(stream) < 2 * count:
+        stream += drawn(child.key, stream[-64:], 64)
+    draws = struct.unpack_from(f">{count}H", stream)
     return sorted(range(count), key=draws.__getitem__)
 
 

@@ -147,53 +147,53 @@ class Rules:
             return None
         if value in child.postcodes:
             return child.postcodes[value]
-        drawn = self._keyed.digest(child.key + b"postcode\0" + normal(value).encode())
-        text = keyed.postcode_text(drawn)
+        said = keyed.drawn(child.key, b"postcode\0" + normal(value).encode())
+        text = keyed.postcode_text(said)
         while text.replace(" ", "") in child.own:
-            drawn = self._keyed.digest(drawn)
-            text = keyed.postcode_text(drawn)
+            said = keyed.drawn(child.key, said)
+            text = keyed.postcode_text(said)
         child.postcodes[value] = text
         return text
 
     def _name(self, kind: str, field: Field) -> Rule:
         pool = names(kind, field.max_length)
         start = kind.encode() + b"\0"
-        digest = self._keyed.digest
 
         def rule(child: Child, value: Any) -> str | None:
             if type(value) is not str:
                 return None
-            drawn = digest(child.key + start + value.encode() + bytes(child.round))
+            said = keyed.drawn(child.key, start + value.encode() + bytes(child.round))
             while True:
-                name, plain = pool[keyed.number(drawn, len(pool))]
+                name, plain = pool[keyed.number(said, len(pool))]
                 if _is_another(plain, child.names):
                     return name
-                drawn = digest(drawn)
+                said = keyed.drawn(child.key, said)
 
         return rule
 
     def _flag(self, field: Field) -> Rule:
-        salt = field.path.encode()
-        digest = self._keyed.digest
+        salt = b"flag\0" + field.path.encode()
 
         def rule(child: Child, value: Any) -> bool | None:
             if type(value) is not bool:
                 return None
-            return value ^ bool(digest(child.key + b"flag\0" + salt)[0] & 1)
+            flips = child.flips.get(salt)
+            if flips is None:
+                flips = child.flips[salt] = bool(keyed.drawn(child.key, salt)[0] & 1)
+            return value ^ flips
 
         return rule
 
     def _score(self, field: Field) -> Rule:
         low, high = field.minimum or 0, 40 if field.maximum is None else field.maximum
-        salt = field.path.encode()
-        digest = self._keyed.digest
+        salt = b"score\0" + field.path.encode()
 
         def rule(child: Child, value: Any) -> int | None:
             if type(value) is not int:
                 return None
-            drawn = digest(child.key + b"score\0" + salt + str(value).encode())
-            step = 1 + drawn[0] % _JITTER
-            new = value + (step if drawn[1] & 1 else -step)
+            said = keyed.drawn(child.key, salt + str(value).encode())
+            step = 1 + said[0] % _JITTER
+            new = value + (step if said[1] & 1 else -step)
             if not low <= new <= high:
                 new = 2 * value - new  # the other way
             return min(max(new, low), high)

@@ -100,7 +100,7 @@ class Pseudonymiser:
         def is_free(shift: int) -> bool:
             return not any(birth - shift in days for birth in births)
 
-        for drawn in struct.unpack(">16H", self._keyed.digest(key + b"shift")):
+        for drawn in struct.unpack(">16H", keyed.drawn(key, b"shift")):
             shift = sign * (1 + drawn % self._max_shift)
             if is_free(shift):
                 return shift

@@ -2,8 +2,9 @@
 
 A hash would let two of a cohort's numbers meet now and then (about 1 cohort of 10,000 in 5,000).
 Instead the numbers of each kind are permuted among themselves by a Feistel network whose rounds are
-HMAC-SHA-256 under the secret key, with cycle walking to the size of the kind (as NIST SP 800-38G
-does for other alphabets). Kinds: permanent or temporary, of an authority that exists or of none.
+keyed hashes under keys that HMAC-SHA-256 gives, with cycle walking to the size of the kind (as NIST
+SP 800-38G does for other alphabets). Kinds: permanent or temporary, of an authority that exists or
+of none.
 
 Source of the form: DfE, unique pupil numbers, guide for schools and local authorities: check
 letter, three digits of the authority, four of the school, two of the year, three of the serial; the
@@ -13,6 +14,7 @@ last of a temporary number is a letter.
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 from operator import mul
 
 from d2i_helpers.anonymise.keyed import Keyed, number
@@ -60,6 +62,7 @@ class PupilNumbers:
 
     def __init__(self, key: Keyed) -> None:
         self._key = key
+        self._rounds: dict[bytes, list[bytes]] = {}  # keys of the rounds, by kind
 
     def pseudonym(self, value: str, again: int = 0) -> str:
         """The pupil number that stands for this one: of its kind, valid, never that of another.
@@ -103,12 +106,17 @@ class PupilNumbers:
         """The place that a permutation of 0 to size - 1 gives to this one."""
         half = ((size - 1).bit_length() + 1) // 2
         mask = (1 << half) - 1
-        digest = self._key.digest
+        keys = self._rounds.get(salt)
+        if keys is None:
+            digest = self._key.digest
+            keys = self._rounds[salt] = [
+                digest(b"feistel\0%b\0%d" % (salt, round_)) for round_ in range(_ROUNDS)
+            ]
         while True:
             left, right = place >> half, place & mask
-            for round_ in range(_ROUNDS):
-                drawn = digest(b"feistel\0%b\0%d %d" % (salt, round_, right))
-                left, right = right, left ^ (int.from_bytes(drawn[:8], "big") & mask)
+            for key in keys:
+                said = blake2b(b"%d" % right, key=key, digest_size=8).digest()
+                left, right = right, left ^ (int.from_bytes(said, "big") & mask)
             place = left << half | right
             if place < size:
                 return place

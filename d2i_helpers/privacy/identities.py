@@ -48,9 +48,18 @@ def collector(spec: Spec) -> Callable[[Document], Identity]:
 
 
 def _block(block: Block) -> _Collect:
-    texts = {one.name: one.anonymise for one in block.fields if one.anonymise in IDENTIFYING}
-    dates = frozenset(one.name for one in block.fields if one.type == "date")
-    inner = {child.name: _block(child) for child in (*block.values, *block.blocks)}
+    # most fields are codes and flags, which one look-up passes over
+    wanted: dict[str, tuple[str | None, bool, _Collect | None]] = {
+        one.name: (
+            one.anonymise if one.anonymise in IDENTIFYING else None,
+            one.type == "date",
+            None,
+        )
+        for one in block.fields
+        if one.anonymise in IDENTIFYING or one.type == "date"
+    }
+    for child in (*block.values, *block.blocks):
+        wanted[child.name] = (None, False, _block(child))
 
     def walk(held: Any, found: Identity) -> None:
         if type(held) is list:
@@ -61,15 +70,18 @@ def _block(block: Block) -> _Collect:
             return
         values, days = found.values, found.dates
         for name, value in held.items():
-            rule = texts.get(name)
-            if name in dates and type(value) is str:
+            what = wanted.get(name)
+            if what is None:
+                continue
+            rule, is_date, inner = what
+            if inner is not None:
+                inner(value, found)
+                continue
+            if is_date and type(value) is str:
                 days.add(value)
-            if rule is not None:
-                if value is not None and value != "":
-                    value = value if type(value) is str else str(value)
-                    values.append((rule, value, normal(value)))
-            elif name in inner:
-                inner[name](value, found)
+            if rule is not None and value is not None and value != "":
+                value = value if type(value) is str else str(value)
+                values.append((rule, value, normal(value)))
 
     return walk
 
