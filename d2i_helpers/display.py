@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from d2i_helpers.privacy.attended import is_attended
 from d2i_helpers.privacy.safe_words import (
     masked,
     safe_label,
@@ -320,7 +321,7 @@ def may_show_identifiers() -> bool:
     """Only where a person sits at the notebook; never where a run is recorded."""
     if os.environ.get(RUNNER_VARIABLE):
         return False
-    return any(os.environ.get(name) for name in ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD"))
+    return is_attended()
 
 
 def explore(document: Mapping[str, Any], *, show_identifiers: bool = False) -> None:

@@ -53,7 +53,7 @@ def child(engine: Engine, settings: Settings, person_id: str | None = None) -> C
     still to be asked.
 
     Raises:
-        D2IError: the table is empty.
+        D2IError: the table is empty, or a document of the row is no JSON.
     """
     staging = Staging(engine, settings.send_table)
     t = staging.table.c
@@ -85,7 +85,7 @@ def child(engine: Engine, settings: Settings, person_id: str | None = None) -> C
             str(row.row_state),
             str(row.submission_status),
             row.api_response,
-            orjson.loads(row.json_payload),
+            _document(row.json_payload) or {},
             _document(row.previous_json_payload),
             _document(row.partial_json_payload),
             [dict(attempt) for attempt in attempts],
@@ -93,4 +93,12 @@ def child(engine: Engine, settings: Settings, person_id: str | None = None) -> C
 
 
 def _document(text: str | None) -> Document | None:
-    return orjson.loads(text) if text else None
+    if not text:
+        return None
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        raise D2IError(
+            "A document of this row is no valid JSON, and cannot be shown.",
+            hint="The next extract writes `json_payload` anew; `--stages extract` does only that.",
+        ) from None

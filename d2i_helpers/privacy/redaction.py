@@ -40,17 +40,24 @@ _LETTERS = str.maketrans(
 )
 _SKIP_IN_JSON = ("image/png", "image/jpeg", "application/pdf")
 
+_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _SCAN = re.compile(
     r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+"  # pictures: letters without meaning
     r'|"(?:image/png|image/jpeg|application/pdf)":\s*(?:"[^"]*"|\[[^\]]*\])'
     r"|(?:\x1b|\\u001b|\\x1b)\[[0-9;?]*[A-Za-z]"  # colours of a terminal
     r"|&(?:\#\d+|\#x[0-9a-fA-F]+|amp|lt|gt|quot|apos|nbsp);"
-    r"|(?<!\d)(?P<iso>\d{4}-\d\d-\d\d)(?!\d)"
-    r"|(?<!\d)(?P<uk>\d{1,2}/\d{1,2}/\d{4})(?!\d)"
+    r"|%[23][0-9a-fA-F]"  # punctuation in a URL
+    r"|(?<!\d)(?P<iso>\d{4}([-/.])\d\d\2\d\d)(?!\d)"
+    r"|(?<!\d)(?P<uk>\d{1,2}([-/.])\d{1,2}\4\d{4})(?!\d)"
+    rf"|(?<!\d)(?P<long>\d{{1,2}}(?:st|nd|rd|th)?[ -](?:{_MONTHS})[a-z]*,?[ -]\d{{4}})(?!\d)"
+    rf"|\b(?P<us>(?:{_MONTHS})[a-z]* \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})(?!\d)"
     r"|\bdate(?:time)?\((?P<call>\d{4}, ?\d{1,2}, ?\d{1,2})(?!\d)"
-    r"|(?P<word>(?:\\u[0-9a-fA-F]{4}|[^\W_])+)"
+    r"|(?P<word>(?:\\u[0-9a-fA-F]{4}|(?:\\x[89a-fA-F][0-9a-fA-F]|%[89a-fA-F][0-9a-fA-F]){2,}"
+    r"|[^\W_])+)"
 )
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_BYTES = re.compile(r"(?:(?:\\x|%)[89a-fA-F][0-9a-fA-F])+")  # of a letter, in UTF-8
+_SPACED_UPN = re.compile(r"\b[A-Za-z](?=[\d -]{4,})(?:[ -]?\d){11}[ -]?[A-Za-z\d]\b")
 _WORD = re.compile(r"[^\W_]+")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d\Z")
 
@@ -188,9 +195,14 @@ class Redactor:
                 if day in self._dates:
                     (recent if day >= self._business_from else hits).append(match.span(kind))
         hits += self._word_hits(text, words)
+        hits += [m.span() for m in _SPACED_UPN.finditer(text) if self._is_spaced_upn(m[0])]
         hits.sort()
         hits += [span for span in recent if any(abs(span[0] - other) < _NEAR for other, _ in hits)]
-        return sorted(hits)
+        return _apart(sorted(hits))
+
+    def _is_spaced_upn(self, text: str) -> bool:
+        plain = normal(text)
+        return len(plain) < len(text) and plain in self._sequences
 
     def _word_hits(self, text: str, words: list[tuple[int, int, str]]) -> list[tuple[int, int]]:
         hits: list[tuple[int, int]] = []
@@ -235,6 +247,17 @@ def _words(text: str) -> list[str]:
             if (word := normal(part))]  # fmt: skip
 
 
+def _apart(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted spans without those that begin inside of an earlier one, which grows over them."""
+    found: list[tuple[int, int]] = []
+    for start, end in spans:
+        if found and start < found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
 def _long_enough(joined: str) -> bool:
     """Whether an identifier of this shape can be told from a count, a code or a plain word."""
     if joined.isdigit():
@@ -250,14 +273,26 @@ def _is_fraction(text: str, start: int, word: str) -> bool:
 
 
 def _unescaped(word: str) -> str:
-    return _ESCAPED.sub(lambda m: chr(int(m[1], 16)), word) if "\\" in word else word
+    if "\\" not in word and "%" not in word:
+        return word
+    word = _ESCAPED.sub(lambda m: chr(int(m[1], 16)), word)
+    return _BYTES.sub(lambda m: _letters(re.findall(r"[0-9a-fA-F]{2}", m[0])), word)
+
+
+def _letters(pairs: list[str]) -> str:
+    return bytes(int(pair, 16) for pair in pairs).decode("utf-8", errors="replace")
 
 
 def _day(text: str, kind: str) -> str:
     if kind == "iso":
-        return text
-    first, second, third = re.split(r"\D+", text)
-    year, month, day = (third, second, first) if kind == "uk" else (first, second, third)
+        return re.sub(r"\D", "-", text)
+    if kind in {"long", "us"}:
+        day, year = re.findall(r"\d+", text)
+        named = re.search(_MONTHS, text)
+        month = str(_MONTHS.split("|").index(named[0]) + 1) if named else ""
+    else:
+        first, second, third = re.split(r"\D+", text)
+        year, month, day = (third, second, first) if kind == "uk" else (first, second, third)
     return f"{year}-{month:0>2}-{day:0>2}"
 
 

@@ -290,15 +290,18 @@ class Run:
     def _execute(self, step: Step, stage: StageRecord) -> None:
         from d2i_helpers.runs import engine
 
+        found: dict[int, int] = {}  # by cell
+
         def shown(data: Mapping[str, Any]) -> None:
             state = data.get(display.PROGRESS_MIME)
             if isinstance(state, dict):
                 label = safe_label(str(state["label"]))  # a notebook may send what it likes
                 self.listener.progress(stage, label, state["done"], state["total"])
 
-        def clean(text: str) -> str:
-            text, stage.redactions = self.leaks.redact(text)  # of the last copy, which is whole
-            return text
+        def clean(cell: int, outputs: Any) -> Any:
+            outputs, found[cell] = self.leaks.redact_json(outputs)
+            stage.redactions = sum(found.values())
+            return outputs
 
         engine.execute(
             step.notebook,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +32,7 @@ MOST_PRINTED = 1_000_000  # characters of a notebook's prints that are kept
 GRACE_SECONDS = 5.0  # for a notebook that was told to stop, to end its transaction
 
 OnDisplay = Callable[[Mapping[str, Any]], None]
-Clean = Callable[[str], str]
+Clean = Callable[[int, Any], Any]  # (number of the cell, its outputs) to clean outputs
 StopReason = Callable[[], D2IError | None]
 
 
@@ -44,6 +45,7 @@ class RecordManager(NotebookExecutionManager):
     def __init__(self, nb: NotebookNode, path: str | None, clean: Clean | None = None) -> None:
         super().__init__(nb, output_path=path, progress_bar=False, autosave_cell_every=0)
         self.clean = clean
+        self._cleaned: dict[int, tuple[str, Any]] = {}  # outputs as written, and clean
         self.last_words: Callable[[], str] = str  # of the kernel; str() says nothing
 
     def save(self, **kwargs: Any) -> None:
@@ -51,10 +53,25 @@ class RecordManager(NotebookExecutionManager):
         if kwargs.get("nb"):
             self.nb = kwargs["nb"]
         if self.output_path:
-            text = nbformat.writes(self.nb)
-            text = self.clean(text) if self.clean else text
+            text = nbformat.writes(self._clean_copy() if self.clean else self.nb)
             durable = kwargs.get("durable", False)
             write_atomic(Path(self.output_path), text.encode(), durable=durable)
+
+    def _clean_copy(self) -> NotebookNode:
+        """The notebook with clean outputs; what did not change since the last time is known."""
+        cells = []
+        for number, cell in enumerate(self.nb.cells):
+            if not cell.get("outputs"):
+                cells.append(cell)
+                continue
+            written = json.dumps(cell.outputs)
+            before = self._cleaned.get(number)
+            if before is None or before[0] != written:
+                assert self.clean is not None
+                clean = nbformat.from_dict(self.clean(number, json.loads(written)))
+                before = self._cleaned[number] = (written, clean)
+            cells.append(nbformat.from_dict({**cell, "outputs": before[1]}))
+        return nbformat.from_dict({**self.nb, "cells": cells})
 
     def fail(self, index: int, error: D2IError) -> None:
         """Mark the cell as failed, with an error of ours as its output."""
@@ -156,7 +173,7 @@ def run_notebook(
             the working directory.
         on_display: called with the data of everything that a cell displays.
         stop_reason: asked twice a second; an error that it returns ends the notebook.
-        clean: takes identities and secrets out of the copy's text, each time it is saved.
+        clean: takes identities and secrets out of a cell's outputs before they are saved.
 
     Raises:
         NotebookTimeout: the limit passed; the cell is marked.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -66,6 +67,13 @@ class LeakCheck:
             self.renew()
         assert self._redactor is not None
         return self._redactor.redact(text)
+
+    def redact_json(self, value: Any) -> tuple[Any, int]:
+        """The same for every text in a JSON structure."""
+        if self._redactor is None:
+            self.renew()
+        assert self._redactor is not None
+        return self._redactor.redact_json(value)
 
     def clean(self, error: D2IError) -> D2IError:
         """The error with a message that may be kept and shown."""

@@ -275,6 +275,8 @@ def long_week(day: Canary, echo: str) -> None:
     for words in (("check",), ("runs", "list"), ("runs", "show"), ("runs", "report")):
         options = [part for k, v in day.parameters().items() for part in ("-p", f"{k}={v}")]
         day.command((*words, *options), (0, 7, 9, 16), day.environment())
+    headless(day, "explore_payloads", 1)  # at the broken row
+    day.run("extract", 0)
     for name in ("explore_payloads", "review_runs", "simulate_changes"):
         headless(day, name)
 
@@ -336,7 +338,7 @@ def break_one(day: Canary, marked: str) -> None:
     )
 
 
-def headless(day: Canary, name: str) -> None:
+def headless(day: Canary, name: str, code: int = 0) -> None:
     """A notebook for people, run by papermill, which asks to show identifiers."""
     given = json.dumps({k: v for k, v in day.parameters().items() if k != "outputs_dir"})
     copy = day.folder / "outputs" / f"{name}.ipynb"
@@ -346,7 +348,7 @@ def headless(day: Canary, name: str) -> None:
         f"overrides: {given}", *shown, "--cwd", str(project_root()), "--log-level", "DEBUG",
     )  # fmt: skip
     variables = {"JPY_SESSION_NAME": "x"}  # as a terminal in JupyterLab passes it on
-    day.command(words, (0,), day.environment(**variables), module="papermill")
+    day.command(words, (code,), day.environment(**variables), module="papermill")
 
 
 @pytest.mark.timeout(600)

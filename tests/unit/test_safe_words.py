@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from d2i_helpers import display
+from d2i_helpers.privacy import attended
 from d2i_helpers.privacy.safe_words import (
     HIDDEN,
     masked,
@@ -100,6 +101,7 @@ def test_identifiers_are_never_explored_under_the_runner(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "somebody sits here")
+    monkeypatch.setattr(attended, "_started_by", lambda: "python /usr/bin/jupyter-lab")
     display.explore({"first_name": "Anna"}, show_identifiers=True)
     assert "Anna" in capsys.readouterr().out
     display.explore({"first_name": "Anna"})
@@ -107,6 +109,37 @@ def test_identifiers_are_never_explored_under_the_runner(
     monkeypatch.setenv(display.RUNNER_VARIABLE, "20260810T020000-abcd")
     display.explore({"first_name": "Anna"}, show_identifiers=True)
     assert "Anna" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "attended_"),
+    [
+        ("/usr/bin/python3 /usr/bin/jupyter-lab --no-browser", True),
+        ("python -m jupyterhub.singleuser", True),
+        ("/home/x/.vscode-server/bin/1/node --type=extensionHost", True),
+        ("/usr/bin/python3 /usr/bin/papermill a.ipynb b.ipynb", False),
+        ("jupyter nbconvert --execute a.ipynb", False),
+        ("/usr/bin/jupyter-execute a.ipynb", False),
+        ("airflow task runner", False),
+        ("python -m d2i_helpers run", False),
+        ("python own_script.py", False),
+        ("", False),
+    ],
+)
+def test_a_person_is_told_by_what_started_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, command: str, attended_: bool
+) -> None:
+    monkeypatch.setattr(attended, "_started_by", lambda: command)
+    for name in attended._VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert not attended.is_attended()  # no variable, nobody
+    monkeypatch.setenv("JPY_SESSION_NAME", "inherited or not")
+    assert attended.is_attended() == attended_
+
+
+def test_pytest_is_no_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "inherited")
+    assert not attended.is_attended()
 
 
 def test_no_display_shows_a_value(capsys: pytest.CaptureFixture[str]) -> None:
