@@ -77,6 +77,9 @@ def profile_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(command)
     def wrapped(*args: Any, profile: str | None, pairs: tuple[str, ...], **kwargs: Any) -> Any:
+        from d2i_helpers.privacy.safe_logging import guard_process
+
+        guard_process()  # whatever a library logs or warns of; a run adds what it knows
         return command(*args, parameters=read_parameters(profile, pairs), **kwargs)
 
     return wrapped

@@ -115,7 +115,10 @@ def plant(engine: Engine) -> Marks:
 def _plant_in(connection: Any, table: Any, marks: Marks) -> None:
     keys = [c.name for c in table.primary_key]
     changed = [
-        {name: _mark(name, row, value, marks, number) for name, value in row.items()}
+        {
+            name: _fitting(_mark(name, row, value, marks, number), table.c[name])
+            for name, value in row.items()
+        }
         | {f"old_{key}": row[key] for key in keys}
         for number, row in enumerate(connection.execute(table.select()).mappings().all())
     ]
@@ -125,8 +128,14 @@ def _plant_in(connection: Any, table: Any, marks: Marks) -> None:
         connection.execute(update(table).where(*same).values(new), changed)
 
 
+def _fitting(value: Any, column: Any) -> Any:
+    """A text no longer than its column, which PostgreSQL insists on."""
+    length = getattr(column.type, "length", None)
+    return value[:length] if isinstance(value, str) and length else value
+
+
 def _mark(name: str, row: Any, value: Any, marks: Marks, number: int) -> Any:
-    long = number % 97 == 5  # now and then more than the column's length, where that is allowed
+    long = number % 97 == 5  # now and then more than the specification allows
     if name in {"pers_dob", "pers_expected_dob"} and value is not None:
         day = f"{value:%Y-%m-%d}"
         marks.births |= {day} if day < _BUSINESS_FROM else set()
@@ -134,7 +143,7 @@ def _mark(name: str, row: Any, value: Any, marks: Marks, number: int) -> Any:
     if name in NAMES:
         return marks.name() * (9 if long else 1)
     if name in FREE_TEXT:
-        return marks.note()[:10] if name == "pers_gender" else marks.note()
+        return f"{PREFIX}{number:06}" if name == "pers_gender" else marks.note()
     if value is None or not isinstance(value, str):
         return value
     if name in UPNS:

@@ -94,6 +94,12 @@ class Canary:
         self.engine = database.open_database(settings)
         self.marks = canary.plant(self.engine)
 
+    def __enter__(self) -> Canary:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.engine.dispose()
+
     def parameters(self, **more: Any) -> dict[str, Any]:
         return {
             "outputs_dir": str(self.folder / "outputs"),
@@ -353,9 +359,9 @@ def headless(day: Canary, name: str, code: int = 0) -> None:
 
 @pytest.mark.timeout(600)
 def test_no_mark_gets_out_of_a_bad_week(tmp_path: Path, echo: str) -> None:
-    day = Canary(tmp_path, f"sqlite:///{tmp_path / 'ssd.sqlite'}", children=50)
-    short_week(day, echo)
-    day.assert_silent()
+    with Canary(tmp_path, f"sqlite:///{tmp_path / 'ssd.sqlite'}", children=50) as day:
+        short_week(day, echo)
+        day.assert_silent()
 
 
 @pytest.mark.long
@@ -363,9 +369,9 @@ def test_no_mark_gets_out_of_a_bad_week(tmp_path: Path, echo: str) -> None:
 def test_no_mark_gets_out_of_a_thousand_children(
     tmp_path: Path, echo: str, database_url: str
 ) -> None:
-    day = Canary(tmp_path, database_url, children=1000)
-    long_week(day, echo)
-    day.assert_silent()
+    with Canary(tmp_path, database_url, children=1000) as day:
+        long_week(day, echo)
+        day.assert_silent()
 
 
 def test_the_search_for_marks_finds_them() -> None:

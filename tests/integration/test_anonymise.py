@@ -227,6 +227,13 @@ def test_a_fresh_key_replaces_the_whole_twin_each_run(engine: Engine, settings: 
     counts = run(engine, settings, **fresh)
     assert counts["new"] == 10 and counts["gone"] == 10
     assert len(rows(engine)) == 20
+    # delta asks the receiver to erase yesterday's pseudonyms, where the profile allows that
+    sent = settings.model_copy(update={"source": "anonymised", "guard_min_children": 5})
+    with pytest.raises(GuardError):
+        prepare.run(engine, sent, SPEC)
+    allowed = sent.model_copy(update={"max_deleted_share": 1, "max_changed_share": 1})
+    asked = prepare.run(engine, allowed, SPEC).counts
+    assert (asked["child_removals"], asked["whole_documents"]) == (10, 10)
 
 
 def test_another_key_stops_where_the_receiver_holds_the_old_pseudonyms(
