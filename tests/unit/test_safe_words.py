@@ -116,7 +116,7 @@ def test_identifiers_are_never_explored_under_the_runner(
     [
         ("/usr/bin/python3 /usr/bin/jupyter-lab --no-browser", True),
         ("python -m jupyterhub.singleuser", True),
-        ("/home/x/.vscode-server/bin/1/node --type=extensionHost", True),
+        ("/opt/.vscode-server/bin/1/node --type=extensionHost", True),
         ("/usr/bin/python3 /usr/bin/papermill a.ipynb b.ipynb", False),
         ("jupyter nbconvert --execute a.ipynb", False),
         ("/usr/bin/jupyter-execute a.ipynb", False),
