@@ -7,7 +7,7 @@ plain session to a server that answers at once, and writes the references with o
 the end: no journal, no log, no state that a crash would leave behind. Ours is `submit.run` as the
 notebook calls it, pacing off, against the same server. Both begin from the same prepared table, and
 take turns. The server is that of `send.py`, the records too. Computing time is that of this process
-alone: SQLite is part of it, a PostgreSQL server is not. Other work on the machine hardly changes it.
+alone: SQLite is part of it, a PostgreSQL server is not. Other work hardly changes it.
 """
 
 from __future__ import annotations
