@@ -43,6 +43,7 @@ class RecordEngine:
         """
         from d2i_helpers.runs.kernel import run_notebook
 
+        _refuse_unknown(nb, Path(input_path).name if input_path else "The notebook")
         path = record_path or output_path
         about = nb.metadata.papermill
         about["input_path"] = Path(input_path).name if input_path else None
@@ -68,6 +69,29 @@ class RecordEngine:
     def nb_language(cls, nb: Any, language: str | None = None) -> str:
         """Only Python."""
         return language or "python"
+
+
+def _refuse_unknown(nb: Any, name: str) -> None:
+    """Refuse a parameter that is neither declared by the notebook nor one of this project.
+
+    papermill only logs it, and a typo would run the day with the default.
+
+    Raises:
+        SettingsError: names each.
+    """
+    given = set(nb.metadata.papermill.get("parameters") or ())
+    if not given:
+        return
+    from d2i_helpers.errors import SettingsError
+    from d2i_helpers.runs.plan import declared_in
+    from d2i_helpers.settings import Settings
+
+    unknown = sorted(given - declared_in(nb.cells, name) - set(Settings.model_fields))
+    if unknown:
+        raise SettingsError(
+            f"{name} has no place for the parameter {', '.join(unknown)}.",
+            hint="Its parameters cell names its own; docs/parameters.md lists all others.",
+        )
 
 
 def execute(notebook: Path, record_path: Path, parameters: dict[str, Any], **options: Any) -> None:

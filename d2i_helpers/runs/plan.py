@@ -103,15 +103,27 @@ def declared_parameters(notebook: Path) -> set[str]:
         ) from None
     except (ValueError, KeyError, TypeError):
         raise SettingsError(f"{notebook.name} is not a notebook.") from None
+    return declared_in(cells, notebook.name)
+
+
+def declared_in(cells: Sequence[Mapping[str, Any]], name: str) -> set[str]:
+    """Names that the one cell with the tag ``parameters`` declares.
+
+    Args:
+        name: of the notebook, for the message.
+
+    Raises:
+        SettingsError: there is not exactly one such cell, or it is not Python.
+    """
     tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
     if len(tagged) != 1:
         raise SettingsError(
-            f"{notebook.name} has {len(tagged)} cells with the tag `parameters`, and needs one."
+            f"{name} has {len(tagged)} cells with the tag `parameters`, and needs one."
         )
     try:
         tree = ast.parse("".join(tagged[0]["source"]))
     except SyntaxError:
-        raise SettingsError(f"{notebook.name}: its parameters cell is not valid Python.") from None
+        raise SettingsError(f"{name}: its parameters cell is not valid Python.") from None
     targets = [t for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
     targets += [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
     return {target.id for target in targets if isinstance(target, ast.Name)}

@@ -13,7 +13,13 @@ import nbformat
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from d2i_helpers.errors import KernelDied, LockError, NotebookError, NotebookTimeout
+from d2i_helpers.errors import (
+    KernelDied,
+    LockError,
+    NotebookError,
+    NotebookTimeout,
+    SettingsError,
+)
 from d2i_helpers.runs import kernel, warm
 from d2i_helpers.runs.engine import execute
 from d2i_helpers.runs.warm import Shelf, imported_modules, start_kernel
@@ -99,6 +105,14 @@ def test_an_error_is_kept_and_later_cells_stay_pending(tmp_path: Path, copy: Pat
     assert statuses(copy) == ["failed", "pending"]
     # an error of ours is one message, without a traceback
     assert outputs(copy)[0].traceback == ["GuardError: Too few. Look at the source."]
+
+
+def test_a_parameter_that_nobody_knows_is_refused_before_anything_runs(
+    tmp_path: Path, copy: Path
+) -> None:
+    with pytest.raises(SettingsError, match="no place for the parameter phasee"):
+        execute(notebook(tmp_path, "print('never')"), copy, {"x": 5, "phase": 1, "phasee": "full"})
+    assert not copy.exists()
 
 
 @pytest.mark.parametrize("ending", ["import sys; sys.exit(0)", "exit()"])
