@@ -14,12 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import stamina
-
 from d2i_helpers.api.outcomes import RETRIED, Kind, Verdict, verdict
 from d2i_helpers.api.results import Attempt, BatchResult, Delivery, RecordResult
 from d2i_helpers.api.token import TokenSource
-from d2i_helpers.api.transport import Answer, Network, Pacer, Wire, http_date
+from d2i_helpers.api.transport import Answer, Network, Pacer, Wire, http_date, tries
 from d2i_helpers.endpoint import Endpoint, endpoint_for
 from d2i_helpers.errors import D2IError, ReceiverError, TokenError
 from d2i_helpers.settings import Secrets, Settings, load_secrets
@@ -239,16 +237,9 @@ class Client:
         Where one of the answers can be due to a single record, that is the one to go by: what the
         network did to the last attempt must not cost the other records their day.
         """
-        settings, searched = self._settings, None
+        searched = None
         try:
-            for attempt in stamina.retry_context(
-                on=self._wait_for,
-                attempts=settings.attempts,
-                timeout=None,
-                wait_initial=settings.wait_initial,
-                wait_max=settings.wait_max,
-                wait_jitter=settings.wait_initial / 2,
-            ):
+            for attempt in tries(self._settings, self._wait_for):
                 with attempt:
                     found, answer = self._post_with_token(delivery, part)
                     if found.kind in RETRIED and found.kind is not part.once:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
-import stamina
 import urllib3.exceptions as low
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
@@ -21,6 +20,7 @@ from d2i_helpers.api.transport import (
     Network,
     http_date,
     problem_of,
+    tries,
 )
 from d2i_helpers.endpoint import Endpoint
 from d2i_helpers.errors import TokenError
@@ -120,17 +120,9 @@ class TokenSource:
         return response
 
     def _fetch(self) -> None:
-        settings = self._settings
         problem = ""
         try:
-            for attempt in stamina.retry_context(
-                on=self._wait_for,
-                attempts=settings.attempts,
-                timeout=None,
-                wait_initial=settings.wait_initial,
-                wait_max=settings.wait_max,
-                wait_jitter=settings.wait_initial / 2,
-            ):
+            for attempt in tries(self._settings, self._wait_for):
                 with attempt:
                     found = self._ask()
         except _Again as again:

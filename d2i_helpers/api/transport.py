@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import requests
+import stamina
 import urllib3.exceptions as low
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
@@ -34,6 +35,22 @@ NOT_TRUSTED = "the certificate is not trusted"
 PROXY_LOGIN = "the proxy wants a login"
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _CORRELATION = re.compile(r"[\w.:-]{1,200}", re.ASCII)
+
+
+def tries(settings: Settings, wait_for: Callable[[Exception], bool | float]) -> Any:
+    """The attempts at one request, with the waits between them that the parameters ask for.
+
+    Args:
+        wait_for: whether to try again after an error; seconds where the answer said how long.
+    """
+    return stamina.retry_context(
+        on=wait_for,
+        attempts=settings.attempts,
+        timeout=None,
+        wait_initial=settings.wait_initial,
+        wait_max=settings.wait_max,
+        wait_jitter=settings.wait_initial / 2,
+    )
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def guarded(
 
 
 def test_a_log_line_holds_neither_secret_nor_value(guarded: Callable[[], str]) -> None:
-    early = logging.getLogger("a.library")
+    early = logging.getLogger("a_library")
     later = io.StringIO()
     handler = logging.StreamHandler(later)  # of a library that knows nothing of the guard
     early.addHandler(handler)
