@@ -120,7 +120,7 @@ class Canary:
 
     def run(
         self, stages: str, *codes: int, fail: str = "", at_once: str = "", hook: str = "",
-        **parameters: Any,
+        bypass: bool = True, **parameters: Any,
     ) -> str:  # fmt: skip
         """`d2i run`, which must end with one of the codes; what it wrote."""
         given = {**self.parameters(), **parameters}
@@ -128,6 +128,7 @@ class Canary:
         loud = {
             "CANARY_LOGS": "1" if hook else "",
             "CANARY_AT_ONCE": at_once,
+            "CANARY_WITHOUT_BYPASS": "" if bypass else "1",
             "D2I_WEBHOOK_URL": hook,
         }
         loud = {name: value for name, value in loud.items() if value}
@@ -276,8 +277,9 @@ def long_week(day: Canary, echo: str) -> None:
     fail_in_anonymise(day, marked)
     fail_in_delta(day, marked)
     fail_in_submit(day, marked, echo, loud)
-    # in the runner's own process, which holds the identities for its search
-    day.run("delta", 1, fail="d2i_helpers.privacy.identifiers:_of")
+    # in the runner's own process, which holds the identities for its search; it keeps the console
+    # that it was given, so what is written past every guard is not caught (docs/privacy.md)
+    day.run("delta", 1, fail="d2i_helpers.privacy.identifiers:_of", bypass=False)
     for words in (("check",), ("runs", "list"), ("runs", "show"), ("runs", "report")):
         options = [part for k, v in day.parameters().items() for part in ("-p", f"{k}={v}")]
         day.command((*words, *options), (0, 7, 9, 16), day.environment())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy import Engine, func, inspect, select, text
 from d2i_helpers import database, preflight, tables
 from d2i_helpers.errors import DatabaseError, SpecificationError
 from d2i_helpers.preflight import FAIL, PASS, SKIPPED, WARN, Check, machine
+from d2i_helpers.settings import Settings
 
 STAGING = "ssd_api_data_staging"
 
@@ -140,7 +141,9 @@ def test_a_table_that_cannot_be_written_fails(staged: Engine, make_settings: Cal
 
 
 @pytest.fixture
-def limited(staged: Engine, make_settings: Callable) -> Callable[..., Any]:
+def limited(
+    staged: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
     """Settings of a PostgreSQL login that may do only what is granted."""
     if staged.dialect.name != "postgresql":
         pytest.skip("SQLite has no logins")
@@ -151,11 +154,9 @@ def limited(staged: Engine, make_settings: Callable) -> Callable[..., Any]:
         "revoke create on schema public from public",
         "grant select on all tables in schema public to d2i_limited",
     )
-    yield make_settings(
-        database_url=staged.url.set(username="d2i_limited", password="limited").render_as_string(
-            hide_password=False
-        )
-    )
+    url = staged.url.set(username="d2i_limited", password="limited")
+    monkeypatch.setenv("D2I_DATABASE_URL", url.render_as_string(hide_password=False))
+    yield make_settings()
     do(staged, "drop owned by d2i_limited", "drop role d2i_limited")
 
 
