@@ -112,8 +112,10 @@ _OURS = MetaData(schema=STAGING_SCHEMA)
 notes = Table(
     "d2i_row_notes",
     _OURS,
-    Column("staging_table", String(64), primary_key=True),
+    # the child first: with the table first, a planner without statistics would believe that few
+    # rows have it, begin a batch there, and walk all notes for every hundred children
     Column("person_id", String(48), primary_key=True),
+    Column("staging_table", String(64), primary_key=True),
     # the delta in `partial_json_payload` holds for exactly these two hashes and this kind
     Column("partial_current_hash", LargeBinary(_HASH_BYTES)),
     Column("partial_previous_hash", LargeBinary(_HASH_BYTES)),
@@ -134,7 +136,7 @@ journal = Table(
     Column("document_hash", LargeBinary(_HASH_BYTES)),
     Column("state", String(10), nullable=False),  # on wire | unknown
     Column("sent_at", DateTime, nullable=False),
-    Index("ix_d2i_in_flight_person", "staging_table", "person_id"),
+    Index("ix_d2i_in_flight_person", "person_id", "staging_table"),
     Index("ix_d2i_in_flight_batch", "batch_id"),
 )
 
