@@ -75,9 +75,15 @@ TRANSITIONS: dict[Event, tuple[frozenset[RowState | None], RowState | None, Stat
 }
 
 
-# Python 3.11 cannot ask an enumeration whether it holds a text
-_ROW_STATES, _STATUSES = frozenset(map(str, RowState)), frozenset(map(str, Status))
-
+# what the counts of a stage call the events that a document of the source can bring
+COUNTED_AS: dict[Event, str] = {
+    Event.FIRST_SEEN: "new",
+    Event.CHANGED: "updated",
+    Event.UNDONE: "undone",
+    Event.BACK_NEW: "back",
+    Event.BACK_CHANGED: "back",
+    Event.BACK_SAME: "back",
+}
 
 _ROW_STATES = {state.value: state for state in RowState}
 _STATUSES = {status.value: status for status in Status}
@@ -86,7 +92,7 @@ _STATUSES = {status.value: status for status in Status}
 def read_row_state(stored: str | None) -> RowState | None:
     """A stored row state, whatever its case; null, blank and unknown words give None."""
     word = (stored or "").strip().lower()
-    return RowState(word) if word in _ROW_STATES else None
+    return _ROW_STATES.get(word)
 
 
 def read_status(stored: str | None) -> Status:
@@ -95,4 +101,4 @@ def read_status(stored: str | None) -> Status:
     Pending is the safe reading: the worst that it costs is one more identical message.
     """
     word = (stored or "").strip().lower()
-    return Status(word) if word in _STATUSES else Status.PENDING
+    return _STATUSES.get(word, Status.PENDING)

@@ -32,7 +32,7 @@ from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.spec import Document, Spec
 from d2i_helpers.staging import Staged, Staging, adopt, utc_now
 from d2i_helpers.staging.lease import working_on
-from d2i_helpers.states import Event
+from d2i_helpers.states import COUNTED_AS
 
 CANONICAL_FACT = "canonical"
 KEY_FACT = "pseudonym_mark"
@@ -41,14 +41,6 @@ COUNTS = (
     "undone", "back", "unchanged", "gone", "not_valid", "values_left_out", "documents_searched",
     "values_searched", "redrawn", "leaks", "need_attention",
 )  # fmt: skip
-_EVENTS = {
-    Event.FIRST_SEEN: "new",
-    Event.CHANGED: "updated",
-    Event.UNDONE: "undone",
-    Event.BACK_NEW: "back",
-    Event.BACK_CHANGED: "back",
-    Event.BACK_SAME: "back",
-}
 _ROUNDS = 5  # a chance equality is drawn anew in the second; more would be no chance
 _PROBLEM_CHARACTERS = 3900
 _ROWS_AT_A_TIME = 5000
@@ -200,7 +192,7 @@ class _Day:
             for event, count in self.twin.stage(
                 connection, list(changed.values()), self.now
             ).items():
-                self.counts[_EVENTS[event]] += count
+                self.counts[COUNTED_AS[event]] += count
 
     def _keep_unreadable(self, connection: Connection) -> None:
         """Rows without a document: marked, as delta does; what the twin has of the child stays.

@@ -30,20 +30,12 @@ from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
 from d2i_helpers.staging import Staged, Staging, adopt, guards, utc_now
 from d2i_helpers.staging.lease import working_on
-from d2i_helpers.states import Event, RowState
+from d2i_helpers.states import COUNTED_AS, Event, RowState
 
 Progress = Callable[[int, int | None], None]
 
 WINDOW_FACT = "window_start"
 CANONICAL_FACT = "canonical"
-_EVENT_COUNTS = {
-    Event.FIRST_SEEN: "new",
-    Event.CHANGED: "updated",
-    Event.UNDONE: "undone",
-    Event.BACK_NEW: "back",
-    Event.BACK_CHANGED: "back",
-    Event.BACK_SAME: "back",
-}
 COUNTS = (
     "persons_read", "without_id", "eligible", "in_cohort", "new", "updated", "undone", "back",
     "unchanged", "gone", "refused", "not_valid", "rehashed",
@@ -225,7 +217,7 @@ class _Day:
     def _write(self, connection: Connection, changes: list[Change]) -> None:
         events = self.staging.stage(connection, [staged for staged, _ in changes], self.now)
         for event, count in events.items():
-            self.counts[_EVENT_COUNTS[event]] += count
+            self.counts[COUNTED_AS[event]] += count
         self.landing.write_reasons(connection, changes)
 
     def _ask_guards(self, staged: int, before: str | None) -> list[str]:
