@@ -18,7 +18,7 @@ from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.sources import Batch
 from d2i_helpers.settings import Settings
 from d2i_helpers.source_rows import Page, key_text
-from d2i_helpers.spec import Document, Spec
+from d2i_helpers.spec import Document, Field, Spec
 
 RECORDED = "D2I_UNDER_RUNNER"  # set in the kernel of a recorded run
 SETS = (
@@ -97,14 +97,23 @@ def _judge(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
     answer.add("has an id that can be sent", document is not None)
     answer.is_in = bool(verdict.eligible and reasons and allowed and document is not None)
     answer.document = document
+    fields = {field.path: field for _, field in documents.spec.fields()}
     broken: dict[str, list[str]] = {}
     for path, rule in problems:
         broken.setdefault(path, []).append(rule)
     for path, tally in documents.assembler.tallies().items():
         if tally.rows > tally.filled:
-            said = broken.pop(path, None) or ["empty in the source"]
-            answer.fields.append({"field": path, "why": "; ".join(sorted(set(said)))})
+            said = _why_missing(fields[path], broken.pop(path, []))
+            answer.fields.append({"field": path, "why": said})
     answer.fields += [{"field": p, "why": "; ".join(sorted(set(r)))} for p, r in broken.items()]
+
+
+def _why_missing(field: Field, rules: list[str]) -> str:
+    """Why a field has no value of its own, and what is sent in its place."""
+    said = "; ".join(sorted(set(rules)))
+    if field.default is None or (rules and not field.default_if_unusable):
+        return said or "empty in the source"
+    return f"{said or 'nothing in the source'}; its default is sent"
 
 
 def _rows(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:

@@ -1,8 +1,8 @@
 """Rows of one child to its document, as the specification says; no field is named here.
 
 An `Assembler` is compiled once a run. What cannot be used is left out of the document and reported
-as (path, rule), never with its value. An item without a usable key is left out; of two items with
-one key the first in the list's order stays.
+as (path, rule), never with its value; a default stands only for nothing in the source. An item
+without a usable key is left out; of two items with one key the first in the list's order stays.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _BlockMaker:
             (f, f.name, f.at, f.remembered) for f in self.fields if f.remembered is not None
         ]
         self.routed = [(f, f.name, f.routed) for f in self.fields if f.routed]
-        self.defaults = [(one.name, one.default) for one in block.fields if one.default is not None]
+        self.defaults = [one for one in block.fields if one.default is not None]
         self.mandatory = [one.name for one in block.fields if one.mandatory]
         wanted = [b for b in (*block.values, *block.blocks) if assembler.includes(b)]
         makers = [_BlockMaker(one, block, assembler) for one in wanted]
@@ -62,6 +62,7 @@ class _BlockMaker:
         """The object that one row gives; None where a mandatory field has no usable value."""
         built: Document = {}
         self.built += 1
+        reported_before = len(self.assembler.problems)
         for maker, name, at, direct in self.direct:
             raw = row[at]
             value, problem = direct(raw, row)
@@ -94,14 +95,26 @@ class _BlockMaker:
             if name not in built:
                 self.assembler.problems.append((self.block.path, LEFT_OUT))
                 return None
-        for name, default in self.defaults:
-            if name not in built:
-                built[name] = list(default) if isinstance(default, list) else default
+        if self.defaults:
+            self._add_defaults(built, self.assembler.problems[reported_before:])
         for inner in self.inner:
             held = inner.make(row, person_id, page)
             if held is not None:
                 built[inner.block.name] = held
         return built
+
+    def _add_defaults(self, built: Document, problems: list[Problem]) -> None:
+        """Defaults where the source holds nothing.
+
+        Where it holds what cannot be used, a default would say that there is none: the field stays
+        out, unless its default says that nothing is known.
+        """
+        unusable = {path for path, _ in problems}
+        for field in self.defaults:
+            if field.name in built or (field.path in unusable and not field.default_if_unusable):
+                continue
+            default = field.default
+            built[field.name] = list(default) if isinstance(default, list) else default
 
     def _report(self, maker: FieldMaker, value: Any, problem: str) -> None:
         maker.unusable += value is None

@@ -115,7 +115,11 @@ def _code_json(field: Field, spec: Spec) -> Transform:
 
 
 def _from_rows(field: Field, read: Callable[[Any], tuple[list[str], str | None]], rows: Any) -> Any:
-    """The codes of all rows together; the first rule that any row breaks is the problem."""
+    """The codes of all rows together; the first rule that any row breaks is the problem.
+
+    Codes that say "none" (`alone`) are no answer where a row could not be read.
+    """
+    says_none = {str(code) for code in field.options.get("alone") or ()}
 
     def together(values: Any) -> Result:
         codes: list[str] = []
@@ -124,6 +128,8 @@ def _from_rows(field: Field, read: Callable[[Any], tuple[list[str], str | None]]
             found, broken = read(one)
             codes += found
             problem = problem or broken
+        if problem and says_none.issuperset(codes):
+            return None, problem
         finished, broken = finish_codes(field, codes)
         return finished, problem or broken
 

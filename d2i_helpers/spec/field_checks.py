@@ -13,7 +13,7 @@ FIELD_KEYS: dict[str, type] = {
         ("meaning", "source", "column", "also", "transform", "type", "codes", "anonymise",
          "pattern", "not_before", "notes"), str),
     **dict.fromkeys(("max_items", "max_length", "minimum", "maximum"), int),
-    **dict.fromkeys(("mandatory", "volatile", "optional"), bool),
+    **dict.fromkeys(("mandatory", "volatile", "optional", "default_if_unusable"), bool),
     **dict.fromkeys(("alone", "keys"), list),
     **dict.fromkeys(("sentences", "code_map"), dict),
     **dict.fromkeys(("item", "default"), object),
@@ -173,6 +173,8 @@ def _limit_faults(where: str, entry: Mapping, kind: str | None) -> Iterator[str]
         except (re.error, TypeError, RecursionError, OverflowError):
             yield f"{where}: `pattern` is not a regular expression"
     default = entry.get("default")
+    if entry.get("default_if_unusable") and default is None:
+        yield f"{where}: `default_if_unusable` is for fields with a `default`"
     expected = {"boolean": bool, "integer": int, "codes": list}.get(kind or "", str)
     if default is not None and (
         not isinstance(default, expected) or (expected is int and isinstance(default, bool))

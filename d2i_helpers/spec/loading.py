@@ -264,6 +264,7 @@ def _field(name: str, entry: Mapping[str, Any], block: Mapping[str, Any], lists:
         meaning=str(entry.get("meaning", "")),
         mandatory=bool(entry.get("mandatory")),
         volatile=bool(entry.get("volatile")),
+        default_if_unusable=bool(entry.get("default_if_unusable")),
         anonymise=str(entry.get("anonymise", "")),
         codes=lists[entry["codes"]] if "codes" in entry else None,
         options={

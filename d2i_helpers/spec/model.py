@@ -44,7 +44,8 @@ class Field:
     minimum: int | None = None
     maximum: int | None = None
     pattern: str | None = None
-    default: Any = None
+    default: Any = None  # what is sent where the source holds nothing
+    default_if_unusable: bool = False  # also where it holds what cannot be used
     options: Mapping[str, Any] = field(default_factory=dict)  # what only its transform reads
 
 

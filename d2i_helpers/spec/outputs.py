@@ -235,7 +235,8 @@ def _row(block: Block, field: Field, spec: Spec) -> str:
     if field.name == block.key or field.mandatory:
         rule += "; mandatory"
     if field.default is not None:
-        rule += f"; `{_json(field.default)}` where there is none"
+        nothing = "nothing usable" if field.default_if_unusable else "nothing"
+        rule += f"; `{_json(field.default)}` where the source holds {nothing}"
     item = field.item if field.item is not None else ""
     cells = [str(item), f"`{field.name}`", field.meaning, origin, rule, _limits(field)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

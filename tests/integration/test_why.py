@@ -21,6 +21,7 @@ def _verdicts(answer: Any) -> dict[str, bool]:
 
 def test_every_rule_has_a_verdict(ssd: Any, engine: Engine, make_settings: Callable) -> None:
     ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2012-05-17", "pers_sex": "X"})
+    ssd.add("ssd_disability", {"disa_person_id": "A1", "disa_disability_code": "Asthma"})
     ssd.add("ssd_cin_episodes",
             {"cine_referral_id": "R1", "cine_person_id": "A1", "cine_referral_date": "2025-01-01"},
             {"cine_referral_id": "R2", "cine_person_id": "A1", "cine_referral_date": "2019-01-01",
@@ -34,7 +35,9 @@ def test_every_rule_has_a_verdict(ssd: Any, engine: Engine, make_settings: Calla
     assert rows["R1"]["counts"] and not rows["R2"]["counts"]
     assert rows["R2"]["broken"] == ["overlaps cine_referral_date, cine_close_date"]
     missing = {row["field"]: row["why"] for row in answer.fields}
-    assert missing["child_details.sex"] == "not in code list"
+    assert missing["child_details.sex"] == "not in code list; its default is sent"
+    assert missing["child_details.uasc_flag"] == "nothing in the source; its default is sent"
+    assert missing["child_details.disabilities"] == "not in code list"
     assert missing["child_details.surname"] == "empty in the source"
     assert answer.document["social_care_episodes"][0]["social_care_episode_id"] == "R1"
 
