@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import sys
 import secrets
 import time
 from collections.abc import Iterator
@@ -128,7 +129,7 @@ def file_lock(path: Path, *, wait_seconds: float = 30.0) -> Iterator[None]:
         os.close(number)
 
 
-if os.name == "nt":  # two systems, two locks: Windows knows no flock, the others no msvcrt
+if sys.platform == "win32":  # two systems, two locks: Windows knows no flock, the others no msvcrt
     import msvcrt
 
     def _try_lock(number: int) -> bool:

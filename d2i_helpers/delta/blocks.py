@@ -21,8 +21,8 @@ class Plan:
     """A block as the delta needs it, worked out once for a specification."""
 
     block: Block
-    key: str | None
-    shape: type  # how the block stands in its parent: dict for an object, list for items
+    key: str  # empty for what is no item
+    shape: type[Any]  # how the block stands in its parent: dict for an object, list for items
     always: bool
     nested: dict[str, Plan]
     leaf: bool  # nothing is nested in it
@@ -46,7 +46,7 @@ def _block_plan(block: Block) -> Plan:
     nested = {inner.name: _block_plan(inner) for inner in block.blocks if inner.purge}
     return Plan(
         block=block,
-        key=block.key,
+        key=block.key or "",
         shape=list if block.kind == "list" else dict,
         always=block.always_sent,
         nested=nested,
@@ -90,7 +90,7 @@ def unique(plan: Plan, items: list) -> list[Document]:
     return list(first.values())
 
 
-def _usable(items: list, key: str | None) -> list[Document]:
+def _usable(items: list, key: str) -> list[Document]:
     """The entries that can be matched at all: objects whose key is not itself a structure."""
     return [
         item for item in items if type(item) is dict and not isinstance(item.get(key), dict | list)
@@ -116,7 +116,7 @@ def whole(plan: Plan, block: Document) -> Document:
     if None in block.values():
         result = {name: value for name, value in block.items() if value is not None}
     for name, sub in nested.items():
-        value = block.get(name)
+        value: Any = block.get(name)
         if type(value) is not sub.shape:
             continue
         if sub.shape is dict:

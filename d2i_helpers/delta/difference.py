@@ -116,7 +116,7 @@ def _against(plan: Plan, current: Document, base: Document, clear: bool) -> Docu
     part: Document = {}
     changed = inner = False
     for name, value in current.items():
-        old = base.get(name)
+        old: Any = base.get(name)
         sub = nested.get(name)
         if sub is None or type(value) is not sub.shape:
             if value is not None:
@@ -130,7 +130,7 @@ def _against(plan: Plan, current: Document, base: Document, clear: bool) -> Docu
                 part[name] = own_content(sub, value)
         else:
             if type(old) is not sub.shape:
-                sent = _nested_difference(sub, name, value, [base], False, clear)
+                sent: Any = _nested_difference(sub, name, value, [base], False, clear)
             elif sub.shape is list:
                 sent = _items_against(sub, value, old, clear)
             elif old.get(PURGE) is True:
@@ -179,7 +179,7 @@ def _items_against(plan: Plan, current: list, old: list, clear: bool) -> list[Do
         before = index.pop(identifier, None)
         if before != item:
             if before is None or before.get(PURGE) is True:
-                part = whole(plan, item)
+                part: Document | None = whole(plan, item)
             else:
                 part = _against(plan, item, before, clear)
             if part is not None:
@@ -258,7 +258,7 @@ def _nested_difference(
 ) -> Any:
     olds = []
     for base in bases:
-        old = base.get(name)
+        old: Any = base.get(name)
         if type(old) is not sub.shape:
             new = True
         elif old != value:
@@ -287,15 +287,15 @@ def _list_difference(
         unsure = new
         versions = []
         for index in indexes:
-            old = index.pop(identifier, None)
-            if old is None:
+            version = index.pop(identifier, None)
+            if version is None:
                 unsure = True
-            elif old != item:
-                versions.append(old)
+            elif version != item:
+                versions.append(version)
         for index in spares:
-            old = index.get(identifier)
-            if old is not None and old != item:
-                versions.append(old)
+            version = index.get(identifier)
+            if version is not None and version != item:
+                versions.append(version)
         if not unsure and not versions:
             continue
         standing = [old for old in versions if old.get(PURGE) is not True]

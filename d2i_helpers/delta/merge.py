@@ -5,7 +5,7 @@ Nothing is copied: what is returned shares parts with what was passed in, so cha
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from d2i_helpers.delta.blocks import Plan, layers, plan_of, settle, unique, whole
 from d2i_helpers.spec import PURGE, Document, Spec
@@ -115,7 +115,8 @@ def removed_items(spec: Spec, before: Document | None, after: Document | None) -
 def _removed(plan: Plan, before: Document, after: Document | None) -> tuple[int, int]:
     gone = total = 0
     for name, sub in plan.nested.items():
-        old, now = before.get(name), (after or {}).get(name)
+        old: Any = before.get(name)
+        now: Any = (after or {}).get(name)
         if type(old) is not sub.shape:
             continue
         if sub.shape is list:

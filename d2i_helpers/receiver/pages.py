@@ -140,7 +140,7 @@ def openapi(spec: Spec) -> dict[str, Any]:
 
 
 def _admin(path: str, what: str) -> dict[str, Any]:
-    found = {"summary": what, "responses": {"200": {"description": what}}}
+    found: dict[str, Any] = {"summary": what, "responses": {"200": {"description": what}}}
     if "{child_id}" in path:
         found["parameters"] = [_parameter("child_id", "path", "la_child_id")]
     return found

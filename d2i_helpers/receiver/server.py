@@ -19,7 +19,9 @@ from d2i_helpers.errors import SettingsError
 class _Protocol(H11Protocol):
     """Shows the application its connection, so that a fault can cut it."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(  # type: ignore[override] # a TCP server has no other transport
+        self, transport: asyncio.Transport
+    ) -> None:
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from d2i_helpers.endpoint import Endpoint, endpoint_for, simulated_endpoint
 from d2i_helpers.errors import D2IError, ReceiverError, error_named
@@ -35,7 +35,7 @@ class Config:
 
     store: str
     la_code: str | None
-    merge: str
+    merge: Literal["merge", "replace"]
     port: int = 0
     faults: str | None = None
     cms: str = "generic"
@@ -98,6 +98,7 @@ def _start(config: Config) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,  # a notebook would show, and a run record keep, what it says
         **options,
     )
+    assert process.stdin is not None
     with contextlib.suppress(OSError):  # it ended at once: reading will tell
         process.stdin.write(json.dumps(asdict(config)).encode() + b"\n")
         process.stdin.flush()
@@ -107,7 +108,9 @@ def _start(config: Config) -> subprocess.Popen[bytes]:
 def _wait_until_ready(process: subprocess.Popen[bytes]) -> int:
     """The port that the server listens on."""
     said: list[bytes] = []
-    reader = threading.Thread(target=lambda: said.append(process.stdout.readline()), daemon=True)
+    output = process.stdout
+    assert output is not None
+    reader = threading.Thread(target=lambda: said.append(output.readline()), daemon=True)
     reader.start()
     reader.join(START_SECONDS)
     try:
@@ -125,6 +128,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes]) -> int:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End the server: by its input, else by force."""
+    assert process.stdin is not None and process.stdout is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
     try:

@@ -42,6 +42,8 @@ class RecordManager(NotebookExecutionManager):
     What is saved is clean each time, so that a runner that is killed leaves nothing that was not.
     """
 
+    output_path: str | None
+
     def __init__(self, nb: NotebookNode, path: str | None, clean: Clean | None = None) -> None:
         super().__init__(nb, output_path=path, progress_bar=False, autosave_cell_every=0)
         self.clean = clean
@@ -300,14 +302,15 @@ def _stop_kernel(client: RecordClient, *, interrupt: bool) -> None:
 
 
 async def _interrupt(client: RecordClient) -> None:
-    manager = client.km
-    if manager is None or not await manager.is_alive():
+    manager: Any = client.km  # its methods are coroutines, whatever their base class says
+    channels = client.kc
+    if channels is None or manager is None or not await manager.is_alive():
         return
     await manager.interrupt_kernel()
     # not the channel's own time-out: nbclient may be reading there still, and what it takes away
     # between our look and our read would be waited for without an end
     async with asyncio.timeout(GRACE_SECONDS):
         while True:
-            message = await client.kc.iopub_channel.get_msg()
+            message = await channels.iopub_channel.get_msg()
             if message["content"].get("execution_state") == "idle":
                 return

@@ -22,7 +22,7 @@ class _WithoutPort(IOPubThread):
 
 def main() -> None:
     """Serve one kernel until it is told to end, or its parent process is gone."""
-    kernelapp.IOPubThread = _WithoutPort
+    kernelapp.IOPubThread = _WithoutPort  # type: ignore[misc, assignment] # its only way in
     kernelapp.launch_new_instance()
 
 

@@ -16,7 +16,7 @@ from d2i_helpers.runs.records import StageRecord
 Redact = Callable[[str], tuple[str, int]]
 
 
-def error_of(failure: Exception, notebook: str) -> D2IError:
+def error_of(failure: BaseException, notebook: str) -> D2IError:
     """The failure of a notebook as one of our errors, without a value.
 
     The message of an error of ours is kept. Of any other only the kind is: its text may quote a
@@ -27,7 +27,7 @@ def error_of(failure: Exception, notebook: str) -> D2IError:
     name = str(getattr(failure, "ename", type(failure).__name__))
     kind = error_named(name)
     if kind is not None:
-        return kind(str(failure.evalue))
+        return kind(str(getattr(failure, "evalue", "")))
     count = getattr(failure, "exec_count", None)
     where = f"{notebook}, cell {count}" if count else notebook
     if not name.isidentifier():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from typing import Any
 
 from d2i_helpers.simulate import care, cases, people
 from d2i_helpers.simulate.words import Weights
@@ -52,7 +53,7 @@ def add_open_case(world: World) -> None:
 
 # --------------------------------------------------------------------------------- a child, a case
 def _child(
-    world: World, home: Family, youngest: float, oldest: float, seen: dt.datetime, **more: bool
+    world: World, home: Family, youngest: float, oldest: float, seen: dt.datetime, **more: Any
 ) -> Child:
     """A child of some age in years today, born by the day that it was first seen."""
     days = world.draw.between(int(youngest * YEAR), int(oldest * YEAR))
@@ -324,7 +325,8 @@ def _undated(world: World, home: Family, referred: dt.datetime) -> None:
 def _never_referred(world: World, home: Family, _: dt.datetime) -> None:
     """A brother, sister or young parent who is on the system because of somebody else."""
     mother = world.draw.chance(0.3)
-    _child(world, home, *((17, 25.5) if mother else (1, 17)), world.today, mother=mother)
+    youngest, oldest = (17, 25.5) if mother else (1, 17)
+    _child(world, home, youngest, oldest, world.today, mother=mother)
 
 
 def _protection_only(world: World, home: Family, _: dt.datetime) -> None:
