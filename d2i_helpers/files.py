@@ -6,8 +6,8 @@ import contextlib
 import errno
 import hashlib
 import os
-import sys
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
