@@ -6,6 +6,7 @@ Reads and computes only; what is stored is the business of `anonymise`.
 from __future__ import annotations
 
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -118,10 +119,12 @@ class AnonymousDocuments:
             raise DatabaseError(
                 f"There is no table `{self.source.name}` to anonymise.", hint="Run extract first."
             )
-        alone = self.settings.phase_data == "single_scrambled"
-        total = 1 if alone else self.source.count(connection, ~self.source.is_deleted)
+        order = self._order(connection)
+        size, total = self.settings.chunk_size, len(order)
+        if self.settings.phase_data == "single_scrambled":
+            order, size, total = array("q", sorted(order)), 1, 1  # the first child stays the same
         told = time.monotonic()
-        for rows in self._source_rows(connection, 1 if alone else self.settings.chunk_size):
+        for rows in self._source_rows(connection, order, size):
             page = []
             for row in rows:
                 made = self._scramble(row)
@@ -134,19 +137,38 @@ class AnonymousDocuments:
         if progress:
             progress(self.counts["children_read"], total)
 
-    def _source_rows(self, connection: Connection, size: int) -> Iterator[Sequence[Any]]:
-        """Live rows of the original, in pages by id."""
-        t, last = self.source.table.c, -1
-        statement = (
-            select(t.id, t.person_id, t.legacy_id, t.json_payload)
-            .where(t.id > bindparam("last"), ~self.source.is_deleted)
-            .order_by(t.id)
-            .limit(size)
-        )
+    def _order(self, connection: Connection) -> array[int]:
+        """Row numbers of the live originals, in the order of their children's pseudonyms.
+
+        Only the key gives this order. Read by row number, the originals would be written in their
+        own order, and whoever holds both tables could find each child by counting. A list of
+        numbers is small whatever the documents are: eight bytes a child stay.
+        """
+        t = self.source.table.c
         pilot = set(self.settings.person_ids)
-        while rows := connection.execute(statement, {"last": last}).all():
-            yield [row for row in rows if row.person_id in pilot] if pilot else rows
-            last = rows[-1].id
+        rows = connection.execute(select(t.id, t.person_id).where(~self.source.is_deleted))
+        pairs = [
+            (self.pseudonyms.child_id(str(row.person_id)), row.id)
+            for row in rows
+            if not pilot or row.person_id in pilot
+        ]
+        return array("q", [row_id for _, row_id in sorted(pairs)])
+
+    def _source_rows(
+        self, connection: Connection, order: Sequence[int], size: int
+    ) -> Iterator[list[Any]]:
+        """These rows of the original, in this order, in pages."""
+        t = self.source.table.c
+        statement = select(t.id, t.person_id, t.legacy_id, t.json_payload).where(
+            t.id.in_(bindparam("ids", expanding=True))
+        )
+        for row_ids in database.in_batches(order, size):
+            rows = {
+                row.id: row
+                for part in database.in_batches(row_ids)
+                for row in connection.execute(statement, {"ids": list(part)})
+            }
+            yield [rows[row_id] for row_id in row_ids]
 
     def _scramble(self, row: Any) -> Anonymous | None:
         """One child's anonymised document; None where the original is no document."""

@@ -3,6 +3,7 @@
 Every live document is rewritten under the secret key, searched for what identifies its child, and
 written only when all of them are clean: one transaction, which a leak undoes. Rows of the twin go
 by pseudonym and are written by `staging`, so that states and deltas work on it as on the original.
+They are written in the order of their pseudonyms, so that row numbers say nothing of the original.
 A document that comes out as yesterday's costs its computation and writes nothing.
 """
 
@@ -36,6 +37,7 @@ from d2i_helpers.states import COUNTED_AS
 
 CANONICAL_FACT = "canonical"
 KEY_FACT = "pseudonym_mark"
+ORDER_FACT, BY_PSEUDONYM = "row_order", "by pseudonym"
 COUNTS = (
     "children_read", "unreadable", "duplicates", "anonymised", "constructed", "new", "updated",
     "undone", "back", "unchanged", "gone", "not_valid", "values_left_out", "documents_searched",
@@ -128,6 +130,7 @@ class _Day:
         with database.transaction(self.engine) as connection:
             if self.key is not None:
                 self._ask_about_key(connection, mark(self.key))
+            self._hide_former_order(connection)
             highest = self.twin.max_id(connection)
             self.seen = Seen(highest)
             for documents in self.documents.pages(connection, progress):
@@ -168,6 +171,15 @@ class _Day:
                 f"Made with a new key: the {held:,} earlier pseudonyms that the receiver may hold "
                 "are gone, and delta asks it to erase them."
             )
+
+    def _hide_former_order(self, connection: Connection) -> None:
+        """Rows that an earlier release wrote stand in the order of the original: number them anew.
+
+        By pseudonym, as rows are written today; the order then says nothing that these do not say.
+        """
+        if self.twin.fact(connection, ORDER_FACT) != BY_PSEUDONYM:
+            self.twin.renumber(connection)
+            self.twin.set_fact(connection, ORDER_FACT, BY_PSEUDONYM)
 
     # --------------------------------------------------------------------------------- writing
     def _write(self, connection: Connection, page: Sequence[Anonymous]) -> None:

@@ -267,6 +267,23 @@ class Staging:
             ).rowcount
         return gone
 
+    def renumber(self, connection: Connection, *, page: int = 500) -> int:
+        """Give all rows new numbers, in the order of the children's ids; nothing else changes.
+
+        Returns:
+            Number of rows.
+        """
+        t = self.table.c
+        copied = [column for column in t if column is not t.id]
+        row_ids = connection.execute(select(t.id).order_by(t.person_id)).scalars().all()
+        for ids in database.in_batches(row_ids, page):
+            these = t.id.in_(ids)
+            rows = connection.execute(select(*copied).where(these).order_by(t.person_id)).mappings()
+            contents = [dict(row) for row in rows]
+            connection.execute(delete(self.table).where(these))
+            connection.execute(insert(self.table), contents)
+        return len(row_ids)
+
     def damaged(self, connection: Connection) -> list[int]:
         """Row numbers of live rows whose `json_payload` does not even look like a JSON object.
 

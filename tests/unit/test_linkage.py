@@ -1,23 +1,34 @@
 """How far somebody gets who holds the original table and the anonymised one, but not the key.
 
 docs/privacy.md states these bounds. The attacks are the simple ones of the literature: match by the
-order of ids, by the nearest date, by codes, by intervals; each guesses the most likely original of
-every anonymised child, and is scored by the share of right guesses.
+order of ids, by the nearest date, by codes, by intervals; and by what the tables show beside the
+documents: order and times of rows, sizes, the order on the wire. Each guesses the most likely
+original of every anonymised child, and is scored by the share of right guesses.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, delete, select
 
+from d2i_helpers import anonymise, database, prepare, submit
 from d2i_helpers.anonymise import fake_documents
 from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
+from d2i_helpers.api import Attempt, BatchResult, RecordResult
+from d2i_helpers.payload.canonical import content_hash, to_text
 from d2i_helpers.privacy.identities import collector
+from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.spec import Document, load_spec
+from d2i_helpers.staging import Staged, Staging, utc_now
+from d2i_helpers.states import Outcome
+from d2i_helpers.tables import facts, notes, submission_log
 
 SPEC = load_spec()
 START = dt.date(2024, 4, 1)
@@ -138,3 +149,154 @@ def test_intervals_do_link_as_the_documentation_says(
     real, pseudo = [steps(one) for one in originals], [steps(one) for one in made]
     right = share_of_right_guesses(lambda place: real.index(pseudo[place]))
     assert right > 0.9
+
+
+# ------------------------------------------------------------------------ the tables as they stand
+KEY = "a secret of the test, long enough"
+MOST_BY_CHANCE = 6  # right guesses in a random order: one on average, more than six once in 12,000
+FIRST_LOAD, DAYS, A_DAY = 240, 12, 5
+
+
+class Tables:
+    """An identifiable table and its twin, filled day by day; and what somebody sees of the two."""
+
+    def __init__(self, engine: Engine, settings: Settings, documents: list[Document]) -> None:
+        self.engine, self.settings = engine, settings
+        self.documents = documents
+        self.original = Staging(engine, settings.staging_table)
+        self.twin = Staging(engine, settings.anon_table)
+        self.child_id = Pseudonymiser(
+            SPEC, KEY.encode(), max_shift_days=HALF_YEAR, window_start=START
+        ).child_id
+        database.create_staging(engine, settings.staging_table)
+
+    def stage(self, documents: Sequence[Document], staging: Staging | None = None) -> None:
+        """Write documents in this order."""
+        rows = [
+            Staged(one["la_child_id"], None, to_text(one), content_hash(SPEC, one))
+            for one in documents
+        ]
+        staging = staging or self.original
+        with database.transaction(self.engine) as connection:
+            staging.stage(connection, rows)
+
+    def anonymise(self) -> None:
+        secrets = Secrets(pseudonym_key=SecretStr(KEY))
+        anonymise.run(self.engine, self.settings, secrets, SPEC)
+
+    def rows(self, staging: Staging, *order: str) -> list[Any]:
+        """All rows; without an order as the database hands them out."""
+        t = staging.table.c
+        statement = select(t.id, t.person_id, t.last_updated, t.json_payload)
+        with database.reading(self.engine) as connection:
+            return list(connection.execute(statement.order_by(*(t[name] for name in order))))
+
+    def found(self, originals: Sequence[str], pseudonyms: Sequence[str]) -> int:
+        """Children found again by counting: the nth pseudonym is taken for the nth original."""
+        assert len(originals) == len(pseudonyms) > 100
+        assert {self.child_id(one) for one in originals} == set(pseudonyms)
+        pairs = zip(originals, pseudonyms, strict=True)
+        return sum(self.child_id(one) == pseudonym for one, pseudonym in pairs)
+
+    def found_by(self, *order: str) -> int:
+        """The same for the rows of the two tables in an order."""
+        return self.found(
+            [row.person_id for row in self.rows(self.original, *order)],
+            [row.person_id for row in self.rows(self.twin, *order)],
+        )
+
+
+@pytest.fixture
+def stored(
+    engine: Engine, make_settings: Callable[..., Settings], tables: tuple[list[Document], ...]
+) -> Tables:
+    settings = make_settings(source="anonymised", chunk_size=50, batch_size=40, run_date=START)
+    return Tables(engine, settings, tables[0][: FIRST_LOAD + DAYS * A_DAY])
+
+
+def test_the_order_of_rows_links_nobody(stored: Tables) -> None:
+    stored.stage(stored.documents)
+    stored.anonymise()
+    changed = [
+        {**one, "child_details": {**one["child_details"], "surname": "Somebodyelse"}}
+        for one in stored.documents[::2]
+    ]
+    for _ in ("the first load", "and after changes, which some databases write as new rows"):
+        assert stored.found_by("id") <= MOST_BY_CHANCE
+        assert stored.found_by() <= MOST_BY_CHANCE
+        assert stored.found_by("last_updated", "id") <= MOST_BY_CHANCE
+        stored.stage(changed)
+        stored.anonymise()
+
+
+def test_rows_of_one_run_bear_one_time(stored: Tables) -> None:
+    stored.stage(stored.documents)
+    stored.anonymise()
+    assert len({row.last_updated for row in stored.rows(stored.twin)}) == 1
+
+
+def test_of_later_arrivals_only_the_day_shows(stored: Tables) -> None:
+    """Who came on a day is among those who came on that day; within it the order says nothing."""
+    for last in range(FIRST_LOAD, len(stored.documents) + 1, A_DAY):
+        stored.stage(stored.documents[:last])
+        stored.anonymise()
+    assert stored.found_by("id") <= 2 * (1 + DAYS)  # chance: one a day
+
+
+def test_rows_of_an_earlier_release_lose_their_order(stored: Tables) -> None:
+    stored.stage(stored.documents)
+    stored.anonymise()
+    before = {row.person_id: row.json_payload for row in stored.rows(stored.twin)}
+    with database.transaction(stored.engine) as connection:
+        connection.execute(delete(stored.twin.table))
+        connection.execute(delete(facts).where(facts.c.name == "row_order"))
+    in_order = [orjson.loads(before[stored.child_id(d["la_child_id"])]) for d in stored.documents]
+    stored.stage(in_order, stored.twin)
+    assert stored.found_by("id") == len(stored.documents)
+
+    stored.anonymise()
+    assert stored.found_by("id") <= MOST_BY_CHANCE
+    assert {row.person_id: row.json_payload for row in stored.rows(stored.twin)} == before
+
+
+def test_the_order_on_the_wire_and_in_the_log_links_nobody(stored: Tables) -> None:
+    stored.stage(stored.documents)
+    stored.anonymise()
+    prepare.run(stored.engine, stored.settings, SPEC)
+    with database.reading(stored.engine) as connection:
+        noted = list(connection.execute(select(notes.c.person_id)).scalars())
+    sent: list[str] = []
+
+    def post(bodies: list[bytes]) -> BatchResult:
+        sent.extend(orjson.loads(body)["la_child_id"] for body in bodies)
+        return acknowledged(len(bodies))
+
+    client: Any = type("Client", (), {"send": staticmethod(post)})()
+    endpoint: Any = None
+    counts = submit.run(stored.engine, stored.settings, SPEC, endpoint, client=client).counts
+    assert counts["acknowledged"] == len(stored.documents)
+    with database.reading(stored.engine) as connection:
+        log = select(submission_log.c.person_id).order_by(submission_log.c.id)
+        logged = list(connection.execute(log).scalars())
+    originals = [one["la_child_id"] for one in stored.documents]
+    for order in (noted, sent, logged):
+        assert stored.found(originals, order) <= MOST_BY_CHANCE
+
+
+def acknowledged(count: int) -> BatchResult:
+    """The receiver has taken everything."""
+    now, taken = utc_now(), Outcome.ACKNOWLEDGED
+    results = [RecordResult(taken, 200, "ref", None, "", now, 1, 1) for _ in range(count)]
+    return BatchResult(results, [Attempt(1, tuple(range(count)), taken, 200, "", None, now, 1)])
+
+
+def test_sizes_do_link_as_the_documentation_says(stored: Tables) -> None:
+    """Sizes follow from the structure, which is kept: no bound is claimed."""
+    stored.stage(stored.documents)
+    stored.anonymise()
+
+    def by_size(staging: Staging) -> list[str]:
+        rows = sorted(stored.rows(staging), key=lambda row: len(row.json_payload))
+        return [row.person_id for row in rows]
+
+    assert stored.found(by_size(stored.original), by_size(stored.twin)) > 10 * MOST_BY_CHANCE
