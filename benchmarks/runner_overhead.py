@@ -17,9 +17,9 @@ from collections.abc import Callable
 import papermill
 
 from d2i_helpers import simulate
-from d2i_helpers.runs import plan
 from d2i_helpers.runs.day import run_day
 from d2i_helpers.settings import load_settings, project_root
+from d2i_helpers.stages import STAGES
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -39,9 +39,8 @@ def main(rounds: int) -> None:
             "outputs_dir": f"{folder}/outputs",
         }
         simulate.init(load_settings(**given), children=200)
-        stages = list(plan.DEFAULT_STAGES)
-        names = [plan.NOTEBOOKS[stage] for stage in stages]
-        run_day(given, stages)  # the first day sends everything; then there is nothing to do
+        names = [stage.notebook for stage in STAGES]
+        run_day(given)  # the first day sends everything; then there is nothing to do
 
         def bare() -> None:
             for name in names:
@@ -56,7 +55,7 @@ def main(rounds: int) -> None:
 
         ours, theirs = [], []
         for _ in range(rounds):
-            ours.append(seconds(lambda: run_day(given, stages)))
+            ours.append(seconds(lambda: run_day(given)))
             theirs.append(seconds(bare))
     a, b = statistics.median(ours), statistics.median(theirs)
     print(f"{len(names)} notebooks: runner {a:.1f} s, bare papermill {b:.1f} s, ratio {a / b:.2f}")

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from d2i_helpers import stages
 from d2i_helpers.errors import D2IError
 from d2i_helpers.runs.execution import Listener
 from d2i_helpers.runs.records import (
@@ -114,7 +115,8 @@ def show_run(record: RunRecord, console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
-    sent = next((stage.counts for stage in record.stages if stage.name == "submit"), {})
+    senders = {stage.name for stage in stages.STAGES if stage.sends}
+    sent = next((s.counts for s in record.stages if s.name in senders), {})
     if sent.get("waiting") == 0 and sent.get("requests") == 0:
         console.print("Nothing to send: no child is waiting.")
     for warning in record.warnings:

@@ -39,7 +39,7 @@ _LOOKS_LIKE_A_VALUE = re.compile(
 @functools.cache
 def vocabulary() -> frozenset[str]:
     """Words that only this project can have written: fields, columns, parameters, states."""
-    from d2i_helpers import states, tables
+    from d2i_helpers import stages, states, tables
     from d2i_helpers.settings import Settings
     from d2i_helpers.spec import load_spec
 
@@ -51,8 +51,7 @@ def vocabulary() -> frozenset[str]:
     spec = load_spec()
     words.update(part for block in spec.blocks.values() for part in (block.name, block.path))
     words.update(part for _, field in spec.fields() for part in (field.name, field.path))
-    stages = {"preflight", "extract", "anonymise", "delta", "submit"}
-    words.update(stages, {stage.capitalize() for stage in stages})
+    words.update(stages.names(), (name.capitalize() for name in stages.names()))
     words.update({"Children", "Documents", "Fields", "Items", "Problems", "Requests", "Events"})
     return frozenset(words)
 

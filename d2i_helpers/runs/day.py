@@ -11,6 +11,7 @@ from d2i_helpers.runs import ledger, plan, records, verification
 from d2i_helpers.runs.execution import Listener, Run
 from d2i_helpers.runs.records import ATTENTION, COMPLETED, RUNNING, RunRecord, StageRecord
 from d2i_helpers.settings import load_settings, project_root
+from d2i_helpers.stages import stage_named
 
 
 def run_day(
@@ -61,7 +62,7 @@ def _fresh(given: dict[str, Any], stages: Sequence[str] | None) -> Run:
         profile=settings.profile,
         parameters=plan.saved_parameters(settings),
         given={k: v for k, v in given.items() if k not in plan.NEVER_SAVED},
-        stages=[StageRecord(name, plan.NOTEBOOKS[name]) for name in names],
+        stages=[StageRecord(name, stage_named(name).notebook) for name in names],
     )
     record.run_id = record.folder.name
     return Run(record, settings, given, names)

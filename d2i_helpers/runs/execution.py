@@ -37,6 +37,7 @@ from d2i_helpers.runs.records import (
 from d2i_helpers.runs.stopping import Interrupted, stoppable, stopped_by
 from d2i_helpers.settings import Settings, project_root
 from d2i_helpers.spec import Spec, load_spec
+from d2i_helpers.stages import stage_named
 from d2i_helpers.staging.lease import Lease
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ class Run:
         error = self._judge(stage, failure)
         copy = self.record.folder / stage.notebook
         if copy.is_file():
-            if step.stage == "extract":  # the cohort may be another one now
+            if stage_named(step.stage).changes_cohort:  # the cohort may be another one now
                 self.leaks.renew()
             stage.redactions += self._redact(copy)
             outcome.take_counts(stage, copy)

@@ -9,20 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d2i_helpers import stages
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.privacy.safe_words import saved_setting
 from d2i_helpers.runs.kernel_guard import LEVEL_VARIABLE
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging.lease import HOLDER_VARIABLE, this_holder
 
-NOTEBOOKS = {
-    "preflight": "00_preflight.ipynb",
-    "extract": "01_extract.ipynb",
-    "anonymise": "02_anonymise.ipynb",
-    "delta": "03_delta.ipynb",
-    "submit": "04_submit.ipynb",
-}
-DEFAULT_STAGES = ("preflight", "extract", "anonymise", "delta", "submit")
 PERSON_IDS_VARIABLE = "D2I_PERSON_IDS"
 # ids of children, and an address whose path is its key: in no notebook and no record
 NEVER_SAVED = ("person_ids", "webhook_url")
@@ -43,23 +36,21 @@ def stages_in_order(wanted: Sequence[str] | None) -> list[str]:
     Raises:
         SettingsError: a stage that does not exist.
     """
-    chosen = [
-        name.strip().lower()
-        for name in (DEFAULT_STAGES if wanted is None else wanted)
-        if name.strip()
-    ]
-    unknown = [name for name in chosen if name not in NOTEBOOKS]
+    known = stages.names()
+    if wanted is None:
+        return known
+    chosen = [name.strip().lower() for name in wanted if name.strip()]
+    unknown = [name for name in chosen if name not in known]
+    hint = f"Stages: {', '.join(known)}."
     if unknown:
-        raise SettingsError(
-            f"There is no stage `{unknown[0]}`.", hint=f"Stages: {', '.join(NOTEBOOKS)}."
-        )
+        raise SettingsError(f"There is no stage `{unknown[0]}`.", hint=hint)
     if not chosen:
-        raise SettingsError("No stage is named.", hint=f"Stages: {', '.join(NOTEBOOKS)}.")
-    return [name for name in NOTEBOOKS if name in chosen]
+        raise SettingsError("No stage is named.", hint=hint)
+    return [name for name in known if name in chosen]
 
 
 def make_plan(
-    stages: Sequence[str], folder: Path, given: Mapping[str, Any], settings: Settings, run_id: str
+    to_run: Sequence[str], folder: Path, given: Mapping[str, Any], settings: Settings, run_id: str
 ) -> list[Step]:
     """Each stage with its notebook and parameters.
 
@@ -70,8 +61,10 @@ def make_plan(
         SettingsError: a notebook is missing, or has no place for a parameter.
     """
     return [
-        _step(stage, folder / NOTEBOOKS[stage], {**given, "run_id": run_id}, settings)
-        for stage in stages
+        _step(
+            name, folder / stages.stage_named(name).notebook, {**given, "run_id": run_id}, settings
+        )
+        for name in to_run
     ]
 
 
@@ -129,16 +122,10 @@ def declared_in(cells: Sequence[Mapping[str, Any]], name: str) -> set[str]:
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
-def worked_tables(stages: Sequence[str], settings: Settings) -> list[str]:
+def worked_tables(to_run: Sequence[str], settings: Settings) -> list[str]:
     """Staging tables that these stages read and write as the only run."""
-    tables = set()
-    if "extract" in stages:
-        tables.add(settings.staging_table)
-    if "anonymise" in stages:
-        tables |= {settings.staging_table, settings.anon_table}
-    if "delta" in stages or "submit" in stages:
-        tables.add(settings.send_table)
-    return sorted(tables)
+    locks = {name for stage in stages.stages_named(to_run) for name in stage.locks}
+    return sorted({getattr(settings, name) for name in locks})
 
 
 def kernel_environment(settings: Settings, run_id: str, variable: str) -> dict[str, str]:

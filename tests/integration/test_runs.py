@@ -19,7 +19,7 @@ import nbformat
 import pytest
 from sqlalchemy import insert
 
-from d2i_helpers import database, processes, tables
+from d2i_helpers import database, processes, stages, tables
 from d2i_helpers.errors import LockError, RecordError, SettingsError
 from d2i_helpers.runs import plan, records, verification
 from d2i_helpers.runs.day import run_day
@@ -40,7 +40,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.notebooks, self.outputs = folder / "notebooks", folder / "outputs"
         self.notebooks.mkdir()
-        for stage in plan.NOTEBOOKS:
+        for stage in stages.names():
             self.write(stage, "pass")
 
     def write(self, stage: str, *cells: str) -> None:
@@ -49,11 +49,11 @@ class Project:
         code = [nbformat.v4.new_code_cell(cell) for cell in cells]
         heading = nbformat.v4.new_markdown_cell(f"# {stage}")
         notebook = nbformat.v4.new_notebook(cells=[heading, parameters, *code])
-        nbformat.write(notebook, self.notebooks / plan.NOTEBOOKS[stage])
+        nbformat.write(notebook, self.notebooks / stages.stage_named(stage).notebook)
 
-    def run(self, *stages: str, resume: str | None = None, **parameters: Any) -> Any:
+    def run(self, *names: str, resume: str | None = None, **parameters: Any) -> Any:
         return run_day(
-            parameters, stages or None, self.outputs, notebooks=self.notebooks, resume=resume
+            parameters, names or None, self.outputs, notebooks=self.notebooks, resume=resume
         )
 
     def content(self, record: Any) -> dict[str, Any]:
@@ -126,6 +126,27 @@ def test_a_run_leaves_its_whole_record(project: Project, schema: Any) -> None:
     engine = database.open_database(load_settings())
     assert verification.verify(project.outputs, engine) == []
     engine.dispose()
+
+
+def test_a_stage_is_added_by_one_entry_and_its_notebook(
+    project: Project, schema: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tidy = stages.Stage("tidy", "05_tidy.ipynb", "builtins:print", locks=("anon_table",))
+    monkeypatch.setattr(stages, "STAGES", (*stages.STAGES, tidy))
+    project.write("tidy", "from d2i_helpers import display\ndisplay.closing('tidy', {'swept': 4})")
+    record = project.run("submit", "tidy")
+    content = project.content(record)
+    schema.validate(content)
+    assert [(s["name"], s["status"]) for s in content["stages"]] == [
+        ("submit", "completed"), ("tidy", "completed"),
+    ]  # fmt: skip
+    assert content["stages"][1]["counts"] == {"swept": 4}
+    assert (record.folder / "05_tidy.html").is_file()
+    settings = load_settings()
+    assert plan.worked_tables(["tidy"], settings) == [settings.anon_table]
+    with pytest.raises(SettingsError, match="preflight, extract, anonymise, delta, submit, tidy"):
+        project.run("tidyy")
+    assert tidy.load() is print
 
 
 def test_a_refusal_of_a_gate_is_in_the_record(project: Project, schema: Any) -> None:
@@ -224,7 +245,7 @@ def test_what_cannot_run_is_refused_before_anything_runs(project: Project) -> No
         project.run(chunksize=7)
     with pytest.raises(SettingsError, match="no stage `extrakt`"):
         project.run("extrakt")
-    bad = project.notebooks / plan.NOTEBOOKS["submit"]
+    bad = project.notebooks / stages.stage_named("submit").notebook
     bad.write_text(bad.read_text(encoding="utf-8").replace("overrides", "other"), encoding="utf-8")
     with pytest.raises(SettingsError, match="does not declare overrides"):
         project.run()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from d2i_helpers.settings import Settings
+from d2i_helpers.stages import STAGES, Stage
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 MOST_CELLS, MOST_LINES = 9, 12
@@ -31,9 +32,17 @@ def parameters(notebook: Path) -> list[dict[str, Any]]:
 
 def test_the_five_stages_and_the_three_for_people_are_there() -> None:
     assert {p.stem for p in NOTEBOOKS} == {
-        "00_preflight", "01_extract", "02_anonymise", "03_delta", "04_submit",
+        *(Path(stage.notebook).stem for stage in STAGES),
         "explore_payloads", "review_runs", "simulate_changes",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_the_notebook_of_a_stage_calls_its_function(stage: Stage) -> None:
+    module, _, function = stage.function.partition(":")
+    assert callable(stage.load())
+    notebook = Path(__file__).parents[2] / "notebooks" / stage.notebook
+    assert f"{module.split('.')[1]}.{function}(" in "".join(map(source, cells(notebook)))
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
