@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database, delta, gates
 from d2i_helpers.api import Attempt, BatchResult, Client, Endpoint
 from d2i_helpers.api.results import Delivery
-from d2i_helpers.errors import D2IError
+from d2i_helpers.errors import D2IError, ReceiverError
 from d2i_helpers.payload.canonical import to_text
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
@@ -38,6 +38,16 @@ class SubmitResult:
     statuses: dict[str, int] = field(default_factory=dict)  # HTTP status -> requests
     reasons: dict[str, int] = field(default_factory=dict)  # why children ended in error -> children
     notices: list[str] = field(default_factory=list)
+    outage: ReceiverError | None = None  # the receiver took nothing and found no single fault
+
+    def raise_for_outage(self) -> None:
+        """End a run in which the receiver was out of order, once its counts are shown.
+
+        Raises:
+            ReceiverError: it treated all records alike and took none.
+        """
+        if self.outage is not None:
+            raise self.outage
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -235,6 +245,8 @@ class _Tally:
     counts: Counter[str]
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    told_apart: bool = False  # the receiver took a record of this run, or refused one by itself
+    last_answer: str = ""
 
     def add(self, answers: list[Answer], result: BatchResult) -> None:
         for answer in answers:
@@ -245,6 +257,24 @@ class _Tally:
         self.counts["requests"] += result.requests
         seen = {attempt.number: attempt.http_status for attempt in result.attempts}
         self.statuses.update(str(status or "no answer") for status in seen.values())
+        self.told_apart |= result.told_apart
+        if result.attempts:
+            self.last_answer = result.attempts[-1].detail
+
+    def _outage(self) -> ReceiverError | None:
+        """The error of a run in which the receiver treated all records alike and took none.
+
+        The client stops after `breaker_batches` of that kind; a run may be shorter than that.
+        """
+        requests, sent = self.counts["requests"], self.counts["sent"]
+        if not requests or self.told_apart:
+            return None
+        return ReceiverError(
+            f"The receiver has accepted nothing of this run: {sent:,} messages in {requests:,} "
+            f"requests (last answer: {self.last_answer}).",
+            hint="Most likely it is out of order: run again later. The next run sends what is "
+            "still to be sent; the submission log holds each answer.",
+        )
 
     def result(self, notices: list[str]) -> SubmitResult:
         outcomes = [str(o) for o in Outcome]
@@ -253,4 +283,10 @@ class _Tally:
         counts = {name: self.counts[name] for name in names}
         failed = (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
         counts["need_attention"] = sum(self.counts[str(o)] for o in failed)
-        return SubmitResult(counts, dict(self.statuses), dict(self.reasons.most_common()), notices)
+        return SubmitResult(
+            counts,
+            dict(self.statuses),
+            dict(self.reasons.most_common()),
+            notices,
+            self._outage(),
+        )

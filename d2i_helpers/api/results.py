@@ -11,6 +11,8 @@ from d2i_helpers.api.transport import Answer
 from d2i_helpers.errors import D2IError
 from d2i_helpers.states import Outcome
 
+_TAKEN_FOR_EMPTY = 204  # a refusal of the request, whatever was in it
+
 
 @dataclass(frozen=True)
 class RecordResult:
@@ -56,6 +58,19 @@ class BatchResult:
     def requests(self) -> int:
         """Requests that were made."""
         return len({attempt.number for attempt in self.attempts})
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the receiver took a record, or refused one that it named or had alone.
+
+        Otherwise it said the same of all records: then nothing is known to be wrong with one.
+        """
+        if any(record.outcome is Outcome.ACKNOWLEDGED for record in self.results):
+            return True
+        return any(
+            attempt.outcome is Outcome.REFUSED and attempt.http_status != _TAKEN_FOR_EMPTY
+            for attempt in self.attempts
+        )
 
 
 @dataclass

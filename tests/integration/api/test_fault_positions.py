@@ -213,3 +213,55 @@ def test_a_receiver_that_is_ill_all_the_time(make_world: Callable[[], World], na
     world = make_world()
     world.run(ALL_THE_TIME[name])
     world.check()
+
+
+# ------------------------------------------------------------------------------------ outages
+@pytest.mark.parametrize(
+    "play",
+    [
+        {"status": 503},
+        {"status": 500},
+        {"status": 403},
+        {"status": 204},
+        {"drop": "before"},
+        {"drop": "after"},
+        {"answer": "unreadable"},
+    ],
+    ids=str,
+)
+def test_a_receiver_that_takes_nothing_at_all_is_out_of_order(
+    make_world: Callable[[], World], play: dict[str, Any]
+) -> None:
+    """Fewer batches than the breaker counts to: a scheduler has to try again all the same."""
+    world = make_world()
+    extract(world.engine, Staging(world.engine, TABLE), world.source)
+    prepare.run(world.engine, world.settings, SPEC)
+    with world.board.playing(world.settings, {"faults": [play]}) as served:
+        result = submit.run(world.engine, world.settings, SPEC, served.endpoint)
+    assert result.counts["need_attention"] == CHILDREN
+    with pytest.raises(ReceiverError, match="accepted nothing of this run: 5 messages"):
+        result.raise_for_outage()
+    world.check()
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [{"request": 1, "answer": "lines"}, {"status": 503}],  # the first batch was taken
+        # one record is named, and then the others meet an outage
+        [{"request": 1, "status": 400, "body": "$[0].child_details.sex"}, {"status": 503}],
+        [{"child": "C1", "status": 413}, {"status": 503}],  # refused by itself, when alone
+    ],
+    ids=str,
+)
+def test_where_one_record_was_judged_the_run_is_no_outage(
+    make_world: Callable[[], World], faults: list[dict[str, Any]]
+) -> None:
+    world = make_world()
+    extract(world.engine, Staging(world.engine, TABLE), world.source)
+    prepare.run(world.engine, world.settings, SPEC)
+    with world.board.playing(world.settings, {"faults": faults}) as served:
+        result = submit.run(world.engine, world.settings, SPEC, served.endpoint)
+    result.raise_for_outage()
+    assert result.counts["need_attention"]
+    world.check()
