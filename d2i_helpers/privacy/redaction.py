@@ -11,25 +11,21 @@ and what stands between the words.
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
-import html
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from d2i_helpers.privacy.plain_words import PLAIN_WORDS
+from d2i_helpers.privacy.secret_forms import secret_patterns
 
 REDACTED = "[redacted]"
 _WHOLE_NUMBER = 6  # digits from which a bare number is taken for an id: shorter ones are counts
 _AFTER_ID = 3  # digits from which a number right after the word "id" is taken for one
 _CODE = 5  # characters of an id with letters and digits
 _NAME = 3  # letters of a name in Latin script that is looked for on its own
-_SECRET = 6  # characters of a secret that is looked for inside of words too
 _GAP = 8  # characters that may stand between two words of one identifier
 _NEAR = 300  # characters around another hit in which a recent date counts as a birth date
 _BUSINESS_YEARS = 4  # runs speak of days of these last years; children born then are guarded less
@@ -102,7 +98,7 @@ class Redactor:
         self._after_id: set[str] = set()
         self._dates: set[str] = set()
         self._business_from = f"{(today or dt.date.today()).year - _BUSINESS_YEARS}-01-01"
-        self._secrets = _secret_pattern(secrets)
+        self._secrets = secret_patterns(secrets)
         harmless = {word for text in allowed for word in _words(text)}
         harmless |= {found for text in allowed for found in re.findall(r"\d{4}-\d\d-\d\d", text)}
         for identifier in identifiers:
@@ -140,8 +136,9 @@ class Redactor:
     def redact(self, text: str) -> tuple[str, int]:
         """The text with every hit blanked, and the number of hits."""
         hits = 0
-        if self._secrets is not None:
-            text, hits = self._secrets.subn(REDACTED, text)
+        for pattern in self._secrets:
+            text, number = pattern.subn(REDACTED, text)
+            hits += number
         if not text.isascii():
             text = unicodedata.normalize("NFC", text)
         spans = self._spans(text)
@@ -294,19 +291,3 @@ def _day(text: str, kind: str) -> str:
         first, second, third = re.split(r"\D+", text)
         year, month, day = (third, second, first) if kind == "uk" else (first, second, third)
     return f"{year}-{month:0>2}-{day:0>2}"
-
-
-def _secret_pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:
-    """One pattern for all secrets, in the forms that they take in JSON, HTML, URLs and headers."""
-    forms: set[str] = set()
-    for secret in secrets:
-        if len(secret) < _SECRET:
-            forms |= {rf"(?<!\w){re.escape(secret)}(?!\w)"} if secret else set()
-            continue
-        written = {
-            secret, html.escape(secret), quote(secret, safe=""), quote_plus(secret),
-            json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1],
-            repr(secret)[1:-1], base64.b64encode(secret.encode()).decode().rstrip("="),
-        }  # fmt: skip
-        forms |= {re.escape(form) for form in written}
-    return re.compile("|".join(sorted(forms, key=len, reverse=True))) if forms else None

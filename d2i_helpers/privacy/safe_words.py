@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from d2i_helpers.url_secrets import without_secrets
+from d2i_helpers.url_secrets import ADDRESSES, address_parts
 
 HIDDEN = "(hidden)"
 _ABBREVIATIONS = (
@@ -98,20 +98,14 @@ def shown_setting(name: str, value: Any) -> str:
 
 
 def saved_setting(name: str, value: Any) -> Any:
-    """A parameter's value as it may be saved: ids as their number, URLs without their secrets."""
+    """A parameter's value as it may be saved: ids as their number, of addresses harmless parts."""
     if name == "person_ids":
         return f"{len(value)} ids" if value else None
-    if name in ("database_url", "proxy", "api_base_url", "token_url", "webhook_url") and value:
-        return _masked_url(name, value)
+    if name in ADDRESSES and value:
+        return address_parts(name, value).saved
     if isinstance(value, tuple):
         return list(value)
     return value.isoformat() if isinstance(value, date) else value
-
-
-def _masked_url(name: str, url: str) -> str:
-    if name == "webhook_url":  # its path is often the key
-        return re.sub(r"^(\w+://)(?:[^/@]*@)?([^/?#]+).*$", r"\1\2/…", url)
-    return without_secrets(url)
 
 
 def masked(value: Any) -> Any:

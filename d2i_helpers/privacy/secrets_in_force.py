@@ -7,40 +7,57 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from d2i_helpers.settings import Secrets, Settings
-from d2i_helpers.url_secrets import key_parts, url_secrets
+from d2i_helpers.settings import Secrets, Settings, parameters_in_environment
+from d2i_helpers.url_secrets import ADDRESSES, address_parts, secrets_in_text
 
 # names under which other software keeps secrets (PGPASSWORD, AIRFLOW__…__SECRET_KEY, GH_TOKEN)
 _SECRET_NAME = re.compile(
     r"(?i)(?:password|passwd|pwd|passphrase|secret|secret_key|token|api_?key)$"
 )
 _SHORTEST = 8  # of a value that only its variable's name calls a secret
-_ADDRESSES = ("database_url", "proxy", "api_base_url", "token_url")
 
 
 def secrets_in_force(secrets: Secrets, settings: Settings | None = None) -> list[str]:
     """Secrets of the store, of addresses and of variables whose names say that they are secrets.
 
     Args:
-        settings: of the run; None where only the environment is known.
+        settings: of the run; None where only the environment and `.env` are known.
     """
-    return list(dict.fromkeys([*secrets.values(), *_of_settings(settings), *_of_environment()]))
+    addresses = _of_settings(settings) if settings else _of_own_environment()
+    found = [*secrets.values(), *_logins(secrets), *addresses, *_of_environment()]
+    return [text for text in dict.fromkeys(found) if text and text != "***"]
 
 
-def _of_settings(settings: Settings | None) -> Iterator[str]:
-    if settings is None:
-        return
-    for name in _ADDRESSES:
-        yield from url_secrets(getattr(settings, name) or "")
-    yield from url_secrets(settings.webhook_url or "")
-    yield from key_parts(settings.webhook_url or "")
+def _logins(secrets: Secrets) -> Iterator[str]:
+    """Users with their passwords, as the header of a login holds them."""
+    for user, password in (("proxy_user", "proxy_password"), ("client_id", "client_secret")):
+        pair = getattr(secrets, user), getattr(secrets, password)
+        if all(pair):
+            yield ":".join(part.get_secret_value() for part in pair)
+
+
+def _of_settings(settings: Settings) -> Iterator[str]:
+    for name in ADDRESSES:
+        yield from _of_address(name, getattr(settings, name))
+
+
+def _of_own_environment() -> Iterator[str]:
+    found = parameters_in_environment()
+    for name in ADDRESSES:
+        yield from _of_address(name, found.get(name))
+
+
+def _of_address(name: str, url: str | None) -> Iterator[str]:
+    if url:
+        parts = address_parts(name, url)
+        yield from (*parts.secrets, *parts.doubtful)
 
 
 def _of_environment() -> Iterator[str]:
     for name, value in os.environ.items():
         is_file = Path(value).is_absolute()  # one that holds the secret
+        yield from secrets_in_text(value)
         if "://" in value:
-            yield from url_secrets(value)
-        elif _SECRET_NAME.search(name) and len(value) >= _SHORTEST and not is_file:
+            continue
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST and not is_file:
             yield value
-    yield from key_parts(os.environ.get("D2I_WEBHOOK_URL", ""))

@@ -6,6 +6,7 @@ so nothing of papermill is imported here until a notebook runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class RecordEngine:
         """
         from d2i_helpers.runs.kernel import run_notebook
 
-        _refuse_unknown(nb, Path(input_path).name if input_path else "The notebook")
+        _check_parameters(nb, Path(input_path).name if input_path else "The notebook")
         path = record_path or output_path
         about = nb.metadata.papermill
         about["input_path"] = Path(input_path).name if input_path else None
@@ -71,22 +72,26 @@ class RecordEngine:
         return language or "python"
 
 
-def _refuse_unknown(nb: Any, name: str) -> None:
-    """Refuse a parameter that is neither declared by the notebook nor one of this project.
+def _check_parameters(nb: Any, name: str) -> None:
+    """Refuse parameters before the notebook that holds them is kept.
 
-    papermill only logs it, and a typo would run the day with the default.
+    One that is neither declared by the notebook nor one of this project: papermill only logs it,
+    and a typo would run the day with the default. And an address that holds a password.
 
     Raises:
         SettingsError: names each.
     """
-    given = set(nb.metadata.papermill.get("parameters") or ())
-    if not given:
+    parameters = nb.metadata.papermill.get("parameters") or {}
+    if not parameters:
         return
     from d2i_helpers.errors import SettingsError
     from d2i_helpers.runs.plan import declared_in
-    from d2i_helpers.settings import Settings
+    from d2i_helpers.settings import Settings, check_addresses
 
-    unknown = sorted(given - declared_in(nb.cells, name) - set(Settings.model_fields))
+    overrides = parameters.get("overrides")
+    check_addresses(parameters)
+    check_addresses(overrides if isinstance(overrides, Mapping) else {})
+    unknown = sorted(set(parameters) - declared_in(nb.cells, name) - set(Settings.model_fields))
     if unknown:
         raise SettingsError(
             f"{name} has no place for the parameter {', '.join(unknown)}.",

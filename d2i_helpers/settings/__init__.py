@@ -6,7 +6,12 @@ are errors. Secrets come only from the environment, ``.env``, a secrets director
 (``D2I_SECRETS_DIR``) or the OS keyring: papermill saves parameters, so a secret is never one.
 """
 
-from d2i_helpers.settings.loading import load_settings, read_profile
+from d2i_helpers.settings.loading import (
+    check_addresses,
+    load_settings,
+    parameters_in_environment,
+    read_profile,
+)
 from d2i_helpers.settings.model import ENV_PREFIX, Settings, project_root
 from d2i_helpers.settings.secret_store import Secrets, load_secrets
 
@@ -14,8 +19,10 @@ __all__ = [
     "ENV_PREFIX",
     "Secrets",
     "Settings",
+    "check_addresses",
     "load_secrets",
     "load_settings",
+    "parameters_in_environment",
     "project_root",
     "read_profile",
 ]

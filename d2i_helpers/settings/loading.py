@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ from sqlalchemy.exc import ArgumentError
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.settings.model import ENV_PREFIX, Settings, project_root
 from d2i_helpers.settings.secret_store import Secrets
-from d2i_helpers.url_secrets import url_secrets
+from d2i_helpers.url_secrets import ADDRESSES, AddressParts, address_parts
 
-# parameters that are addresses, with where a password belongs that somebody writes into them
-_ADDRESSES = {
+# where a password belongs that somebody writes into an address
+_SECRET_OF = {
     "database_url": "DATABASE_PASSWORD",
     "proxy": "PROXY_PASSWORD",
     "api_base_url": "CLIENT_SECRET",
     "token_url": "CLIENT_SECRET",
 }
+_NEVER_WITH_A_LOGIN = frozenset({"api_base_url", "token_url"})
 
 
 def read_profile(profile: str) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def _check_names(names: Mapping[str, Any], where: str) -> None:
         raise SettingsError(f"{where}: there is no parameter `{name}`.", hint=hint)
 
 
-def _from_environment() -> dict[str, Any]:
+def parameters_in_environment() -> dict[str, Any]:
     """Parameters set in ``.env`` and, before it, in the environment."""
     dotenv = DotEnvSettingsSource(Settings, env_file=project_root() / ".env", env_prefix=ENV_PREFIX)
     found = {**dotenv(), **EnvSettingsSource(Settings, env_prefix=ENV_PREFIX)()}
@@ -91,13 +92,12 @@ def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> 
     overrides = {**((names or {}).get("overrides") or {}), **parameters}
     _check_names(overrides, "Parameters")
     given.update({k: v for k, v in overrides.items() if v is not None})
-    environment = _from_environment()
+    environment = parameters_in_environment()
     profile = given.pop("profile", None) or environment.get("profile") or "demo"
     in_file = read_profile(profile)
     _check_names(in_file, f"params/{in_file['profile']}.yaml")
     merged = {**in_file, **environment, **given, "profile": in_file["profile"]}
-    own_url = "database_url" in environment and "database_url" not in given
-    _refuse_password(merged, from_environment=own_url)
+    _refuse_password(merged, from_environment=environment.keys() - given.keys())
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
@@ -115,25 +115,47 @@ def _explain(error: ValidationError) -> str:
     return "Wrong parameter: " + " ".join(lines)
 
 
-def _refuse_password(merged: Mapping[str, Any], *, from_environment: bool) -> None:
+def check_addresses(parameters: Mapping[str, Any]) -> None:
+    """Refuse addresses that may not be parameters; any other parameter is left alone.
+
+    Raises:
+        SettingsError: an address holds a password, or a part that is not known to be harmless.
+    """
+    _refuse_password(parameters, from_environment=frozenset())
+
+
+def _refuse_password(merged: Mapping[str, Any], *, from_environment: Set[str]) -> None:
     """A password in a URL would be saved with the parameters; in the environment it is fine."""
-    for name, variable in _ADDRESSES.items():
+    for name in ADDRESSES:
         value = merged.get(name)
         if not isinstance(value, str):
             continue
         if name == "database_url":
             _check_database_url(value)
-        if url_secrets(value) and not (name == "database_url" and from_environment):
-            raise SettingsError(
-                f"`{name}` holds a password, and parameters are saved with the run.",
-                hint=f"Take it out and set {ENV_PREFIX}{variable} in the environment or in .env.",
-            )
+        if name not in from_environment or name in _NEVER_WITH_A_LOGIN:
+            _refuse_in_parameter(name, address_parts(name, value))
+
+
+def _refuse_in_parameter(name: str, parts: AddressParts) -> None:
+    if parts.holds_password:
+        variable = f"{ENV_PREFIX}{_SECRET_OF.get(name, name.upper())}"
+        raise SettingsError(
+            f"`{name}` holds a password or a key, and parameters are saved with the run.",
+            hint=f"Take it out and set {variable} in the environment or in .env.",
+        )
+    if parts.holds_unknown and name in ("database_url", "proxy"):
+        raise SettingsError(
+            f"`{name}` has a part that is not known to be harmless, and parameters are saved with "
+            f"the run. What is known: {parts.saved}",
+            hint=f"Take the part out, or set the whole address as {ENV_PREFIX}{name.upper()} in "
+            "the environment or in .env; docs/setup.md, *Secrets*, says what may stand in it.",
+        )
 
 
 def _check_database_url(value: str) -> None:
     try:
         make_url(value)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the text of a ValueError quotes what is no port
         raise SettingsError(
             "`database_url` is not a URL that SQLAlchemy understands.",
             hint="Examples: sqlite:///file.sqlite, postgresql+psycopg://user@host/name, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import os
 import re
@@ -13,11 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema_rs
 import nbformat
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, make_url
 
 from d2i_helpers import database, processes, stages, tables
 from d2i_helpers.errors import LockError, RecordError, SettingsError
@@ -204,6 +207,48 @@ def test_the_address_of_a_webhook_is_nowhere_in_the_record(project: Project) -> 
     assert record.warnings == ["The webhook could not be reached (ConnectionError)."]
     for path in record.folder.iterdir():
         assert "a-key" not in path.read_text(encoding="utf-8")
+
+
+SECRETS_IN_ADDRESSES = {  # part of an address, with the secret that it holds
+    "login": ("svc:one/two#three?four ca-na-ry&5@", "", "one/two#three?four ca-na-ry&5"),
+    "query": ("", "&sslpassword=ca%2Dna-ry/5+6%22", 'ca-na-ry/5 6"'),
+}
+TELL = """from urllib.parse import quote
+import base64, html, json
+from d2i_helpers import display
+from d2i_helpers.settings import load_settings
+settings = load_settings(globals())
+url = settings.database_url
+display.settings_table(settings)"""
+TELL_ALL = """secret = {secret!r}
+print(url, repr(settings), quote(secret), quote(secret, safe=''), json.dumps(secret))
+print(html.escape(secret), base64.b64encode(b'svc:' + secret.encode()).decode())
+raise ValueError(f'cannot connect to {{url}}')"""
+
+
+@pytest.mark.parametrize("where", sorted(SECRETS_IN_ADDRESSES))
+def test_the_secret_of_an_address_is_nowhere_in_the_record(
+    project: Project, postgres_url: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login, query, secret = SECRETS_IN_ADDRESSES[where]
+    address = postgres_url
+    if login:  # the throwaway server believes every password
+        head, _, tail = postgres_url.partition("://")
+        user = make_url(postgres_url).username
+        address = f"{head}://{login.replace('svc', str(user))}{tail.rpartition('@')[2]}"
+    address += query.replace("&", "&" if "?" in address else "?", 1)
+    monkeypatch.setenv("D2I_DATABASE_URL", address)
+    project.write("extract", TELL)
+    quiet = project.run("extract")
+    assert quiet.exit_code == 0 and quiet.stages[0].redactions == 0
+    project.write("extract", TELL, TELL_ALL.format(secret=secret))
+    loud = project.run("extract")
+    assert loud.exit_code == 10 and loud.stages[0].redactions >= 5
+    forms = {address, secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}
+    forms |= {html.escape(secret), base64.b64encode(f"svc:{secret}".encode()).decode(), "na-ry"}
+    for path in project.outputs.rglob("*"):
+        content = path.read_text(encoding="utf-8") if path.is_file() else ""
+        assert not {form for form in forms if form in content}, path.name
 
 
 def test_an_identity_in_a_notebook_is_taken_out_and_fails_the_run(project: Project) -> None:
