@@ -29,7 +29,8 @@ import orjson
 from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
-from d2i_helpers import anonymise, database, extract, simulate
+from d2i_helpers import database, extract, simulate
+from d2i_helpers.anonymise import stage as anonymise
 from d2i_helpers.anonymise.leak_check import LeakCheck
 from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.cohort import Window

@@ -41,7 +41,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "anonymise",
         "02_anonymise.ipynb",
-        "d2i_helpers.anonymise:run",
+        "d2i_helpers.anonymise.stage:run",
         locks=("staging_table", "anon_table"),
     ),
     Stage("delta", "03_delta.ipynb", "d2i_helpers.prepare:run", locks=("send_table",)),

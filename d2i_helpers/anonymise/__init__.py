@@ -1,8 +1,4 @@
-"""Anonymise: the staging table to its anonymised twin, under a secret key."""
+"""The anonymised twin of the staging table: pseudonyms drawn under a key that is kept apart.
 
-from d2i_helpers.anonymise.stage import AnonymiseResult, run
-
-__all__ = [
-    "AnonymiseResult",
-    "run",
-]
+`stage` runs the stage, `field_rules` holds what stands for a value, `key` the key.
+"""

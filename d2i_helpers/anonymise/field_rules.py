@@ -1,28 +1,30 @@
-"""The rule of each kind of field: what stands for a value, drawn by HMAC under the secret key.
+"""The anonymising rules: what stands for a value, drawn by HMAC under the secret key.
 
-`pseudonyms` walks a document and calls these. A rule gets the child and the value, and gives what
-stands for it, or None for a value that it cannot read, which is then left out.
+Each is written here and registers itself by the name that a field gives under `anonymise:`; nothing
+else has to know it. `pseudonyms` walks a document and calls them. A rule gets the child and the
+value, and gives what stands for it, or None for a value that it cannot read, which is left out.
+
+A code stands for another one: each child has its own order of a code list, drawn under the key.
+Every code is as likely as any other, so that a rare one no longer points at its child; equal codes
+of a child stay equal and different ones different, so that a change in the source is a change here.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+import struct
 from collections.abc import Callable, Collection
 from typing import Any
 
 from d2i_helpers.anonymise import keyed
 from d2i_helpers.anonymise.child import MOST_REMEMBERED, Child, Days, Rule
-from d2i_helpers.anonymise.code_rules import code_rule, codes_rule
 from d2i_helpers.anonymise.upn import PupilNumbers
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.privacy.redaction import normal
 from d2i_helpers.spec import Block, Field, Spec
+from d2i_helpers.spec.registry import ANONYMISING_RULES, anonymising_rule
 
-RULES = frozenset(
-    {"child_id", "item_id", "worker_id", "upn", "first_name", "surname", "date", "birth_date",
-     "code", "codes", "postcode", "score", "flag", "drop"}
-)  # fmt: skip
 IDS_OF_OURS = frozenset({"child_id", "item_id", "worker_id"})
 _LONGEST_ID = 24
 _PART = 4  # letters of a name that shows inside of a longer one: Robert in Roberts
@@ -40,8 +42,8 @@ class Rules:
 
     def __init__(self, spec: Spec, key: keyed.Keyed, avoid: Collection[int]) -> None:
         self._keyed = key
-        self._avoid = avoid
-        self._pupil_numbers = PupilNumbers(key)
+        self.avoid = avoid
+        self.pupil_numbers = PupilNumbers(key)
         self.days = Days()
         self._workers: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
@@ -57,41 +59,21 @@ class Rules:
         Raises:
             SpecificationError: it has none, or the rule cannot respect the field's limits.
         """
-        kind = field.anonymise
-        if kind not in RULES:
+        known = ANONYMISING_RULES.get(field.anonymise)
+        if known is None:
+            named = f" called `{field.anonymise}`" if field.anonymise else ""
             raise SpecificationError(
-                f"Field `{field.path}` has no rule for anonymising"
-                f"{f' called `{kind}`' if kind else ''}.",
-                hint=f"Give it `anonymise:` with one of {', '.join(sorted(RULES))}.",
+                f"Field `{field.path}` has no rule for anonymising{named}.",
+                hint=f"Give it `anonymise:` with one of {', '.join(sorted(ANONYMISING_RULES))}.",
             )
-        if kind in IDS_OF_OURS:
-            return self._id_rule(field, self.ids(_space(block, field)))
-        made: dict[str, Callable[[Field], Rule]] = {
-            "code": code_rule,
-            "codes": codes_rule,
-            "flag": self._flag,
-            "score": self._score,
-        }
-        if kind in made:
-            return made[kind](field)
-        if kind in {"first_name", "surname"}:
-            return self._name(kind, field)
-        if kind == "drop":
-            if field.mandatory:
-                raise SpecificationError(
-                    f"Field `{field.path}` is mandatory and may not be dropped."
-                )
-            return _dropped
-        return {"date": self._date, "birth_date": self._date, "upn": self._upn}.get(
-            kind, self._postcode
-        )
+        return known.make(self, block, field)
 
     def ids(self, space: str) -> Callable[[str], str]:
         """A function of an id: its pseudonym, the same wherever that id stands in its space.
 
         Spaces: all ids of children, all of workers, and the items of each kind.
         """
-        start, digest, avoid = f"{space}\0".encode(), self._keyed.digest, self._avoid
+        start, digest, avoid = f"{space}\0".encode(), self._keyed.digest, self.avoid
         length = self._lengths[space]
         workers = self._workers if space == "worker_id" else None
 
@@ -111,38 +93,72 @@ class Rules:
 
         return pseudonym
 
-    def _id_rule(self, field: Field, pseudonym: Callable[[str], str]) -> Rule:
-        if field.pattern and not all(
-            re.search(field.pattern, pseudonym(str(example))) for example in range(8)
-        ):
-            raise SpecificationError(
-                f"No pseudonym of digits and capital letters fits the pattern of `{field.path}`."
-            )
 
-        def rule(_child: Child, value: Any) -> str | None:
-            if type(value) is not str:
-                if type(value) is not int:  # other software sends numbers
-                    return None
-                value = str(value)
-            return pseudonym(value)
+# ------------------------------------------------------------------------------------------- ids
+@anonymising_rule("worker_id", type="string", words="a keyed digest")
+@anonymising_rule(
+    "item_id", type="string", words="a keyed digest, another one for each kind of item"
+)
+@anonymising_rule("child_id", type="string", words="a keyed digest")
+def _id(rules: Rules, block: Block, field: Field) -> Rule:
+    pseudonym = rules.ids(_space(block, field))
+    if field.pattern and not all(
+        re.search(field.pattern, pseudonym(str(example))) for example in range(8)
+    ):
+        raise SpecificationError(
+            f"No pseudonym of digits and capital letters fits the pattern of `{field.path}`."
+        )
 
-        return rule
+    def rule(_child: Child, value: Any) -> str | None:
+        if type(value) is not str:
+            if type(value) is not int:  # other software sends numbers
+                return None
+            value = str(value)
+        return pseudonym(value)
 
-    def _date(self, child: Child, value: Any) -> str | None:
-        day = self.days.number(value)
-        return None if day is None else self.days.text(day + child.shift)
+    return rule
 
-    def _upn(self, child: Child, value: Any) -> str | None:
+
+@anonymising_rule("upn", type="string", words="a made-up number of a valid shape")
+def _upn(rules: Rules, _block: Block, _field: Field) -> Rule:
+    pupil_numbers, avoid = rules.pupil_numbers, rules.avoid
+
+    def rule(child: Child, value: Any) -> str | None:
         if type(value) is not str or not value:
             return None
         plain, again = normal(value), 0
         while True:
-            text = self._pupil_numbers.pseudonym(plain, again)
-            if text not in child.own and not (self._avoid and hash(text) in self._avoid):
+            text = pupil_numbers.pseudonym(plain, again)
+            if text not in child.own and not (avoid and hash(text) in avoid):
                 return text
             again += 1
 
-    def _postcode(self, child: Child, value: Any) -> str | None:
+    return rule
+
+
+# ----------------------------------------------------------------------------- names and places
+@anonymising_rule("surname", type="string", words="a made-up name")
+@anonymising_rule("first_name", type="string", words="a made-up name")
+def _name(_rules: Rules, _block: Block, field: Field) -> Rule:
+    pool = names(field.anonymise, field.max_length)
+    start = field.anonymise.encode() + b"\0"
+
+    def rule(child: Child, value: Any) -> str | None:
+        if type(value) is not str:
+            return None
+        said = keyed.drawn(child.key, start + value.encode() + bytes(child.round))
+        while True:
+            name, plain = pool[keyed.number(said, len(pool))]
+            if _is_another(plain, child.names):
+                return name
+            said = keyed.drawn(child.key, said)
+
+    return rule
+
+
+@anonymising_rule("postcode", type="string", words="a made-up postcode")
+def _postcode(_rules: Rules, _block: Block, _field: Field) -> Rule:
+    def rule(child: Child, value: Any) -> str | None:
         if type(value) is not str:
             return None
         if value in child.postcodes:
@@ -155,56 +171,143 @@ class Rules:
         child.postcodes[value] = text
         return text
 
-    def _name(self, kind: str, field: Field) -> Rule:
-        pool = names(kind, field.max_length)
-        start = kind.encode() + b"\0"
-
-        def rule(child: Child, value: Any) -> str | None:
-            if type(value) is not str:
-                return None
-            said = keyed.drawn(child.key, start + value.encode() + bytes(child.round))
-            while True:
-                name, plain = pool[keyed.number(said, len(pool))]
-                if _is_another(plain, child.names):
-                    return name
-                said = keyed.drawn(child.key, said)
-
-        return rule
-
-    def _flag(self, field: Field) -> Rule:
-        salt = b"flag\0" + field.path.encode()
-
-        def rule(child: Child, value: Any) -> bool | None:
-            if type(value) is not bool:
-                return None
-            flips = child.flips.get(salt)
-            if flips is None:
-                flips = child.flips[salt] = bool(keyed.drawn(child.key, salt)[0] & 1)
-            return value ^ flips
-
-        return rule
-
-    def _score(self, field: Field) -> Rule:
-        low, high = field.minimum or 0, 40 if field.maximum is None else field.maximum
-        salt = b"score\0" + field.path.encode()
-
-        def rule(child: Child, value: Any) -> int | None:
-            if type(value) is not int:
-                return None
-            said = keyed.drawn(child.key, salt + str(value).encode())
-            step = 1 + said[0] % _JITTER
-            new = value + (step if said[1] & 1 else -step)
-            if not low <= new <= high:
-                new = 2 * value - new  # the other way
-            return min(max(new, low), high)
-
-        return rule
+    return rule
 
 
-def _dropped(_child: Child, _value: Any) -> None:
-    return None
+# ------------------------------------------------------------------------ dates, numbers, flags
+@anonymising_rule("birth_date", type="date", words="shifted by the same days")
+@anonymising_rule(
+    "date", type="date", words="shifted by days of the child's own, so that intervals stay"
+)
+def _date(rules: Rules, _block: Block, _field: Field) -> Rule:
+    days = rules.days
+
+    def rule(child: Child, value: Any) -> str | None:
+        day = days.number(value)
+        return None if day is None else days.text(day + child.shift)
+
+    return rule
 
 
+@anonymising_rule("score", type="integer", words="a few points more or less, within the limits")
+def _score(_rules: Rules, _block: Block, field: Field) -> Rule:
+    low, high = field.minimum or 0, 40 if field.maximum is None else field.maximum
+    salt = b"score\0" + field.path.encode()
+
+    def rule(child: Child, value: Any) -> int | None:
+        if type(value) is not int:
+            return None
+        said = keyed.drawn(child.key, salt + str(value).encode())
+        step = 1 + said[0] % _JITTER
+        new = value + (step if said[1] & 1 else -step)
+        if not low <= new <= high:
+            new = 2 * value - new  # the other way
+        return min(max(new, low), high)
+
+    return rule
+
+
+@anonymising_rule(
+    "flag", type="boolean", words="kept or turned round, as the key says of the child"
+)
+def _flag(_rules: Rules, _block: Block, field: Field) -> Rule:
+    salt = b"flag\0" + field.path.encode()
+
+    def rule(child: Child, value: Any) -> bool | None:
+        if type(value) is not bool:
+            return None
+        flips = child.flips.get(salt)
+        if flips is None:
+            flips = child.flips[salt] = bool(keyed.drawn(child.key, salt)[0] & 1)
+        return value ^ flips
+
+    return rule
+
+
+# ----------------------------------------------------------------------------------------- codes
+@anonymising_rule(
+    "code", type="string", words="another code of the list; the one that stands for unknown stays"
+)
+def _code(_rules: Rules, _block: Block, field: Field) -> Rule:
+    # the default says that nothing is known ("U"): it stays
+    special = {field.default} if isinstance(field.default, str) else set()
+    pool, places = _pool(field, special)
+    path, salt = field.path, field.path.encode()
+
+    def rule(child: Child, value: Any) -> str | None:
+        if type(value) is not str:
+            return None
+        if value in special:
+            return value
+        order = child.orders.get(path)
+        if order is None:
+            order = child.orders[path] = _order(child, salt, len(pool))
+        return pool[order[places.get(value, len(value) % len(pool))]]
+
+    return rule
+
+
+@anonymising_rule(
+    "codes", type="codes", words="as many other codes of the list; those that stand alone stay"
+)
+def _codes(_rules: Rules, _block: Block, field: Field) -> Rule:
+    special = set(field.options.get("alone") or ())
+    pool, places = _pool(field, special)
+    path, salt = field.path, field.path.encode()
+
+    def rule(child: Child, value: Any) -> list[str] | None:
+        if type(value) is not list:
+            return None
+        held = [code for code in value if type(code) is str]
+        if special.issuperset(held):
+            return held
+        order = child.orders.get(path)
+        if order is None:
+            order = child.orders[path] = _order(child, salt, len(pool))
+        return sorted({c if c in special else pool[order[places.get(c, 0)]] for c in held})
+
+    return rule
+
+
+def _pool(field: Field, special: set[str]) -> tuple[list[str], dict[str, int]]:
+    """The codes that are drawn from, and where each stands."""
+    if field.codes is None:
+        raise SpecificationError(
+            f"Field `{field.path}` has no code list to draw from.",
+            hint="Give it `codes:`, or another rule under `anonymise:`.",
+        )
+    pool = [
+        code
+        for code in field.codes.codes
+        if code not in special and len(code) <= (field.max_length or len(code))
+    ]
+    if len(pool) < 2:
+        raise SpecificationError(f"The code list of `{field.path}` is too short to draw from.")
+    return pool, {code: place for place, code in enumerate(pool)}
+
+
+def _order(child: Child, path: bytes, count: int) -> list[int]:
+    """The codes in an order of the child's own: each code stands for the one at its place.
+
+    A whole order, not a draw for each code, so that two codes never become one and a change in the
+    source is a change here.
+    """
+    stream = keyed.drawn(child.key, path, 64)
+    while len(stream) < 2 * count:
+        stream += keyed.drawn(child.key, stream[-64:], 64)
+    draws = struct.unpack_from(f">{count}H", stream)
+    return sorted(range(count), key=draws.__getitem__)
+
+
+# --------------------------------------------------------------------------------------- nothing
+@anonymising_rule("drop", type=None, words="nothing")
+def _drop(_rules: Rules, _block: Block, field: Field) -> Rule:
+    if field.mandatory:
+        raise SpecificationError(f"Field `{field.path}` is mandatory and may not be dropped.")
+    return lambda _child, _value: None
+
+
+# --------------------------------------------------------------------------------------- helpers
 def _is_another(name: str, own: Collection[str]) -> bool:
     """Whether a name is none of these, none of their parts, and holds none of them as a part."""
     for other in own:

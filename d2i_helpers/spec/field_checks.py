@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from d2i_helpers.spec.registry import ANONYMISING_RULES, TRANSFORMS
+
 # what each key of a field holds
 FIELD_KEYS: dict[str, type] = {
     **dict.fromkeys(
@@ -19,21 +21,6 @@ FIELD_KEYS: dict[str, type] = {
     **dict.fromkeys(("item", "default"), object),
 }  # fmt: skip
 TYPES = ("string", "date", "boolean", "integer", "codes")
-# what each transform makes
-TRANSFORM_TYPES = {
-    "id": "string", "text": "string", "postcode": "string", "upn": "string",
-    "upn_reason": "string", "code": "string", "code_set": "codes", "code_json": "codes",
-    "date": "date", "boolean": "boolean", "present": "boolean", "json_flag": "boolean",
-    "integer": "integer",
-}  # fmt: skip
-WITH_CODES = {"code", "code_set", "code_json", "upn_reason"}
-# the anonymiser's rules and the types that each can stand for
-ANONYMISE_TYPES = {
-    "child_id": "string", "item_id": "string", "worker_id": "string", "upn": "string",
-    "first_name": "string", "surname": "string", "postcode": "string", "code": "string",
-    "codes": "codes", "date": "date", "birth_date": "date", "score": "integer", "flag": "boolean",
-    "drop": None,
-}  # fmt: skip
 Columns = Mapping[str, Collection[str]]  # by table
 
 
@@ -118,26 +105,28 @@ def field_faults(
 
 def _type_faults(where: str, entry: Mapping, found: list[str]) -> str | None:
     """Adds to ``found`` what is wrong with transform, type and anonymise; gives the type."""
-    transform, rule = entry.get("transform"), entry.get("anonymise")
-    kind = TRANSFORM_TYPES.get(transform) if isinstance(transform, str) else None
-    if "transform" in entry and kind is None:
-        found += no_such("transform", transform, TRANSFORM_TYPES, where)
+    transform = TRANSFORMS.get(entry.get("transform"))
+    kind = transform.makes if transform else None
+    if "transform" in entry and transform is None:
+        found += no_such("transform", entry["transform"], TRANSFORMS, where)
     if entry.get("type", "string") not in TYPES:
         found.append(f"{where}: type must be one of {', '.join(TYPES)}")
     elif kind and entry.get("type", kind) != kind:
-        found.append(f"{where}: transform `{transform}` makes type {kind}, not {entry['type']}")
-    if "anonymise" in entry and rule not in ANONYMISE_TYPES:
-        found += no_such("anonymise rule", rule, ANONYMISE_TYPES, where)
-    elif kind and rule in ANONYMISE_TYPES and ANONYMISE_TYPES[rule] not in (None, kind):
-        found.append(f"{where}: anonymise rule `{rule}` is not for type {kind}")
+        named = entry["transform"]
+        found.append(f"{where}: transform `{named}` makes type {kind}, not {entry['type']}")
+    rule = ANONYMISING_RULES.get(entry.get("anonymise"))
+    if "anonymise" in entry and rule is None:
+        found += no_such("anonymise rule", entry["anonymise"], ANONYMISING_RULES, where)
+    elif kind and rule and rule.type not in (None, kind):
+        found.append(f"{where}: anonymise rule `{rule.name}` is not for type {kind}")
     return kind
 
 
 def _code_faults(where: str, entry: Mapping, text: Mapping[str, Any]) -> Iterator[str]:
-    if entry.get("transform") in WITH_CODES and "codes" not in entry:
-        yield f"{where}: its transform needs `codes`"
-    if entry.get("transform") == "json_flag" and not (entry.get("keys") or entry.get("sentences")):
-        yield f"{where}: its transform needs `keys` or `sentences`"
+    transform = TRANSFORMS.get(entry.get("transform"))
+    if transform and transform.needs and not any(entry.get(key) for key in transform.needs):
+        needed = " or ".join(f"`{key}`" for key in transform.needs)
+        yield f"{where}: its transform needs {needed}"
     code_map = entry.get("code_map")
     if "codes" not in entry:
         if code_map:

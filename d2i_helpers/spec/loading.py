@@ -19,7 +19,6 @@ import yaml
 
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.spec.checks import faults
-from d2i_helpers.spec.field_checks import TRANSFORM_TYPES
 from d2i_helpers.spec.model import (
     PURGE,
     Block,
@@ -29,6 +28,7 @@ from d2i_helpers.spec.model import (
     Source,
     source_columns,
 )
+from d2i_helpers.spec.registry import TRANSFORMS
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +260,7 @@ def _field(name: str, entry: Mapping[str, Any], block: Mapping[str, Any], lists:
         source=entry.get("source") or block["source"],
         column=entry["column"],
         transform=transform,
-        type=entry.get("type") or TRANSFORM_TYPES[transform],
+        type=entry.get("type") or TRANSFORMS[transform].makes,
         meaning=str(entry.get("meaning", "")),
         mandatory=bool(entry.get("mandatory")),
         volatile=bool(entry.get("volatile")),

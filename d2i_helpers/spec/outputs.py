@@ -2,16 +2,18 @@
 
 Two schemas (JSON Schema 2020-12): of a whole document, and of a delta (`partial`), in which fields
 may be null and blocks may be marked as purged. `write_pages` writes docs/payload.md and
-docs/code_lists.md, which are committed; a test holds that they are current.
+docs/code_lists.md, and the tables of rules in docs/specification.md, which are committed; a test
+holds that they are current.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from d2i_helpers.spec.loading import PURGE, Block, Field, Spec, load_spec
+from d2i_helpers.spec.registry import ANONYMISING_RULES, TRANSFORMS
 
 Schema = dict[str, Any]
 
@@ -118,22 +120,6 @@ def _nullable(schema: Schema) -> Schema:
 
 
 # ----------------------------------------------------------------------------------------- pages
-_TRANSFORMS = {
-    "id": "text without outer blanks; refused, never cut, where it does not fit",
-    "text": "as stored, without outer blanks; refused where too long",
-    "date": "the day of a date or date-time, also from ISO or UK day-first text",
-    "boolean": "Y, T, 1, yes and true; N, F, 0, no and false, in any case",
-    "integer": "whole number",
-    "code": "code, bare or as the first whole word of a description",
-    "code_set": "the codes of all rows, each once, in order",
-    "code_json": "the codes of a JSON array or of a JSON object of yes and no, each once, in order",
-    "upn": "13 characters: letter, 11 figures, figure or letter; a UN code is not sent here",
-    "upn_reason": "code, also where it stands in the UPN's column; none beside a usable UPN",
-    "present": "true where a row counts",
-    "postcode": "upper case, one blank before the last three characters",
-    "json_flag": "yes or no under a key of a JSON object, or a sentence that says so",
-}
-
 _PAYLOAD_HEAD = """# The payload, field by field
 
 Generated from the specification (version {version}); do not edit. Regenerate with
@@ -227,7 +213,7 @@ def _row(block: Block, field: Field, spec: Spec) -> str:
     origin = f"`{source.table}.{field.column}`"
     if field.options.get("also"):
         origin += f", `{field.options['also']}`"
-    rule = _TRANSFORMS.get(field.transform, field.transform)
+    rule = TRANSFORMS[field.transform].words
     if field.options.get("not_before"):
         rule += f"; left out where before `{field.options['not_before']}`"
     if field.options.get("code_map"):
@@ -292,10 +278,40 @@ def code_list_page(spec: Spec) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def rule_tables() -> dict[str, str]:
+    """The tables of rules in docs/specification.md, by the name of the part that holds each."""
+    transforms = ["| transform | reads | problems it reports |", "|---|---|---|"]
+    for rule in TRANSFORMS.rules():
+        cells = (f"`{rule.name}`", rule.reads or rule.words, ", ".join(rule.problems))
+        transforms.append(f"| {' | '.join(cells)} |")
+    anonymising = ["| rule | for | what the copy holds |", "|---|---|---|"]
+    for rule in ANONYMISING_RULES.rules():
+        anonymising.append(f"| `{rule.name}` | {rule.type or 'any'} | {rule.words} |")
+    return {"transforms": "\n".join(transforms), "anonymising": "\n".join(anonymising)}
+
+
+def with_generated(page: str, parts: Mapping[str, str]) -> str:
+    """The page with its generated parts renewed.
+
+    A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; what a page does not
+    have is passed over.
+    """
+    for name, text in parts.items():
+        start, end = f"<!-- generated: {name} -->", "<!-- end -->"
+        before, found, rest = page.partition(start)
+        if found:
+            page = f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
+    return page
+
+
 def write_pages(folder: str | Path = "docs", spec: Spec | None = None) -> list[Path]:
     """Write the generated pages into a folder, of the specification without overlays by default."""
     spec = spec or load_spec()
     pages = {"payload.md": payload_page(spec), "code_lists.md": code_list_page(spec)}
+    hand_written = Path(folder) / "specification.md"
+    if hand_written.is_file():
+        page = hand_written.read_text(encoding="utf-8")
+        pages["specification.md"] = with_generated(page, rule_tables())
     written = []
     for name, text in pages.items():
         path = Path(folder) / name

@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text, update
 
-from d2i_helpers import anonymise, database, extract, tables
+from d2i_helpers import database, extract, tables
+from d2i_helpers.anonymise import stage as anonymise
 from d2i_helpers.delta import apply, delta
 from d2i_helpers.payload.canonical import content_hash
 from d2i_helpers.payload.validation import Validator

@@ -12,8 +12,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, select, text, update
 
-from d2i_helpers import anonymise, database, prepare
+from d2i_helpers import database, prepare
 from d2i_helpers.anonymise import fake_documents, keyed, leak_check
+from d2i_helpers.anonymise import stage as anonymise
 from d2i_helpers.anonymise.upn import PupilNumbers
 from d2i_helpers.cohort import Window
 from d2i_helpers.errors import DatabaseError, GuardError, LeakError, SettingsError

@@ -18,8 +18,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, delete, select
 
-from d2i_helpers import anonymise, database, prepare, submit
+from d2i_helpers import database, prepare, submit
 from d2i_helpers.anonymise import fake_documents
+from d2i_helpers.anonymise import stage as anonymise
 from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.api import Attempt, BatchResult, RecordResult
 from d2i_helpers.payload.canonical import content_hash, to_text

@@ -41,8 +41,11 @@ def test_the_five_stages_and_the_three_for_people_are_there() -> None:
 def test_the_notebook_of_a_stage_calls_its_function(stage: Stage) -> None:
     module, _, function = stage.function.partition(":")
     assert callable(stage.load())
-    notebook = Path(__file__).parents[2] / "notebooks" / stage.notebook
-    assert f"{module.split('.')[1]}.{function}(" in "".join(map(source, cells(notebook)))
+    text = "\n".join(map(source, cells(Path(__file__).parents[2] / "notebooks" / stage.notebook)))
+    assert re.search(
+        rf"from {module.rpartition('.')[0]} import .*\b{module.split('.')[-1]}\b", text
+    )
+    assert f"{module.split('.')[-1]}.{function}(" in text
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)

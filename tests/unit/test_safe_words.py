@@ -165,11 +165,11 @@ def test_bars_are_drawn_to_scale() -> None:
 def test_every_rule_that_a_problem_can_name_is_shown() -> None:
     """What the extract notebook lists under values that could not be used."""
     from d2i_helpers import raw
-    from d2i_helpers.payload import assembly, code_transforms, codes, transforms, validation
+    from d2i_helpers.payload import assembly, codes, transforms, validation
 
     said = [
         text
-        for module in (raw, codes, code_transforms, transforms, assembly, validation)
+        for module in (raw, codes, transforms, assembly, validation)
         for name, text in vars(module).items()
         if name.isupper() and isinstance(text, str) and text.strip(raw.EDGES)
     ]

@@ -11,13 +11,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2i_helpers.anonymise import field_rules as pseudonym_rules
+from d2i_helpers.anonymise.field_rules import Rules
+from d2i_helpers.anonymise.keyed import Keyed
 from d2i_helpers.cohort import row_rules as rules
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.payload import transforms
 from d2i_helpers.spec import build_spec, faults, load_spec, merge, merged_text
+from d2i_helpers.spec import registry as registry_module
 from d2i_helpers.spec.checks import NAMED_RULES
-from d2i_helpers.spec.field_checks import ANONYMISE_TYPES, TRANSFORM_TYPES
+from d2i_helpers.spec.outputs import payload_page, rule_tables
 
 TEXT = merged_text()
 CMS = ("generic", "systemc", "mosaic", "eclipse")
@@ -209,9 +211,40 @@ def test_an_overlay_that_was_mended_is_read_again(tmp_path: Path) -> None:
 
 
 def test_the_checks_know_what_the_other_modules_know() -> None:
-    assert transforms.transform_names() == set(TRANSFORM_TYPES)
-    assert set(ANONYMISE_TYPES) == set(pseudonym_rules.RULES)
     assert set(rules.RULE_COLUMNS) == NAMED_RULES
+
+
+def test_a_transform_and_an_anonymising_rule_are_each_added_in_one_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = merge(TEXT, yaml.safe_load(in_details("postcode: {transform: shout, anonymise: hush}")))
+    assert any("there is no transform `shout`" in fault for fault in faults(text))
+    for registry in (registry_module.TRANSFORMS, registry_module.ANONYMISING_RULES):
+        monkeypatch.setattr(registry, "_rules", {n: registry[n] for n in registry})
+
+    @registry_module.transform("shout", makes="string", words="in capitals")
+    def _shout(field: Any, spec: Any) -> Any:
+        return lambda value, row_lookup=None: (str(value).upper(), None)
+
+    @registry_module.anonymising_rule("hush", type="string", words="silence")
+    def _hush(rules: Any, block: Any, field: Any) -> Any:
+        return lambda child, value: "hush"
+
+    assert faults(text) == []
+    spec = build_spec(text)
+    field = next(f for _, f in spec.fields() if f.name == "postcode")
+    assert transforms.compile_transform(field, spec)("ab1 2cd") == ("AB1 2CD", None)
+    page = rule_tables()
+    assert "| `shout` | in capitals |" in page["transforms"]
+    assert "| `hush` | string | silence |" in page["anonymising"]
+    assert "in capitals" in payload_page(spec)
+    rule = Rules(spec, Keyed(b"k" * 32), frozenset()).of(spec.blocks["child_details"], field)
+    assert rule(None, "AB1 2CD") == "hush"
+
+
+def test_two_rules_may_not_share_a_name() -> None:
+    with pytest.raises(ValueError, match="two rules are called text"):
+        registry_module.transform("text", makes="string", words="another")(lambda field, spec: None)
 
 
 # Every place of the text, to be damaged in turn.

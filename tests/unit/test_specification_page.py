@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from d2i_helpers import raw
-from d2i_helpers.payload import code_transforms, codes, transforms
+from d2i_helpers.payload import codes, transforms
 from d2i_helpers.spec import build_spec, faults, merge, merged_text
 from d2i_helpers.spec.checks import (
     BLOCK_KEYS,
@@ -18,7 +18,9 @@ from d2i_helpers.spec.checks import (
     SOURCE_KEYS,
     TOP_KEYS,
 )
-from d2i_helpers.spec.field_checks import ANONYMISE_TYPES, FIELD_KEYS, TRANSFORM_TYPES
+from d2i_helpers.spec.field_checks import FIELD_KEYS
+from d2i_helpers.spec.outputs import rule_tables, with_generated
+from d2i_helpers.spec.registry import ANONYMISING_RULES, TRANSFORMS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "specification.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -36,8 +38,8 @@ def section(title: str) -> str:
         ("Keys of a block", BLOCK_KEYS),
         ("Keys of a field", FIELD_KEYS),
         ("Keys of a code list", CODE_LIST_KEYS),
-        ("Transforms", TRANSFORM_TYPES),
-        ("Rules of the anonymised copy", ANONYMISE_TYPES),
+        ("Transforms", TRANSFORMS),
+        ("Rules of the anonymised copy", ANONYMISING_RULES),
     ],
 )
 def test_every_key_is_explained(title: str, keys: dict) -> None:
@@ -46,8 +48,13 @@ def test_every_key_is_explained(title: str, keys: dict) -> None:
     assert sorted(named) == sorted(keys)
 
 
+def test_the_tables_of_rules_are_current() -> None:
+    assert with_generated(PAGE, rule_tables()) == PAGE, "run `d2i spec docs`"
+    assert PAGE.count("<!-- generated: ") == len(rule_tables())
+
+
 def test_every_problem_that_a_transform_reports_is_named() -> None:
-    modules = (raw, codes, code_transforms, transforms)
+    modules = (raw, codes, transforms)
     rules = {
         value
         for module in modules
