@@ -14,13 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from d2i_helpers.api.answers import Answer, http_date
 from d2i_helpers.api.outcomes import RETRIED, Kind, Verdict, verdict
 from d2i_helpers.api.results import Attempt, BatchResult, Delivery, RecordResult
 from d2i_helpers.api.token import TokenSource
-from d2i_helpers.api.transport import Answer, Network, Pacer, Wire, http_date, tries
+from d2i_helpers.api.transport import Network, Pacer, Wire, tries
 from d2i_helpers.endpoint import Endpoint, endpoint_for
 from d2i_helpers.errors import D2IError, ReceiverError, TokenError
 from d2i_helpers.settings import Secrets, Settings, load_secrets
+from d2i_helpers.settings.receipts import receipt_pattern
 from d2i_helpers.states import Outcome
 
 __all__ = [
@@ -85,6 +87,7 @@ class Client:
         self._settings, self._now, self._may_send = settings, now, may_send
         self._tokens = TokenSource(endpoint, settings, network, now=now)
         self._wire = Wire(network, endpoint)
+        self._receipt = receipt_pattern(settings.receipt_form)
         self._pacer = Pacer(settings.pause_seconds, now, sleep)
         self._lock = threading.Lock()
         self._failed_batches = 0
@@ -211,6 +214,12 @@ class Client:
         if kind is Kind.ACCEPTED:
             delivery.acknowledge(positions, found.references)
             return []
+        if kind is Kind.PARTLY:
+            pairs = list(zip(positions, found.references, strict=True))
+            delivery.acknowledge(*zip(*(pair for pair in pairs if pair[1]), strict=True))
+            doubtful = [position for position, reference in pairs if reference is None]
+            delivery.settle(doubtful, Outcome.UNKNOWN, found.detail)
+            return []
         if kind is Kind.NAMED:
             for index, reason in found.named.items():
                 delivery.settle((positions[index],), Outcome.REFUSED, reason)
@@ -285,7 +294,7 @@ class Client:
         date = http_date((answer.headers or {}).get("date", ""))
         if date is not None:
             self._skew = date - self._now()
-        found = verdict(answer, len(part.positions))
+        found = verdict(answer, len(part.positions), self._receipt)
         delivery.note(part.positions, answer, found)
         return found, answer
 

@@ -11,22 +11,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
+from d2i_helpers.api.answers import Answer, content_of
 from d2i_helpers.api.reasons import named_records
-from d2i_helpers.api.transport import NOT_TRUSTED, PROXY_LOGIN, Answer
+from d2i_helpers.api.transport import NOT_TRUSTED, PROXY_LOGIN
+from d2i_helpers.settings.receipts import DFE_RECEIPT
 
-# the receipt of one record, as the DfE writes it: date, time, up to 7 digits of a second, an id
-_RECEIPT = re.compile(
-    r"\d{4}-\d\d-\d\d[_T ]\d\d:\d\d:\d\d(\.\d{1,7})?_[0-9A-Fa-f-]{8,64}(\.json)?", re.ASCII
-)
-_REFERENCE = re.compile(r"[\w.:/+=@-]{1,200}", re.ASCII)  # any one word: never a sentence, no HTML
+_ANY_WORD = re.compile(r"[\w.:/+=@-]{1,200}", re.ASCII)  # never a sentence, no HTML
 
 
 class Kind(StrEnum):
     """Kinds of answers; each row of the outcome table is one."""
 
     ACCEPTED = "accepted"
+    PARTLY = "accepted, but not every receipt can be read"
     UNREADABLE = "stored or not: the answer cannot be read"
     NAMED = "names the records that are wrong"
     UNNAMED = "something is wrong, but not said in which record"
@@ -42,7 +39,8 @@ class Kind(StrEnum):
 
 
 RETRIED = frozenset({Kind.BLOCKED, Kind.BUSY, Kind.CRASHED, Kind.NO_ANSWER, Kind.NOT_REACHED})
-MAYBE_STORED = frozenset({Kind.UNREADABLE, Kind.CRASHED, Kind.NO_ANSWER})
+# of what was not acknowledged in it
+MAYBE_STORED = frozenset({Kind.PARTLY, Kind.UNREADABLE, Kind.CRASHED, Kind.NO_ANSWER})
 
 _FATAL_HINTS = {
     404: "Check `api_base_url` and `la_code`: there is nothing at this address.",
@@ -51,7 +49,6 @@ _FATAL_HINTS = {
     407: "Set D2I_PROXY_USER and D2I_PROXY_PASSWORD: the proxy wants a login.",
     410: "Check `api_base_url`: this address is no longer used.",
     415: "Check `api_base_url`, and whether a proxy changes the Content-Type.",
-    422: "The API understood the request but names no record; ask the DfE with the correlation id.",
 }
 _PROBLEM_HINTS = {
     NOT_TRUSTED: "Where a proxy opens encrypted traffic, give its CA with `ca_bundle`.",
@@ -65,30 +62,29 @@ class Verdict:
 
     kind: Kind
     detail: str  # fixed words, paths and rules; never text of the receiver
-    references: tuple[str, ...] = ()  # of ACCEPTED: one a record, in order
+    references: tuple[str | None, ...] = ()  # of ACCEPTED and PARTLY: one a record, in order
     named: dict[int, str] = field(default_factory=dict)  # of NAMED: position to reason
     hint: str = ""  # what to check, for what ends a run
 
 
-def verdict(answer: Answer, count: int) -> Verdict:
-    """What the answer to a request with ``count`` records means."""
+def verdict(answer: Answer, count: int, receipt: re.Pattern[str] = DFE_RECEIPT) -> Verdict:
+    """What the answer to a request with ``count`` records means.
+
+    Args:
+        receipt: shape of the receipt of one record.
+    """
     status = answer.status
     if status is None:
         return _without_answer(answer)
     if status == 204:
         return Verdict(Kind.EMPTY, "HTTP 204: taken for an empty request")
     if 200 <= status < 300:
-        found = None if answer.problem else references(answer.body, count)
-        if found is not None:
-            return Verdict(Kind.ACCEPTED, "", references=found)
-        why = answer.problem or f"not one reference for each of the {count} records"
-        return Verdict(Kind.UNREADABLE, f"HTTP {status}, but {why}; it may be stored or not")
+        return _of_success(answer, count, receipt)
     if status in (400, 422):
-        named = named_records(answer.body, count)
+        named = named_records(answer.body, count, answer.charset)
         if named:
             return Verdict(Kind.NAMED, f"HTTP {status}: names {len(named)} of {count}", named=named)
-        if status == 400:
-            return Verdict(Kind.UNNAMED, "HTTP 400: refused, without naming a record")
+        return Verdict(Kind.UNNAMED, f"HTTP {status}: refused, without naming a record")
     if status == 413:
         return Verdict(Kind.TOO_LARGE, "HTTP 413: too large")
     if status == 401:
@@ -107,6 +103,22 @@ def verdict(answer: Answer, count: int) -> Verdict:
     return Verdict(Kind.FATAL, f"HTTP {status}", hint=hint)
 
 
+def _of_success(answer: Answer, count: int, receipt: re.Pattern[str]) -> Verdict:
+    read = None
+    if not answer.problem:
+        read = references(answer.body, count, receipt, answer.charset)
+    if read is None:
+        why = answer.problem or f"not one receipt for each of the {count} records"
+        if not answer.problem and _unlike(answer.body, count, answer.charset):
+            why = "its receipts have not the shape of `receipt_form`"
+        detail = f"HTTP {answer.status}, but {why}; it may be stored or not"
+        return Verdict(Kind.UNREADABLE, detail)
+    if None in read:
+        detail = f"HTTP {answer.status}, but without a receipt for this record; "
+        return Verdict(Kind.PARTLY, f"{detail}it may be stored or not", references=read)
+    return Verdict(Kind.ACCEPTED, "", references=read)
+
+
 def _without_answer(answer: Answer) -> Verdict:
     problem = answer.problem
     if problem in _PROBLEM_HINTS:
@@ -117,27 +129,43 @@ def _without_answer(answer: Answer) -> Verdict:
     return Verdict(Kind.NOT_REACHED, problem, hint=hint)
 
 
-def references(body: bytes, count: int) -> tuple[str, ...] | None:
+def references(
+    body: bytes, count: int, receipt: re.Pattern[str] = DFE_RECEIPT, charset: str | None = None
+) -> tuple[str | None, ...] | None:
     """The receipts in an answer, one a record in the order sent; None where it does not hold that.
 
-    They come as a JSON list, or as lines of text.
+    They come as a JSON list or as lines of text, and have the shape ``receipt``: any list has
+    words in it, and "rejected" is no receipt. In a list, what has not that shape beside a receipt
+    that has is None: of that record nobody knows. Lines need a receipt each, because a text that
+    was cut off has lines as well.
     """
-    try:
-        found: Any = orjson.loads(body)
-    except ValueError:
-        return _lines(body, count)
-    if not isinstance(found, list) or len(found) != count:
+    content = content_of(body, charset)
+    if isinstance(content, str):
+        lines = [line.strip(" \t\r,\"'") for line in content.splitlines() if line.strip()]
+        return _receipts(lines, count, receipt, every=True)
+    if not isinstance(content, list):
         return None
-    good = all(isinstance(one, str) and _REFERENCE.fullmatch(one) for one in found)
-    return tuple(found) if good else None
+    return _receipts(content, count, receipt, every=False)
 
 
-def _lines(body: bytes, count: int) -> tuple[str, ...] | None:
-    """Receipts a line each; of the DfE's exact shape, as any page of text has lines."""
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
+def _receipts(
+    entries: list[Any], count: int, receipt: re.Pattern[str], *, every: bool
+) -> tuple[str | None, ...] | None:
+    if len(entries) != count:
         return None
-    lines = tuple(line.strip(" \t\r,\"'") for line in text.splitlines() if line.strip())
-    good = len(lines) == count and all(_RECEIPT.fullmatch(line) for line in lines)
-    return lines if good else None
+    read = tuple(
+        entry.strip() if isinstance(entry, str) and receipt.fullmatch(entry.strip()) else None
+        for entry in entries
+    )
+    lacking = read.count(None)
+    return None if lacking and (every or lacking == count) else read
+
+
+def _unlike(body: bytes, count: int, charset: str | None) -> bool:
+    """Whether an answer holds one word a record, of a shape that is not that of a receipt."""
+    content = content_of(body, charset)
+    return (
+        isinstance(content, list)
+        and len(content) == count > 0
+        and all(isinstance(entry, str) and _ANY_WORD.fullmatch(entry) for entry in content)
+    )

@@ -2,6 +2,10 @@
 
 The first index after the root is the record (``$[3].social_care_episodes[0].…factors[41]`` is
 record 3 and no other). What is kept of the reason are names of fields and words of rules.
+
+An error may quote what it was sent, and a forename may be "Ann [3]". So a record counts as named
+only where that is sure: what is in doubt names nobody, and the client then finds the bad records by
+sending parts, which costs requests but is right in any case.
 """
 
 from __future__ import annotations
@@ -9,34 +13,114 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
-
+from d2i_helpers.api.answers import content_of
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.spec import load_spec
 
 MAX_REASON = 300  # characters
-_MAX_TEXT = 1_000_000
+_MAX_TEXT = 300_000  # characters of an answer that are searched
+_MAX_DEPTH = 20  # of objects and lists in each other
 
-# what may follow the root's index: names after a dot or in brackets, and further indexes
-_REST = r"((?:\s?\.\s?[A-Za-z_]\w*|\[\d{1,6}\]|\[\\?[\"'][A-Za-z_]\w*\\?[\"']\])*)"
-# ways to write the root, from the surest to the least sure; only the surest that occurs is read
-_ROOTS = (
-    re.compile(r"\$\[(\d{1,6})\]" + _REST),
-    re.compile(r"(?<![\w\].)$])\[(\d{1,6})\]" + _REST),
-    re.compile(
-        r"(?<![\w\].])(?:\$\.)?(?:body|request|payload|data|input|array|root|"
-        r"(?:child|record|item)(?:ren|s)?)\[(\d{1,6})\]" + _REST,
-        re.IGNORECASE,
-    ),
+# a path: its root, the record's index, then names after a dot or in brackets, and further indexes
+_PATH = re.compile(
+    r"(?:(?P<dollar>\$)"
+    r"|(?P<list>(?<![\w\].])(?:\$\.)?(?:body|request|payload|data|input|array|root|"
+    r"(?:child|record|item)(?:ren|s)?))"
+    r"|(?<![\w\].)$]))"
+    r"\[(?P<position>\d{1,6})\]"
+    r"(?P<rest>(?:\s?\.\s?[A-Za-z_]\w*|\[\d{1,6}\]|\[\\?[\"'][A-Za-z_]\w*\\?[\"']\])*)",
+    re.IGNORECASE,
 )
 _PATH_PART = re.compile(r"\[(\d+)\]|([A-Za-z_]\w*)")
-_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|“[^”]*”|‘[^’]*’")
+_QUOTED = re.compile(r"\"[^\"]{0,200}\"|'[^']{0,200}'|`[^`]{0,200}`|“[^”]{0,200}”|‘[^’]{0,200}’")
+_QUOTE_MARK = re.compile(r"[\"`“”‘’«»]|(?<!\w)'|'(?!\w)")  # not the apostrophe of "O'Brien"
 _WORD = re.compile(r"[A-Za-z_]+")
 
+# keys of JSON, in lower case and without "_" and "-": what stands under them
+_PATH_KEYS = frozenset(
+    [
+        "path",
+        "paths",
+        "jsonpath",
+        "propertyname",
+        "property",
+        "field",
+        "fieldname",
+        "pointer",
+        "instancepath",
+        "datapath",
+        "location",
+        "loc",
+        "member",
+        "membernames",
+        "parameter",
+        "param",
+        "attribute",
+        "target",
+    ]
+)
+_TEXT_KEYS = frozenset(
+    [
+        "message",
+        "messages",
+        "errormessage",
+        "errormessages",
+        "error",
+        "errors",
+        "detail",
+        "details",
+        "title",
+        "description",
+        "errordescription",
+        "reason",
+        "reasons",
+        "problem",
+        "problems",
+        "text",
+        "msg",
+        "fault",
+        "failures",
+        "validationerrors",
+        "modelstate",
+    ]
+)
+_ECHO_KEYS = frozenset(
+    [
+        "attemptedvalue",
+        "value",
+        "values",
+        "rejectedvalue",
+        "input",
+        "received",
+        "actual",
+        "got",
+        "given",
+        "data",
+        "body",
+        "request",
+        "payload",
+        "record",
+        "child",
+        "instance",
+        "content",
+        "document",
+        "example",
+    ]
+)
+# a path in running text counts at the beginning, after one of these words, or after another path
+_INTRODUCED = re.compile(
+    r"\b(?:at|in|for|on|paths?|records?|child(?:ren)?|items?|index|position|row|element|"
+    r"number|errors?|invalid)\W{0,3}$",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(r"\W*(?:(?:and|or)\W+)?", re.IGNORECASE)
+_NEXT_WORD = re.compile(r"\s*(\w*)")
+
 _RULE_WORDS = """
-    a additional after allowed an and array at be before boolean characters code contain contains
+    a additional after allowed an and are array at be before boolean characters code contain
+    contains
     converted could date datetime does duplicate duplicated empty enum exceeds expected failed field
     few fewer format future greater in integer invalid is it items least length less list long
     longer malformed many match maximum minimum missing more most must no not null number object of
@@ -46,93 +130,158 @@ _RULE_WORDS = """
 """
 RULE_WORDS = frozenset(_RULE_WORDS.split())
 
+_GOES_ON = RULE_WORDS | frozenset(["was", "were", "have", "cannot", "fails", "line"])
 
-def named_records(body: bytes, count: int) -> dict[int, str]:
+
+class _Mention(NamedTuple):
+    """A place where an error names a record."""
+
+    rank: int  # how sure it is: only those of the lowest rank that occurs count
+    position: int
+    path: str  # below the record
+    said: str  # text that may give the reason
+
+
+def named_records(body: bytes, count: int, charset: str | None = None) -> dict[int, str]:
     """Positions (from 0) of the records that the body names, each with its reason.
 
     Args:
         body: the error as it came.
         count: records in the request; an index beyond them makes the naming unreliable, and then
             nothing counts as named.
+        charset: as the answer's headers give it.
     """
-    pieces = list(_pieces(body[:_MAX_TEXT]))
-    for root in _ROOTS:
-        found: dict[int, list[str]] = {}
-        for piece in pieces:
-            for position, reason in _in_piece(root, piece):
-                found.setdefault(position, []).append(reason)
-        if found:
-            break
-    if any(position >= count for position in found):
+    mentions = list(_mentions(content_of(body, charset), "", 0, [_MAX_TEXT]))
+    surest = min((mention.rank for mention in mentions), default=0)
+    reasons: dict[int, list[str]] = {}
+    for mention in mentions:
+        if mention.rank == surest:
+            parts = (_path(mention.path), _rule(mention.said))
+            reasons.setdefault(mention.position, []).append(": ".join(filter(None, parts)))
+    if any(position >= count for position in reasons):
         return {}
     return {
-        position: ("; ".join(dict.fromkeys(filter(None, reasons))) or "named, without a reason")[
+        position: ("; ".join(dict.fromkeys(filter(None, texts))) or "named, without a reason")[
             :MAX_REASON
         ]
-        for position, reasons in found.items()
+        for position, texts in reasons.items()
     }
 
 
-def _pieces(body: bytes) -> Iterator[str]:
-    """Stretches of text in which a path and its reason stand together."""
-    try:
-        content: Any = orjson.loads(body)
-    except ValueError:
-        yield from re.split(r"[\r\n;]+", body.decode("utf-8", errors="replace"))
-        return
-    yield from _json_pieces(content)
+def _mention(mark: re.Match[str], said: str, *, in_text: bool = False) -> _Mention:
+    """Its rank: structure before running text; ``$[3]`` before ``[3]`` before ``children[3]``."""
+    rank = 0 if mark["dollar"] else 2 if mark["list"] else 1
+    return _Mention(rank + 3 * in_text, int(mark["position"]), mark["rest"], said)
 
 
-def _json_pieces(node: Any) -> Iterator[str]:
-    """An object's own texts together, ``{"$[3].sex": ["…"]}`` as key and text; lists item by item.
+def _mentions(node: Any, key: str, depth: int, left: list[int]) -> Iterator[_Mention]:
+    """The records named in a part of an answer.
 
-    A list of bare numbers (``{"rows": [3]}``) is no naming in a form that can be relied on.
+    Args:
+        key: the nearest key above it, "" where there is none.
+        left: characters that may still be searched; counted down.
     """
-    if isinstance(node, str):
-        yield from re.split(r"[\r\n;]+", node)
+    if depth > _MAX_DEPTH or left[0] <= 0:
+        return
+    if isinstance(node, str) and (not key or key in _TEXT_KEYS):
+        text = node[: left[0]]
+        left[0] -= len(text)
+        yield from _in_text(text)
     elif isinstance(node, list):
-        for one in node:
-            yield from _json_pieces(one)
+        for entry in node:
+            yield from _mentions(entry, key, depth + 1, left)
     elif isinstance(node, dict):
-        own = [text for text in node.values() if isinstance(text, str)]
-        if own:
-            yield from _together(own)
-        for key, value in node.items():
-            if any(root.search(key) for root in _ROOTS):
-                yield f"{key}: {_flat(value)}"
-            elif not isinstance(value, str):
-                yield from _json_pieces(value)
+        yield from _in_object(node, depth, left)
 
 
-def _together(texts: list[str]) -> Iterator[str]:
-    """Where just one text of an object holds a path, the others tell its reason."""
-    with_path = [text for text in texts if any(root.search(text) for root in _ROOTS)]
-    if len(with_path) == 1:
-        others = [text for text in texts if text is not with_path[0]]
-        yield " ".join([*re.split(r"[\r\n;]+", with_path[0]), *others])
-    else:
-        for text in texts:
-            yield from _json_pieces(text)
+def _in_object(node: dict[str, Any], depth: int, left: list[int]) -> Iterator[_Mention]:
+    """By a key that is a path, by a path under a key that is for paths, or further inside."""
+    for name, value in node.items():
+        key = _plain(name)
+        mark = _PATH.match(name.strip())
+        if mark:
+            yield _mention(mark, _flat(value))
+        elif key in _PATH_KEYS:
+            marks = (_PATH.match(text.strip()) for text in _strings(value))
+            yield from (_mention(mark, _flat(node)) for mark in marks if mark)
+        elif key not in _ECHO_KEYS:
+            yield from _mentions(value, key, depth + 1, left)
 
 
-def _flat(node: Any) -> str:
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _strings(node: Any) -> list[str]:
+    return [entry for entry in (node if isinstance(node, list) else [node]) if type(entry) is str]
+
+
+def _flat(node: Any, depth: int = 0) -> str:
+    """All texts in a part of an answer, without paths and what is quoted of the request."""
+    if depth > _MAX_DEPTH:
+        return ""
     if isinstance(node, dict):
-        return " ".join(_flat(one) for one in node.values())
+        unsaid = _ECHO_KEYS | _PATH_KEYS
+        kept = (value for name, value in node.items() if _plain(name) not in unsaid)
+        return " ".join(_flat(value, depth + 1) for value in kept)
     if isinstance(node, list):
-        return " ".join(_flat(one) for one in node)
-    return node if isinstance(node, str) else ""
+        return " ".join(_flat(entry, depth + 1) for entry in node)
+    return node[:2000] if isinstance(node, str) else ""
 
 
-def _in_piece(root: re.Pattern[str], piece: str) -> Iterator[tuple[int, str]]:
-    """Each record named in a piece of text, with its path and the rule words up to the next."""
-    marks = list(root.finditer(piece))
-    for number, mark in enumerate(marks):
-        end = marks[number + 1].start() if number + 1 < len(marks) else len(piece)
-        said = piece[mark.end() : end]
-        if len(marks) == 1:  # "surname is required at [3]": the reason may come first
-            said = f"{piece[: mark.start()]} {said}"
-        path, rule = _path(mark.group(2)), _rule(said)
-        yield int(mark.group(1)), ": ".join(part for part in (path, rule) if part)
+def _in_text(text: str) -> Iterator[_Mention]:
+    """The records that running text names, each with the rule words up to the next."""
+    quoted_from, quoted_to = _quoted(text)
+    for piece in re.finditer(r"[^\r\n;]+", text):
+        marks = [
+            mark
+            for mark in _told(piece[0])
+            if piece.start() + mark.end() <= quoted_from
+            or piece.start() + mark.start() >= quoted_to
+        ]
+        for number, mark in enumerate(marks):
+            end = marks[number + 1].start() if number + 1 < len(marks) else len(piece[0])
+            said = piece[0][mark.end() : end]
+            if len(marks) == 1:  # "surname is required at [3]": the reason may come first
+                said = f"{piece[0][: mark.start()]} {said}"
+            yield _mention(mark, said, in_text=True)
+
+
+def _quoted(text: str) -> tuple[int, int]:
+    """From the first to the last quotation mark: what is quoted may hold such marks itself."""
+    paths = [path.span() for path in _PATH.finditer(text)]
+    marks = [mark.start() for mark in _QUOTE_MARK.finditer(text)]
+    if any("'" in text[start:end] or '"' in text[start:end] for start, end in paths):
+        marks = _outside(marks, paths)
+    if not marks:
+        return len(text), len(text)
+    return marks[0], len(text) if len(marks) == 1 else marks[-1]
+
+
+def _outside(marks: list[int], paths: list[tuple[int, int]]) -> list[int]:
+    """Marks that are not part of a path such as ``$[2]['child_details']``."""
+    kept, number = [], 0
+    for mark in marks:
+        while number < len(paths) and paths[number][1] <= mark:
+            number += 1
+        if number == len(paths) or mark < paths[number][0]:
+            kept.append(mark)
+    return kept
+
+
+def _told(piece: str) -> Iterator[re.Match[str]]:
+    """Paths in a sentence that are said by the sentence, and no part of a value in it."""
+    end, listed = 0, True
+    for mark in _PATH.finditer(piece):
+        before = piece[end : mark.start()]
+        told = (listed and bool(_LISTED.fullmatch(before))) or bool(
+            _INTRODUCED.search(before[-40:])
+        )
+        word = _NEXT_WORD.match(piece, mark.end())[1]  # type: ignore[index]
+        follows = bool(mark["rest"]) or not word or word.lower() in _GOES_ON or _is_name(word)
+        end, listed = mark.end(), told and follows
+        if listed:
+            yield mark
 
 
 @functools.cache

@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from d2i_helpers.api.answers import Answer
 from d2i_helpers.api.outcomes import MAYBE_STORED, Kind, Verdict
-from d2i_helpers.api.transport import Answer
 from d2i_helpers.errors import D2IError
 from d2i_helpers.states import Outcome
 
@@ -117,7 +117,11 @@ class Delivery:
         named = {positions[index]: reason for index, reason in found.named.items()}
         for position, reason in named.items():
             self._log((position,), answer, Outcome.REFUSED, reason)
-        rest = tuple(position for position in positions if position not in named)
+        taken: tuple[int, ...] = ()
+        if found.kind is Kind.PARTLY:
+            taken = tuple(p for p, ref in zip(positions, found.references, strict=True) if ref)
+            self._log(taken, answer, Outcome.ACKNOWLEDGED, "")
+        rest = tuple(p for p in positions if p not in named and p not in set(taken))
         if rest:
             self._log(rest, answer, _left_as(found, len(positions)), found.detail)
 

@@ -13,12 +13,11 @@ import urllib3.exceptions as low
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 
+from d2i_helpers.api.answers import Answer, http_date
 from d2i_helpers.api.transport import (
     NOT_TRUSTED,
     PROXY_LOGIN,
-    Answer,
     Network,
-    http_date,
     problem_of,
     tries,
 )

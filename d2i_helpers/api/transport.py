@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import email.utils
-import functools
 import re
 import ssl
 import threading
@@ -25,16 +23,15 @@ import urllib3.exceptions as low
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
+from d2i_helpers.api.answers import Answer
 from d2i_helpers.endpoint import Endpoint
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.settings import Secrets, Settings
 
 MAX_ANSWER_BYTES = 10_000_000  # 100 references are 6 KB; more than this is no answer of the API
-CORRELATION_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
 NOT_TRUSTED = "the certificate is not trusted"
 PROXY_LOGIN = "the proxy wants a login"
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
-_CORRELATION = re.compile(r"[\w.:-]{1,200}", re.ASCII)
 
 
 def tries(settings: Settings, wait_for: Callable[[Exception], bool | float]) -> Any:
@@ -51,52 +48,6 @@ def tries(settings: Settings, wait_for: Callable[[Exception], bool | float]) -> 
         wait_max=settings.wait_max,
         wait_jitter=settings.wait_initial / 2,
     )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of one request."""
-
-    status: int | None  # None: no answer
-    body: bytes = b""
-    headers: Mapping[str, str] | None = None
-    problem: str = ""  # why there is no (whole) answer, in fixed words
-    on_the_wire: bool = True  # False: not a byte of the documents left this process
-    started_at: dt.datetime = dt.datetime(1970, 1, 1)  # UTC, without a zone, as the database has it
-    milliseconds: int = 0
-
-    @functools.cached_property
-    def correlation_id(self) -> str | None:
-        """The id by which the DfE's help desk finds the request in its own log."""
-        for name in CORRELATION_HEADERS:
-            value = (self.headers or {}).get(name, "").strip()
-            if _CORRELATION.fullmatch(value):
-                return value
-        return None
-
-    def retry_after(self, now: float) -> float | None:
-        """Seconds that `Retry-After` asks to wait, from either of its forms (RFC 9110, 10.2.3).
-
-        Args:
-            now: seconds since 1970, used where the answer has no Date of its own.
-        """
-        headers = self.headers or {}
-        text = headers.get("retry-after", "").strip()
-        if re.fullmatch(r"\d{1,9}", text):
-            return float(text)
-        when = http_date(text)
-        if when is None:
-            return None
-        # both times are the server's where it gives both, so that clock skew does not matter
-        return max(0.0, when - (http_date(headers.get("date", "")) or now))
-
-
-def http_date(text: str) -> float | None:
-    """Seconds since 1970 of an HTTP date, or None."""
-    try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import codecs
 import datetime as dt
 import secrets
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from d2i_helpers.delta import Mode, apply
 from d2i_helpers.endpoint import (
@@ -241,21 +242,44 @@ def _scripted(chosen: Chosen) -> Response:
 
 
 def _spoiled(response: Response, answer: str) -> Response:
-    """A 200 whose receipts are wrong in the way that was asked for."""
+    """A 200 that is wrong, or written, in the way that was asked for."""
     if response.status_code != 200:
         return response
-    receipts = orjson.loads(bytes(response.body))
-    if answer == "fewer":
-        return JSONResponse(receipts[:-1])
-    if answer == "more":
-        return JSONResponse([*receipts, receipts[-1]])
+    body = bytes(response.body)
+    if answer in _REWRITTEN:
+        body = orjson.dumps(_REWRITTEN[answer](orjson.loads(body)))
+        return Response(body, media_type="application/json")
     if answer == "lines":
-        return Response("\n".join(receipts), media_type="text/plain")
+        return Response("\n".join(orjson.loads(body)), media_type="text/plain")
+    if answer == "marked":
+        return Response(codecs.BOM_UTF8 + body, media_type="application/json")
+    if answer == "utf16":
+        text = body.decode().encode("utf-16")
+        return Response(text, headers={"Content-Type": "application/json; charset=utf-16"})
     if answer == "empty":
         return Response(b"", media_type="application/json")
     if answer == "truncated":
-        return _Dropped(bytes(response.body)[:-3])
+        return _Dropped(body[:-3])
+    if answer == "endless":
+        return StreamingResponse(_blanks(), media_type="application/json")
     return HTMLResponse("<html><body>Thank you, your data has arrived.</body></html>")
+
+
+# what becomes of the JSON of a good answer
+_REWRITTEN: dict[str, Callable[[Any], Any]] = {
+    "fewer": lambda receipts: receipts[:-1],
+    "more": lambda receipts: [*receipts, receipts[-1]],
+    "words": lambda receipts: ["accepted"] * len(receipts),
+    "one_word": lambda receipts: [*receipts[:-1], "rejected"],
+    "wrapped": lambda content: orjson.dumps(content).decode(),
+}
+
+
+async def _blanks() -> AsyncIterator[bytes]:
+    """The beginning of an answer, and never its end."""
+    while True:
+        yield b" "
+        await asyncio.sleep(0.02)
 
 
 def _errors_of(chosen: Chosen) -> dict[str, Any]:

@@ -19,7 +19,10 @@ import yaml
 
 from d2i_helpers.errors import SettingsError
 
-ANSWERS = ("fewer", "more", "unreadable", "empty", "lines", "truncated")
+# what may be wrong with a 200: with its receipts, or with the whole of any answer
+_OF_RECEIPTS = ("fewer", "more", "lines", "words", "one_word")
+_OF_ANSWERS = ("unreadable", "empty", "truncated", "marked", "utf16", "wrapped", "endless")
+ANSWERS = _OF_RECEIPTS + _OF_ANSWERS
 _ENDPOINTS = ("children", "token")
 _HINT = "docs/receiver.md explains the file."
 
@@ -205,6 +208,10 @@ def _fault(entry: Any, where: str) -> Fault:
         raise SettingsError(f"{where}: `refuse` needs `child` or `child_share`.", hint=_HINT)
     if "refuse" in play and len(play) > 1:
         raise SettingsError(f"{where}: `refuse` stands alone.", hint=_HINT)
+    if given.get("endpoint") == "token" and play.get("answer") in _OF_RECEIPTS:
+        raise SettingsError(
+            f"{where}: `answer: {play['answer']}` is about receipts; a token has none.", hint=_HINT
+        )
     if "request" in given:
         given["requests"] = frozenset(given.pop("request"))
     if "child" in given:

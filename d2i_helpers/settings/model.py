@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from d2i_helpers.settings.receipts import receipt_pattern
+
 ENV_PREFIX = "D2I_"
 Share = float
 
@@ -136,6 +138,11 @@ class Settings(BaseSettings):
     breaker_batches: int = Field(
         5, ge=1, description="whole requests refused in a row before the run stops early"
     )
+    receipt_form: str | None = Field(
+        None,
+        description="shape of a receipt, such as `'{date}_{time}_{id}.json'` (parts: date, time, "
+        "id, number); null: the DfE's",
+    )
     user_agent: str = Field("D2I-workbook/0.1 (python-requests)", description="User-Agent header")
     proxy: str | None = Field(None, description="proxy URL, without credentials")
     ca_bundle: str | None = Field(None, description="file of the CA certificates to trust")
@@ -200,6 +207,12 @@ class Settings(BaseSettings):
     def _table_name(cls, value: str | None) -> str | None:
         if value is not None and not value.replace(".", "_").replace("_", "a").isalnum():
             raise ValueError("a table name has letters, digits and underscores only")
+        return value
+
+    @field_validator("receipt_form")
+    @classmethod
+    def _form(cls, value: str | None) -> str | None:
+        receipt_pattern(value)
         return value
 
     @model_validator(mode="after")

@@ -7,8 +7,12 @@ import json
 import pytest
 
 from d2i_helpers.api.outcomes import Kind, references, verdict
-from d2i_helpers.api.reasons import named_records
+from d2i_helpers.api.reasons import _PATH_KEYS, _TEXT_KEYS, named_records
 from d2i_helpers.api.transport import Answer
+from d2i_helpers.errors import SettingsError
+from d2i_helpers.settings import load_settings
+from d2i_helpers.settings.receipts import receipt_pattern
+from d2i_helpers.spec import load_spec
 
 RECEIPT = "2026-08-10_02:15:07.31_0b0e5a1e-7a54-4b39-9f3b-0a3c4d5e6f70.json"
 SEVEN_DIGITS = "2026-08-10_02:15:07.3100000_0b0e5a1e-7a54-4b39-9f3b-0a3c4d5e6f70.json"
@@ -28,7 +32,7 @@ SEVEN_DIGITS = "2026-08-10_02:15:07.3100000_0b0e5a1e-7a54-4b39-9f3b-0a3c4d5e6f70
         (408, Kind.NO_ANSWER),
         (413, Kind.TOO_LARGE),
         (415, Kind.FATAL),
-        (422, Kind.FATAL),
+        (422, Kind.UNNAMED),
         (429, Kind.BUSY),
         (500, Kind.CRASHED),
         (502, Kind.NO_ANSWER),
@@ -64,6 +68,12 @@ def test_a_success_whose_body_broke_off_is_unknown():
         b'["a", 7]',
         b'["a", ""]',
         b'["stored", "not stored, try again"]',
+        b'["rejected", "rejected"]',
+        b'["ref-1", "ref-2"]',
+        b'"accepted accepted"',
+        b'"accepted\\naccepted"',
+        f'{{"0": "{RECEIPT}", "1": "{RECEIPT}"}}'.encode(),
+        f'["{RECEIPT[:20]}", "{RECEIPT[20:]}"]'.encode(),
         b"<html>\n</html>",
         b"first line of a page\nsecond line of it",
         RECEIPT.encode(),
@@ -73,6 +83,92 @@ def test_a_success_whose_body_broke_off_is_unknown():
 )
 def test_what_is_not_one_receipt_a_record_is_not_read_as_receipts(body):
     assert references(body, 2) is None
+
+
+@pytest.mark.parametrize("other", ['"rejected"', "null", "7", '{"error": "no"}', f'"x{RECEIPT}"'])
+def test_a_word_beside_receipts_is_no_receipt(other):
+    body = f'["{RECEIPT}", {other}, "{SEVEN_DIGITS}"]'.encode()
+    assert references(body, 3) == (RECEIPT, None, SEVEN_DIGITS)
+    found = verdict(Answer(200, body), 3)
+    assert found.kind is Kind.PARTLY
+    assert "it may be stored or not" in found.detail
+
+
+LIST = json.dumps([RECEIPT, SEVEN_DIGITS])
+
+
+@pytest.mark.parametrize(
+    ("body", "charset"),
+    [
+        (b"\xef\xbb\xbf" + LIST.encode(), None),
+        (b"\xef\xbb\xbf\xef\xbb\xbf" + LIST.encode(), "utf-8"),
+        (LIST.encode("utf-16"), "utf-16"),
+        (LIST.encode("utf-16"), None),
+        (LIST.encode("utf-16-be"), "utf-16"),
+        (LIST.encode("utf-16-le"), "utf-16le"),
+        (LIST.encode("utf-32"), None),
+        (LIST.encode(), "utf-16"),  # a header that says what is not so
+        (LIST.encode(), "zip"),
+        (json.dumps(LIST).encode(), None),
+        (json.dumps(json.dumps("\ufeff" + LIST)).encode(), None),
+        (b"\xef\xbb\xbf" + f"{RECEIPT}\r\n{SEVEN_DIGITS}\r\n".encode(), None),
+        (f"{RECEIPT}\n{SEVEN_DIGITS}".encode("utf-16"), "utf-16"),
+        (f"  {LIST} \r\n\0".encode(), None),
+    ],
+)
+def test_receipts_that_are_readable_are_read(body, charset):
+    assert references(body, 2, charset=charset) == (RECEIPT, SEVEN_DIGITS)
+    headers = {"content-type": f'application/json; Charset="{charset}"'} if charset else {}
+    assert verdict(Answer(200, body, headers), 2).kind is Kind.ACCEPTED
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 5_000, b"1" * 100_000, b'"\\ud800"'])
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_monstrous_answer_is_only_one_that_cannot_be_read(body, status):
+    assert verdict(Answer(status, body), 2).kind in (Kind.UNREADABLE, Kind.UNNAMED)
+
+
+# ------------------------------------------------------- a receiver with receipts of another shape
+@pytest.mark.parametrize(
+    ("form", "good", "bad"),
+    [
+        ("{date}_{time}_{id}.json", RECEIPT, RECEIPT.replace(".json", "")),
+        ("DFE-{number}", "DFE-0012", "DFE-12b"),
+        ("{id}", "0b0e5a1e-7a54-4b39-9f3b-0a3c4d5e6f70", "rejected"),
+        ("a.b/{number}+", "a.b/7+", "axb/7+"),
+    ],
+)
+def test_another_form_of_receipts_can_be_given(form, good, bad):
+    pattern = receipt_pattern(form)
+    assert references(json.dumps([good, good]).encode(), 2, pattern) == (good, good)
+    assert references(json.dumps([bad, bad]).encode(), 2, pattern) is None
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "",
+        "{date}",
+        "receipt",
+        "{word}",
+        "{id}{number}",
+        "{id}-{id}",
+        "{id",
+        "{}",
+        "x" * 81 + "{id}",
+    ],
+)
+def test_a_form_that_would_match_anything_is_refused(form):
+    with pytest.raises(ValueError, match="receipt's form"):
+        receipt_pattern(form)
+    with pytest.raises(SettingsError, match="receipt_form"):
+        load_settings(None, receipt_form=form)
+
+
+def test_receipts_of_an_unknown_shape_name_the_parameter_that_gives_it():
+    found = verdict(Answer(200, b'["job:ab", "job:ac"]'), 2)
+    assert found.kind is Kind.UNREADABLE
+    assert "receipt_form" in found.detail
 
 
 def test_receipts_may_come_as_lines():
@@ -101,6 +197,59 @@ def test_receipts_may_come_as_lines():
 )
 def test_only_the_first_index_after_the_root_names_a_record(body, positions):
     assert set(named_records(body.encode(), 20)) == positions
+
+
+@pytest.mark.parametrize(
+    ("body", "positions"),
+    [
+        # the sure naming counts, what it quotes does not
+        ({"propertyName": "[3].FirstName", "attemptedValue": "UNBORN [1]"}, {3}),
+        ({"path": "$[3].first_name", "value": "$[1].x"}, {3}),
+        ({"path": "$[3].first_name", "received": {"message": "[1]"}}, {3}),
+        ({"$[3].first_name": "'[1]' is too long"}, {3}),
+        ({"field": "[3].first_name", "message": "[1]: too long"}, {3}),
+        ({"memberNames": ["[3].first_name", "[4].surname"], "errorMessage": "Ann [1]"}, {3, 4}),
+        ("[3].first_name: 'Ann [1]' is too long", {3}),
+        ('Path: $[3].first_name, given "at $[1]"', {3}),
+        # nothing is sure: the client searches
+        ({"forename": "Ann [3]"}, set()),
+        ({"first_name": "$[3].x"}, set()),
+        ({"message": "Ann [3] is too long"}, set()),
+        ({"message": "'Ann' at [3]' is too long"}, set()),
+        ({"message": '"x" at [3] "y" is too long'}, set()),
+        ({"message": "The value 'O'Brien [3]' is wrong"}, set()),
+        ({"error": "“Ann; [3]: x” is too long"}, set()),
+        ({"error": "first_name: [3] Ann"}, set()),
+        ({"errors": {"first_name": ["Ann [3] is wrong"]}}, set()),
+        ({"value": {"errors": [{"path": "$[3]"}]}}, set()),
+        ("Ann [3]", set()),
+        ("[3] Ann is too long", set()),
+        ("Ann [3], [4] are too long", set()),
+        ('Not valid: {"first_name": "Ann [3]", "factors": [1]}', set()),
+        # and errors as they are written
+        ("The JSON value is not a string. Path: $[3].first_name | LineNumber: 0.", {3}),
+        ("not valid: records [3], [4] and [7]", {3, 4, 7}),
+        ({"errors": ["[3] sex is required", "[5] sex is required"]}, {3, 5}),
+        ({"error": json.dumps({"errors": [{"path": "$[3].sex"}]})}, set()),
+    ],
+)
+def test_what_is_quoted_of_a_record_names_none(body, positions):
+    text = body if isinstance(body, str) else json.dumps(body)
+    assert set(named_records(text.encode(), 20)) == positions
+    assert set(named_records(json.dumps([json.loads(json.dumps(body))]).encode(), 20)) == positions
+    assert set(named_records(text.encode("utf-16"), 20)) == positions
+
+
+def test_no_field_of_a_document_is_taken_for_the_key_of_a_path_or_a_message():
+    spec = load_spec()
+    names = {*spec.blocks, *(field.name for _, field in spec.fields())}
+    assert not {name.replace("_", "") for name in names} & (_PATH_KEYS | _TEXT_KEYS)
+
+
+@pytest.mark.parametrize("piece", ["“", "'", "[1]", "$[1].", "at [1] '", "[1]" + ".a" * 50])
+def test_an_error_of_any_text_is_read_in_no_time(piece):
+    """Two megabytes that grow squarely would take minutes; the time-out of a test is shorter."""
+    named_records((piece * (2_000_000 // len(piece))).encode(), 20)
 
 
 def test_the_reason_is_path_and_rule():

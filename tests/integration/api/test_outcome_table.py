@@ -40,7 +40,36 @@ def test_200_as_lines_of_text(start):
     assert all(one.reference.endswith(".json") for one in result.results)
 
 
-@pytest.mark.parametrize("wrong", ["fewer", "more", "unreadable", "empty", "truncated"])
+@pytest.mark.parametrize("form", ["marked", "utf16", "wrapped"])
+def test_200_in_another_form_of_text_is_read(start, form):
+    client, served = start({"faults": [{"answer": form}]})
+    result = client.send(batch(3))
+    assert outcomes(result) == [ACK] * 3
+    assert len(served.posts()) == 1
+
+
+def test_200_with_a_word_in_place_of_one_receipt_is_unknown_for_that_record(start):
+    client, served = start({"faults": [{"answer": "one_word"}]})
+    result = client.send(batch(3))
+    assert outcomes(result) == [ACK, ACK, UNKNOWN]
+    assert result.results[2].reference is None
+    assert [(a.positions, a.outcome) for a in result.attempts] == [((0, 1), ACK), ((2,), UNKNOWN)]
+    assert len(served.posts()) == 1
+
+
+def test_receipts_of_another_shape_are_read_once_the_profile_gives_it(start, monkeypatch):
+    client, _ = start({"faults": [{"status": 200, "body": '["DFE-1", "DFE-2"]', "store": True}]})
+    result = client.send(batch(2))
+    assert outcomes(result) == [UNKNOWN] * 2
+    assert "receipt_form" in result.results[0].detail
+    client, _ = start(
+        {"faults": [{"status": 200, "body": '["DFE-1", "DFE-2"]', "store": True}]},
+        receipt_form="DFE-{number}",
+    )
+    assert outcomes(client.send(batch(2))) == [ACK] * 2
+
+
+@pytest.mark.parametrize("wrong", ["fewer", "more", "unreadable", "empty", "truncated", "words"])
 def test_200_unreadable_or_miscounted_is_unknown(start, wrong):
     client, served = start({"faults": [{"answer": wrong}]})
     result = client.send(batch(3))
@@ -67,6 +96,24 @@ def test_400_that_names_records_costs_only_them(start):
         ((7,), REFUSED),
         ((0, 1, 2, 4, 5, 6, 8, 9), UNSENT),
     ]
+
+
+@pytest.mark.parametrize("body", ["", '{"errors": {"sex": ["is not included in the list"]}}'])
+def test_422_is_read_like_400(start, body):
+    client, _ = start({"faults": [{"child": "c5", "status": 422, "body": body}]})
+    result = client.send(batch(20))
+    assert bad_ones(result) == {5}
+    assert result.results[5].outcome is REFUSED
+    assert result.stop is None
+    client, _ = start({"faults": [{"child": "c5", "status": 422, "body": "{positions}"}]})
+    assert client.send(batch(20)).requests == 2
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_an_error_quotes_costs_nobody_else(start, status):
+    body = '{"errors": [{"property": "first_name", "message": "Zo [1] is too long"}]}'
+    client, _ = start({"faults": [{"child": "c5", "status": status, "body": body}]})
+    assert bad_ones(client.send(batch(20))) == {5}
 
 
 @pytest.mark.parametrize("culprits", [(0,), (99,), (41, 42), tuple(range(0, 100, 2))])
@@ -191,7 +238,7 @@ def test_a_record_that_crashes_the_receiver_costs_only_itself(start):
     assert result.results[5].outcome is UNKNOWN
 
 
-@pytest.mark.parametrize("status", [404, 405, 407, 415, 422, 302, 418])
+@pytest.mark.parametrize("status", [404, 405, 407, 415, 302, 418])
 def test_what_no_repeat_can_heal_ends_the_run(start, status):
     client, served = start({"faults": [{"status": status}]})
     result = client.send(batch(3))
