@@ -12,7 +12,6 @@ of a child stay equal and different ones different, so that a change in the sour
 from __future__ import annotations
 
 import functools
-import re
 import struct
 from collections.abc import Callable, Collection
 from typing import Any
@@ -23,6 +22,7 @@ from d2i_helpers.anonymise.upn import PupilNumbers
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.privacy.redaction import normal
 from d2i_helpers.spec import Block, Field, Spec
+from d2i_helpers.spec.patterns import whole_match
 from d2i_helpers.spec.registry import ANONYMISING_RULES, anonymising_rule
 
 IDS_OF_OURS = frozenset({"child_id", "item_id", "worker_id"})
@@ -102,9 +102,8 @@ class Rules:
 @anonymising_rule("child_id", type="string", words="a keyed digest")
 def _id(rules: Rules, block: Block, field: Field) -> Rule:
     pseudonym = rules.ids(_space(block, field))
-    if field.pattern and not all(
-        re.search(field.pattern, pseudonym(str(example))) for example in range(8)
-    ):
+    fits = whole_match(field.pattern) if field.pattern else None
+    if fits and not all(fits(pseudonym(str(example))) for example in range(8)):
         raise SpecificationError(
             f"No pseudonym of digits and capital letters fits the pattern of `{field.path}`."
         )

@@ -50,6 +50,7 @@ from d2i_helpers.raw import (
     remembered,
 )
 from d2i_helpers.spec import Field, Spec
+from d2i_helpers.spec.patterns import whole_match
 from d2i_helpers.spec.registry import TRANSFORMS, transform
 
 WRONG_CHARACTERS = "wrong characters"
@@ -100,7 +101,7 @@ def usable_upn(value: Any) -> str | None:
 )
 def _id(field: Field, spec: Spec) -> Transform:
     """Outer blanks go; inner blanks, other characters and more than `max_length` are refused."""
-    shape = re.compile(field.pattern or ".+").fullmatch
+    shape = whole_match(field.pattern or ".+")
     longest = field.max_length or 10**6
     placeholders = spec.placeholders
     lengths = frozenset(map(len, placeholders))  # most ids need no look at the words
@@ -127,7 +128,7 @@ def _id(field: Field, spec: Spec) -> Transform:
 )
 def _text(field: Field, spec: Spec) -> Transform:
     """As stored, without outer blanks; over-long text is refused, because a cut name is another."""
-    shape = re.compile(field.pattern).fullmatch if field.pattern else None
+    shape = whole_match(field.pattern) if field.pattern else None
     longest = field.max_length or 10**6
     # A word may be somebody's name ("Null", "Unknown"); marks and SSD_ words are nobody's.
     placeholders = frozenset(word for word in spec.placeholders if not word.isalpha())
@@ -160,7 +161,7 @@ def _text(field: Field, spec: Spec) -> Transform:
 )
 def _postcode(field: Field, spec: Spec) -> Transform:
     """Upper case with one blank before the last three characters, whatever blanks were stored."""
-    shape = re.compile(field.pattern).fullmatch if field.pattern else None
+    shape = whole_match(field.pattern) if field.pattern else None
 
     def read(value: Any) -> Result:
         text, problem = read_text(value)

@@ -15,6 +15,7 @@ import orjson
 
 from d2i_helpers.spec import PURGE, Block, Document, Spec
 from d2i_helpers.spec.outputs import json_schema
+from d2i_helpers.spec.patterns import LINEAR_TIME
 
 NOT_UTF8 = "text that cannot be sent as UTF-8"
 NOT_JSON = "not JSON"
@@ -60,7 +61,9 @@ class Validator:
         self._root = spec.root
         self._schemas = {
             partial: jsonschema_rs.Draft202012Validator(
-                json_schema(spec, partial=partial), validate_formats=True
+                json_schema(spec, partial=partial),
+                validate_formats=True,
+                pattern_options=LINEAR_TIME,
             )
             for partial in (False, True)
         }

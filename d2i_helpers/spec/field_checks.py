@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from d2i_helpers.spec.patterns import whole_match
 from d2i_helpers.spec.registry import ANONYMISING_RULES, TRANSFORMS
 
 # what each key of a field holds
@@ -158,9 +158,13 @@ def _limit_faults(where: str, entry: Mapping, kind: str | None) -> Iterator[str]
         yield f"{where}: `minimum` is greater than `maximum`"
     if entry.get("pattern") is not None:
         try:
-            re.compile(entry["pattern"])
-        except (re.error, TypeError, RecursionError, OverflowError):
-            yield f"{where}: `pattern` is not a regular expression"
+            whole_match(entry["pattern"])
+        except ValueError:
+            yield (
+                f"{where}: `pattern` is not a regular expression that can be matched in linear "
+                "time: without look-around such as (?=…) or (?<!…), references back such as \\1, "
+                "and repeats of large repeats; `max_length` limits the length"
+            )
     default = entry.get("default")
     if entry.get("default_if_unusable") and default is None:
         yield f"{where}: `default_if_unusable` is for fields with a `default`"

@@ -92,7 +92,12 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         (in_details("surname: {code_map: {a: b}}"), "`code_map` is for fields with `codes`"),
         (in_details("surname: {max_length: long}"), "`max_length` must be a whole number"),
         (in_details("surname: {max_length: 0}"), "`max_length` must be at least 1"),
-        (in_details("surname: {pattern: '(['}"), "`pattern` is not a regular expression"),
+        *(
+            (in_details(f"surname: {{pattern: '{pattern}'}}"),
+             "`pattern` is not a regular expression that can be matched in linear time")
+            for pattern in ("([", "(?=a)b", "(?<!a)b", r"(a+)\1", "(?P<x>a)(?P=x)", "(?>a+)b",
+                            "(.{1,300}){1,300}", "a)|(b")
+        ),
         (in_details("surname: {mandatory: 'yes'}"), "`mandatory` must be true or false"),
         (in_details("surname: {default: [a]}"), "`default` must be a string"),
         (in_details("uasc_flag: {default: 'no'}"), "`default` must be a boolean"),

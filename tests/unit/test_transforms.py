@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -58,6 +59,24 @@ def read(path: str, value: Any, **row: Any) -> tuple[Any, str | None]:
 )
 def test_ids_are_trimmed_and_refused_never_cut(raw: Any, sent: Any, problem: str | None) -> None:
     assert read("la_child_id", raw) == (sent, problem)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+", "(a|aa)+", "(a|a)*", "(a*)*b", "(([a-z])+.)+[A-Z]"])
+@pytest.mark.parametrize("path", ["la_child_id", "child_details.surname"])
+def test_a_pattern_needs_no_more_time_for_a_value_that_nearly_fits(path: str, pattern: str) -> None:
+    """An engine that tries all ways to divide the letters would never end here."""
+    (field,) = [field for _, field in SPEC.fields() if field.path == path]
+    changed = replace(field, pattern=pattern, max_length=100_000)
+    transform = compile_transform(changed, SPEC)
+    assert transform("a" * 50_000 + "!") == (None, "wrong characters")
+
+
+def test_a_pattern_is_for_the_whole_value() -> None:
+    (field,) = [field for _, field in SPEC.fields() if field.path == "la_child_id"]
+    transform = compile_transform(replace(field, pattern="a|bc"), SPEC)
+    assert [transform(text)[0] for text in ("a", "bc", "ab", "abc", "ac")] == [
+        "a", "bc", None, None, None,
+    ]  # fmt: skip
 
 
 def test_a_database_uuid_is_an_id() -> None:

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 
 from d2i_helpers.payload.validation import Problem, Validator, firewall_warnings
-from d2i_helpers.spec import load_spec
+from d2i_helpers.spec import build_spec, load_spec, merge, merged_text
 from d2i_helpers.spec.outputs import json_schema
 
 SPEC = load_spec()
@@ -351,3 +351,13 @@ def test_the_schema_is_itself_valid_and_closed(partial: bool) -> None:
 )
 def test_what_firewalls_block_is_warned_of(body: str, names: list[str]) -> None:
     assert firewall_warnings(body) == names
+
+
+def test_a_pattern_of_an_overlay_cannot_hang_the_checks() -> None:
+    """An engine that tries all ways to divide the letters would never end here."""
+    fields = {"surname": {"pattern": "^(a+)+$", "max_length": 100_000}}
+    spec = build_spec(merge(merged_text(), {"blocks": {"child_details": {"fields": fields}}}))
+    document = good()
+    document["child_details"]["surname"] = "a" * 50_000 + "!"
+    for check in (Validator(spec).problems, Validator(spec).partial_problems):
+        assert check(document) == [Problem("child_details.surname", "wrong format")]
