@@ -14,6 +14,7 @@ from sqlalchemy import Engine, func, select
 
 from d2i_helpers import database
 from d2i_helpers.errors import D2IError
+from d2i_helpers.privacy.safe_words import OwnTime
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Document
 from d2i_helpers.staging import Staging
@@ -88,7 +89,7 @@ def child(engine: Engine, settings: Settings, person_id: str | None = None) -> C
             _document(row.json_payload) or {},
             _document(row.previous_json_payload),
             _document(row.partial_json_payload),
-            [dict(attempt) for attempt in attempts],
+            [{**attempt, "started_at": OwnTime(attempt["started_at"])} for attempt in attempts],
         )
 
 

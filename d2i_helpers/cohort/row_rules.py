@@ -206,7 +206,7 @@ class Compiler:
                 "no plan of the referral in the window": lambda row, page: bool(
                     page.rows("cin_plans", referral(row))
                 ),
-                "not active at the end of March in the window": active,
+                "not active at the end of a financial year in the window": active,
                 "professional unknown or without a registration number": registered,
             }
         )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
 from d2i_helpers.url_secrets import ADDRESSES, address_parts
@@ -27,6 +28,7 @@ _LABEL = re.compile(
     rf"(?:[A-Z][a-z]+(?=[ ,:/-])|{_WORD})(?:[-/ ,;:()+.%_<>=`\[\]]+(?:{_WORD}|\d{{1,3}}%?)?)*"
 )
 _MASKED_IDS = re.compile(r"…\w{0,2}(?:, …\w{0,2})*(?:, …)?")  # as `redaction.mask_id` makes them
+_NAME_IN_CODE = re.compile(r"\b[a-z][a-z0-9_]*\b")
 _SHORT_NUMBER = re.compile(r"\d{1,3}")  # such as an HTTP status
 _LOOKS_LIKE_A_VALUE = re.compile(
     r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"  # postcode
@@ -38,10 +40,11 @@ _LOOKS_LIKE_A_VALUE = re.compile(
 
 @functools.cache
 def vocabulary() -> frozenset[str]:
-    """Words that only this project can have written: fields, columns, parameters, states."""
+    """Words that only this project can have written: fields, columns, sources, rules, states."""
     from d2i_helpers import stages, states, tables
     from d2i_helpers.settings import Settings
     from d2i_helpers.spec import load_spec
+    from d2i_helpers.spec.checks import NAMED_RULES
 
     words = set(Settings.model_fields)
     for kind in (states.RowState, states.Status, states.Outcome, states.Event):
@@ -51,6 +54,7 @@ def vocabulary() -> frozenset[str]:
     spec = load_spec()
     words.update(part for block in spec.blocks.values() for part in (block.name, block.path))
     words.update(part for _, field in spec.fields() for part in (field.name, field.path))
+    words.update(spec.sources, NAMED_RULES)
     words.update(stages.names(), (name.capitalize() for name in stages.names()))
     words.update({"Children", "Documents", "Fields", "Items", "Problems", "Requests", "Events"})
     return frozenset(words)
@@ -59,9 +63,14 @@ def vocabulary() -> frozenset[str]:
 def safe_label(text: str) -> str:
     """The text, or ``(hidden)`` where it might be a value of a child instead of a label of ours."""
     shaped = _LABEL.fullmatch(text) or _MASKED_IDS.fullmatch(text) or _SHORT_NUMBER.fullmatch(text)
-    if not text or shaped or text in vocabulary():
+    if not text or shaped or text in vocabulary() or _LABEL.fullmatch(_without_names(text)):
         return text
     return HIDDEN
+
+
+def _without_names(text: str) -> str:
+    """The text with a plain word for each name of ours that has digits in it, such as `s47`."""
+    return _NAME_IN_CODE.sub(lambda name: "ours" if name[0] in vocabulary() else name[0], text)
 
 
 def safe_title(text: str) -> str:
@@ -69,8 +78,15 @@ def safe_title(text: str) -> str:
     return text if re.fullmatch(r"[A-Z][a-z]+", text) else safe_label(text)
 
 
+@dataclass(frozen=True)
+class OwnTime:
+    """A time that this program took itself, such as the start of a request: never one of a row."""
+
+    at: datetime  # UTC
+
+
 def safe_value(value: Any) -> str:
-    """A number as text, a safe label as it is, everything else hidden."""
+    """A number as text, a safe label or a time of ours as it is, everything else hidden."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -79,6 +95,8 @@ def safe_value(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.1f}"
+    if isinstance(value, OwnTime):
+        return f"{value.at:%Y-%m-%d %H:%M:%S}"
     return safe_label(value) if isinstance(value, str) else HIDDEN
 
 

@@ -14,6 +14,7 @@ from d2i_helpers.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import Image
+    from matplotlib.figure import Figure
 
 COLOURS = {
     "completed": "#1a7f4b",
@@ -22,6 +23,8 @@ COLOURS = {
     "interrupted": "#7a3fa0",
     "running": "#1356a8",
 }
+
+_ROOM = 1.1  # height of a panel, in heights of its highest dot
 
 
 def load_runs(settings: Settings, *, last_days: int | None = None) -> pd.DataFrame:
@@ -85,6 +88,14 @@ def plot_runs(runs: pd.DataFrame, count: str) -> Image:
         A picture (PNG) that a notebook shows.
     """
     from IPython.display import Image
+
+    drawn = io.BytesIO()
+    draw_runs(runs, count).savefig(drawn, format="png", dpi=110)
+    return Image(data=drawn.getvalue(), format="png")
+
+
+def draw_runs(runs: pd.DataFrame, count: str) -> Figure:
+    """The figure that `plot_runs` makes a picture of."""
     from matplotlib.figure import Figure
 
     shown = {"seconds": "Seconds", count: count.replace("_", " ")}
@@ -95,14 +106,18 @@ def plot_runs(runs: pd.DataFrame, count: str) -> Image:
         panel.plot(runs.index, runs[name], color="#888888", linewidth=0.8)
         for status, part in runs.groupby("status"):
             colour = COLOURS.get(str(status), "#555555")
-            panel.scatter(part.index, part[name], s=18, color=colour, label=str(status), zorder=3)
+            panel.scatter(
+                part.index, part[name], s=18, color=colour, label=str(status), zorder=3,
+                clip_on=False,
+            )  # fmt: skip
         panel.set_ylabel(shown[name])
-        panel.set_ylim(bottom=0)
+        highest = runs[name].max()  # no number where no run has a value yet
+        # from 0, and with room for whole dots: runs of much the same height lie along the top
+        panel.set_ylim(0, _ROOM * highest if highest > 0 else 1)
     if len(runs):
-        panels[0].legend(loc="upper left", fontsize="small")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    return Image(data=drawn.getvalue(), format="png")
+        handles = panels[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper left", ncols=len(COLOURS), fontsize="small")
+    return figure
 
 
 def faults(settings: Settings) -> list[str]:

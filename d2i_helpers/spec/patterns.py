@@ -1,8 +1,8 @@
 """Patterns of fields, matched in time that grows with the text only, whatever the pattern is.
 
-Python's own engine can take years over ``(a+)+$`` and forty letters, so that an overlay could hang a
-run. This engine refuses a pattern that it could not match in linear time. The checks of documents
-use it as well: a pattern means the same wherever it is applied.
+Python's own engine can take years over ``(a+)+$`` and forty letters: an overlay could hang a run.
+This engine refuses a pattern that it could not match in linear time. The checks of documents use it
+as well, so that a pattern means the same wherever it is applied.
 """
 
 from __future__ import annotations

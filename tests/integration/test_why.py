@@ -73,7 +73,7 @@ def test_a_care_worker_that_is_left_out(ssd: Any, engine: Engine, make_settings:
     gate = "rule care_worker_gate: "
     assert [row["rule"] for row in answer.rows_left_out()] == [
         gate + "no plan of the referral in the window",
-        gate + "not active at the end of March in the window",
+        gate + "not active at the end of a financial year in the window",
         gate + "professional unknown or without a registration number",
         gate + "role is not one of care_worker_roles",
     ]

@@ -42,6 +42,18 @@ def test_runs_become_a_table_and_a_picture(tmp_path: Path) -> None:
     assert review.plot_runs(runs, "submit: acknowledged").data.startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("seconds", [600.0, 0.4, None])
+def test_dots_of_equal_height_are_not_cut(tmp_path: Path, seconds: float | None) -> None:
+    for day in (1, 2, 3):
+        make(tmp_path, day, seconds=seconds)
+    runs = review.load_runs(Folder(tmp_path))
+    for panel in review.draw_runs(runs, "submit: acknowledged").axes:
+        heights = [height for dots in panel.collections for _, height in dots.get_offsets()]
+        low, high = panel.get_ylim()
+        assert len(heights) == 3 and low == 0
+        assert all(height < 0.95 * high for height in heights if height == height)
+
+
 @pytest.mark.parametrize("last_days", [None, 7])
 def test_no_runs_are_no_error(tmp_path: Path, last_days: int | None) -> None:
     runs = review.load_runs(Folder(tmp_path / "none"), last_days=last_days)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from d2i_helpers import display
 from d2i_helpers.privacy import attended
 from d2i_helpers.privacy.safe_words import (
     HIDDEN,
+    OwnTime,
     masked,
     safe_label,
     safe_sentence,
@@ -15,6 +18,7 @@ from d2i_helpers.privacy.safe_words import (
     safe_value,
     saved_setting,
 )
+from d2i_helpers.spec import load_spec
 
 
 @pytest.mark.parametrize(
@@ -30,11 +34,33 @@ from d2i_helpers.privacy.safe_words import (
         "HTTP 400",
         "400",
         "…78, …12, …",
+        "s47",
+        "overlaps s47e_s47_start_date, s47e_s47_end_date",
+        "rule s47_or_its_conference",
         "",
     ],
 )
 def test_words_of_ours_are_shown(text: str) -> None:
     assert safe_label(text) == text
+
+
+def test_every_rule_of_a_row_and_every_attempt_is_shown() -> None:
+    """What `explore_payloads` lists under rows that do not count."""
+    spec = load_spec()
+    entries = [
+        f"{rule} {', '.join(argument) if rule != 'rule' else argument}"
+        for source in spec.sources.values()
+        for entry in source.where
+        for rule, argument in entry.items()
+    ]
+    assert len(entries) > 10
+    assert {text for text in [*spec.sources, *entries] if safe_label(text) != text} == set()
+
+
+def test_only_a_time_of_ours_is_shown() -> None:
+    moment = dt.datetime(2026, 8, 10, 2, 0, 1)
+    assert safe_value(OwnTime(moment)) == "2026-08-10 02:00:01"
+    assert safe_value(moment) == safe_value(moment.date()) == HIDDEN
 
 
 @pytest.mark.parametrize(
@@ -53,6 +79,12 @@ def test_words_of_ours_are_shown(text: str) -> None:
         "03/02/2011",
         "children\nSmith",
         "anna@example.org",
+        "s47 Smith",
+        "s471",
+        "ab12",
+        "care_worker_gate ab12",
+        "March",
+        "seen by March",
     ],
 )
 def test_what_could_be_a_value_is_hidden(text: str) -> None:
