@@ -46,6 +46,13 @@ def test_every_unit_has_a_rung() -> None:
     assert {unit_of(path) for path in MODULES} == set(RUNG)
 
 
+def test_the_ladder_of_the_documentation_is_this_one() -> None:
+    text = (PACKAGE.parent / "DEVELOPMENT.md").read_text(encoding="utf-8")
+    rungs = re.findall(r"^ +(\d+)   (\S+(?:  \S+)*)   +\S", text.partition("\nrung\n")[2], re.M)
+    assert [names.split() for _, names in rungs] == LADDER
+    assert [int(number) for number, _ in rungs] == list(range(len(LADDER)))
+
+
 def test_imports_go_down_the_ladder() -> None:
     upward = {
         path.relative_to(PACKAGE).as_posix(): above

@@ -1,0 +1,103 @@
+"""What the pages name is there: files, modules, commands with their options, parameters."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from d2i_helpers.cli.commands import cli
+from d2i_helpers.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+# CHANGELOG.md names what is gone, too
+PAGES = [
+    *(p for p in sorted(ROOT.glob("*.md")) if p.name != "CHANGELOG.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+FOLDERS = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".")}
+SUFFIXES = r"\.(?:py|json|ya?ml|ipynb|md|csv|html|txt|toml)"
+MADE_BY_A_RUN = {"run.json", "NN_stage.attempt1.ipynb", "d2i_PROFILE_dag.py", "out.ipynb"}
+
+
+def in_backticks(page: Path) -> list[str]:
+    """Short code of a page, without its code blocks."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def is_there(name: str) -> bool:
+    """A path from the root, or the name of a file that lies anywhere in the project's folders."""
+    if "/" in name:
+        return (ROOT / name).exists()
+    return (ROOT / name).exists() or any(any((ROOT / f).rglob(name)) for f in FOLDERS)
+
+
+def paths(page: Path) -> Iterator[str]:
+    for code in in_backticks(page):
+        if code in MADE_BY_A_RUN:
+            continue
+        is_file = re.fullmatch(rf"\w[\w.-]*{SUFFIXES}", code)
+        if is_file or (re.fullmatch(r"[\w./-]+", code) and code.split("/")[0] in FOLDERS):
+            yield code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    assert {name for name in paths(page) if not is_there(name)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_names_in_modules_are_there(page: Path) -> None:
+    for code in in_backticks(page):
+        if re.fullmatch(r"d2i_helpers(\.\w+)+", code):
+            module, _, name = code.rpartition(".")
+            assert hasattr(importlib.import_module(module), name), code
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each `d2i …` of a page, those in code blocks too."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^```\w*\n(.*?)^```|^    (.*)$", text, re.S | re.M)
+    code = [*in_backticks(page), *(line for pair in blocks for line in "".join(pair).splitlines())]
+    for line in code:
+        for words in re.findall(r"(?:^|&& |; )d2i((?: [^\s|&;#]+)*)", line.strip()):
+            yield words.split()
+
+
+def not_known(words: list[str]) -> str:
+    """The first word of a command that the command line has not; none: an empty text."""
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words and words[0] in command.commands:
+        command = command.commands[words[0]]
+        words = words[1:]
+    if isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        return words[0]
+    options = {o for p in command.params if isinstance(p, click.Option) for o in p.opts}
+    options |= {"-h", "--help"}
+    given = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
+    return next((option for option in given if option not in options), "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_that_a_page_shows_exist(page: Path) -> None:
+    wrong = {" ".join(words): not_known(words) for words in commands(page) if not_known(words)}
+    assert wrong == {}
+
+
+def test_commands_are_found_and_judged() -> None:
+    assert len(list(commands(ROOT / "README.md"))) > 3
+    assert not_known(["runs", "shwo"]) == "shwo"
+    assert not_known(["run", "--stage", "delta"]) == "--stage"
+    assert not_known(["run", "--stages", "delta", "-p", "phase=full"]) == ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_parameters_that_a_page_gives_exist(page: Path) -> None:
+    named = re.findall(r"-p ([a-z]\w*)[= ]", page.read_text(encoding="utf-8"))
+    of_notebooks = {"profile", "person_id", "show_identifiers"}
+    assert set(named) - {"name"} <= {*Settings.model_fields, *of_notebooks}  # -p name=value
