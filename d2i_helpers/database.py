@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+import re
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote_plus
 
 from sqlalchemy import (
     JSON,
@@ -39,11 +43,17 @@ from sqlalchemy.schema import CreateIndex
 from sqlalchemy.sql import Select
 
 from d2i_helpers import tables
+from d2i_helpers.database_messages import error_codes, situation_of
 from d2i_helpers.errors import DatabaseError
-from d2i_helpers.plain_message import without_values
+from d2i_helpers.plain_message import GONE, known_names, without_values
 from d2i_helpers.settings import Secrets, Settings, load_secrets
+from d2i_helpers.url_secrets import ODBC_KEY, odbc_pairs, odbc_value
 
 Item = TypeVar("Item")
+
+_WITHOUT_END = 2_000_000  # seconds; what SQLite counts in milliseconds of 31 bits
+_DEADLINE = "d2i_deadline"
+_STEPS_BETWEEN_LOOKS = 50_000  # of SQLite's machine, some milliseconds
 
 
 def open_database(
@@ -81,10 +91,58 @@ def open_database(
     )
 
 
+# how a login of SQL Server is proved without a password: by Windows, a token, a managed identity
+_NO_PASSWORD = re.compile(
+    r"(?i)ActiveDirectory(?:Integrated|Interactive|Msi|ManagedIdentity|Default|DeviceCode)"
+)
+
+
 def _with_password(url: URL, secrets: Secrets) -> URL:
+    """The URL with the password of the secret store, where a login is named that needs one."""
     if secrets.database_password is None or url.password or url.get_backend_name() == "sqlite":
         return url
-    return url.set(password=secrets.database_password.get_secret_value())
+    password = secrets.database_password.get_secret_value()
+    query = {key.lower(): str(value) for key, value in url.query.items()}
+    if ODBC_KEY in query:
+        return _with_odbc_password(url, password)
+    named = url.username or query.get("user") or query.get("uid")
+    # PostgreSQL's own library takes the login from elsewhere, and gives a password when asked only
+    if not (named or url.get_backend_name() == "postgresql"):
+        return url
+    if {"password", "pwd"} & query.keys() or _proved_otherwise(query):
+        return url
+    return url.set(password=password)
+
+
+def _with_odbc_password(url: URL, password: str) -> URL:
+    """A connection string with the password at its end, if it names a login and no password."""
+    key = next(key for key in url.query if key.lower() == ODBC_KEY)
+    text = str(url.query[key])
+    try:
+        given = {name.lower(): value for name, value in odbc_pairs(text)}
+    except ValueError:
+        raise DatabaseError(
+            "The connection string in `odbc_connect` cannot be read.",
+            hint="Its parts are NAME=VALUE, with semicolons between them; a value that holds a "
+            "semicolon or a brace stands in braces, with each } doubled.",
+        ) from None
+    if {"pwd", "password"} & given.keys() or not {"uid", "user"} & given.keys():
+        return url
+    if _proved_otherwise(given):
+        return url
+    whole = f"{text.rstrip().rstrip(';')};PWD={odbc_value(password)}"
+    # SQLAlchemy 2.0 decodes the connection string once more than 2.1 does
+    for written in (whole, quote_plus(whole)):
+        complete = url.update_query_dict({key: written})
+        if complete.get_dialect()().create_connect_args(complete)[0][0] == whole:
+            return complete
+    raise DatabaseError("SQLAlchemy does not pass on the connection string in `odbc_connect`.")
+
+
+def _proved_otherwise(given: Mapping[str, str]) -> bool:
+    """Whether a login is proved without a password; names in lower case."""
+    trusted = given.get("trusted_connection", "").strip().lower() in {"yes", "true", "1", "sspi"}
+    return trusted or _NO_PASSWORD.fullmatch(given.get("authentication", "").strip()) is not None
 
 
 def _sqlite_file(url: URL, settings: Settings, *, create: bool) -> URL:
@@ -105,7 +163,8 @@ def _sqlite_file(url: URL, settings: Settings, *, create: bool) -> URL:
 def _engine_options(url: URL, settings: Settings) -> dict[str, Any]:
     backend, driver = url.get_backend_name(), url.get_driver_name()
     if backend == "sqlite":
-        return {"connect_args": {"timeout": settings.connect_timeout}}
+        # what one waits for there is always a lock; 0 would mean not to wait at all
+        return {"connect_args": {"timeout": settings.lock_timeout or _WITHOUT_END}}
     if backend == "postgresql":
         return {"connect_args": {"connect_timeout": settings.connect_timeout}}
     if driver == "pyodbc":
@@ -116,20 +175,65 @@ def _engine_options(url: URL, settings: Settings) -> dict[str, Any]:
 
 def _set_up_connections(engine: Engine, settings: Settings) -> None:
     """Settings that a driver takes only once it is connected."""
+    set_up = {
+        "sqlite": _set_up_sqlite,
+        "postgresql": _set_up_postgresql,
+        "mssql": _set_up_mssql,
+        "oracle": _set_up_oracle,
+    }.get(engine.dialect.name)
 
     @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        if engine.dialect.name == "sqlite":
-            # readers do not wait for the writer; what is committed survives a power cut, without
-            # which the journal could forget a document that is on the wire
-            connection.execute("pragma journal_mode=wal")
-            connection.execute("pragma synchronous=full")
-        elif engine.dialect.name == "postgresql" and settings.statement_timeout:
-            with connection.cursor() as cursor:
-                cursor.execute(f"set statement_timeout = {settings.statement_timeout * 1000:d}")
-            connection.commit()
-        elif engine.dialect.driver == "pyodbc" and settings.statement_timeout:
-            connection.timeout = settings.statement_timeout
+    def _connected(connection: Any, record: Any) -> None:
+        if set_up is not None:
+            set_up(connection, settings, record.info)
+
+    if engine.dialect.name == "sqlite" and settings.statement_timeout:
+        _time_statements(engine, settings.statement_timeout)
+
+
+def _set_up_sqlite(connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
+    # readers do not wait for the writer; what is committed survives a power cut, without
+    # which the journal could forget a document that is on the wire
+    connection.execute("pragma journal_mode=wal")
+    connection.execute("pragma synchronous=full")
+    if settings.statement_timeout:
+        connection.set_progress_handler(
+            lambda: time.monotonic() > info.get(_DEADLINE, math.inf), _STEPS_BETWEEN_LOOKS
+        )
+
+
+def _set_up_postgresql(connection: Any, settings: Settings, _info: dict[Any, Any]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"set statement_timeout = {settings.statement_timeout * 1000:d}")
+        cursor.execute(f"set lock_timeout = {settings.lock_timeout * 1000:d}")
+    connection.commit()
+
+
+def _set_up_mssql(connection: Any, settings: Settings, _info: dict[Any, Any]) -> None:
+    if hasattr(connection, "timeout"):  # of pyodbc and mssql-python: seconds, 0 without end
+        connection.timeout = settings.statement_timeout
+    milliseconds = settings.lock_timeout * 1000 if settings.lock_timeout else -1
+    cursor = connection.cursor()
+    cursor.execute(f"set lock_timeout {milliseconds:d}")
+    cursor.close()
+    connection.commit()
+
+
+def _set_up_oracle(connection: Any, settings: Settings, _info: dict[Any, Any]) -> None:
+    # a session has no limit of its own for a lock: the limit of a statement ends the wait
+    connection.call_timeout = 1000 * settings.statement_timeout
+
+
+def _time_statements(engine: Engine, seconds: int) -> None:
+    """Let SQLite end a statement that takes longer; rows that are fetched later do not count."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _begin(connection: Connection, *_: Any) -> None:
+        connection.info[_DEADLINE] = time.monotonic() + seconds
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _end(connection: Connection, *_: Any) -> None:
+        connection.info.pop(_DEADLINE, None)
 
 
 @contextmanager
@@ -161,13 +265,18 @@ def _explained(error: SQLAlchemyError) -> DatabaseError:
     kind = type(error).__name__
     if not isinstance(error, DBAPIError):
         return DatabaseError(f"The database step failed ({kind}).")
-    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
-    said = f"{kind}{f', {code}' if code else ''}"
-    line = next(iter(str(error.orig).strip().splitlines()), "")
-    return DatabaseError(
-        f"The database refused a step ({said}: {without_values(line)}).",
-        hint="`d2i check` shows what is missing: server, rights, tables or columns.",
-    )
+    codes = ", ".join([kind, *error_codes(error.orig)])
+    situation = situation_of(error.orig)
+    if situation is None:
+        line = next(iter(str(error.orig).strip().splitlines()), "")
+        words = re.sub(r"\d+", GONE, without_values(line))  # a short number may be a value too
+        return DatabaseError(
+            f"The database refused a step ({codes}: {words}).",
+            hint="A DBA can tell what this code means; docs/setup.md lists what is needed.",
+        )
+    names = known_names(error.orig) if situation.names_help else []
+    about = f": {', '.join(names)}" if names else ""
+    return DatabaseError(f"{situation.meaning}{about} ({codes}).", hint=situation.advice)
 
 
 def create_staging(engine: Engine, *names: str) -> list[str]:

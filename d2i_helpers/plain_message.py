@@ -73,15 +73,21 @@ _ACRONYMS = "API HTTP HTTPS JSON SQL SSD TLS SSL URL UTF ASCII ODBC OK GET POST 
 
 
 @functools.cache
-def _known() -> frozenset[str]:
-    """Lower case: the closed list, names of Python itself, tables and columns."""
+def _names() -> frozenset[str]:
+    """Tables and columns."""
     names = {row["table"] for row in tables.ssd_columns()}
     names |= {row["column"] for row in tables.ssd_columns()}
     staging = tables.staging_table("ssd_api_data_staging")
     for table in (staging, *tables.our_tables().tables.values()):
         names |= {table.name, *(column.name for column in table.columns)}
-    names |= {
-        "ssd_api_data_staging_anon",
+    return frozenset(names | {"ssd_api_data_staging_anon"})
+
+
+@functools.cache
+def _known() -> frozenset[str]:
+    """Lower case: the closed list, names of Python itself, tables and columns."""
+    names = {
+        *_names(),
         "utf8",
         "nonetype",
         "int8",
@@ -93,6 +99,13 @@ def _known() -> frozenset[str]:
     python = {name for name in dir(builtins) if not name.startswith("_")}
     words = set(_WORDS.split()) | set(_ACRONYMS.split()) | names | python
     return frozenset(word.lower() for word in words)
+
+
+def known_names(text: object) -> list[str]:
+    """Tables and columns that the message names, in their order."""
+    words = re.findall(r"[A-Za-z]\w*", str(text))
+    # a name without an underscore may be a plain word
+    return list(dict.fromkeys(w for w in words if "_" in w and w.lower() in _names()))
 
 
 def _is_port(match: re.Match[str]) -> bool:

@@ -57,7 +57,14 @@ class Settings(BaseSettings):
     anon_table: str = Field("ssd_api_data_staging_anon", description="its anonymised twin")
     connect_timeout: int = Field(15, ge=1, le=600, description="seconds to wait for the database")
     statement_timeout: int = Field(
-        0, ge=0, le=86400, description="seconds one SQL statement may take; 0: no limit"
+        600, ge=0, le=86400, description="seconds one SQL statement may take; 0: no limit"
+    )
+    lock_timeout: int = Field(
+        60,
+        ge=0,
+        le=86400,
+        description="seconds a statement waits for what another transaction holds (Oracle: "
+        "`statement_timeout`); 0: no limit",
     )
 
     # extract
