@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from d2i_helpers.kernel_protocol import COUNTS_MIME, GATE_MIME, PROGRESS_MIME, RUN_ID_VARIABLE
 from d2i_helpers.privacy.attended import is_attended
 from d2i_helpers.privacy.safe_words import (
     masked,
@@ -25,11 +26,6 @@ from d2i_helpers.privacy.safe_words import (
     safe_value,
     shown_setting,
 )
-
-COUNTS_MIME = "application/vnd.d2i.counts+json"
-GATE_MIME = "application/vnd.d2i.gate+json"
-PROGRESS_MIME = "application/vnd.d2i.progress+json"
-RUNNER_VARIABLE = "D2I_UNDER_RUNNER"  # set in the kernel by the runner
 
 Number = int | float
 _TABLE = "border-collapse:collapse;font-size:0.95em;margin:0.3em 0"
@@ -319,7 +315,7 @@ def progress(label: str, *, every: float = 0.25) -> Callable[[int, int | None], 
 # ---------------------------------------------------------------------------------- for analysts
 def may_show_identifiers() -> bool:
     """Only where a person sits at the notebook; never where a run is recorded."""
-    if os.environ.get(RUNNER_VARIABLE):
+    if os.environ.get(RUN_ID_VARIABLE):
         return False
     return is_attended()
 

@@ -16,11 +16,11 @@ from d2i_helpers import cohort, database
 from d2i_helpers.errors import GateError
 from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.sources import Batch
+from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.settings import Settings
 from d2i_helpers.source_rows import Page, key_text
 from d2i_helpers.spec import Document, Field, Spec
 
-RECORDED = "D2I_UNDER_RUNNER"  # set in the kernel of a recorded run
 SETS = (
     cohort.ACTIVE_REFERRAL, cohort.WAITING_ASSESSMENT, cohort.CIN_PLAN, cohort.CP_PLAN,
     cohort.CLA_REFERRAL, cohort.CLA_PLACEMENT, cohort.CARE_LEAVER, cohort.DISABILITY,
@@ -59,7 +59,7 @@ def why(engine: Engine, settings: Settings, spec: Spec, person_id: str) -> Why:
         GateError: this is a recorded run, whose output is kept and shown to others.
         DatabaseError: required tables or columns are missing.
     """
-    if os.environ.get(RECORDED):
+    if os.environ.get(RUN_ID_VARIABLE):
         raise GateError(
             "What is said of one child may not stand in a run record.",
             hint="Ask in a notebook opened by hand.",

@@ -40,7 +40,7 @@ class RecordEngine:
                 (papermill writes in place, readable by everybody).
             input_path: shown in the executed copy.
             time_limit: seconds for the whole notebook; ``execution_timeout`` is papermill's word.
-            kernel: a `warm.Kernel` that was started ahead.
+            kernel: a `kernel_pool.Kernel` that was started ahead.
         """
         from d2i_helpers.runs.kernel import run_notebook
 

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2i_helpers import display
 from d2i_helpers.errors import (
     ChildErrors,
     D2IError,
@@ -19,6 +18,7 @@ from d2i_helpers.errors import (
     NotebookError,
     RecordError,
 )
+from d2i_helpers.kernel_protocol import PROGRESS_MIME
 from d2i_helpers.privacy.safe_words import safe_label
 from d2i_helpers.processes import this_process
 from d2i_helpers.runs import anchor, ledger, outcome, plan, records, summary
@@ -41,7 +41,7 @@ from d2i_helpers.stages import stage_named
 from d2i_helpers.staging.lease import Lease
 
 if TYPE_CHECKING:
-    from d2i_helpers.runs.warm import Shelf
+    from d2i_helpers.runs.kernel_pool import KernelPool
 
 
 class Listener:
@@ -68,7 +68,7 @@ class Run:
 
     listener: Listener
     notebooks: Path
-    shelf: Shelf
+    kernels: KernelPool
 
     def __init__(
         self,
@@ -96,8 +96,8 @@ class Run:
         error: D2IError | None = None
         with stoppable(), contextlib.ExitStack() as stack:
             self._open()
-            self.shelf = self._shelf(steps)
-            stack.callback(self.shelf.close)
+            self.kernels = self._start_kernels(steps)
+            stack.callback(self.kernels.close)
             pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
             try:
                 for step in steps:
@@ -112,13 +112,11 @@ class Run:
         self._close(error, time.monotonic() - began)
         return record
 
-    def _shelf(self, steps: Sequence[Step]) -> Shelf:
-        from d2i_helpers.runs.warm import Shelf
+    def _start_kernels(self, steps: Sequence[Step]) -> KernelPool:
+        from d2i_helpers.runs.kernel_pool import KernelPool
 
-        environment = plan.kernel_environment(
-            self.settings, self.record.run_id, display.RUNNER_VARIABLE
-        )
-        return Shelf([step.notebook for step in steps], project_root(), environment)
+        environment = plan.kernel_environment(self.settings, self.record.run_id)
+        return KernelPool([step.notebook for step in steps], project_root(), environment)
 
     def _open(self) -> None:
         record = self.record
@@ -294,7 +292,7 @@ class Run:
         found: dict[int, int] = {}  # by cell
 
         def shown(data: Mapping[str, Any]) -> None:
-            state = data.get(display.PROGRESS_MIME)
+            state = data.get(PROGRESS_MIME)
             if isinstance(state, dict):
                 label = safe_label(str(state["label"]))  # a notebook may send what it likes
                 self.listener.progress(stage, label, state["done"], state["total"])
@@ -309,7 +307,7 @@ class Run:
             self.record.folder / stage.notebook,
             dict(step.parameters),
             time_limit=self.settings.stage_timeout,
-            kernel=self.shelf.take(),
+            kernel=self.kernels.take(),
             on_display=shown,
             stop_reason=lambda: self.lease.lost if self.lease else None,
             clean=clean,

@@ -26,7 +26,7 @@ from papermill.engines import NotebookExecutionManager
 
 from d2i_helpers.errors import D2IError, KernelDied, NotebookError, NotebookTimeout
 from d2i_helpers.files import write_atomic
-from d2i_helpers.runs.warm import Kernel, start_kernel
+from d2i_helpers.runs.kernel_pool import Kernel, start_kernel
 
 MOST_PRINTED = 1_000_000  # characters of a notebook's prints that are kept
 GRACE_SECONDS = 5.0  # for a notebook that was told to stop, to end its transaction

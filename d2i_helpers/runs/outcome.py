@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from d2i_helpers.display import COUNTS_MIME, GATE_MIME
 from d2i_helpers.errors import D2IError, NotebookError, error_named
 from d2i_helpers.files import write_atomic
+from d2i_helpers.kernel_protocol import COUNTS_MIME, GATE_MIME
 from d2i_helpers.runs.records import StageRecord
 
 Redact = Callable[[str], tuple[str, int]]

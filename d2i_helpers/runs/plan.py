@@ -11,12 +11,16 @@ from typing import Any
 
 from d2i_helpers import stages
 from d2i_helpers.errors import SettingsError
+from d2i_helpers.kernel_protocol import (
+    HOLDER_VARIABLE,
+    LOG_LEVEL_VARIABLE,
+    PERSON_IDS_VARIABLE,
+    RUN_ID_VARIABLE,
+)
 from d2i_helpers.privacy.safe_words import saved_setting
-from d2i_helpers.runs.kernel_guard import LEVEL_VARIABLE
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging.lease import HOLDER_VARIABLE, this_holder
+from d2i_helpers.staging.lease import this_holder
 
-PERSON_IDS_VARIABLE = "D2I_PERSON_IDS"
 # ids of children, and an address whose path is its key: in no notebook and no record
 NEVER_SAVED = ("person_ids", "webhook_url")
 
@@ -128,13 +132,13 @@ def worked_tables(to_run: Sequence[str], settings: Settings) -> list[str]:
     return sorted({getattr(settings, name) for name in locks})
 
 
-def kernel_environment(settings: Settings, run_id: str, variable: str) -> dict[str, str]:
-    """Variables for the kernels: what may not be saved as a parameter, and who runs them.
-
-    Args:
-        variable: name of the variable that says so.
-    """
-    found = {variable: run_id, HOLDER_VARIABLE: this_holder(), LEVEL_VARIABLE: settings.log_level}
+def kernel_environment(settings: Settings, run_id: str) -> dict[str, str]:
+    """Variables for the kernels: what may not be saved as a parameter, and who runs them."""
+    found = {
+        RUN_ID_VARIABLE: run_id,
+        HOLDER_VARIABLE: this_holder(),
+        LOG_LEVEL_VARIABLE: settings.log_level,
+    }
     if settings.person_ids:
         found[PERSON_IDS_VARIABLE] = json.dumps(settings.person_ids)
     return found

@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError
 
 from d2i_helpers import database
 from d2i_helpers.errors import D2IError, DatabaseError, LockError
+from d2i_helpers.kernel_protocol import HOLDER_VARIABLE
 from d2i_helpers.processes import may_be_alive, place, this_process
 from d2i_helpers.tables import run_lock
 
@@ -33,7 +34,6 @@ LEASE_SECONDS = 120.0
 BEAT_SECONDS = 20.0
 WATCHED_BEATS = 1.5  # a lease that ran out is watched so long before it counts as given up
 ORPHAN_SECONDS = 2.0  # a kernel notices within a second that its runner is gone, and ends
-HOLDER_VARIABLE = "D2I_LEASE_HOLDER"  # set in a kernel by the runner that holds the lease for it
 BY_HAND = "by-hand-"
 
 

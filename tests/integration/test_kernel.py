@@ -20,9 +20,9 @@ from d2i_helpers.errors import (
     NotebookTimeout,
     SettingsError,
 )
-from d2i_helpers.runs import kernel, warm
+from d2i_helpers.runs import kernel, kernel_pool
 from d2i_helpers.runs.engine import execute
-from d2i_helpers.runs.warm import Shelf, imported_modules, start_kernel
+from d2i_helpers.runs.kernel_pool import KernelPool, imported_modules, start_kernel
 
 PARAMETERS = 'profile = "demo"\noverrides = {}\nx = 1'
 
@@ -49,7 +49,7 @@ def outputs(path: Path) -> list[Any]:
     return [output for c in cells if c.cell_type == "code" for output in c.outputs]
 
 
-def ready_kernel(folder: Path) -> warm.Kernel:
+def ready_kernel(folder: Path) -> kernel_pool.Kernel:
     """A kernel that has its sockets, so that a time limit is not spent on its start."""
     started = start_kernel(folder)
     give_up = time.monotonic() + 60
@@ -185,13 +185,13 @@ def test_a_kernel_opens_no_port(tmp_path: Path, copy: Path) -> None:
 def test_folders_of_killed_runners_are_removed_and_those_in_use_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warm.tempfile, "tempdir", str(tmp_path))
-    left = tmp_path / f"{warm.FOLDER_PREFIX}left"
+    monkeypatch.setattr(kernel_pool.tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{kernel_pool.FOLDER_PREFIX}left"
     left.mkdir()
-    (left / warm.IN_USE_FILE).touch()
+    (left / kernel_pool.IN_USE_FILE).touch()
     used = start_kernel(tmp_path)
     try:
-        warm.remove_left_folders()
+        kernel_pool.remove_left_folders()
         assert not left.exists()
         assert used.is_alive()
         assert (used.folder / "kernel.json").exists()
@@ -230,13 +230,13 @@ def test_kernels_started_ahead_are_fresh_and_know_their_modules(tmp_path: Path) 
         "len(In), os.environ.get('D2I_KERNEL_MODULES'))"
     )
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), probe)
-    shelf = Shelf([source, source, source, source], tmp_path, {})
+    pool = KernelPool([source, source, source, source], tmp_path, {})
     try:
         copy = tmp_path / "copy.ipynb"
-        execute(probe, copy, {}, kernel=shelf.take())
+        execute(probe, copy, {}, kernel=pool.take())
         assert outputs(copy)[0].text.split() == ["True", "False", "2", "None"]
-        waiting = [kernel.folder for kernel in shelf._waiting]
+        waiting = [kernel.folder for kernel in pool._waiting]
         assert len(waiting) == 2
     finally:
-        shelf.close()
+        pool.close()
     assert not any(folder.exists() for folder in waiting)

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, delete, select, update
 
 from d2i_helpers import database, processes
 from d2i_helpers.errors import LockError
+from d2i_helpers.kernel_protocol import HOLDER_VARIABLE
 from d2i_helpers.staging import lease as lock
 from d2i_helpers.staging.lease import Lease, working_on
 from d2i_helpers.tables import run_lock
@@ -133,7 +134,7 @@ def test_a_stage_that_was_paused_writes_nothing_once_another_run_took_over(
 ) -> None:
     wrote = select(run_lock)  # any transaction of the stage
     with Lease(engine, [TABLE], "paused"):
-        monkeypatch.setenv(lock.HOLDER_VARIABLE, lock.this_holder())
+        monkeypatch.setenv(HOLDER_VARIABLE, lock.this_holder())
         with working_on(engine, [TABLE]) as look:
             look()
             with database.transaction(engine) as connection:

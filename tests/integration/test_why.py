@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from d2i_helpers import database, explore
 from d2i_helpers.errors import GateError
-from d2i_helpers.extract.reasons import RECORDED, why
+from d2i_helpers.extract.reasons import why
+from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.privacy.safe_words import HIDDEN, safe_value
 from d2i_helpers.spec import load_spec
 
@@ -54,7 +55,7 @@ def test_a_child_that_is_out(ssd: Any, engine: Engine, make_settings: Callable) 
 def test_a_recorded_run_may_not_ask(
     engine: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(RECORDED, "1")
+    monkeypatch.setenv(RUN_ID_VARIABLE, "1")
     with pytest.raises(GateError):
         why(engine, make_settings(), load_spec(), "A1")
 

@@ -7,6 +7,7 @@ import datetime as dt
 import pytest
 
 from d2i_helpers import display
+from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.privacy import attended
 from d2i_helpers.privacy.safe_words import (
     HIDDEN,
@@ -138,7 +139,7 @@ def test_identifiers_are_never_explored_under_the_runner(
     assert "Anna" in capsys.readouterr().out
     display.explore({"first_name": "Anna"})
     assert "Anna" not in capsys.readouterr().out
-    monkeypatch.setenv(display.RUNNER_VARIABLE, "20260810T020000-abcd")
+    monkeypatch.setenv(RUN_ID_VARIABLE, "20260810T020000-abcd")
     display.explore({"first_name": "Anna"}, show_identifiers=True)
     assert "Anna" not in capsys.readouterr().out
 

@@ -26,8 +26,8 @@ from jupyter_core.utils import run_sync
 
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import file_lock
+from d2i_helpers.kernel_protocol import MODULES_VARIABLE
 from d2i_helpers.plain_message import without_values
-from d2i_helpers.runs.preload import MODULES_VARIABLE
 
 PACKAGE = "d2i_helpers"
 FOLDER_PREFIX = "d2i-kernel-"
@@ -44,7 +44,7 @@ class _ThisPython(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         return KernelSpec(
-            argv=make_ipkernel_cmd("d2i_helpers.runs.kernel_process"),
+            argv=make_ipkernel_cmd("d2i_helpers.runs.kernel_startup"),
             display_name="Python",
             language="python",
             metadata={"supported_encryption": ["curve"]},
@@ -132,7 +132,7 @@ def start_kernel(
         options = [
             # no file for the history of what was typed: it would hold what a record must not
             "--HistoryManager.hist_file=:memory:",
-            "--IPKernelApp.extra_extensions=d2i_helpers.runs.preload",
+            "--IPKernelApp.extra_extensions=d2i_helpers.runs.kernel_startup",
         ]
         with (private / SAID_FILE).open("wb") as said:
             # what the process says past the notebook (ipykernel's own log, C libraries) must not
@@ -176,7 +176,7 @@ def remove_left_folders() -> int:
     return removed
 
 
-class Shelf:
+class KernelPool:
     """Kernels for some notebooks in order, a few of them started ahead.
 
     Args:
@@ -188,15 +188,15 @@ class Shelf:
     def __init__(
         self, notebooks: Sequence[Path], folder: Path, environment: Mapping[str, str]
     ) -> None:
-        self._left = list(notebooks)
+        self._notebooks = list(notebooks)
         self._folder, self._environment = folder, environment
         self._waiting: list[Kernel] = []
         remove_left_folders()
         self._fill(1 + AHEAD)
 
     def _fill(self, number: int) -> None:
-        while self._left and len(self._waiting) < number:
-            modules = imported_modules(self._left.pop(0))
+        while self._notebooks and len(self._waiting) < number:
+            modules = imported_modules(self._notebooks.pop(0))
             self._waiting.append(start_kernel(self._folder, self._environment, modules))
 
     def take(self) -> Kernel:
@@ -211,7 +211,7 @@ class Shelf:
         for kernel in self._waiting:
             kernel.discard()
         self._waiting.clear()
-        self._left.clear()
+        self._notebooks.clear()
 
 
 def imported_modules(notebook: Path) -> list[str]:

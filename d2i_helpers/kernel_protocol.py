@@ -1,0 +1,18 @@
+"""What the runner and the kernel of a notebook say to each other: variables one way, outputs back.
+
+The runner gives a kernel what may not be saved as a parameter. A notebook shows its counts, its
+gate and its progress in outputs of kinds of their own, which the runner reads and Jupyter ignores.
+"""
+
+from __future__ import annotations
+
+# runner to kernel: environment variables
+RUN_ID_VARIABLE = "D2I_UNDER_RUNNER"  # set in the kernel of a recorded run: its id
+HOLDER_VARIABLE = "D2I_LEASE_HOLDER"  # who holds the lease that the kernel works under
+PERSON_IDS_VARIABLE = "D2I_PERSON_IDS"  # ids of a pilot: they may be in no notebook
+LOG_LEVEL_VARIABLE = "D2I_LOG_LEVEL"  # the parameter `log_level`
+MODULES_VARIABLE = "D2I_KERNEL_MODULES"  # what the notebook will import, comma-separated
+# kernel to runner: kinds of output (MIME types)
+COUNTS_MIME = "application/vnd.d2i.counts+json"
+GATE_MIME = "application/vnd.d2i.gate+json"
+PROGRESS_MIME = "application/vnd.d2i.progress+json"

@@ -1,0 +1,101 @@
+"""The kernel's side of a run: its process, what it may say, and what it has imported beforehand.
+
+Started as `python -m d2i_helpers.runs.kernel_startup -f CONNECTION_FILE`, and loaded again inside
+as an IPython extension. No value may stand in a traceback, a warning or a log line. The executed
+notebook is searched for identities afterwards; this is the barrier before that one, and does not
+need to know the cohort: a row of a child who is not in it is safe as well.
+
+The kernel is as fresh as any: its namespace is empty and no cell has run in it; the modules are
+loaded before the notebook asks for them, that is all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from ipykernel import kernelapp
+from ipykernel.iostream import IOPubThread
+
+from d2i_helpers.errors import D2IError
+from d2i_helpers.kernel_protocol import LOG_LEVEL_VARIABLE, MODULES_VARIABLE
+from d2i_helpers.privacy.redaction import Redactor
+from d2i_helpers.privacy.safe_errors import message_of, traceback_of
+from d2i_helpers.privacy.safe_logging import LEVELS, guard_process, guard_stream
+from d2i_helpers.privacy.secrets_in_force import secrets_in_force
+from d2i_helpers.settings import load_secrets
+
+
+class _WithoutPort(IOPubThread):
+    """ipykernel's sender of outputs, without the port for what forked processes print.
+
+    ipykernel collects that over TCP on loopback, also where its own sockets are private: any user
+    of the machine could connect. Notebooks of a run fork nothing that prints.
+    """
+
+    def __init__(self, socket: Any, pipe: bool = False, **options: Any) -> None:
+        super().__init__(socket, pipe=False, **options)
+
+
+def main() -> None:
+    """Serve one kernel until it is told to end, or its parent process is gone."""
+    kernelapp.IOPubThread = _WithoutPort  # type: ignore[misc, assignment] # its only way in
+    kernelapp.launch_new_instance()
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Guard the kernel; import the modules that the runner named (of this package only)."""
+    guard(shell)
+    for name in filter(None, os.environ.pop(MODULES_VARIABLE, "").split(",")):
+        try:
+            importlib.import_module(name)
+        except Exception:  # the notebook's own import meets it again and shows it
+            return
+
+
+def guard(shell: Any) -> None:
+    """Let no value into a traceback, a warning or a log line of this kernel.
+
+    Args:
+        shell: IPython's shell.
+    """
+    redactor = Redactor((), _secrets())
+    level = os.environ.get(LOG_LEVEL_VARIABLE, "warning")
+    guard_process(
+        lambda text: redactor.redact(text)[0], level=level if level in LEVELS else "warning"
+    )
+    show = shell._showtraceback
+
+    def show_safely(kind: Any, error: Any, lines: list[str]) -> None:
+        """In place of what IPython sends to the notebook for an exception."""
+        if isinstance(error, BaseException) and not isinstance(error, D2IError):
+            lines = [redactor.redact(line)[0] for line in traceback_of(error)]
+            error = redactor.redact(message_of(error))[0]
+        show(kind, error, lines)
+
+    usual = shell.showtraceback
+
+    def show_any(exc_tuple: Any = None, *args: Any, **options: Any) -> None:
+        """Replaces IPython's handling of an exception: it prints groups of them as Python does."""
+        kind, error, _ = shell._get_exc_info(exc_tuple)
+        if isinstance(error, D2IError | SyntaxError):
+            usual(exc_tuple, *args, **options)
+        else:
+            show_safely(kind, error, [])
+
+    shell._showtraceback = show_safely
+    shell.showtraceback = show_any
+    guard_stream(sys.stderr)
+
+
+def _secrets() -> list[str]:
+    try:
+        return secrets_in_force(load_secrets())
+    except Exception:  # the notebook's own reading meets it again and says so
+        return []
+
+
+if __name__ == "__main__":
+    main()
