@@ -1,9 +1,9 @@
 """`d2i …`: thin commands over the package."""
 
-from d2i_helpers.cli.commands import cli, main, read_parameters, read_value
+from d2i_helpers.cli.commands import cli, main, read_parameters
 from d2i_helpers.cli.record_commands import runs, schedule, spec
 
 for _command in (runs, spec, schedule):
     cli.add_command(_command)
 
-__all__ = ["cli", "main", "read_parameters", "read_value"]
+__all__ = ["cli", "main", "read_parameters"]

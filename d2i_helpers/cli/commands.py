@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,40 +88,22 @@ def read_parameters(profile: str | None, pairs: tuple[str, ...]) -> dict[str, An
     """Parameters of a command line, checked by name when the settings are made.
 
     Raises:
-        SettingsError: a pair without ``=``, or a value that is not YAML.
+        SettingsError: a pair without ``=``.
     """
-    found: dict[str, Any] = {}
+    from d2i_helpers.settings import as_declared
+
+    given: dict[str, Any] = {}
     if profile:
         path = Path(profile)
         is_file = path.suffix in {".yaml", ".yml"} and path.is_file()
-        found["profile"] = str(path.absolute()) if is_file else profile
+        given["profile"] = str(path.absolute()) if is_file else profile
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
             raise SettingsError(f"`-p {name}` is not NAME=VALUE.", hint="Example: -p phase=full")
-        found[name.strip().replace("-", "_")] = read_value(name, text)
-    return found
-
-
-def read_value(name: str, text: str) -> Any:
-    """A value as YAML has it, except that 001 stays text and a date is written as one.
-
-    Raises:
-        SettingsError: it is not YAML.
-    """
-    import datetime as dt
-
-    import yaml
-
-    if re.fullmatch(r"0\d+", text.strip()):
-        return text.strip()
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise SettingsError(
-            f"The value of `{name}` is not YAML.", hint="Put it in quotes."
-        ) from None
-    return value.isoformat() if isinstance(value, dt.date) else value
+        name = name.strip().replace("-", "_")
+        given[name] = as_declared(name, text)
+    return given
 
 
 @click.group(cls=HelpfulGroup, context_settings=HELP)

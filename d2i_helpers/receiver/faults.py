@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from d2i_helpers.errors import SettingsError
+from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
 
 # what may be wrong with a 200: with its receipts, or with the whole of any answer
 _OF_RECEIPTS = ("fewer", "more", "lines", "words", "one_word")
@@ -170,13 +169,11 @@ def read_faults(path: Path | str | None) -> Faults:
         return Faults()
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_text(path))
     except (FileNotFoundError, IsADirectoryError):
         raise SettingsError(f"There is no fault file {path.name}.", hint=_HINT) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path.name}{where} is not valid YAML.", hint=_HINT) from None
+    except Unreadable as error:
+        raise SettingsError(f"{path.name}{error.said}.", hint=error.hint) from None
     return make_faults(content or {}, path.name)
 
 
@@ -220,8 +217,19 @@ def _fault(entry: Any, where: str) -> Fault:
     return Fault(Play(name=name, **play), **given)
 
 
+def _figure(value: Any, number: type[int] | type[float]) -> Any:
+    """A number that is written as text, as every value of a file is; else the value itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return number(value)
+    except ValueError:
+        return value
+
+
 def _number(low: float, high: float = 1e9) -> Callable[[Any], Any]:
     def read(value: Any) -> float:
+        value = _figure(value, float)
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
@@ -235,6 +243,7 @@ def _number(low: float, high: float = 1e9) -> Callable[[Any], Any]:
 
 def _whole(low: int, high: int = 10**9) -> Callable[[Any], Any]:
     def read(value: Any) -> int:
+        value = _figure(value, int)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ValueError(f"a whole number from {low}" + (f" to {high}" if high < 10**9 else ""))
         return value
@@ -262,6 +271,7 @@ def _text(value: Any) -> str:
 
 
 def _flag(value: Any) -> bool:
+    value = {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value

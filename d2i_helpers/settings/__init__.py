@@ -7,18 +7,20 @@ are errors. Secrets come only from the environment, ``.env``, a secrets director
 """
 
 from d2i_helpers.settings.loading import (
+    as_declared,
     check_addresses,
     load_settings,
     parameters_in_environment,
     read_profile,
 )
-from d2i_helpers.settings.model import ENV_PREFIX, Settings, project_root
-from d2i_helpers.settings.secret_store import Secrets, load_secrets
+from d2i_helpers.settings.model import ENV_PREFIX, Secrets, Settings, project_root
+from d2i_helpers.settings.secret_store import load_secrets
 
 __all__ = [
     "ENV_PREFIX",
     "Secrets",
     "Settings",
+    "as_declared",
     "check_addresses",
     "load_secrets",
     "load_settings",

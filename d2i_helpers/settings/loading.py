@@ -1,4 +1,8 @@
-"""Where parameters come from, in their order, and what is said of a wrong one."""
+"""Where parameters come from, in their order, and what is said of a wrong one.
+
+What is typed in a file, a variable or on a command line arrives as text and becomes what the
+parameter is declared to be; nothing guesses at a type before that.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,26 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-from pydantic_settings.sources import DotEnvSettingsSource, EnvSettingsSource
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from d2i_helpers.errors import SettingsError
-from d2i_helpers.settings.model import ENV_PREFIX, Settings, project_root
-from d2i_helpers.settings.secret_store import Secrets
+from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
+from d2i_helpers.settings.environment import (
+    process_variables,
+    refuse_unknown,
+    unknown_names,
+    variables_in_dotenv,
+)
+from d2i_helpers.settings.model import (
+    ENV_PREFIX,
+    Secrets,
+    Settings,
+    declared,
+    may_be_none,
+    project_root,
+)
 from d2i_helpers.url_secrets import ADDRESSES, AddressParts, address_parts
 
 # where a password belongs that somebody writes into an address
@@ -29,12 +44,15 @@ _NEVER_WITH_A_LOGIN = frozenset({"api_base_url", "token_url"})
 
 
 def read_profile(profile: str) -> dict[str, Any]:
-    """The parameters in ``params/<profile>.yaml`` (or in the file that ``profile`` names).
+    """The parameters in ``params/<profile>.yaml`` (or in the file that ``profile`` names), as text.
 
     Raises:
-        SettingsError: there is no such file, it is not YAML, or it is not a table of names.
+        SettingsError: there is no such file, it is not YAML or not UTF-8, a name stands twice in
+            it, or it is not a table of names.
     """
     path = Path(profile)
+    if profile.startswith("~"):
+        path = _at_home(path)
     if path.suffix not in {".yaml", ".yml"}:
         path = project_root() / "params" / f"{profile}.yaml"
     elif not path.is_absolute() and not path.is_file():
@@ -43,16 +61,55 @@ def read_profile(profile: str) -> dict[str, Any]:
         known = sorted(p.stem for p in (project_root() / "params").glob("*.yaml"))
         raise SettingsError(f"There is no profile {path.name}.", hint=f"Known: {', '.join(known)}.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
+        content = parse_yaml(read_text(path))
+    except Unreadable as error:
+        raise SettingsError(f"{path.name}{error.said}.", hint=error.hint) from None
+    except OSError as error:
         raise SettingsError(
-            f"{path.name}{where} is not valid YAML.", hint="Check indentation, colons and quotes."
+            f"{path.name} cannot be read ({error.strerror or type(error).__name__})."
         ) from None
     if content is not None and not isinstance(content, dict):
         raise SettingsError(f"{path.name} must be a list of `name: value` lines.")
     return {"profile": path.stem, **(content or {})}
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise SettingsError("The home folder that `~` stands for is not known.") from None
+
+
+def as_declared(name: str, text: str) -> Any:
+    """What is typed for a parameter on a command line, as the parameter is declared.
+
+    Text and lists stay as typed, but for one pair of quotes around them; ``null``, ``~`` or
+    nothing is None where the parameter may be without a value. What does not fit is left as it
+    is, for `load_settings` to name.
+    """
+    typed = _unquoted(text.strip())
+    if name not in Settings.model_fields:
+        return typed
+    if may_be_none(name) and text.strip() in ("", "~", "null", "Null", "NULL"):
+        return None
+    if declared(name) in ("text", "list", "date"):
+        return typed
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(Settings.model_fields[name].annotation or str)
+        return adapter.validate_python(typed)
+    except ValidationError:
+        return typed
+
+
+def _unquoted(text: str) -> str:
+    """The text inside one pair of quotes, as YAML reads it; other text as it is."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        try:
+            inner = parse_yaml(text)
+        except Unreadable:
+            return text
+        return inner if isinstance(inner, str) else text
+    return text
 
 
 def _check_names(names: Mapping[str, Any], where: str) -> None:
@@ -70,11 +127,16 @@ def _check_names(names: Mapping[str, Any], where: str) -> None:
         raise SettingsError(f"{where}: there is no parameter `{name}`.", hint=hint)
 
 
-def parameters_in_environment() -> dict[str, Any]:
-    """Parameters set in ``.env`` and, before it, in the environment."""
-    dotenv = DotEnvSettingsSource(Settings, env_file=project_root() / ".env", env_prefix=ENV_PREFIX)
-    found = {**dotenv(), **EnvSettingsSource(Settings, env_prefix=ENV_PREFIX)()}
-    return {name: value for name, value in found.items() if name in Settings.model_fields}
+def parameters_in_environment() -> dict[str, str]:
+    """Parameters set in ``.env`` and, before it, in the environment, as text."""
+    in_file, in_process = variables_in_dotenv(), process_variables()
+    refuse_unknown(in_file, ".env")
+    # other software may have a variable that begins alike; what is near to ours is a slip
+    slips = [name for name, near in unknown_names(in_process).items() if near]
+    refuse_unknown({name: in_process[name] for name in slips}, "The environment")
+    held = {**in_file, **in_process}
+    variables = {name: f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return {name: held[variable] for name, variable in variables.items() if variable in held}
 
 
 def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> Settings:
@@ -89,11 +151,13 @@ def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> 
         SettingsError: an unknown name or a value that is not allowed; names each.
     """
     given = {k: v for k, v in (names or {}).items() if k in Settings.model_fields and v is not None}
-    overrides = {**((names or {}).get("overrides") or {}), **parameters}
+    overrides = {**_overrides((names or {}).get("overrides")), **parameters}
     _check_names(overrides, "Parameters")
     given.update({k: v for k, v in overrides.items() if v is not None})
     environment = parameters_in_environment()
     profile = given.pop("profile", None) or environment.get("profile") or "demo"
+    if not isinstance(profile, str):
+        raise SettingsError("`profile` must be the name of a profile, as text.", hint="Quote it.")
     in_file = read_profile(profile)
     _check_names(in_file, f"params/{in_file['profile']}.yaml")
     merged = {**in_file, **environment, **given, "profile": in_file["profile"]}
@@ -106,12 +170,24 @@ def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> 
         ) from None
 
 
+def _overrides(given: Any) -> Mapping[str, Any]:
+    """A notebook's ``overrides``; papermill's ``-p`` hands a dictionary over as text."""
+    if given is None or given == "":
+        return {}
+    if not isinstance(given, Mapping):
+        raise SettingsError(
+            "`overrides` must be a table of names and values, and something else came.",
+            hint="With papermill: -y '{overrides: {phase: full}}'. With `d2i`: -p phase=full.",
+        )
+    return given
+
+
 def _explain(error: ValidationError) -> str:
     """Name and rule of each wrong parameter, without its value."""
     lines = []
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         name = ".".join(str(part) for part in fault["loc"]) or "settings"
-        lines.append(f"`{name}`: {fault['msg']}.")
+        lines.append(f"`{name}`: {fault['msg'].removeprefix('Value error, ')}.")
     return "Wrong parameter: " + " ".join(lines)
 
 

@@ -1,18 +1,43 @@
-"""Every parameter of a run: its type, default, limits and meaning, in one place."""
+"""Every parameter of a run: its type, default, limits and meaning; and the names of secrets."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
+import types
+import typing
+import unicodedata
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from d2i_helpers.errors import SettingsError
+from d2i_helpers.hand_written import BYTE_ORDER_MARK, Unreadable, parse_yaml
 from d2i_helpers.settings.receipts import receipt_pattern
 
 ENV_PREFIX = "D2I_"
 Share = float
+PATHS = ("spec_overlay", "outputs_dir", "ca_bundle", "receiver_store", "receiver_faults")
+WEB_ADDRESSES = ("api_base_url", "token_url", "webhook_url")
+_QUOTE = (
+    "text is expected, and a number, a date or true/false came, whose zeros and spelling may be "
+    "lost: quote it (papermill: `-r NAME VALUE` keeps what was typed)"
+)
+_WINDOWS = (
+    "in double quotes a backslash begins an escape; put a Windows path in single quotes or in none"
+)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_VARIABLE = re.compile(r"\$\{|^\$\w|%\w+%")
 
 
 def project_root() -> Path:
@@ -27,11 +52,11 @@ def project_root() -> Path:
     return Path(__file__).resolve().parent.parent.parent
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every parameter of a run. Field descriptions are what `docs/parameters.md` shows."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
     )
 
     # what and where
@@ -186,28 +211,96 @@ class Settings(BaseSettings):
         "merge", description="how it applies a partial block: key by key, or whole"
     )
 
+    # pydantic asks the validators of one field from the last to the first
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse for text what is none: a number has lost its zeros, a truth its spelling."""
+        name = info.field_name or ""
+        if declared(name) == "text" and value is not None:
+            _require_text(value)
+        return value
+
     @field_validator("person_ids", "care_worker_roles", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
-        """A comma-separated text, a single number or null is taken as a list."""
+        """A list of text; or one text, which is such a list in brackets or parted by commas."""
         if value is None:
             return ()
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        if isinstance(value, list | tuple):
-            return tuple(str(part) for part in value)
-        return (str(value),)
+        if isinstance(value, str) and value.strip().startswith("["):
+            value = _bracketed(value)
+        elif isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if not isinstance(value, list | tuple):
+            raise ValueError(_QUOTE)
+        for part in value:
+            _require_text(part)
+            if not part.strip():
+                raise ValueError("an entry of the list is empty")
+        return tuple(value)
 
     @field_validator("la_code", "live_la_code", mode="before")
     @classmethod
     def _digits(cls, value: Any) -> Any:
-        """YAML reads 001 as the number 1: give it its zeros back."""
-        return f"{value:03d}" if isinstance(value, int) and not isinstance(value, bool) else value
+        """A number of three figures has lost nothing; 10 may have been 010, or 012 in octal."""
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return str(value) if whole and 100 <= value <= 999 else value
 
-    @field_validator("run_date", mode="before")
+    @field_validator("run_date", "live_approved_on", mode="before")
     @classmethod
-    def _today(cls, value: Any) -> Any:
-        return None if value in ("", "today") else value
+    def _date(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None or (info.field_name == "run_date" and value in ("", "today")):
+            return None
+        if isinstance(value, str) and _DATE.fullmatch(value.strip()):
+            return value.strip()
+        if type(value) is dt.date:
+            return value
+        raise ValueError("write the day as YYYY-MM-DD")
+
+    @field_validator("cleared_fields", mode="before")
+    @classmethod
+    def _null_is_a_word_here(cls, value: Any) -> Any:
+        return "null" if value is None else value
+
+    @field_validator(*PATHS)
+    @classmethod
+    def _usable_path(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        if _VARIABLE.search(value):
+            raise ValueError("a variable is not put into a path: write the path out")
+        if "\xa0" in value:  # what YAML makes of a backslash and a low line
+            raise ValueError(f"it holds a blank that cannot be seen: {_WINDOWS}")
+        if value.startswith("~"):
+            try:
+                Path(value).expanduser()
+            except RuntimeError:
+                raise ValueError("the home folder that `~` stands for is not known") from None
+        return value
+
+    @field_validator(*WEB_ADDRESSES)
+    @classmethod
+    def _usable_address(cls, value: str | None) -> str | None:
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            whole = parts.scheme in ("http", "https") and bool(parts.hostname)
+            _ = parts.port
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError("write the whole address, such as https://host/path")
+        return value
+
+    @field_validator("user_agent")
+    @classmethod
+    def _fits_a_header(cls, value: str) -> str:
+        try:
+            value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise ValueError("it holds a letter that no HTTP header can carry") from None
+        return value
 
     @field_validator("staging_table", "anon_table", "statutory_cohort_table")
     @classmethod
@@ -244,6 +337,73 @@ class Settings(BaseSettings):
         return self.path(self.spec_overlay) if self.spec_overlay else None
 
     def path(self, relative: str) -> Path:
-        """A path of a setting: absolute as it is, relative to the project's root."""
-        given = Path(relative)
+        """A path of a setting: absolute as it is, relative to the project's root; ``~`` is home.
+
+        Raises:
+            SettingsError: the home folder is not known.
+        """
+        try:
+            given = Path(relative).expanduser()
+        except RuntimeError:
+            raise SettingsError("The home folder that `~` stands for is not known.") from None
         return given if given.is_absolute() else project_root() / given
+
+
+class Secrets(BaseModel):
+    """Everything that must never be saved or shown; `SecretStr` masks each in every repr."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    database_password: SecretStr | None = None
+    client_id: SecretStr | None = None
+    client_secret: SecretStr | None = None
+    supplier_key: SecretStr | None = None
+    pseudonym_key: SecretStr | None = None
+    proxy_user: SecretStr | None = None
+    proxy_password: SecretStr | None = None
+
+    def values(self) -> list[str]:
+        """All secrets in force as plain text, for the redactor only."""
+        held = (getattr(self, name) for name in type(self).model_fields)
+        return [secret.get_secret_value() for secret in held if secret is not None]
+
+
+def declared(name: str) -> str:
+    """What a parameter is declared to be: text, list, or the name of another type."""
+    annotation = Settings.model_fields[name].annotation
+    kinds = {_kind(part) for part in _alternatives(annotation) if part is not type(None)}
+    return kinds.pop() if len(kinds) == 1 else str(annotation)
+
+
+def may_be_none(name: str) -> bool:
+    """Whether a parameter may be without a value."""
+    return type(None) in _alternatives(Settings.model_fields[name].annotation)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if union else (annotation,)
+
+
+def _kind(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    if annotation is str or origin is Literal:
+        return "text"
+    return "list" if origin is tuple else annotation.__name__
+
+
+def _require_text(value: Any) -> None:
+    """Raise ValueError for what is no text, or holds what text on one line does not hold."""
+    if not isinstance(value, str):
+        raise ValueError(_QUOTE)
+    if BYTE_ORDER_MARK in value or any(
+        unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in value
+    ):
+        raise ValueError(f"it holds a line break, a tab or another control character: {_WINDOWS}")
+
+
+def _bracketed(text: str) -> Any:
+    try:
+        return parse_yaml(text)
+    except Unreadable:
+        raise ValueError("the list in brackets is not closed, or a quote in it is not") from None

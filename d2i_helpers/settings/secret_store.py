@@ -3,43 +3,111 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from d2i_helpers.settings.model import ENV_PREFIX, project_root
+from d2i_helpers.errors import SettingsError
+from d2i_helpers.hand_written import BYTE_ORDER_MARK, Unreadable, read_text
+from d2i_helpers.settings.environment import (
+    SECRETS_DIRECTORY,
+    process_variables,
+    variables_in_dotenv,
+)
+from d2i_helpers.settings.model import ENV_PREFIX, Secrets
 
-
-class Secrets(BaseSettings):
-    """Everything that must never be saved or shown; `SecretStr` masks each in every repr."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
-
-    database_password: SecretStr | None = None
-    client_id: SecretStr | None = None
-    client_secret: SecretStr | None = None
-    supplier_key: SecretStr | None = None
-    pseudonym_key: SecretStr | None = None
-    proxy_user: SecretStr | None = None
-    proxy_password: SecretStr | None = None
-
-    def values(self) -> list[str]:
-        """All secrets in force as plain text, for the redactor only."""
-        held = (getattr(self, name) for name in type(self).model_fields)
-        return [secret.get_secret_value() for secret in held if secret is not None]
+# a blank may be a password's own; whoever types one cannot type a line break
+_AS_WRITTEN = frozenset({"database_password", "proxy_password"})
+_PASSWORD_EDGES = "\r\n" + BYTE_ORDER_MARK
+_CURLY = frozenset("‘’‚‛“”„‟")
+_HOW = "Set it again, typed or pasted as plain text, without quotes from a word processor."
 
 
 def load_secrets() -> Secrets:
-    """The secrets in force: environment, ``.env``, secrets directory, then the OS keyring."""
-    directory = os.environ.get(f"{ENV_PREFIX}SECRETS_DIR")
-    secrets = Secrets(
-        _env_file=project_root() / ".env", _secrets_dir=directory if directory else None
-    )
-    missing = [name for name in Secrets.model_fields if getattr(secrets, name) is None]
-    held = {name: _from_keyring(name) for name in missing}
-    return secrets.model_copy(update={k: SecretStr(v) for k, v in held.items() if v})
+    """The secrets in force: environment, ``.env``, secrets directory, then the OS keyring.
+
+    Line breaks and a byte-order mark around a secret are left out, and blanks too, but for
+    passwords.
+
+    Raises:
+        SettingsError: a file cannot be read, or a secret holds what no header, key or login may;
+            names each of these secrets, never its value.
+    """
+    places = (process_variables(), variables_in_dotenv(), _in_directory())
+    held = {name: secret for name in Secrets.model_fields if (secret := _first(name, places))}
+    cleaned = {name: _without_edges(name, text) for name, text in held.items()}
+    faults = [
+        f"{ENV_PREFIX}{name.upper()} {said}"
+        for name, text in cleaned.items()
+        for said in _faults(name, text)
+    ]
+    if faults:
+        raise SettingsError(f"Secrets that cannot be used: {'; '.join(faults)}.", hint=_HOW)
+    return Secrets(**{name: SecretStr(text) for name, text in cleaned.items() if text})
+
+
+def _first(name: str, places: tuple[Mapping[str, str], ...]) -> str | None:
+    variable = f"{ENV_PREFIX}{name.upper()}"
+    for place in places:
+        if variable in place:
+            return place[variable]
+    return _from_keyring(name)
+
+
+def _without_edges(name: str, text: str) -> str:
+    if name in _AS_WRITTEN:
+        return text.strip(_PASSWORD_EDGES)
+    before = None
+    while before != text:  # a mark may stand before or after blanks
+        before, text = text, text.strip().strip(BYTE_ORDER_MARK)
+    return text
+
+
+def _faults(name: str, text: str) -> Iterator[str]:
+    """What is wrong with a secret, without a character of it."""
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+        yield "holds a line break or another control character"
+    if name == "database_password":  # the database's own business, in any script
+        return
+    if _CURLY.intersection(text):
+        yield "holds curly quotes"
+    elif BYTE_ORDER_MARK in text:
+        yield "holds a byte-order mark"
+    else:
+        try:
+            text.encode("latin-1")
+        except UnicodeEncodeError:
+            yield "holds a letter that no HTTP header can carry"
+
+
+def _in_directory() -> dict[str, str]:
+    """Secrets that are files of a folder, by file name in capitals."""
+    named = os.environ.get(SECRETS_DIRECTORY)
+    if not named:
+        return {}
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise SettingsError(
+            f"{SECRETS_DIRECTORY} names a folder that is not there.",
+            hint="Correct it, or take it out of the environment.",
+        )
+    return {
+        path.name.upper(): _file_text(path)
+        for path in sorted(folder.iterdir())
+        if path.name.upper().startswith(ENV_PREFIX) and path.is_file()
+    }
+
+
+def _file_text(path: Path) -> str:
+    try:
+        return read_text(path)
+    except Unreadable as error:
+        raise SettingsError(f"The secret {path.name}{error.said}.", hint=error.hint) from None
+    except OSError as error:
+        raise SettingsError(
+            f"The secret {path.name} cannot be read ({error.strerror or type(error).__name__})."
+        ) from None
 
 
 def _from_keyring(name: str) -> str | None:

@@ -15,9 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from d2i_helpers.errors import SpecificationError
+from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
 from d2i_helpers.spec.checks import faults
 from d2i_helpers.spec.model import (
     PURGE,
@@ -29,6 +28,7 @@ from d2i_helpers.spec.model import (
     source_columns,
 )
 from d2i_helpers.spec.registry import TRANSFORMS
+from d2i_helpers.spec.typed import typed
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,47 +123,28 @@ def merged_text(cms: str = "generic", overlay: str | Path | None = None) -> dict
         merged = merge(merged, _read(resources.files("d2i_helpers").joinpath(name), name))
     if overlay:
         merged = merge(merged, _read(Path(overlay), Path(overlay).name))
-    return merged
+    return typed(merged)
 
 
 def _read(path: Any, name: str) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = parse_yaml(read_text(path))
     except FileNotFoundError:
         raise SpecificationError(
             f"There is no specification file {name}.", hint="Check `cms` and `spec_overlay`."
         ) from None
-    except UnicodeDecodeError:
+    except Unreadable as error:
+        raise SpecificationError(f"{name}{error.said}.", hint=error.hint) from None
+    except OSError as error:
         raise SpecificationError(
-            f"{name} is not UTF-8 text.", hint="Save it as UTF-8 in your editor."
+            f"{name} cannot be read ({error.strerror or type(error).__name__}).",
+            hint="Check `spec_overlay`.",
         ) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        said = f" holds {error.problem}" if isinstance(error, _Repeated) else " is not valid YAML"
-        raise SpecificationError(f"{name}{where}{said}.") from None
     if content is None:  # nothing but comments: nothing differs
         return {}
     if not isinstance(content, dict):
         raise SpecificationError(f"{name} must be a table of names.")
     return content
-
-
-class _Repeated(yaml.constructor.ConstructorError):
-    """A name that stands twice in one table; YAML would quietly take the last."""
-
-
-class _Loader(yaml.CSafeLoader):
-    """Plain YAML in which no name may stand twice in one table."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise _Repeated(None, None, f"`{key.value}` twice in one table", key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

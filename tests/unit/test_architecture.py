@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "d2i_helpers"
 
 # Each rung imports only from those above it in this list (below it on the ladder).
 LADDER = [
-    ["errors", "kernel_protocol", "stages", "states", "tables", "url_secrets"],
+    ["errors", "hand_written", "kernel_protocol", "stages", "states", "tables", "url_secrets"],
     ["settings", "spec", "files", "plain_message", "processes", "database_messages"],
     ["raw", "parameter_page", "database", "endpoint"],
     ["source_rows", "gates"],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from d2i_helpers.cli import cli, main, read_parameters, read_value
+from d2i_helpers.cli import cli, main, read_parameters
 from d2i_helpers.cli import commands as module
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.settings import ENV_PREFIX
@@ -51,22 +51,31 @@ def test_help_is_not_slowed_by_what_it_does_not_need() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("name", "text", "value"),
     [
-        ("001", "001"),
-        ("7", 7),
-        ("true", True),
-        ("2026-08-10", "2026-08-10"),
-        ("[a, b]", ["a", "b"]),
-        ("null", None),
-        ("", None),
-        ("delta", "delta"),
+        ("la_code", "001", "001"),
+        ("la_code", "'012'", "012"),
+        ("person_ids", "[0123, NO]", "[0123, NO]"),
+        ("live_approver", "Jo: head of service", "Jo: head of service"),
+        ("live_approver", "1e3", "1e3"),
+        ("ssd_schema", "null", None),
+        ("cleared_fields", "null", "null"),
+        ("outputs_dir", r"C:\new\today", r"C:\new\today"),
+        ("batch_size", "7", 7),
+        ("batch_size", "010", 10),
+        ("pause_seconds", "0.5", 0.5),
+        ("dry_run", "true", True),
+        ("volatile_ids", "no", False),
+        ("run_date", "2026-08-10", "2026-08-10"),
+        ("run_date", "", None),
+        ("batch_size", "many", "many"),
+        ("fase", "full", "full"),
     ],
 )
-def test_values_are_yaml_except_numbers_with_leading_zeros_and_dates(
-    text: str, value: object
+def test_a_value_is_what_its_parameter_is_declared_to_be(
+    name: str, text: str, value: object
 ) -> None:
-    assert read_value("x", text) == value
+    assert read_parameters(None, (f"{name}={text}",)) == {name: value}
 
 
 def test_a_value_may_hold_an_equals_sign_and_a_name_a_hyphen() -> None:
@@ -116,7 +125,7 @@ def test_a_params_file_with_a_typo_says_where(
     path = tmp_path / "mine.yaml"
     path.write_text("phase: full\n  la_code: 1\n")
     assert exit_code(monkeypatch, "check", "--params", str(path)) == 3
-    assert "mine.yaml, line 2 is not valid YAML" in capsys.readouterr().err
+    assert "mine.yaml, line 2, is not valid YAML" in capsys.readouterr().err
 
 
 def test_a_missing_database_is_named_by_check(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from d2i_helpers.errors import SettingsError
+from d2i_helpers.hand_written import parse_yaml
 from d2i_helpers.receiver.faults import make_faults, read_faults
 
 
@@ -99,7 +99,7 @@ def test_the_rate_limit():
         ({"faults": [{"stauts": 500}]}, ["fault 1", "`stauts`", "`status`"]),
         ({"faults": [{"status": 500}, {"request": 1}]}, ["fault 2", "not what happens"]),
         ({"faults": [{"status": 5000}]}, ["`status`", "200 to 599"]),
-        ({"faults": [{"status": "500"}]}, ["`status`", "whole number"]),
+        ({"faults": [{"status": "5oo"}]}, ["`status`", "whole number"]),
         ({"faults": [{"share": 2, "status": 500}]}, ["`share`", "0 to 1"]),
         ({"faults": [{"drop": "never"}]}, ["`drop`", "before, after"]),
         ({"faults": [{"answer": "late"}]}, ["`answer`", "fewer"]),
@@ -130,11 +130,14 @@ def test_files_that_cannot_be_read(tmp_path):
         read_faults(file)
     file.write_text("")
     assert read_faults(file).faults == []
+    file.write_text("faults: [{child: [0123, NO], refuse: named, times: 2}]")
+    (fault,) = read_faults(file).faults
+    assert (fault.children, fault.times) == (frozenset({"0123", "NO"}), 2)
 
 
 def test_the_example_in_the_documentation_can_be_read():
     page = (Path(__file__).parents[2] / "docs" / "receiver.md").read_text(encoding="utf-8")
     lines = page[page.index("    seed: 7") :].split("\n\n")[0].splitlines()
-    faults = make_faults(yaml.safe_load("\n".join(line[4:] for line in lines)))
+    faults = make_faults(parse_yaml("\n".join(line[4:] for line in lines)))
     assert len(faults.faults) == 7
     assert faults.rate_limit == (10, 1, "2")

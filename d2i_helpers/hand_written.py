@@ -1,0 +1,161 @@
+"""Files that people write: which encoding they are in, and YAML whose values stay as typed.
+
+YAML 1.1 turns `0123` into 83, `12:30` into 750, `NO` into false and `1e3` into 1000. Ids and codes
+must not be guessed at, so every value is read as text here; whoever reads a file turns text into
+numbers, dates and truth by what each name is declared to be.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+BYTE_ORDER_MARK = "\ufeff"
+_MARKS = {  # the longer marks first: that of UTF-32 begins like that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_SAVE = "Save it as UTF-8 in your editor (Notepad: Save as, Encoding: UTF-8)."
+_CHECK = "Check indentation, colons and quotes."
+_BACKSLASH = (
+    "In double quotes a backslash begins an escape: put a Windows path in single quotes or in none."
+)
+_NULL = "tag:yaml.org,2002:null"
+_TEXT = "tag:yaml.org,2002:str"
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+class Unreadable(ValueError):
+    """A file or text that cannot be taken as it is; the message goes on from its name."""
+
+    def __init__(self, said: str, hint: str) -> None:
+        super().__init__(said)
+        self.said = said
+        self.hint = hint
+
+
+class _Readable(Protocol):
+    """A path, or a file inside a package."""
+
+    def read_bytes(self) -> bytes: ...
+
+
+def read_text(path: _Readable | Path) -> str:
+    """The text of a file in UTF-8, or in what its byte-order mark says; the mark is dropped.
+
+    Raises:
+        Unreadable: it is in another encoding.
+        OSError: it cannot be read.
+    """
+    return decode(path.read_bytes())
+
+
+def decode(content: bytes) -> str:
+    """The text of a file's bytes, see `read_text`.
+
+    Raises:
+        Unreadable: they are in another encoding.
+    """
+    marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+    try:
+        text = content.decode(marked or "utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        if marked:
+            raise Unreadable(f" is damaged {marked.upper()} text", _SAVE) from None
+        likely = "UTF-16" if b"\0" in content else "ANSI (Windows-1252)"
+        said = f", line {line}, is not UTF-8 text; it looks like {likely}"
+        raise Unreadable(said, _SAVE) from None
+    if "\0" in text:
+        raise Unreadable(" is not UTF-8 text; it looks like UTF-16", _SAVE)
+    return text.lstrip(BYTE_ORDER_MARK)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines as an editor shows them; other signs that end a line stay in it."""
+    return _LINE_END.split(text)
+
+
+def parse_yaml(text: str) -> Any:
+    """Tables, lists and text as typed; ``null``, ``~`` or nothing after a name is None.
+
+    Raises:
+        Unreadable: it is not YAML, a name stands twice in one table, a list holds a null that is
+            not in quotes, or a type is written out (`!!int`).
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}," if mark else ""
+        if isinstance(error, _NotTaken):
+            raise Unreadable(f"{where} {error.problem}", error.hint) from None
+        problem = str(getattr(error, "problem", "") or "")
+        escape = "escape" in problem or "hexdecimal" in problem
+        raise Unreadable(f"{where} is not valid YAML", _BACKSLASH if escape else _CHECK) from None
+    except RecursionError:
+        raise Unreadable(" is nested too deeply", _CHECK) from None
+
+
+class _NotTaken(yaml.constructor.ConstructorError):
+    """YAML that is well formed, and yet not taken."""
+
+    def __init__(self, problem: str, mark: Any, hint: str) -> None:
+        super().__init__(None, None, problem, mark)
+        self.hint = hint
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML without guessing at types, and without a name that stands twice in one table."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        """A table; its names are text, whatever they look like."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _NotTaken("has a list or table for a name", key.start_mark, _CHECK)
+            if key.value in seen:
+                said = f"holds `{key.value}` twice in one table"
+                raise _NotTaken(said, key.start_mark, "Take out the one that is not meant.")
+            seen.add(key.value)
+            if key.tag == _NULL:
+                key.tag = _TEXT
+        return super().construct_mapping(node, deep)
+
+    def construct_sequence(self, node: Any, deep: bool = False) -> list:
+        """A list; nothing in it is left open."""
+        for item in node.value:
+            if item.tag == _NULL:
+                raise _NotTaken(
+                    "has an entry of a list that is empty or null",
+                    item.start_mark,
+                    "Take it out, or put it in quotes where the word itself is meant.",
+                )
+        return super().construct_sequence(node, deep)
+
+    def refuse_type(self, node: Any) -> Any:
+        """A type that is written out would turn text into something else."""
+        said = f"names the type {node.tag.rpartition(':')[2]}"
+        raise _NotTaken(said, node.start_mark, "Leave it out; put text in quotes.")
+
+
+# of the words that plain YAML takes for something else, only these are not text
+_Loader.yaml_implicit_resolvers = {
+    "<": [("tag:yaml.org,2002:merge", re.compile("^<<$"))],
+    **{first: [(_NULL, re.compile("^(?:~|null|Null|NULL|)$"))] for first in ("~", "n", "N", "")},
+}
+_Loader.yaml_constructors = {
+    **{
+        tag: construct
+        for tag, construct in yaml.CSafeLoader.yaml_constructors.items()
+        if tag and tag.rpartition(":")[2] in {"map", "seq", "str", "null"}
+    },
+    None: _Loader.refuse_type,
+}
