@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from d2i_helpers.cli.commands import HelpfulGroup, profile_options
-from d2i_helpers.errors import D2IError, RecordError
+from d2i_helpers.errors import D2IError, RecordError, SettingsError
 
 outputs_option = click.option(
     "--outputs", type=click.Path(path_type=Path), help="Folder of the run records."
@@ -188,7 +188,16 @@ def docs(parameters: dict[str, Any], folder: Path) -> None:
     from d2i_helpers.parameter_page import write_parameters_page
     from d2i_helpers.spec.outputs import write_pages
 
-    for path in (*write_pages(folder, _spec(parameters)), write_parameters_page(folder)):
+    spec = _spec(parameters)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [*write_pages(folder, spec), write_parameters_page(folder)]
+    except OSError as err:
+        raise SettingsError(
+            f"The pages could not be written to `{folder}` ({err.strerror}).",
+            hint="Name a folder that this user may write to: --folder NAME.",
+        ) from None
+    for path in written:
         click.echo(path)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     DateTime,
     Engine,
     Integer,
@@ -29,7 +30,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
 from d2i_helpers import database, tables
-from d2i_helpers.errors import GateError
+from d2i_helpers.errors import DatabaseError, GateError
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]  # rows by table
@@ -206,9 +207,28 @@ def _rows_where(
     rows: list[Row] = []
     for start in range(0, len(values), _KEYS_AT_A_TIME):
         part = list(values[start : start + _KEYS_AT_A_TIME])
-        result = connection.execute(select(table).where(table.c[column].in_(part)))
-        rows += [dict(row) for row in result.mappings()]
+        these = table.c[column].in_(part)
+        try:
+            rows += [dict(row) for row in connection.execute(select(table).where(these)).mappings()]
+        except (ValueError, TypeError):  # SQLite keeps any text in a date column
+            raise _not_a_date(connection, table, these) from None
     return sorted(rows, key=lambda row: row[key])
+
+
+def _not_a_date(connection: Connection, table: Table, these: ColumnElement[bool]) -> DatabaseError:
+    """The error that names the columns of these rows in which something is no date."""
+    columns = []
+    for column in table.columns:
+        try:
+            connection.execute(select(column).where(these)).all()
+        except (ValueError, TypeError):
+            columns.append(f"`{column.name}`")
+    return DatabaseError(
+        f"`{table.name}` holds something in {', '.join(columns) or 'a column'} that is no date, so "
+        "no day can pass in the fictional data.",
+        hint="Put a date such as 2026-08-10 or null there, or make the data anew with "
+        "`d2i simulate init`.",
+    )
 
 
 def _key(table: Table) -> str:

@@ -134,6 +134,7 @@ def day(settings: Settings, *, days: int = 1, progress: Progress | None = None) 
 
     Raises:
         GateError: there is no fictional SSD here, or the endpoint is live.
+        DatabaseError: somebody has put something into a date column that is no date.
     """
     _refuse_live(settings)
     counts: Counter[str] = Counter()

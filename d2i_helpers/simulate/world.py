@@ -23,6 +23,7 @@ _TEAMS = tuple(f"TEAM{number:03d}" for number in range(1, 25))
 _JOBS = Weights({"Social Worker": 60, "Senior Social Worker": 15, "Team Manager": 6,
                  "Family Support Worker": 10, "Personal Adviser": 5,
                  "Independent Reviewing Officer": 4})  # fmt: skip
+_FIRST_DAY, _LAST_DAY = dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31)
 
 
 @dataclass
@@ -96,8 +97,11 @@ def day_or_none(world: World, day: dt.datetime) -> dt.datetime | None:
 
 
 def later(day: dt.datetime, days: int) -> dt.datetime:
-    """So many days on."""
-    return day + dt.timedelta(days=days)
+    """So many days on; at most the last day there is, as 9999-12-31 may stand for "no end"."""
+    try:
+        return day + dt.timedelta(days=days)
+    except OverflowError:
+        return _LAST_DAY if days > 0 else _FIRST_DAY
 
 
 def professionals(world: World, count: int) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, func, insert, inspect, select, update
+from sqlalchemy import DateTime, Engine, delete, func, insert, inspect, select, text, update
 from sqlalchemy.schema import CreateSchema
 
 from d2i_helpers import database, simulate, tables
-from d2i_helpers.errors import GateError, SettingsError
+from d2i_helpers.errors import DatabaseError, GateError, SettingsError
 from d2i_helpers.settings import Settings
 from d2i_helpers.simulate import changes, stage
 from d2i_helpers.simulate import ssd_rows as simulated_tables
@@ -277,3 +278,38 @@ def test_days_pass_where_nothing_is_left_to_change(
     with database.transaction(engine) as connection:
         connection.execute(update(tables.ssd_table("ssd_person")).values(pers_dob=None))
     assert simulate.day(settings)["children added"] == 1
+
+
+@pytest.mark.parametrize("value", ["31/12/2024", 20241231])
+def test_something_that_is_no_date_is_named_by_its_column(
+    make_settings: MakeSettings, engine: Engine, value: str | int
+) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("only SQLite keeps anything in a date column")
+    settings = make_settings()
+    simulate.init(settings, children=40)
+    with database.transaction(engine) as connection:
+        connection.execute(
+            text("update ssd_cin_episodes set cine_referral_date = :value"), {"value": value}
+        )
+    before = count(engine, "ssd_person")
+    with pytest.raises(DatabaseError) as raised:
+        simulate.day(settings)
+    assert "`ssd_cin_episodes`" in str(raised.value) and "`cine_referral_date`" in str(raised.value)
+    assert str(value) not in str(raised.value)
+    assert count(engine, "ssd_person") == before
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_the_first_and_the_last_day_of_the_calendar_stop_no_day(
+    make_settings: MakeSettings, engine: Engine, year: int
+) -> None:
+    settings = make_settings()
+    simulate.init(settings, children=60)
+    day = dt.datetime(year, 1, 1) if year == 1 else dt.datetime(year, 12, 31)
+    with database.transaction(engine) as connection:
+        for table in tables.ssd_metadata().tables.values():
+            dates = [c.name for c in table.columns if isinstance(c.type, DateTime)]
+            if dates:
+                connection.execute(update(table).values(dict.fromkeys(dates, day)))
+    assert simulate.day(settings, days=3)["children added"]

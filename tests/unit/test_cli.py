@@ -170,3 +170,16 @@ def test_spec_commands_print_what_they_promise() -> None:
     schema = CliRunner().invoke(cli, ["spec", "schema"])
     assert json.loads(schema.output)["$schema"].endswith("2020-12/schema")
     assert "is sound" in CliRunner().invoke(cli, ["spec", "check"]).output
+
+
+def test_generated_pages_go_into_a_new_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "not" / "there"
+    assert exit_code(monkeypatch, "spec", "docs", "--folder", str(folder)) == 0
+    written = {path.name for path in folder.iterdir()}
+    assert {"payload.md", "code_lists.md", "parameters.md"} <= written
+    capsys.readouterr()
+    assert exit_code(monkeypatch, "spec", "docs", "--folder", str(folder / "payload.md")) == 3
+    said = capsys.readouterr().err
+    assert "could not be written" in said and "--folder" in said
