@@ -31,15 +31,16 @@ from sqlalchemy import (
     inspect,
     literal,
     select,
+    text,
 )
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
     NoSuchModuleError,
     SQLAlchemyError,
 )
-from sqlalchemy.schema import CreateIndex
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 from sqlalchemy.sql import Select
 
 from d2i_helpers import tables
@@ -346,8 +347,88 @@ def indexed_columns(connection: Connection, table: Table) -> set[str]:
 
 def index_statement(engine: Engine, schema: str | None, table: str, column: str) -> str:
     """The statement by which a database administrator makes an index on one column."""
-    said = _index(schema, table, column).compile(dialect=engine.dialect)
+    said = _index(schema, table, column).compile(dialect=_for_scripts(engine))
     return f"{' '.join(str(said).split())};"
+
+
+def table_statements(engine: Engine, schema: str | None, table: Table) -> list[str]:
+    """The statements that make a table of ours with its indexes."""
+    deployed = table.to_metadata(MetaData(), schema=schema)
+    indexes = sorted(deployed.indexes, key=lambda index: str(index.name))
+    parts = [CreateTable(deployed), *(CreateIndex(index) for index in indexes)]
+    dialect = _for_scripts(engine)
+    return [f"{str(part.compile(dialect=dialect)).strip()};" for part in parts]
+
+
+def column_statement(engine: Engine, schema: str | None, table: Table, name: str) -> str:
+    """The statement that adds a column to a deployed table; it may be empty in the rows there."""
+    deployed = table.to_metadata(MetaData(), schema=schema)
+    column = Column(name, table.columns[name].type)
+    deployed_name = _for_scripts(engine).identifier_preparer.format_table(deployed)
+    said = CreateColumn(column).compile(dialect=_for_scripts(engine))
+    return f"alter table {deployed_name} add {said};"
+
+
+def schema_statements(
+    engine: Engine, schema: str | None, login: str | None, *, is_there: bool
+) -> list[str]:
+    """The statements that make a schema of the profile and let the login use it."""
+    if schema is None:
+        return []
+    quoted = _for_scripts(engine).identifier_preparer.quote_identifier
+    if engine.dialect.name == "postgresql":
+        make = [] if is_there else [f"create schema {quoted(schema)};"]
+        use = [f"grant usage on schema {quoted(schema)} to {quoted(login)};"] if login else []
+        return [*make, *use]
+    if engine.dialect.name == "mssql" and not is_there:  # the one statement of its batch
+        return [f"exec('create schema {quoted(schema)}');"]
+    return []  # a schema of Oracle is a user; SQLite has none
+
+
+def grant_statements(
+    engine: Engine, schema: str | None, table: Table, login: str | None, rights: Sequence[str]
+) -> list[str]:
+    """The statements that let a login use a table.
+
+    Args:
+        login: as the database calls it; None where it is not known, or needs no grant.
+        rights: such as select, insert.
+    """
+    if login is None or engine.dialect.name == "sqlite":
+        return []
+    preparer = _for_scripts(engine).identifier_preparer
+    name = preparer.format_table(table.to_metadata(MetaData(), schema=schema))
+    return [f"grant {', '.join(rights)} on {name} to {preparer.quote_identifier(login)};"]
+
+
+def login_name(connection: Connection) -> str | None:
+    """What the database calls the login that is connected; None where nobody has to grant it."""
+    asked = {
+        "postgresql": func.current_user(),
+        "mssql": func.user_name(),
+        "oracle": text("user"),
+    }.get(connection.dialect.name)
+    if asked is None:
+        return None
+    source = text("dual") if connection.dialect.name == "oracle" else None
+    statement = select(asked) if source is None else select(asked).select_from(source)
+    name = connection.execute(statement).scalar_one()
+    return None if name == "dbo" else name  # the owner of a database of SQL Server
+
+
+def has_schema(connection: Connection, schema: str | None) -> bool:
+    """Whether the schema is there; None is the login's own."""
+    if schema is None:
+        return True
+    return schema.lower() in {name.lower() for name in inspect(connection).get_schema_names()}
+
+
+def _for_scripts(engine: Engine) -> Dialect:
+    """The dialect, set up for a server of today where none was asked."""
+    dialect = engine.dialect
+    if dialect.name == "mssql" and getattr(dialect, "deprecate_large_types", True) is None:
+        dialect.deprecate_large_types = True  # nvarchar(max) in place of ntext
+    return dialect
 
 
 def _index(schema: str | None, table: str, column: str) -> CreateIndex:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Float,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -88,7 +89,7 @@ def staging_table(name: str) -> Table:
     return Table(
         name,
         MetaData(schema=STAGING_SCHEMA),
-        Column("id", _ROW_NUMBER, primary_key=True, autoincrement=True),
+        Column("id", _ROW_NUMBER, Identity(), primary_key=True),
         Column("person_id", String(48), nullable=False),
         Column("legacy_id", String(48)),
         Column("previous_json_payload", UnicodeText),
@@ -126,7 +127,7 @@ notes = Table(
 journal = Table(
     "d2i_in_flight",
     _OURS,
-    Column("id", _ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("id", _ROW_NUMBER, Identity(), primary_key=True),
     Column("staging_table", String(64), nullable=False),
     Column("person_id", String(48), nullable=False),
     Column("run_id", String(64), nullable=False),
@@ -144,7 +145,7 @@ journal = Table(
 submission_log = Table(
     "d2i_submission_log",
     _OURS,
-    Column("id", _ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("id", _ROW_NUMBER, Identity(), primary_key=True),
     Column("staging_table", String(64), nullable=False),
     Column("person_id", String(48), nullable=False),
     Column("run_id", String(64), nullable=False),

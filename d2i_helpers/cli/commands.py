@@ -166,18 +166,24 @@ def _first_demo(parameters: dict[str, Any], console: Any) -> None:
 
 @cli.command()
 @profile_options
-@click.option("--ddl", is_flag=True, help="Print only the statements that a DBA should run.")
+@click.option(
+    "--ddl", is_flag=True, help="Print only what is missing in the database, as a script for a DBA."
+)
 def check(parameters: dict[str, Any], ddl: bool) -> int:
     """Look at everything that a run needs, and leave nothing changed."""
     from d2i_helpers import preflight
     from d2i_helpers.cli.console import make_console, show_checks
     from d2i_helpers.settings import load_settings
 
-    checks = preflight.run(load_settings(None, **parameters))
+    settings = load_settings(None, **parameters)
     if ddl:
-        click.echo("\n".join(line for one in checks for line in one.ddl) or "-- nothing to do")
-    else:
-        show_checks(checks, make_console())
+        script, error = preflight.ddl_script(settings)
+        click.echo(script)
+        if error:
+            raise error
+        return 0
+    checks = preflight.run(settings)
+    show_checks(checks, make_console())
     error = preflight.error_of(checks)
     return error.exit_code if error else 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from d2i_helpers import database
 from d2i_helpers.errors import D2IError
-from d2i_helpers.preflight import machine, receiving, source, staged
+from d2i_helpers.preflight import machine, receiving, script, source, staged
 from d2i_helpers.preflight.checks import (
     FAIL,
     PASS,
@@ -21,7 +21,8 @@ from d2i_helpers.settings import Secrets, Settings, load_secrets
 from d2i_helpers.spec import Spec, load_spec
 
 __all__ = [
-    "FAIL", "PASS", "SKIPPED", "WARN", "Check", "counts", "error_of", "require", "run",
+    "FAIL", "PASS", "SKIPPED", "WARN", "Check", "counts", "ddl_script", "error_of", "require",
+    "run",
 ]  # fmt: skip
 
 
@@ -39,6 +40,27 @@ def run(settings: Settings, secrets: Secrets | None = None) -> list[Check]:
     found += receiving.checks(settings, secrets, spec)
     found += [machine.disk(settings), *machine.versions()]
     return found
+
+
+def ddl_script(settings: Settings, secrets: Secrets | None = None) -> tuple[str, D2IError | None]:
+    """What a database administrator has to run, as one script with comments.
+
+    Returns:
+        The script; and why the database could not be asked, where it could not: the script then
+        makes everything, as if nothing were there.
+    """
+    spec, spec_check = _spec(settings)
+    found = [spec_check, *_database(settings, secrets or load_secrets(), spec)]
+    return script.of(found, settings), error_of([c for c in found if c.name == "database"])
+
+
+def _unasked(settings: Settings, secrets: Secrets) -> tuple[str, ...]:
+    """Statements for a database that cannot be asked; none where its driver is not here."""
+    try:
+        engine = database.open_database(settings, secrets)
+    except D2IError:
+        return ()
+    return staged.statements_for_nothing_there(engine, settings)
 
 
 def _spec(settings: Settings) -> tuple[Spec | None, Check]:
@@ -63,9 +85,10 @@ def _database(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[C
         engine = database.open_database(settings, secrets)
         server = database.ping(engine)
     except D2IError as error:
+        said = "the database cannot be reached"
         return [
             failed("database", error),
-            Check("tables", SKIPPED, "the database cannot be reached"),
+            Check("tables", SKIPPED, said, ddl=_unasked(settings, secrets)),
         ]
     try:
         found = [Check("database", PASS, server)]

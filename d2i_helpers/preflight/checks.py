@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import Engine, Table
+
+from d2i_helpers import database
 from d2i_helpers.errors import D2IError, PreflightError, error_named
 
 PASS, WARN, FAIL, SKIPPED = "pass", "warn", "fail", "skipped"
@@ -33,6 +36,22 @@ def guarded(name: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
         yield from look()
     except D2IError as error:
         yield failed(name, error)
+
+
+def grants(
+    engine: Engine, schema: str | None, wanted: Sequence[tuple[Table, Sequence[str]]]
+) -> tuple[str, ...]:
+    """Statements that give this login rights on tables that are there.
+
+    Args:
+        wanted: tables with their rights, such as select.
+    """
+    with database.reading(engine) as connection:
+        login = database.login_name(connection)
+    found = database.schema_statements(engine, schema, login, is_there=True)
+    for table, rights in wanted:
+        found += database.grant_statements(engine, schema, table, login, rights)
+    return tuple(found)
 
 
 def counts(checks: Sequence[Check]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from d2i_helpers import database
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.sources import SourceReader
-from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check
+from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, grants
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
 from d2i_helpers.tables import SSD_SCHEMA
@@ -40,7 +40,7 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
         said = f"not there and taken as empty: {', '.join(gaps.optional)}"
         advice = "Nothing, where your system does not hold it; else deploy it."
         yield Check("optional sources", WARN, said, advice)
-    yield from _readable(engine, reader)
+    yield from _readable(engine, settings, reader)
     yield from _indexes(engine, reader)
 
 
@@ -55,9 +55,9 @@ def _lookups(reader: SourceReader) -> dict[str, set[str]]:
     return found
 
 
-def _readable(engine: Engine, reader: SourceReader) -> Iterator[Check]:
+def _readable(engine: Engine, settings: Settings, reader: SourceReader) -> Iterator[Check]:
     """Ask each table for no row: a list of tables does not tell who may read them."""
-    refused = []
+    refused: list[Table] = []
     lookups = _lookups(reader)
     for name, columns in lookups.items():
         table = Table(name, MetaData(), *(Column(c) for c in sorted(columns)), schema=SSD_SCHEMA)
@@ -65,11 +65,12 @@ def _readable(engine: Engine, reader: SourceReader) -> Iterator[Check]:
             with database.reading(engine) as connection:
                 connection.execute(select(table).where(false()))
         except DatabaseError:
-            refused.append(name)
+            refused.append(table)
     if refused:
         advice = "Ask a DBA to grant SELECT on them to this login."
-        said = f"cannot be read: {', '.join(sorted(refused))}"
-        yield Check("rights to read", FAIL, said, advice, "DatabaseError")
+        said = f"cannot be read: {', '.join(sorted(table.name for table in refused))}"
+        ddl = grants(engine, settings.ssd_schema, [(table, ["select"]) for table in refused])
+        yield Check("rights to read", FAIL, said, advice, "DatabaseError", ddl)
     else:
         yield Check("rights to read", PASS, f"{len(lookups)} tables can be read")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    Connection,
     DateTime,
     Engine,
     Integer,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 
 from d2i_helpers import database, tables
 from d2i_helpers.errors import D2IError
-from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check
+from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, grants
 from d2i_helpers.settings import Settings
 
 TRIAL = "d2i-preflight"  # the child of the trial row, which no other transaction ever sees
@@ -41,22 +42,22 @@ class _Undo(Exception):
 
 def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
     """The staging tables have the columns that are written; what is missing can be made."""
-    missing: list[str] = []
+    missing: list[Table] = []
     usable: list[Table] = []
     unindexed: list[Table] = []
     with database.reading(engine) as connection:
-        for name in (settings.staging_table, settings.anon_table):
-            table = tables.staging_table(name)
+        for table in _staging_tables(settings):
             held = database.columns_present(connection, table)
             gone = sorted({column.name for column in table.columns} - held)
             if not held:
-                missing.append(name)
+                missing.append(table)
             elif gone:
-                said = f"{name} has no column {', '.join(gone)}"
-                advice = "docs/setup.md names the columns; a DBA can add them to the table."
-                yield Check("staging columns", FAIL, said, advice, "DatabaseError")
+                said = f"{table.name} has no column {', '.join(gone)}"
+                advice = "Have a DBA run what `d2i check --ddl` prints."
+                ddl = _columns(engine, settings, table, gone)
+                yield Check("staging columns", FAIL, said, advice, "DatabaseError", ddl)
             elif structured := database.json_columns(connection, table):
-                said = f"{name} keeps {', '.join(structured)} in a JSON type"
+                said = f"{table.name} keeps {', '.join(structured)} in a JSON type"
                 advice = "Alter these columns to text, or name another table in `staging_table`."
                 yield Check("staging columns", FAIL, said, advice, "DatabaseError")
             else:
@@ -67,17 +68,64 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
             if database.has_table(connection, table):
                 usable.append(table)
             else:
-                missing.append(table.name)
+                missing.append(table)
+        ddl = _all_of(engine, settings, missing, connection)
     if missing:
-        yield _may_create(engine, missing)
+        yield _may_create(engine, missing, ddl)
     else:
         yield Check("staging tables", PASS, "all are there")
-    yield _may_write(engine, usable)
+    yield _may_write(engine, settings, usable)
     if unindexed:
         yield _without_index(engine, unindexed)
 
 
-def _may_create(engine: Engine, missing: Sequence[str]) -> Check:
+def statements_for_nothing_there(engine: Engine, settings: Settings) -> tuple[str, ...]:
+    """What makes every table of ours, for a database that cannot be asked what it has."""
+    return _all_of(engine, settings, _all_tables(settings), None)
+
+
+def _staging_tables(settings: Settings) -> list[Table]:
+    return [tables.staging_table(name) for name in (settings.staging_table, settings.anon_table)]
+
+
+def _all_tables(settings: Settings) -> list[Table]:
+    return [*_staging_tables(settings), *tables.our_tables().tables.values()]
+
+
+def _all_of(
+    engine: Engine, settings: Settings, wanted: Sequence[Table], connection: Connection | None
+) -> tuple[str, ...]:
+    """Statements that make these tables and let the login write them.
+
+    Args:
+        connection: to ask for the login and the schema; None where nobody can be asked.
+    """
+    schema = settings.staging_schema
+    login = database.login_name(connection) if connection is not None else engine.url.username
+    found: list[str] = []
+    if wanted:
+        is_there = connection is not None and database.has_schema(connection, schema)
+        found += database.schema_statements(engine, schema, login or None, is_there=is_there)
+    for table in wanted:
+        found += database.table_statements(engine, schema, table)
+        found += database.grant_statements(engine, schema, table, login or None, _rights(table))
+    return tuple(found)
+
+
+def _rights(table: Table) -> tuple[str, ...]:
+    """What a run does with the table; one that is only appended to needs no more."""
+    more = () if table.info.get("append_only") else ("update", "delete")
+    return ("select", "insert", *more)
+
+
+def _columns(
+    engine: Engine, settings: Settings, table: Table, names: Sequence[str]
+) -> tuple[str, ...]:
+    schema = settings.staging_schema
+    return tuple(database.column_statement(engine, schema, table, name) for name in names)
+
+
+def _may_create(engine: Engine, missing: Sequence[Table], ddl: tuple[str, ...]) -> Check:
     """Make a table and take it away again."""
     said = f"{len(missing)} are not there yet and will be made"
     probe = Table(
@@ -93,31 +141,34 @@ def _may_create(engine: Engine, missing: Sequence[str]) -> Check:
         return Check(
             "staging tables",
             FAIL,
-            f"missing: {', '.join(missing)}; this user may not create tables",
-            "Ask a DBA to create them, or for the right to create tables in that schema.",
+            f"missing: {', '.join(t.name for t in missing)}; this user may not create tables",
+            "Have a DBA run what `d2i check --ddl` prints, or grant the right to create tables in "
+            "that schema.",
             "DatabaseError",
+            ddl,
         )
-    return Check("staging tables", PASS, said)
+    return Check("staging tables", PASS, said, ddl=ddl)
 
 
-def _may_write(engine: Engine, usable: Sequence[Table]) -> Check:
-    refused = []
+def _may_write(engine: Engine, settings: Settings, usable: Sequence[Table]) -> Check:
+    refused: list[Table] = []
     why = ""
     for table in usable:
         try:
             _try_to_write(engine, table)
         except D2IError as error:
-            refused.append(table.name)
+            refused.append(table)
             why = why or error.message
     if not refused:
         return Check("rights to write", PASS, f"tried on {len(usable)} tables and rolled back")
     return Check(
         "rights to write",
         FAIL,
-        f"cannot be written: {', '.join(refused)}. {why}",
+        f"cannot be written: {', '.join(table.name for table in refused)}. {why}",
         "Ask a DBA to grant INSERT, UPDATE and DELETE on them to this login; a column of your own "
         "that must be filled needs a default.",
         "DatabaseError",
+        grants(engine, settings.staging_schema, [(table, _rights(table)) for table in refused]),
     )
 
 
