@@ -26,6 +26,7 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 LONG_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 TARGETS = ("cron", "systemd", "windows", "airflow")
 # what may be over when the same run is started again: database, token, receiver, time, kernel, lock
+_LATEST_HOURS = 6  # after its time of day, in which Airflow may start a run
 WORTH_ANOTHER_TRY = (4, 8, 9, 11, 12, 14)
 
 
@@ -277,13 +278,20 @@ import json
 import subprocess
 
 import pendulum
-from airflow.exceptions import AirflowException, AirflowFailException
 from airflow.sdk import dag, task
+
+try:
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+except ImportError:  # before Airflow 3.2
+    from airflow.exceptions import AirflowFailException, AirflowSkipException
 
 COMMAND = {list(plan.command)!r}
 FOLDER = {str(plan.folder)!r}
 ENV_FILE = {env_file!r}  # a file of NAME=value lines, or None
 WORTH_ANOTHER_TRY = {WORTH_ANOTHER_TRY!r}  # exit codes of what may be over in a while
+# When a DAG is unpaused, Airflow at once starts the last run that it missed. One that is later than
+# this is skipped, so that nothing of the night starts in the working day.
+LATEST_HOURS = {_LATEST_HOURS}
 
 
 @dag(
@@ -295,14 +303,18 @@ WORTH_ANOTHER_TRY = {WORTH_ANOTHER_TRY!r}  # exit codes of what may be over in a
 )
 def d2i_day():
     @task(retries=2, retry_delay=datetime.timedelta(minutes=15))
-    def run():
+    def run(dag_run=None, ti=None):  # Airflow fills them in
+        latest = datetime.timedelta(hours=LATEST_HOURS)
+        late = datetime.datetime.now(datetime.timezone.utc) - dag_run.run_after
+        if dag_run.run_type == "scheduled" and ti.try_number == 1 and late > latest:
+            raise AirflowSkipException(f"This run is {{late}} late; more than LATEST_HOURS.")
         # the project has its own Python; Airflow's packages and its own do not meet
         command = list(COMMAND)
         if ENV_FILE:
             command = ["/bin/sh", "-c", 'set -a; . "$0"; set +a; exec "$@"', ENV_FILE, *command]
         done = subprocess.run(command, cwd=FOLDER, stdout=subprocess.PIPE, text=True)
         if done.returncode in WORTH_ANOTHER_TRY:
-            raise AirflowException(f"The run ended with exit code {{done.returncode}}.")
+            raise RuntimeError(f"The run ended with exit code {{done.returncode}}.")  # tried again
         if done.returncode:
             raise AirflowFailException(f"The run ended with exit code {{done.returncode}}.")
         return json.loads(done.stdout.splitlines()[-1])

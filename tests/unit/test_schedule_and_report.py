@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import datetime as dt
 import json
 import re
 import shlex
@@ -11,7 +12,10 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -127,6 +131,66 @@ def test_the_airflow_dag_is_python_with_this_command() -> None:
     assert values["COMMAND"][0] == sys.executable
     assert values["FOLDER"] == str(schedule.project_root())
     assert 'schedule="5 2 * * MON,FRI"' in entry.text
+
+
+class Tried:
+    """The printed DAG's task, called as Airflow calls it, with a run that ends as it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, text: str, exit_code: int = 0) -> None:
+        self.fail = type("AirflowFailException", (Exception,), {})
+        self.skip = type("AirflowSkipException", (Exception,), {})
+        tasks: list[Any] = []
+
+        def dag(**_: object) -> Callable[[Any], Any]:
+            return lambda function: function
+
+        def task(**_: object) -> Callable[[Any], Any]:
+            return lambda function: lambda: tasks.append(function)
+
+        modules = {
+            "pendulum": {"datetime": lambda *_, **__: None},
+            "airflow": {},
+            "airflow.sdk": {"dag": dag, "task": task},
+            "airflow.sdk.exceptions": {
+                "AirflowFailException": self.fail,
+                "AirflowSkipException": self.skip,
+            },
+        }
+        for name, content in modules.items():
+            module = ModuleType(name)
+            vars(module).update(content)
+            monkeypatch.setitem(sys.modules, name, module)
+        done = SimpleNamespace(returncode=exit_code, stdout='said\n{"exit_code": 0}\n')
+        monkeypatch.setattr(schedule.subprocess, "run", lambda *_, **__: done)
+        exec(compile(text, "dag.py", "exec"), {})
+        (self.task,) = tasks
+
+    def __call__(
+        self, *, hours_late: float = 0, run_type: str = "scheduled", attempt: int = 1
+    ) -> Any:
+        after = dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours_late)
+        run = SimpleNamespace(run_after=after, run_type=run_type)
+        return self.task(dag_run=run, ti=SimpleNamespace(try_number=attempt))
+
+
+def test_the_airflow_task_skips_a_run_of_last_night(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow starts the last missed run as soon as a DAG is unpaused."""
+    tried = Tried(monkeypatch, entries()[".py"].text)
+    assert tried(hours_late=1) == {"exit_code": 0}
+    with pytest.raises(tried.skip):
+        tried(hours_late=16)
+    assert tried(hours_late=16, run_type="manual") == {"exit_code": 0}
+    assert tried(hours_late=16, attempt=2) == {"exit_code": 0}
+
+
+def test_the_airflow_task_is_tried_again_only_where_that_may_help(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for exit_code in (1, *range(3, 17), 20, 130):
+        tried = Tried(monkeypatch, entries()[".py"].text, exit_code)
+        again = exit_code in schedule.WORTH_ANOTHER_TRY
+        with pytest.raises(RuntimeError if again else tried.fail):
+            tried()
 
 
 @pytest.mark.parametrize(
