@@ -20,13 +20,14 @@ TEMPORARY_PREFIX = ".writing-"
 
 
 def make_private_folder(folder: Path) -> Path:
-    """The folder, made where it is missing, readable by its owner only.
+    """The folder, made where it is missing (with those above it), readable by its owner only.
 
     Raises:
         RecordError: the folder cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for missing in reversed([p for p in (folder, *folder.parents) if not p.exists()]):
+            missing.mkdir(OWNER_ONLY_FOLDER, exist_ok=True)
         folder.chmod(OWNER_ONLY_FOLDER)
     except OSError as error:
         raise _explained(error, folder) from None
@@ -57,10 +58,13 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:
         raise _explained(error, path) from None
 
 
-def append_line(path: Path, line: bytes) -> None:
+def append_line(path: Path, line: bytes) -> int:
     """Add one line to a file and wait until the disk has it.
 
     A line that an earlier crash left without its end is cut off first: it never was an entry.
+
+    Returns:
+        The file's size before, in bytes.
 
     Raises:
         RecordError: the disk is full or the file cannot be written; nothing was added.
@@ -80,6 +84,21 @@ def append_line(path: Path, line: bytes) -> None:
             except OSError:
                 file.truncate(whole)
                 raise
+    except OSError as error:
+        raise _explained(error, path) from None
+    return whole
+
+
+def cut_off(path: Path, size: int) -> None:
+    """Shorten a file to ``size`` bytes and wait until the disk has it.
+
+    Raises:
+        RecordError: the file cannot be written.
+    """
+    try:
+        with path.open("r+b") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
     except OSError as error:
         raise _explained(error, path) from None
 

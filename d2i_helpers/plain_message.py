@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import functools
 import re
+import unicodedata
 
 from d2i_helpers import tables
 
@@ -19,6 +20,7 @@ _PIECE = re.compile(
     r"\d+(?:[.,:/ -]?\d+)*(?!\w)"  # numbers, dates, times, addresses
     r"|\w+(?:\.[A-Za-z_]\w*)*"
 )
+_NOT_SHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats, halves, ends of line
 _HARMLESS = re.compile(r"\d{1,3}")
 _RUN = re.compile(r"…(?:[^\w…]{0,4}…)+")
 
@@ -110,6 +112,20 @@ def known_names(text: object) -> list[str]:
 
 def _is_port(match: re.Match[str]) -> bool:
     return match[0].isdigit() and match.string[: match.start()].endswith("port ")
+
+
+def without_controls(text: str) -> str:
+    """The text without what a terminal would obey: control codes, and marks that turn text round.
+
+    A line break becomes a blank, so that nobody can add a line to a message.
+    """
+    return "".join(_shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    if character in "\t\n\r":
+        return " "
+    return GONE if unicodedata.category(character) in _NOT_SHOWN else character
 
 
 def without_values(text: object, known: frozenset[str] = frozenset()) -> str:

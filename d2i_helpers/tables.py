@@ -209,6 +209,20 @@ run_lock = Table(
     Column("expires_at", DateTime, nullable=False),
 )
 
+# The ledger of run records, entry by entry, as its file has it; only ever appended to. A login that
+# may select and insert here, and neither update nor delete, cannot rewrite what happened.
+ledger_entries = Table(
+    "d2i_ledger",
+    _OURS,
+    Column("digest", String(64), primary_key=True),  # hash of the entry: nothing is entered twice
+    Column("ledger", String(64), nullable=False),  # its name
+    Column("folder", String(64), nullable=False),  # where its file was
+    Column("entry", Integer, nullable=False),  # number in the file
+    Column("late", Integer, nullable=False),  # 1: entered by a later run than the one that made it
+    Column("content", UnicodeText, nullable=False),  # the line of the file
+    info={"append_only": True},
+)
+
 
 def our_tables() -> MetaData:
     """The tables that this project adds beside a staging table."""
@@ -216,6 +230,6 @@ def our_tables() -> MetaData:
 
 
 __all__ = [
-    "facts", "inclusion", "journal", "landing", "notes", "our_tables",
+    "facts", "inclusion", "journal", "landing", "ledger_entries", "notes", "our_tables",
     "run_lock", "ssd_columns", "ssd_metadata", "ssd_table", "staging_table", "submission_log",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from d2i_helpers.cli.commands import HelpfulGroup, profile_options
-from d2i_helpers.errors import D2IError, RecordError, SettingsError
+from d2i_helpers.errors import RecordError, SettingsError
 
 outputs_option = click.option(
     "--outputs", type=click.Path(path_type=Path), help="Folder of the run records."
@@ -77,7 +77,7 @@ def show(parameters: dict[str, Any], outputs: Path | None, run_id: str | None) -
     known = records.folders(folder)
     if run_id is None and not known:
         raise RecordError("There are no run records.", hint="`d2i run` makes one.")
-    record = records.read(folder / run_id if run_id else known[-1])
+    record = records.read(records.folder_of(folder, run_id) if run_id else known[-1])
     click.echo(f"Run {record.run_id}, profile {record.profile}, started {record.started_at}")
     show_run(record, make_console())
 
@@ -85,34 +85,71 @@ def show(parameters: dict[str, Any], outputs: Path | None, run_id: str | None) -
 @runs.command("verify")
 @profile_options
 @outputs_option
-@click.option("--no-database", is_flag=True, help="Do not compare the ledger's end with the one "
-              "that the database keeps.")  # fmt: skip
-@click.option("--head", metavar="HASH", help="Hash of a ledger entry that was kept elsewhere.")
+@click.option("--no-database", is_flag=True, help="Look at the files only.")
+@click.option("--head", metavar="HASH|FILE", help="A ledger entry that was kept elsewhere: its "
+              "hash, or a file with summaries of runs.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Fail too where something rests on the file alone.")
 def verify(
-    parameters: dict[str, Any], outputs: Path | None, no_database: bool, head: str | None
+    parameters: dict[str, Any],
+    outputs: Path | None,
+    no_database: bool,
+    head: str | None,
+    strict: bool,
 ) -> None:
     """Prove that no record was altered, removed, added or reordered."""
-    from d2i_helpers.database import open_database
+    from d2i_helpers.plain_message import without_controls
     from d2i_helpers.runs import ledger, records, verification
-    from d2i_helpers.settings import load_settings
+    from d2i_helpers.runs.known_databases import known_databases
+    from d2i_helpers.settings import load_secrets, load_settings
 
     folder = _outputs(parameters, outputs)
-    engine = None
-    if not no_database:
-        try:
-            engine = open_database(load_settings(None, **parameters))
-        except D2IError as error:
-            click.echo(f"Without the database: {error.message}", err=True)
-    found = verification.verify(folder, engine, head)
-    for fault in found:
+    settings = load_settings(None, **parameters)
+    key = ledger.ledger_key(load_secrets())
+    heads = verification.read_heads(head) if head else []
+    with known_databases(settings, folder, ask=not no_database) as known:
+        found = verification.verify(folder, known.databases, heads, key)
+    for line in (*known.said, *found.compared, *found.open_points):
+        click.echo(without_controls(line))
+    for fault in found.faults:
         click.echo(str(fault))
-    if found:
+    if found.faults:
         raise RecordError(
-            f"The records in {folder.name} are not as they were written ({len(found)} found).",
+            f"The records in {folder.name} are not as they were written "
+            f"({len(found.faults)} found).",
             hint="Compare with a backup; docs/run_record.md says what each fault means.",
         )
     number = len(ledger.entries(folder))
     click.echo(f"{len(records.folders(folder))} records and {number} ledger entries are intact.")
+    if last := ledger.head(folder):
+        click.echo(f"Head of the ledger: entry {last['entry']}, {last['hash']}")
+    if strict and found.open_points:
+        raise RecordError(
+            f"Nothing contradicts the records, but {len(found.open_points)} points above rest on "
+            "the file alone.",
+            hint="docs/run_record.md says how to close each.",
+        )
+
+
+@runs.command("seal")
+@profile_options
+@outputs_option
+def seal(parameters: dict[str, Any], outputs: Path | None) -> None:
+    """Vouch with the ledger key for the entries from before there was one; verify first."""
+    from d2i_helpers.runs import ledger, verification
+    from d2i_helpers.runs.bookkeeping import open_book
+    from d2i_helpers.settings import load_settings
+
+    folder = _outputs(parameters, outputs)
+    with open_book(load_settings(None, **parameters), folder) as book:
+        assert book.database is not None
+        found = verification.verify(folder, [book.database])
+        if found.faults:
+            raise RecordError(
+                f"Not sealed: the records are not as they were written ({found.faults[0]}).",
+                hint="`d2i runs verify` shows all.",
+            )
+        entry = book.seal_history()
+    click.echo(f"Sealed: {entry['entry'] - 1} entries. Verify the ledger with the same key.")
     if last := ledger.head(folder):
         click.echo(f"Head of the ledger: entry {last['entry']}, {last['hash']}")
 
@@ -126,6 +163,8 @@ def verify(
 def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes: bool) -> None:
     """Remove old records; a tombstone keeps the ledger's chain whole."""
     from d2i_helpers.runs import records, retention
+    from d2i_helpers.runs.bookkeeping import open_book
+    from d2i_helpers.settings import load_settings
 
     folder = _outputs(parameters, outputs)
     limit = dt.datetime.now(dt.UTC) - dt.timedelta(days=keep_days)
@@ -137,8 +176,11 @@ def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes:
         click.echo("\n".join(old))
         click.echo(f"{len(old)} records would be removed; --yes removes them.")
         return
-    removed = retention.prune(folder, old, reason=f"older than {keep_days} days")
+    with open_book(load_settings(None, **parameters), folder) as book:
+        removed = retention.prune(book, old, reason=f"older than {keep_days} days")
     click.echo(f"{len(removed)} records were removed.")
+    if kept := len(old) - len(removed):
+        click.echo(f"{kept} were kept: running, not closed, or of another profile's database.")
 
 
 @runs.command("report")

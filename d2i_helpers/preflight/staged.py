@@ -165,8 +165,8 @@ def _may_write(engine: Engine, settings: Settings, usable: Sequence[Table]) -> C
         "rights to write",
         FAIL,
         f"cannot be written: {', '.join(table.name for table in refused)}. {why}",
-        "Ask a DBA to grant INSERT, UPDATE and DELETE on them to this login; a column of your own "
-        "that must be filled needs a default.",
+        "Ask a DBA to grant INSERT, UPDATE and DELETE on them to this login (on d2i_ledger no more "
+        "than INSERT and SELECT); a column of your own that must be filled needs a default.",
         "DatabaseError",
         grants(engine, settings.staging_schema, [(table, _rights(table)) for table in refused]),
     )
@@ -174,6 +174,8 @@ def _may_write(engine: Engine, settings: Settings, usable: Sequence[Table]) -> C
 
 def _try_to_write(engine: Engine, table: Table) -> None:
     """Insert a row, and update and delete none; all of it is rolled back.
+
+    Tables that are only appended to need no more than the insert.
 
     Raises:
         DatabaseError: the database refuses one of them.
@@ -183,8 +185,9 @@ def _try_to_write(engine: Engine, table: Table) -> None:
     last = list(table.columns)[-1]
     with contextlib.suppress(_Undo), database.transaction(engine) as connection:
         connection.execute(insert(table), row)
-        connection.execute(update(table).where(false()).values({last.name: last}))
-        connection.execute(delete(table).where(false()))
+        if not table.info.get("append_only"):
+            connection.execute(update(table).where(false()).values({last.name: last}))
+            connection.execute(delete(table).where(false()))
         raise _Undo
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from d2i_helpers.errors import LockError, RecordError, SettingsError
 from d2i_helpers.runs import ledger, plan, records, verification
+from d2i_helpers.runs.bookkeeping import open_book
+from d2i_helpers.runs.database_ledger import mark_of
 from d2i_helpers.runs.execution import Listener, Run
 from d2i_helpers.runs.records import ATTENTION, COMPLETED, RUNNING, RunRecord, StageRecord
-from d2i_helpers.settings import load_settings, project_root
+from d2i_helpers.settings import Settings, load_settings, project_root
 from d2i_helpers.stages import stage_named
 
 
@@ -71,15 +73,11 @@ def _fresh(given: dict[str, Any], stages: Sequence[str] | None) -> Run:
 def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -> Run:
     outputs = load_settings(None, **given)
     folder = outputs.path(outputs.outputs_dir)
-    record = records.read(folder / run_id)
-    faults = verification.record_faults(
-        run_id, ledger.last_by_run(folder).get(run_id), record.folder
+    record = records.read(records.folder_of(folder, run_id))
+    last = ledger.last_by_run(ledger.entries(folder)).get(run_id)
+    _refuse(
+        run_id, [fault.what for fault in verification.record_faults(run_id, last, record.folder)]
     )
-    if faults:
-        raise RecordError(
-            f"Run {run_id} is not resumed: {faults[0].what}.",
-            hint="`d2i runs verify` shows all. Start a new run.",
-        )
     own = {"profile", "outputs_dir", *plan.NEVER_SAVED}
     other = sorted(k for k in given.keys() - own if record.given.get(k) != given[k])
     if other or (stages and plan.stages_in_order(stages) != [s.name for s in record.stages]):
@@ -105,8 +103,55 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
             f"The parameters of run {run_id} are not the same any more: {', '.join(changed)}.",
             hint="Put them back in the profile or the environment, or start a new run.",
         )
+    record = _closed(record, settings, _trusted(record, given))
     unfinished = [s.name for s in record.stages if s.status not in (COMPLETED, ATTENTION)]
     if not unfinished:
         raise RecordError(f"Run {run_id} has no unfinished stage.", hint="Start a new run.")
     first = [s.name for s in record.stages].index(unfinished[0])
     return Run(record, settings, again, [s.name for s in record.stages[first:]], resumed=True)
+
+
+def _trusted(record: RunRecord, given: Mapping[str, Any]) -> Settings:
+    """Settings that the record has no say in, but for the name of its profile.
+
+    Whoever could write to the record could else name a database that agrees with it.
+    """
+    profile = given.get("profile") or record.given.get("profile", record.profile)
+    if "profile" not in given and Path(profile).name != profile:
+        raise SettingsError(
+            "The run had a profile that is not in params/.", hint="Give it again, with --params."
+        )
+    return load_settings(None, **{**given, "profile": profile})
+
+
+def _closed(record: RunRecord, settings: Settings, trusted: Settings) -> RunRecord:
+    """The record of a run that may go on: ended, closed where it was killed, and as it was written.
+
+    Raises:
+        SettingsError: its database is not that of the profile.
+        RecordError: the record is not as the ledger and the database have it.
+        DatabaseError: the database cannot be asked.
+    """
+    if mark_of(settings) != mark_of(trusted):
+        raise SettingsError(
+            "The run had another database than its profile names.",
+            hint="Give it again, with -p database_url=… or -p staging_schema=….",
+        )
+    outputs, run_id = record.folder.parent, record.run_id
+    with open_book(trusted, outputs) as book:
+        closed = list(book.close_interrupted(only=run_id))
+        last = ledger.last_by_run(ledger.entries(outputs)).get(run_id)
+        _refuse(run_id, [f.what for f in verification.record_faults(run_id, last, record.folder)])
+        if not book.agrees_on(run_id):
+            _refuse(run_id, ["the database knows it otherwise than the ledger's file"])
+    if last is None or last["kind"] in ledger.OPENING:
+        raise LockError(f"Run {run_id} may still be running.", hint="Wait until it is done.")
+    return records.read(record.folder) if closed else record
+
+
+def _refuse(run_id: str, what: Sequence[str]) -> None:
+    if what:
+        raise RecordError(
+            f"Run {run_id} is not resumed: {what[0]}.",
+            hint="`d2i runs verify` shows all. Start a new run.",
+        )

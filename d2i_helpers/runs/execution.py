@@ -21,7 +21,9 @@ from d2i_helpers.errors import (
 from d2i_helpers.kernel_protocol import PROGRESS_MIME
 from d2i_helpers.privacy.safe_words import safe_label
 from d2i_helpers.processes import this_process
-from d2i_helpers.runs import anchor, ledger, outcome, plan, records, summary
+from d2i_helpers.runs import ledger, outcome, plan, records, summary
+from d2i_helpers.runs.bookkeeping import Book
+from d2i_helpers.runs.database_ledger import DatabaseLedger, mark_of
 from d2i_helpers.runs.leaks import LeakCheck
 from d2i_helpers.runs.plan import Step
 from d2i_helpers.runs.records import (
@@ -122,23 +124,35 @@ class Run:
         record = self.record
         if self.resumed:
             self._reopen()
+            self._book().enter(ledger.RESUMED, record)
         else:
             record.environment = records.environment_facts(project_root(), self.spec)
             records.create(record)
-        self._enter()
-        for run_id in ledger.close_interrupted(self.outputs, except_for=record.run_id):
-            self.listener.said(f"Run {run_id} had been interrupted; its record was closed.")
+            self._enter()
+        for said in self._book().close_interrupted(except_for=record.run_id):
+            self.listener.said(said)
         self.listener.started(record)
+
+    def _book(self) -> Book:
+        database: DatabaseLedger | None = None
+        mark = mark_of(self.settings)
+        with contextlib.suppress(DatabaseError):  # the stages say so, and the entry waits
+            database = DatabaseLedger(self.leaks.open(), mark)
+        return Book(self.outputs, mark, database, self.leaks.ledger_key)
 
     def _enter(self) -> None:
         """Enter the start into the ledger; a new run that cannot be entered leaves nothing."""
         try:
-            kind = ledger.RESUMED if self.resumed else ledger.STARTED
-            ledger.append(self.outputs, kind, self.record)
+            self._say_waiting(self._book().enter(ledger.STARTED, self.record))
         except RecordError:
-            if not self.resumed:
-                shutil.rmtree(self.record.folder, ignore_errors=True)
+            shutil.rmtree(self.record.folder, ignore_errors=True)
             raise
+
+    def _say_waiting(self, why: str | None) -> None:
+        if why:
+            self.listener.said(
+                f"The ledger's entry is in its file only until the next run: {why.rstrip('.')}."
+            )
 
     def _reopen(self) -> None:
         """Set the record to running again; what the earlier attempts left stays as evidence."""
@@ -195,31 +209,18 @@ class Run:
             record.status = INTERRUPTED
         record.finished_at = records.now()
         record.seconds = round((record.seconds or 0) + seconds, 2)
-        self._compare_head()
-        self._post()
-        records.finish(record)
-        ledger.append(self.outputs, ledger.FINISHED, record)
-        self._anchor()
-        self.leaks.close()
-
-    def _compare_head(self) -> None:
-        if self.leaks.engine is None:
-            return
+        book = self._book()
         # where the database is away that has been said already
         with contextlib.suppress(DatabaseError):
-            if anchor.missing(self.outputs, self.leaks.engine):
-                self.record.warnings.append(
-                    "The ledger is not the one that the database knows: its end was cut off, or "
-                    "it was replaced. `d2i runs verify` says more."
+            if difference := book.disagreement():
+                record.warnings.append(
+                    f"The ledger is not as it was written: {difference}. `d2i runs verify` says "
+                    "more."
                 )
-
-    def _anchor(self) -> None:
-        if self.leaks.engine is None:
-            return
-        try:
-            anchor.keep(self.outputs, self.leaks.engine, self.settings.staging_table)
-        except D2IError as error:
-            self.listener.said(f"The ledger's head was not kept in the database. {error}")
+        self._post()
+        records.finish(record)
+        self._say_waiting(book.enter(ledger.FINISHED, record))
+        self.leaks.close()
 
     def _post(self) -> None:
         settings = self.settings

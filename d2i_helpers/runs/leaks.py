@@ -15,6 +15,7 @@ from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.privacy.safe_logging import guard_process
 from d2i_helpers.privacy.safe_words import saved_setting
 from d2i_helpers.privacy.secrets_in_force import secrets_in_force
+from d2i_helpers.runs.ledger import ledger_key
 from d2i_helpers.settings import Settings, load_secrets
 
 
@@ -23,11 +24,15 @@ class LeakCheck:
 
     Args:
         settings: of the run.
+
+    Raises:
+        SettingsError: the ledger key is too short to be a secret.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._secrets = load_secrets()
+        self.ledger_key = ledger_key(self._secrets)
         self._known = secrets_in_force(self._secrets, settings)
         self._redactor: Redactor | None = None
         self._for_logs = self._make(())

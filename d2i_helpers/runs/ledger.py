@@ -1,36 +1,79 @@
 """The ledger: `outputs/ledger.jsonl`, one line for every event of a run record, chained by hashes.
 
 Each entry holds the hash of the entry before it, so that none can be altered, taken out, added or
-moved without breaking the chain from there on (`verification`). Where the chain ends cannot be seen
-in the chain: its head is therefore also kept in the database (`anchor`).
+moved without breaking the chain from there on (`sequence`). What a chain cannot show is that it
+was cut off, continued or computed anew by somebody else: each entry is therefore also kept in the
+database (`database_ledger`), and sealed with the ledger key where one is given.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from d2i_helpers.errors import RecordError
-from d2i_helpers.files import append_line, file_lock, sha256_of
+from d2i_helpers.errors import RecordError, SettingsError
+from d2i_helpers.files import append_line, cut_off, file_lock, sha256_of
 from d2i_helpers.runs import records
+from d2i_helpers.settings import Secrets
 
 LEDGER_FILE = "ledger.jsonl"
 LOCK_FILE = ".ledger.lock"
 START = "0" * 64
+SHORTEST_KEY = 16  # characters
 
 STARTED, RESUMED, FINISHED, CLOSED, PRUNED = "started", "resumed", "finished", "closed", "pruned"
+SEALED = "sealed"  # of no run: the ledger key vouches for all entries before
 OPENING = (STARTED, RESUMED)
+FINAL = (FINISHED, CLOSED)
+# entries that the database may get later; without the database no run is resumed or pruned
+CAN_WAIT = (STARTED, *FINAL)
+
+Entry = dict[str, Any]
+Chain = Sequence[Entry | None]
 
 
-def entry_hash(entry: dict[str, Any]) -> str:
-    """SHA-256 of an entry without its own hash, with keys sorted."""
-    content = {key: value for key, value in entry.items() if key != "hash"}
+def entry_hash(entry: Mapping[str, Any]) -> str:
+    """SHA-256 of an entry without its own hash and seal, with keys sorted."""
+    content = {key: value for key, value in entry.items() if key not in ("hash", "seal")}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ledger_key(secrets: Secrets) -> bytes | None:
+    """The key that entries are sealed with; None where there is none.
+
+    Raises:
+        SettingsError: it is too short to be a secret.
+    """
+    if secrets.ledger_key is None:
+        return None
+    key = secrets.ledger_key.get_secret_value().strip()
+    if len(key) < SHORTEST_KEY:
+        raise SettingsError(
+            f"The ledger key has fewer than {SHORTEST_KEY} characters and could be guessed.",
+            hint='Make one with: python -c "import secrets; print(secrets.token_hex(32))"',
+        )
+    return key.encode()
+
+
+def seal_of(digest: str, key: bytes) -> str:
+    """The keyed digest (HMAC-SHA-256) of an entry's hash, which covers all entries before."""
+    return hmac.new(key, digest.encode(), hashlib.sha256).hexdigest()
+
+
+def is_sealed(entry: Mapping[str, Any], key: bytes) -> bool:
+    """Whether the entry bears the seal of this key."""
+    return hmac.compare_digest(str(entry.get("seal")), seal_of(str(entry.get("hash")), key))
+
+
+def as_line(entry: Entry) -> str:
+    """The entry as it stands in the file, without the end of the line."""
+    return json.dumps(entry, separators=(",", ":"))
 
 
 @contextlib.contextmanager
@@ -44,26 +87,39 @@ def held(outputs: Path) -> Iterator[Path]:
         yield outputs / LEDGER_FILE
 
 
-def entries(outputs: Path) -> list[dict[str, Any] | None]:
+def entries(outputs: Path) -> list[Entry | None]:
     """Every entry in the order of the file; None for a line that is no entry."""
     path = outputs / LEDGER_FILE
     if not path.is_file():
         return []
-    found: list[dict[str, Any] | None] = []
+    chain: list[Entry | None] = []
     for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last end is a torn line
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
-        found.append(entry if isinstance(entry, dict) else None)
-    return found
+        chain.append(entry if isinstance(entry, dict) and "hash" in entry else None)
+    return chain
 
 
-def append(outputs: Path, kind: str, record: records.RunRecord, **more: Any) -> dict[str, Any]:
-    """Add one event of a record to the chain.
+def append(
+    outputs: Path,
+    kind: str,
+    record: records.RunRecord | None,
+    *,
+    key: bytes | None = None,
+    confirm: Callable[[Entry], None] | None = None,
+    **more: Any,
+) -> Entry:
+    """Add one event to the chain.
 
     Args:
-        kind: started, resumed, finished, closed (an interrupted run, by a later one), pruned.
+        kind: started, resumed, finished, closed (an interrupted run, by a later one), pruned;
+            sealed, which is of no record.
+        record: the run's.
+        key: the ledger key.
+        confirm: called with the entry while the ledger is held; if it raises, the entry is taken
+            back.
         more: further facts for the entry.
 
     Returns:
@@ -73,24 +129,41 @@ def append(outputs: Path, kind: str, record: records.RunRecord, **more: Any) -> 
         RecordError: the ledger cannot be written, or its last line is no entry.
     """
     with held(outputs) as path:
+        if path.is_symlink():
+            raise RecordError(
+                "The ledger is a symbolic link.", hint="Put the file itself in its place."
+            )
         chain = entries(outputs)
         last = chain[-1] if chain else None
         if chain and last is None:
             raise RecordError("The ledger's last line is damaged.", hint="Run `d2i runs verify`.")
-        entry = {
-            "entry": len(chain) + 1,
-            "at": records.now(),
-            "kind": kind,
-            "run_id": record.run_id,
-            "status": record.status,
-            "exit_code": record.exit_code,
-            "record_sha256": sha256_of(record.path),
-            **more,
-            "before": last.get("hash") if last else START,
-        }
+        entry: Entry = {"entry": len(chain) + 1, "at": records.now(), "kind": kind}
+        if record is not None:
+            entry |= {
+                "run_id": record.run_id,
+                "status": record.status,
+                "exit_code": record.exit_code,
+                "asked_sha256": record.asked(),
+                "record_sha256": sha256_of(record.path),
+            }
+        entry |= {**more, "before": last["hash"] if last else START}
         entry["hash"] = entry_hash(entry)
-        append_line(path, json.dumps(entry, separators=(",", ":")).encode())
+        if key is not None:
+            entry["seal"] = seal_of(entry["hash"], key)
+        size = append_line(path, as_line(entry).encode())
+        if confirm is not None:
+            try:
+                confirm(entry)
+            except BaseException:
+                cut_off(path, size)
+                raise
     return entry
+
+
+def name_of(chain: Chain) -> str:
+    """The ledger's own name, part of its first entry's hash; empty where it has none."""
+    first = chain[0] if chain else None
+    return str(first["hash"])[:24] if first else ""
 
 
 def head(outputs: Path) -> dict[str, Any] | None:
@@ -99,33 +172,11 @@ def head(outputs: Path) -> dict[str, Any] | None:
     return {"entry": last.get("entry"), "hash": last.get("hash")} if last else None
 
 
-def last_by_run(outputs: Path) -> dict[str, dict[str, Any]]:
-    """The latest entry of each run."""
-    return {entry["run_id"]: entry for entry in entries(outputs) if entry and "run_id" in entry}
+def last_by_run(chain: Chain) -> dict[str, Entry]:
+    """The latest entry of each run, by its id."""
+    return {e["run_id"]: e for e in chain if e and isinstance(e.get("run_id"), str)}
 
 
-def close_interrupted(outputs: Path, *, except_for: str = "") -> list[str]:
-    """Close the records of runs that were killed: their state, their files, the ledger's entry.
-
-    Args:
-        except_for: a run that is left alone.
-
-    Returns:
-        Their ids.
-    """
-    closed = []
-    for run_id, entry in last_by_run(outputs).items():
-        if entry.get("kind") not in OPENING or run_id == except_for:
-            continue
-        try:
-            record = records.read(outputs / run_id)
-        except RecordError:
-            continue  # gone or damaged: `verify` says so
-        if records.may_run(record):
-            continue
-        if record.status == records.RUNNING:
-            records.mark_interrupted(record)
-        records.finish(record)
-        append(outputs, CLOSED, record)
-        closed.append(run_id)
-    return closed
+def first_by_run(chain: Chain) -> dict[str, Entry]:
+    """The first entry of each run, by its id."""
+    return last_by_run([*reversed(chain)])

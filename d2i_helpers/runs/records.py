@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import getpass
+import hashlib
 import json
 import os
 import platform
@@ -16,22 +17,24 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from d2i_helpers import __version__
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import TEMPORARY_PREFIX, make_private_folder, sha256_of, write_atomic
+from d2i_helpers.plain_message import without_controls
 from d2i_helpers.processes import may_be_alive, place, this_process
 
 RECORD_FILE = "run.json"
 RESERVE_FILE = ".reserve"
 RESERVE_BYTES = 256 * 1024  # given up when the disk is full, so that the record can still be ended
 SCHEMA_VERSION = 1
-RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{4}")
+RUN_ID = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{4}")
 
 RUNNING, COMPLETED, ATTENTION = "running", "completed", "attention"
 FAILED, INTERRUPTED, PENDING = "failed", "interrupted", "pending"
@@ -88,6 +91,12 @@ class RunRecord:
         environment = content.pop("environment")
         return {"record": SCHEMA_VERSION, **content, **environment}
 
+    def asked(self) -> str:
+        """SHA-256 of what the run was asked to do, which stays the same from its start on."""
+        asked = [self.run_id, self.profile, self.parameters, self.given]
+        text = json.dumps([*asked, [s.name for s in self.stages]], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def save(self) -> None:
         """Write `run.json`.
 
@@ -106,19 +115,60 @@ class RunRecord:
 
     def hash_files(self) -> None:
         """Note the SHA-256 of every file in the record's folder."""
-        self.files = {name: sha256_of(self.folder / name) for name in evidence(self.folder)}
+        self.files = {name: sha256_of(self.folder / name) for name in self.evidence()}
+
+    def evidence(self) -> list[str]:
+        """Names of the files that the record vouches for: its notebooks and their pages."""
+        stems = "|".join(re.escape(Path(stage.notebook).stem) for stage in self.stages)
+        known = re.compile(rf"({stems})(\.attempt[0-9]+)?\.(ipynb|html)")
+        return [
+            n for n in entries_in(self.folder) if known.fullmatch(n) and is_plain(self.folder / n)
+        ]
 
 
-def evidence(folder: Path) -> list[str]:
-    """Names of the files that a record vouches for: all but itself and what is being written."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    passing = (RECORD_FILE, RESERVE_FILE)
-    return sorted(n for n in names if n not in passing and not n.startswith(TEMPORARY_PREFIX))
+def entries_in(folder: Path) -> list[str]:
+    """Names of everything in a record's folder but `run.json`, sorted."""
+    return sorted(path.name for path in folder.iterdir() if path.name != RECORD_FILE)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether that is a file of its own: no link, no folder, no device."""
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def new_run_id() -> str:
     """An id that sorts by time (UTC) and is unique without asking anybody."""
     return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def is_run_id(value: object) -> TypeGuard[str]:
+    """Whether that could be the id of a run, and so the name of a folder and nothing else."""
+    if not isinstance(value, str) or not RUN_ID.fullmatch(value):
+        return False
+    try:
+        time_of_id(value)
+    except ValueError:
+        return False
+    return True
+
+
+def time_of_id(run_id: str) -> dt.datetime:
+    """When a run with that id was begun."""
+    return dt.datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=dt.UTC)
+
+
+def folder_of(outputs: Path, run_id: str) -> Path:
+    """Where the record of that run is, or would be.
+
+    Raises:
+        RecordError: that is no id of a run.
+    """
+    if not is_run_id(run_id):
+        raise RecordError(
+            f"`{without_controls(run_id)[:40]}` is not the id of a run.",
+            hint="`d2i runs list` shows the ids, such as 20261122T020000-3f9a.",
+        )
+    return outputs / run_id
 
 
 def now() -> str:
@@ -167,18 +217,25 @@ def read(folder: Path) -> RunRecord:
         RecordError: there is none, or it is not a whole record.
     """
     try:
+        if folder.is_symlink() or not is_plain(folder / RECORD_FILE):
+            raise RecordError(
+                f"The run record {folder.name} is a link to somewhere else.",
+                hint="It is not read. Find out who put it there.",
+            )
         content = json.loads((folder / RECORD_FILE).read_bytes())
     except FileNotFoundError:
         raise RecordError(
             f"There is no run record {folder.name}.", hint="`d2i runs list` shows all."
         ) from None
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         raise RecordError(f"The run record {folder.name} cannot be read.") from None
     if not isinstance(content, dict):
         raise RecordError(f"The run record {folder.name} cannot be read.")
     known = {f.name for f in fields(RunRecord)} - {"folder", "environment", "stages"}
     try:
         stages = [StageRecord(**stage) for stage in content["stages"]]
+        if any(Path(stage.notebook).name != stage.notebook for stage in stages):
+            raise TypeError  # a path, and not a file of this record
         rest = {k: v for k, v in content.items() if k not in known | {"stages", "record"}}
         own = {name: value for name, value in content.items() if name in known}
         return RunRecord(folder=folder, stages=stages, environment=rest, **own)
@@ -192,7 +249,7 @@ def folders(outputs: Path) -> list[Path]:
     """Folders of all run records, oldest first."""
     if not outputs.is_dir():
         return []
-    return sorted(p for p in outputs.iterdir() if RUN_ID.fullmatch(p.name) and p.is_dir())
+    return sorted(p for p in outputs.iterdir() if is_run_id(p.name) and p.is_dir())
 
 
 def state_of(record: RunRecord) -> str:
@@ -220,7 +277,7 @@ def may_run(record: RunRecord) -> bool:
 
 def mark_interrupted(record: RunRecord) -> None:
     """Say of a record whose process is gone what can be known of its end: that it had none."""
-    record.status = INTERRUPTED
+    record.status, record.exit_code = INTERRUPTED, None
     for stage in record.stages:
         if stage.status == RUNNING:
             stage.status = INTERRUPTED

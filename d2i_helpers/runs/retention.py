@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from d2i_helpers.errors import RecordError
 from d2i_helpers.runs import ledger, records
+from d2i_helpers.runs.bookkeeping import Book
 from d2i_helpers.runs.verification import record_faults
 
 
-def prune(outputs: Path, run_ids: Sequence[str], *, reason: str) -> list[str]:
+def prune(book: Book, run_ids: Sequence[str], *, reason: str) -> list[str]:
     """Remove these records; a tombstone in the ledger says so, and the chain still verifies.
 
     Returns:
-        Ids of the records that were removed; running ones are kept.
+        Ids of the records that were removed; running ones and those of other databases are kept.
 
     Raises:
-        RecordError: a record is not as the ledger has it: evidence of that is not thrown away.
+        RecordError: a record is not as the ledger and the database have it: evidence of that is
+            not thrown away.
+        DatabaseError: the database cannot be written; the record stays.
     """
     removed = []
-    latest = ledger.last_by_run(outputs)
+    latest = ledger.last_by_run(ledger.entries(book.outputs))
     for run_id in run_ids:
-        folder = outputs / run_id
-        if latest.get(run_id, {}).get("kind") == ledger.PRUNED:  # an earlier prune was cut short
-            shutil.rmtree(folder)
+        folder = records.folder_of(book.outputs, run_id)
+        entry = latest.get(run_id, {})
+        if entry.get("kind") == ledger.PRUNED and book.agrees_on(run_id):
+            shutil.rmtree(folder)  # an earlier prune was cut short
             continue
+        if entry.get("database", book.mark) != book.mark and not book.agrees_on(run_id):
+            continue  # of another database, which can be asked with its own profile
         faults = record_faults(run_id, latest.get(run_id), folder)
-        if faults:
+        what = faults[0].what if faults else None
+        if what is None and not book.agrees_on(run_id):
+            what = "the database knows it otherwise than the ledger's file, or cannot be asked"
+        if what is not None:
             raise RecordError(
-                f"The record {run_id} is not pruned: {faults[0].what}.",
+                f"The record {run_id} is not pruned: {what}.",
                 hint="`d2i runs verify` shows all; move the folder away yourself when it is clear.",
             )
-        if latest[run_id]["kind"] in ledger.OPENING:
+        if entry["kind"] in ledger.OPENING:
             continue
-        record = records.read(folder)
-        ledger.append(outputs, ledger.PRUNED, record, reason=reason)
+        book.enter(ledger.PRUNED, records.read(folder), reason=reason)
         shutil.rmtree(folder)
         removed.append(run_id)
     return removed

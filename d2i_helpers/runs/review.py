@@ -6,10 +6,10 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2i_helpers import database
-from d2i_helpers.errors import DatabaseError, RecordError
-from d2i_helpers.runs import records, verification
-from d2i_helpers.settings import Settings
+from d2i_helpers.errors import RecordError
+from d2i_helpers.runs import ledger, records, verification
+from d2i_helpers.runs.known_databases import known_databases
+from d2i_helpers.settings import Settings, load_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,14 +121,13 @@ def draw_runs(runs: pd.DataFrame, count: str) -> Figure:
 
 
 def faults(settings: Settings) -> list[str]:
-    """What `d2i runs verify` finds; an empty list: every record is as it was written."""
+    """What `d2i runs verify` finds; an empty list: every record is as it was written.
+
+    Raises:
+        SettingsError: the ledger key is too short.
+    """
     outputs: Path = settings.path(settings.outputs_dir)
-    try:
-        engine = database.open_database(settings)
-    except DatabaseError:
-        found = verification.verify(outputs)
-        return [*map(str, found), "ledger: its end was not compared with the database"]
-    try:
-        return [str(fault) for fault in verification.verify(outputs, engine)]
-    finally:
-        engine.dispose()
+    with known_databases(settings, outputs, ask=True) as known:
+        key = ledger.ledger_key(load_secrets())
+        found = verification.verify(outputs, known.databases, key=key)
+    return [*map(str, found.faults), *found.open_points]

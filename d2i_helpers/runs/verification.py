@@ -1,17 +1,23 @@
-"""Whether run records and the ledger are as they were written."""
+"""Whether run records and the ledger are as they were written, and what that rests on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from sqlalchemy import Engine
+from typing import NamedTuple
 
 from d2i_helpers.errors import DatabaseError, RecordError
 from d2i_helpers.files import sha256_of
-from d2i_helpers.runs import anchor, ledger, records
+from d2i_helpers.plain_message import without_controls
+from d2i_helpers.runs import ledger, records, sequence
+from d2i_helpers.runs.database_ledger import DatabaseLedger, Row
+from d2i_helpers.runs.ledger import Chain, Entry
+
+_HASH = re.compile(r"\b[0-9a-f]{64}\b")
+_HEAD_IN_JSON = re.compile(r'"ledger":\s*\{\s*"entry":\s*(\d+),\s*"hash":\s*"([0-9a-f]{64})"')
+_HEAD_IN_WORDS = re.compile(r"Head of the ledger: entry (\d+), ([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -22,58 +28,204 @@ class Fault:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return without_controls(f"{self.where}: {self.what}")
 
 
-def verify(outputs: Path, engine: Engine | None = None, head: str | None = None) -> list[Fault]:
+class Head(NamedTuple):
+    """Number and hash of an entry that were kept elsewhere; number None: not known."""
+
+    digest: str
+    entry: int | None = None
+
+
+@dataclass
+class Findings:
+    """What `verify` found."""
+
+    faults: list[Fault] = field(default_factory=list)
+    compared: list[str] = field(default_factory=list)  # with what the file was compared
+    open_points: list[str] = field(default_factory=list)  # what rests on the file alone
+
+
+def verify(
+    outputs: Path,
+    databases: Sequence[DatabaseLedger] = (),
+    heads: Sequence[Head] = (),
+    key: bytes | None = None,
+) -> Findings:
     """Everything about the records and the ledger that is not as it was written.
 
     Args:
-        engine: the database with the ledger's head; None: the ledger's end is not checked.
-        head: hash of an entry that was kept elsewhere.
+        databases: those with the ledger's entries; without any the file stands alone.
+        heads: entries that were kept elsewhere.
+        key: the ledger key; None: seals are not checked.
     """
+    found = Findings()
     chain = ledger.entries(outputs)
-    found = _chain_faults(chain)
-    latest: dict[str, dict[str, Any]] = {}
-    for entry in chain:
-        if entry and isinstance(entry.get("run_id"), str):
-            latest[entry["run_id"]] = entry
-    kept = {folder.name: folder for folder in records.folders(outputs)}
-    for run_id in sorted(latest.keys() | kept.keys()):
-        found += record_faults(run_id, latest.get(run_id), kept.get(run_id))
-    if engine is not None:
-        found += _head_faults(outputs, engine)
-    if head and head not in (entry.get("hash") for entry in chain if entry):
-        found.append(Fault("ledger", f"the entry with the hash {head[:12]}… is missing"))
+    if (outputs / ledger.LEDGER_FILE).is_symlink():
+        found.faults.append(Fault("ledger", f"{ledger.LEDGER_FILE} is a symbolic link"))
+    faults = sequence.chain_faults(chain, key)
+    found.faults += [Fault(sequence.where(f.line, chain[f.line - 1]), f.what) for f in faults]
+    doubtful = {fault.line for fault in faults}
+    known: dict[str, Row] = {}
+    reached = []
+    for database in databases:
+        if (rows := _rows(database, outputs, chain, found)) is not None:
+            known |= rows
+            reached.append(database)
+            # read again: a run may have been entered in both meanwhile
+            found.faults += _not_in_file(database, ledger.entries(outputs), rows)
+    doubtful |= _compare_file(chain, reached, known, doubtful, found)
+    if any(entry and "seal" in entry for entry in chain) and key is None:
+        found.open_points.append("The seals were not checked: no ledger key is given.")
+    found.open_points += _late(chain, known, key)
+    found.faults += _record_faults(outputs, chain, doubtful)
+    found.faults += _head_faults(chain, heads)
     return found
 
 
-def _chain_faults(chain: Sequence[dict[str, Any] | None]) -> list[Fault]:
-    found: list[Fault] = []
-    before, number = ledger.START, 0
-    for line, entry in enumerate(chain, 1):
-        where = f"ledger line {line}"
-        if entry is None or "hash" not in entry:
-            found.append(Fault(where, "is not an entry: it was altered"))
-            number += 1
+def _rows(
+    database: DatabaseLedger, outputs: Path, chain: Chain, found: Findings
+) -> dict[str, Row] | None:
+    """What a database has of this ledger; None, and why, where it cannot be asked."""
+    try:
+        rows = database.rows(outputs, chain)
+    except DatabaseError as error:
+        found.open_points.append(
+            f"The ledger was not compared with the database of {database.name}: {error.message}"
+        )
+        return None
+    lines = [n for n, entry in enumerate(chain, 1) if entry and entry["hash"] in rows]
+    found.compared.append(
+        f"Compared with the database of {database.name}: {len(lines)} of {len(chain)} entries"
+        + (f" (ledger lines {_ranges(lines)})." if lines else ".")
+    )
+    return rows
+
+
+def _not_in_file(
+    database: DatabaseLedger, chain: Chain, rows: Mapping[str, Row]
+) -> Iterator[Fault]:
+    """Entries of the database that are not in the file, or were altered in the database."""
+    name, there = ledger.name_of(chain), {entry["hash"] for entry in chain if entry}
+    gone: dict[str, int] = {}
+    for row in sorted(rows.values(), key=lambda row: (row.ledger, str(row.entry.get("entry")))):
+        number, run_id = row.entry.get("entry"), row.entry.get("run_id")
+        where = (
+            f"database of {database.name}, entry {number} (run {run_id}, {row.entry.get('kind')})"
+        )
+        if not row.is_intact:
+            yield Fault(where, "was altered in the database")
+        elif row.digest in there:
             continue
-        where = f"ledger line {line} (run {entry.get('run_id')}, {entry.get('kind')})"
-        own = ledger.entry_hash(entry)
-        expected, number = number + 1, entry.get("entry")
-        if own != entry["hash"]:
-            found.append(Fault(where, "the entry was altered"))
-        if number != expected:
-            found.append(Fault(where, f"entry {number} stands where {expected} should: "
-                               "entries were removed, added or reordered"))  # fmt: skip
-        elif entry.get("before") != before:
-            found.append(Fault(where, "does not follow the entry before it: "
-                               f"entry {expected - 1} was altered or replaced"))  # fmt: skip
-        before = entry["hash"]
-        number = number if isinstance(number, int) else expected
-    return found
+        elif row.ledger == name:
+            yield Fault(
+                f"ledger, entry {number} (run {run_id}, {row.entry.get('kind')})",
+                f"the database of {database.name} knows it and the file does not: it was removed, "
+                "altered or replaced in the file, or added to the database",
+            )
+        else:
+            gone[row.ledger] = gone.get(row.ledger, 0) + 1
+    for count in gone.values():
+        yield Fault(
+            "ledger",
+            f"the database of {database.name} knows a ledger of {count} entries that stood in this "
+            "folder: it was removed or replaced",
+        )
 
 
-def record_faults(run_id: str, entry: dict[str, Any] | None, folder: Path | None) -> list[Fault]:
+def _compare_file(
+    chain: Chain,
+    databases: Sequence[DatabaseLedger],
+    known: Mapping[str, Row],
+    doubtful: set[int],
+    found: Findings,
+) -> set[int]:
+    """Note what the databases do not know of the file; the lines that are not to be believed."""
+    marks = {database.mark for database in databases}
+    first = ledger.first_by_run(chain)
+    reached = {
+        line: entry
+        for line, entry in enumerate(chain, 1)
+        if entry
+        and (
+            entry.get("database") in marks
+            or first.get(str(entry.get("run_id")), {}).get("hash") in known
+        )
+    }
+    last_known = max((n for n, e in enumerate(chain, 1) if e and e["hash"] in known), default=0)
+    disbelieved = set()
+    waiting, elsewhere = [], []
+    for line, entry in enumerate(chain, 1):
+        if entry is None or entry["hash"] in known:
+            continue
+        if line not in reached:
+            elsewhere.append(line)
+        elif line < last_known or entry.get("kind") not in ledger.CAN_WAIT:
+            disbelieved.add(line)
+            found.faults.append(
+                Fault(
+                    sequence.where(line, entry),
+                    "the database does not know it: it was added to the file, or removed from the "
+                    "database",
+                )
+            )
+        elif line not in doubtful:
+            waiting.append(line)
+    for line in waiting:
+        found.open_points.append(
+            f"{sequence.where(line, chain[line - 1])} is not in the database yet: it could not be "
+            "written when the entry was made, or the entry was added to the file or removed from "
+            "the database."
+        )
+    if not databases:
+        found.open_points.append(
+            "Not compared with the database: nothing shows whether the ledger was cut off, "
+            "continued by somebody else, or replaced as a whole."
+        )
+    elif elsewhere:
+        found.open_points.append(
+            f"Not compared with a database: {len(elsewhere)} of {len(chain)} entries "
+            f"(ledger lines {_ranges(elsewhere)}). The database that they name was not reached."
+        )
+    return disbelieved
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers in order, such as 1-4, 7."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def _late(chain: Chain, known: Mapping[str, Row], key: bytes | None) -> Iterator[str]:
+    """Entries that came into the database on the word of the file, and bear no seal."""
+    for line, entry in enumerate(chain, 1):
+        row = known.get(entry["hash"]) if entry else None
+        if entry and row and row.is_late and not (key and ledger.is_sealed(entry, key)):
+            yield (
+                f"{sequence.where(line, entry)} was entered into the database by a later run: "
+                "until then only the file vouched for it."
+            )
+
+
+def _record_faults(outputs: Path, chain: Chain, doubtful: set[int]) -> Iterator[Fault]:
+    latest = ledger.last_by_run([e for n, e in enumerate(chain, 1) if n not in doubtful])
+    anyhow = ledger.last_by_run(chain)
+    kept = {folder.name: folder for folder in records.folders(outputs)}
+    for run_id in sorted(anyhow.keys() | kept.keys()):
+        entry = latest.get(run_id)
+        if entry is None and run_id in anyhow:
+            yield Fault(run_id, "no entry of this run is to be believed")
+            continue
+        yield from record_faults(run_id, entry, kept.get(run_id))
+
+
+def record_faults(run_id: str, entry: Entry | None, folder: Path | None) -> list[Fault]:
     """What is wrong with one record.
 
     Args:
@@ -90,32 +242,61 @@ def record_faults(run_id: str, entry: dict[str, Any] | None, folder: Path | None
         record = records.read(folder)
     except RecordError as error:
         return [Fault(run_id, f"{records.RECORD_FILE} is missing or damaged ({error.message})")]
-    if entry.get("kind") in ledger.OPENING:
-        return []  # running, or killed and not yet closed: nothing has been vouched for
+    if entry.get("kind") in ledger.OPENING:  # running, or killed and not yet closed
+        if record.asked() != entry.get("asked_sha256"):
+            return [Fault(run_id, "what the run was asked to do was altered since it began")]
+        return []
     found = []
     if record.run_id != run_id:
         found.append(Fault(run_id, f"the folder holds the record of run {record.run_id}"))
     if sha256_of(record.path) != entry.get("record_sha256"):
         found.append(Fault(run_id, f"{records.RECORD_FILE} was altered"))
-    there = set(records.evidence(folder))
+    there = set(records.entries_in(folder))
     found += [Fault(run_id, f"{name} is missing") for name in sorted(record.files.keys() - there)]
     found += [Fault(run_id, f"{name} was added") for name in sorted(there - record.files.keys())]
     for name in sorted(there & record.files.keys()):
-        if sha256_of(folder / name) != record.files[name]:
+        if not records.is_plain(folder / name):
+            found.append(Fault(run_id, f"{name} is a link or a folder, and not the file itself"))
+        elif sha256_of(folder / name) != record.files[name]:
             found.append(Fault(run_id, f"{name} was altered"))
     return found
 
 
-def _head_faults(outputs: Path, engine: Engine) -> list[Fault]:
+def read_heads(given: str) -> list[Head]:
+    """Heads as they were kept: a hash, or a file with summaries of runs or the words of `verify`.
+
+    Raises:
+        RecordError: there is no such file, or no head in it.
+    """
+    if _HASH.fullmatch(given):
+        return [Head(given)]
     try:
-        heads = anchor.missing(outputs, engine)
-    except DatabaseError as error:
-        return [Fault("ledger", f"its end could not be compared with the database: {error}")]
-    return [
-        Fault(
-            "ledger",
-            f"entry {head.number}, which the database knows, is missing or was altered: "
-            "the end was cut off, or the ledger was replaced",
+        text = Path(given).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        raise RecordError(
+            "`--head` is neither a hash of 64 digits nor a file that can be read.",
+            hint="Give the hash, or a file that holds it, such as the mail with the summary.",
+        ) from None
+    said = [_HEAD_IN_JSON.findall(text), _HEAD_IN_WORDS.findall(text)]
+    heads = [Head(digest, int(entry)) for found in said for entry, digest in found]
+    if not heads:
+        heads = [Head(digest) for digest in _HASH.findall(text)]
+    if not heads:
+        raise RecordError(
+            f"There is no head of a ledger in {Path(given).name}.",
+            hint='It stands in a summary as "ledger": {"entry": …, "hash": …}.',
         )
-        for head in heads
-    ]
+    return list(dict.fromkeys(heads))
+
+
+def _head_faults(chain: Chain, heads: Sequence[Head]) -> Iterator[Fault]:
+    for head in heads:
+        entry = next((entry for entry in chain if entry and entry["hash"] == head.digest), None)
+        if entry is None:
+            yield Fault("ledger", f"the entry with the hash {head.digest[:12]}… is missing")
+        elif head.entry is not None and entry.get("entry") != head.entry:
+            yield Fault(
+                "ledger",
+                f"the entry with the hash {head.digest[:12]}… is number {entry.get('entry')} and "
+                f"was number {head.entry}",
+            )

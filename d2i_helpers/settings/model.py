@@ -359,6 +359,7 @@ class Secrets(BaseModel):
     client_secret: SecretStr | None = None
     supplier_key: SecretStr | None = None
     pseudonym_key: SecretStr | None = None
+    ledger_key: SecretStr | None = None
     proxy_user: SecretStr | None = None
     proxy_password: SecretStr | None = None
 

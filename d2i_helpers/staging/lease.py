@@ -95,6 +95,30 @@ def _lost() -> LockError:
     )
 
 
+def lives(engine: Engine, run_id: str) -> bool:
+    """Whether that run holds a lease and may be alive: its process here, its lease elsewhere.
+
+    Raises:
+        DatabaseError: the database cannot be read.
+    """
+    with database.reading(engine) as connection:
+        if not database.has_table(connection, run_lock):
+            return False
+        rows = connection.execute(select(run_lock).where(run_lock.c.run_id == run_id)).all()
+        now = database.utc_now(connection)
+    return any(
+        now < row.expires_at if (alive := _process_lives(row)) is None else alive for row in rows
+    )
+
+
+def _process_lives(row: Row) -> bool | None:
+    """Whether the holder's process may run; None where it is of another machine."""
+    where, pid, born = row.holder.rsplit(" ", 2)
+    if where != place():
+        return None
+    return may_be_alive({"place": where, "pid": int(pid), "born": float(born)})
+
+
 class _LookAgain(Exception):
     """A lease that has run out by the clock: is it given up, or was the clock set?"""
 
@@ -190,9 +214,9 @@ class Lease:
         return by_hand and row.holder == self._holder
 
     def _is_alive(self, row: Row, now: dt.datetime) -> bool:
-        where, pid, born = row.holder.rsplit(" ", 2)
-        if where == place():
-            return may_be_alive({"place": where, "pid": int(pid), "born": float(born)})
+        here = _process_lives(row)
+        if here is not None:
+            return here
         # a heartbeat out of the future is one from before the clock was set back
         if row.heartbeat_at - self._lease <= now < row.expires_at:
             return True

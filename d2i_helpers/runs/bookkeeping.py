@@ -1,0 +1,232 @@
+"""How events get into the ledger: first into the file, then into the database, entry by entry.
+
+The database may be away while a run goes on; its entries are then made up for by the next run, and
+marked as late. What only the file knows is believed no further than that: no run is closed,
+resumed or pruned on its word alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from d2i_helpers import database
+from d2i_helpers.errors import DatabaseError, RecordError
+from d2i_helpers.runs import ledger, records, sequence
+from d2i_helpers.runs.database_ledger import DatabaseLedger, Row, mark_of
+from d2i_helpers.runs.ledger import Chain, Entry
+from d2i_helpers.runs.records import RunRecord
+from d2i_helpers.runs.verification import record_faults
+from d2i_helpers.settings import Settings, load_secrets
+
+
+@contextlib.contextmanager
+def open_book(settings: Settings, outputs: Path) -> Iterator[Book]:
+    """The ledger of that folder with the profile's database and the ledger key.
+
+    Raises:
+        SettingsError: the ledger key is too short.
+        DatabaseError: the database cannot be opened.
+    """
+    secrets = load_secrets()
+    engine = database.open_database(settings, secrets)
+    mark = mark_of(settings)
+    try:
+        known = DatabaseLedger(engine, mark, settings.profile)
+        yield Book(outputs, mark, known, ledger.ledger_key(secrets))
+    finally:
+        engine.dispose()
+
+
+class Book:
+    """The ledger of one folder of run records, for whoever writes to it.
+
+    Args:
+        outputs: the folder.
+        mark: of the database in which the entries are kept too (`database_ledger.mark_of`).
+        database: that database; None where it cannot be opened.
+        key: the ledger key, where there is one.
+    """
+
+    def __init__(
+        self,
+        outputs: Path,
+        mark: str,
+        database: DatabaseLedger | None,
+        key: bytes | None = None,
+    ) -> None:
+        self.outputs, self.mark, self.key = outputs, mark, key
+        self.database = database
+
+    def enter(self, kind: str, record: RunRecord, **more: Any) -> str | None:
+        """Add one event of a record to the ledger.
+
+        Args:
+            kind: as for `ledger.append`.
+            more: further facts for the entry.
+
+        Returns:
+            None, or why the entry is in the file only for now.
+
+        Raises:
+            RecordError: the file cannot be written.
+            DatabaseError: the database cannot be written, and the event needs it; the file is as
+                it was.
+        """
+        first = ledger.first_by_run(ledger.entries(self.outputs)).get(record.run_id, {})
+        more = {"database": first.get("database", self.mark), **more}
+        if kind in ledger.OPENING:
+            more["process"] = record.process
+        if kind in ledger.CAN_WAIT:
+            entry = ledger.append(self.outputs, kind, record, key=self.key, **more)
+            return self._carry_over(entry)
+        self._needed()
+        ledger.append(self.outputs, kind, record, key=self.key, confirm=self._confirm, **more)
+        return None
+
+    def seal_history(self) -> Entry:
+        """Vouch with the ledger key for everything that the ledger holds now.
+
+        Raises:
+            RecordError: there is no key, or no ledger.
+            DatabaseError: the database cannot be written.
+        """
+        if self.key is None or not ledger.entries(self.outputs):
+            raise RecordError(
+                "There is nothing to seal." if self.key else "There is no ledger key.",
+                hint="Set D2I_LEDGER_KEY, and start a run first.",
+            )
+        self._needed()
+        return ledger.append(
+            self.outputs,
+            ledger.SEALED,
+            None,
+            key=self.key,
+            confirm=self._confirm,
+            database=self.mark,
+        )
+
+    def _needed(self) -> DatabaseLedger:
+        if self.database is None:
+            raise DatabaseError(
+                "The database with the ledger cannot be opened, and this needs it.",
+                hint="`d2i check` says why.",
+            )
+        return self.database
+
+    def _confirm(self, entry: Entry) -> None:
+        self._needed().add(self.outputs, ledger.entries(self.outputs), [entry], late=False)
+
+    def _carry_over(self, entry: Entry) -> str | None:
+        """Enter what the database lacks, this entry last; None, or why that could not be."""
+        if self.database is None:
+            return "the database cannot be opened"
+        chain = ledger.entries(self.outputs)
+        try:
+            rows = self.database.rows(self.outputs, chain)
+            waiting = [e for e in self._waiting(chain, rows) if e["hash"] != entry["hash"]]
+            self.database.add(self.outputs, chain, waiting, late=True)
+            self.database.add(self.outputs, chain, [entry], late=False)
+        except DatabaseError as error:
+            return error.message
+        return None
+
+    def _waiting(self, chain: Chain, rows: dict[str, Row]) -> Iterator[Entry]:
+        """Entries that the database lacks and that may have been made while it was away."""
+        if rows.keys() - {entry["hash"] for entry in chain if entry}:
+            return  # the file is not the one that the database knows: nothing more is taken from it
+        faulty = {fault.line for fault in sequence.chain_faults(chain, self.key)}
+        of_others: set[str] = set()  # runs with an entry that is not believed
+        for line, entry in enumerate(chain, 1):
+            if entry is None or entry["hash"] in rows:
+                continue
+            run_id = str(entry.get("run_id"))
+            believed = line not in faulty and run_id not in of_others
+            if believed and entry.get("database") == self.mark and entry["kind"] in ledger.CAN_WAIT:
+                yield entry
+            else:
+                of_others.add(run_id)
+
+    def disagreement(self) -> str | None:
+        """Why the file is not the one that the database knows; None where it is.
+
+        Raises:
+            DatabaseError: the database cannot be read.
+        """
+        if self.database is None:
+            return None
+        chain = ledger.entries(self.outputs)
+        rows = self.database.rows(self.outputs, chain)
+        if rows.keys() - {entry["hash"] for entry in chain if entry}:
+            return "entries that the database knows are missing or were altered"
+        if sequence.chain_faults(chain, self.key):
+            return "entries were altered, added, removed, or made without the ledger key"
+        unknown = [e for e in chain if e and e["hash"] not in rows]
+        ours = (entry for entry in unknown if entry.get("database") == self.mark)
+        if any(entry["kind"] not in ledger.CAN_WAIT for entry in ours):
+            return "the database does not know all of its entries"
+        return None
+
+    # ------------------------------------------------------------------ runs that were killed
+    def agrees_on(self, run_id: str) -> bool:
+        """Whether file and database have the same last entry of that run, in order.
+
+        Raises:
+            DatabaseError: the database cannot be read.
+        """
+        chain = ledger.entries(self.outputs)
+        last = ledger.last_by_run(chain).get(run_id)
+        if self.database is None or last is None:
+            return False
+        rows = self.database.rows(self.outputs, chain)
+        in_file = {e["hash"] for e in chain if e and e.get("run_id") == run_id}
+        in_database = {d for d, row in rows.items() if row.entry.get("run_id") == run_id}
+        faulty = {fault.line for fault in sequence.chain_faults(chain, self.key)}
+        own = {line for line, e in enumerate(chain, 1) if e and e.get("run_id") == run_id}
+        return in_file == in_database and not own & faulty
+
+    def close_interrupted(self, *, except_for: str = "", only: str = "") -> Iterator[str]:
+        """Close the records of runs that were killed: their state, their files, their entry.
+
+        Only where the database knows the run as the file does, and its process is gone as the
+        entry (and so the database) says it, whatever `run.json` says.
+
+        Args:
+            except_for: a run that is left alone.
+            only: the one run to look at; all without.
+
+        Yields:
+            What was done or not done, in words.
+        """
+        for run_id, entry in ledger.last_by_run(ledger.entries(self.outputs)).items():
+            of_interest = not only or run_id == only
+            if entry.get("kind") in ledger.OPENING and run_id != except_for and of_interest:
+                try:
+                    yield from self._close(run_id, entry)
+                except DatabaseError:
+                    yield f"Run {run_id} is not closed: the database cannot be asked about it."
+
+    def _close(self, run_id: str, entry: Entry) -> Iterator[str]:
+        try:
+            record = records.read(records.folder_of(self.outputs, run_id))
+        except RecordError:
+            return  # gone or damaged: `verify` says so
+        seen = dataclasses.replace(record, process=entry.get("process") or {})
+        if entry.get("database") != self.mark or self.database is None or records.may_run(seen):
+            return
+        faults = [fault.what for fault in record_faults(run_id, entry, record.folder)]
+        if not faults and not self.agrees_on(run_id):
+            faults = ["the database knows it otherwise than the ledger's file"]
+        if faults:
+            yield f"Run {run_id} is not closed: {faults[0]}. `d2i runs verify` says more."
+            return
+        if self.database.holds_lease(run_id):
+            return
+        # whatever it says of itself: the run did not live to have its end entered
+        records.mark_interrupted(record)
+        records.finish(record)
+        self.enter(ledger.CLOSED, record)
+        yield f"Run {run_id} had been interrupted; its record was closed."

@@ -1,0 +1,142 @@
+"""The ledger's second copy, in the database: what shows that the file is not as it was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote_plus
+
+from sqlalchemy import Engine, insert, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError
+
+from d2i_helpers import database
+from d2i_helpers.runs import ledger
+from d2i_helpers.runs.ledger import Chain, Entry
+from d2i_helpers.settings import Settings
+from d2i_helpers.staging.lease import lives
+from d2i_helpers.tables import ledger_entries
+
+# of an address these say which database is meant, and nothing else of it is used: no secret
+_WHICH_IN_QUERY = ("host", "port", "dbname", "service_name", "sid", "dsn")
+_WHICH_IN_ODBC = re.compile(r"(?i)(?:^|;)\s*(server|address|addr|database|dsn)\s*=\s*([^;]*)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry as the database has it."""
+
+    digest: str
+    ledger: str  # its name
+    folder: str  # where its file was
+    entry: Entry  # empty where its content is no entry
+    is_late: bool  # entered by a later run than the one that made it
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the content is what the row's key says."""
+        return self.entry.get("hash") == self.digest == ledger.entry_hash(self.entry)
+
+
+def mark_of(settings: Settings) -> str:
+    """What tells the profile's database from others in an entry, without saying where it is."""
+    try:
+        url = make_url(settings.database_url)
+    except ArgumentError:
+        return hashlib.sha256(b"no address").hexdigest()[:16]
+    place: list[object] = [url.get_backend_name(), url.host, url.port, url.database]
+    connection_string = unquote_plus(str(url.query.get("odbc_connect", "")))
+    if not url.host and url.database and not connection_string:
+        # a file, or a server of this machine
+        place = [
+            url.get_backend_name(),
+            socket.gethostname(),
+            settings.path(url.database).resolve(),
+        ]
+    place += [url.query.get(name) for name in _WHICH_IN_QUERY]
+    place += [f"{n.lower()}={v.strip()}" for n, v in _WHICH_IN_ODBC.findall(connection_string)]
+    place.append(settings.staging_schema)
+    return hashlib.sha256(repr([str(part) for part in place]).encode()).hexdigest()[:16]
+
+
+class DatabaseLedger:
+    """The entries in one database.
+
+    Args:
+        engine: of the database.
+        mark: what tells it from others, see `mark_of`.
+        name: what it is called in messages, such as its profile.
+    """
+
+    def __init__(self, engine: Engine, mark: str, name: str = "") -> None:
+        self._engine, self.mark, self.name = engine, mark, name
+
+    def rows(self, outputs: Path, chain: Chain) -> dict[str, Row]:
+        """Rows by digest: of this ledger, of others that stood in this folder, and its entries.
+
+        Raises:
+            DatabaseError: the database cannot be read.
+        """
+        name, folder = ledger.name_of(chain), folder_mark(outputs)
+        digests = {entry["hash"] for entry in chain if entry}
+        with database.reading(self._engine) as connection:
+            if not database.has_table(connection, ledger_entries):
+                return {}
+            stored = connection.execute(select(ledger_entries)).all()
+        return {
+            row.digest: Row(row.digest, row.ledger, row.folder, _entry(row.content), bool(row.late))
+            for row in stored
+            if row.ledger == name or row.folder == folder or row.digest in digests
+        }
+
+    def add(self, outputs: Path, chain: Chain, entries: Iterable[Entry], *, late: bool) -> None:
+        """Enter these entries; one that is there already stays as it is.
+
+        Raises:
+            DatabaseError: the database cannot be written.
+        """
+        name, folder = ledger.name_of(chain), folder_mark(outputs)
+        with database.transaction(self._engine) as connection:
+            if not database.has_table(connection, ledger_entries):
+                ledger_entries.create(connection)
+        for entry in entries:
+            values = {
+                "digest": entry["hash"],
+                "ledger": name,
+                "folder": folder,
+                "entry": entry["entry"],
+                "late": int(late),
+                "content": ledger.as_line(entry),
+            }
+            with database.transaction(self._engine) as connection:
+                try:
+                    with connection.begin_nested():
+                        connection.execute(insert(ledger_entries).values(**values))
+                except IntegrityError:  # another run was faster
+                    continue
+
+    def holds_lease(self, run_id: str) -> bool:
+        """Whether that run is working on a table now, as far as its lease says.
+
+        Raises:
+            DatabaseError: the database cannot be read.
+        """
+        return lives(self._engine, run_id)
+
+
+def folder_mark(outputs: Path) -> str:
+    """What tells this folder of this machine from others, without naming it."""
+    return hashlib.sha256(f"{socket.gethostname()}:{outputs.resolve()}".encode()).hexdigest()[:16]
+
+
+def _entry(content: str) -> Entry:
+    try:
+        entry = json.loads(content)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return entry if isinstance(entry, dict) else {}

@@ -1,0 +1,59 @@
+"""Every database that may hold entries of a ledger: those of the profiles with its folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from d2i_helpers import database
+from d2i_helpers.errors import D2IError
+from d2i_helpers.runs.database_ledger import DatabaseLedger, mark_of
+from d2i_helpers.settings import Settings, load_settings, project_root
+
+
+@dataclass
+class KnownDatabases:
+    """Databases to compare a ledger with."""
+
+    databases: list[DatabaseLedger] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # about those that were left out
+
+
+@contextlib.contextmanager
+def known_databases(settings: Settings, outputs: Path, *, ask: bool) -> Iterator[KnownDatabases]:
+    """The profile's own database, and that of each profile in params/ with the same folder.
+
+    Of other profiles those that cannot be reached are only mentioned: the ledger's entries say
+    themselves where they are, so that none of them goes without comparison unnoticed.
+
+    Args:
+        settings: of the profile that was asked for.
+        outputs: the folder of the ledger.
+        ask: False: no database at all.
+    """
+    known = KnownDatabases()
+    with contextlib.ExitStack() as stack:
+        for profile in _profiles(settings, outputs) if ask else ():
+            if mark_of(profile) in {each.mark for each in known.databases}:
+                continue
+            try:
+                engine = database.open_database(profile)
+                stack.callback(engine.dispose)
+                if profile is not settings:
+                    database.ping(engine)
+                each = DatabaseLedger(engine, mark_of(profile), profile.profile)
+                known.databases.append(each)
+            except D2IError as error:
+                known.said.append(f"Profile {profile.profile}: not compared. {error.message}")
+        yield known
+
+
+def _profiles(settings: Settings, outputs: Path) -> Iterator[Settings]:
+    yield settings
+    for path in sorted((project_root() / "params").glob("*.yaml")):
+        with contextlib.suppress(D2IError):  # `d2i check` says what is wrong with it
+            other = load_settings(None, profile=path.stem)
+            if other.path(other.outputs_dir).resolve() == outputs.resolve():
+                yield other
