@@ -39,7 +39,7 @@ def is_there(name: str) -> bool:
 
 def paths(page: Path) -> Iterator[str]:
     for code in in_backticks(page):
-        if code in MADE_BY_A_RUN:
+        if code in MADE_BY_A_RUN or code.startswith("outputs/"):
             continue
         is_file = re.fullmatch(rf"\w[\w.-]*{SUFFIXES}", code)
         if is_file or (re.fullmatch(r"[\w./-]+", code) and code.split("/")[0] in FOLDERS):
