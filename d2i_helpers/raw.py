@@ -43,6 +43,10 @@ _IN_WORDS = re.compile(
     r"(\d{1,2})(?:st|nd|rd|th)?[ -]([A-Z]{3,9})[ ,-]{1,2}(\d{4})(?: .*)?",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
+# As SQL Server turns a date into text: "May  5 2015 12:00AM", "May  5 2015 12:00:00:000AM".
+_MONTH_FIRST = re.compile(
+    r"([A-Z]{3,9}) +(\d{1,2}),? +(\d{4})(?: .*)?", re.ASCII | re.IGNORECASE | re.DOTALL
+)
 _CLOCK = re.compile(r"[T ,]\s*[0-9:.]*\s*([AP]M)?\s*(Z|UTC|[+-]\d\d:?\d\d)?\s*", re.ASCII | re.I)
 _MONTHS = (
     "JANUARY", "FEBRUARY", "MARCH", "APRIL", "MAY", "JUNE",
@@ -97,7 +101,8 @@ def _number_text(value: int | float | Decimal) -> tuple[str | None, str | None]:
 
 
 def read_date(value: Any) -> tuple[dt.date | None, str | None]:
-    """(date, problem) of a raw value: a date, a datetime, or text in ISO or UK day-first form.
+    """(date, problem) of a raw value: a date, a datetime, or text in ISO or UK day-first form or as
+    SQL Server writes it (month in letters first).
 
     The time of day is dropped. Days that stand for "none" and years outside 1900 to 2100 are
     refused, and so are two-figure years.
@@ -126,16 +131,21 @@ def parse_date(text: str) -> tuple[dt.date | None, str | None]:
         end = match.end(4)
     elif match := _IN_WORDS.fullmatch(text):
         day, word, year = match.groups()
-        numbers = [n for n, full in enumerate(_MONTHS, 1) if full.startswith(word.upper())]
-        if len(numbers) != 1:
-            return None, NOT_A_DATE
-        month = str(numbers[0])
-        end = match.end(3)
+        month, end = _month_number(word), match.end(3)
+    elif match := _MONTH_FIRST.fullmatch(text):
+        word, day, year = match.groups()
+        month, end = _month_number(word), match.end(3)
     else:
         return None, NOT_A_DATE
     if end < len(text) and not _CLOCK.fullmatch(text, end):
         return None, NOT_A_DATE
     return _checked(int(year), int(month), int(day))
+
+
+def _month_number(word: str) -> int:
+    """1 to 12 for a month's name or the start of it; 0, which no date has, for any other word."""
+    numbers = [n for n, name in enumerate(_MONTHS, 1) if name.startswith(word.upper())]
+    return numbers[0] if len(numbers) == 1 else 0
 
 
 def _checked(year: int, month: int, day: int) -> tuple[dt.date | None, str | None]:

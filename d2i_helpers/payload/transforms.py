@@ -183,9 +183,9 @@ def _postcode(field: Field, spec: Spec) -> Transform:
     "date",
     makes="date",
     words="the day of a date or date-time, also from ISO or UK day-first text",
-    reads="dates, date-times; text as 2024-05-31, 31/05/2024, 31.5.2024, 31 May 2024, with or "
-    "without a time; day first, four-figure years from 1900 to 2100. 1900-01-01 and 9999-12-31 are "
-    "placeholders",
+    reads="dates, date-times; text as 2024-05-31, 31/05/2024, 31.5.2024, 31 May 2024, or as "
+    "SQL Server writes it (May 31 2024 12:00AM), with or without a time; day first, four-figure "
+    "years from 1900 to 2100. 1900-01-01 and 9999-12-31 are placeholders",
     problems=(NOT_A_DATE, DATE_RANGE, PLACEHOLDER, BEFORE_START),
 )
 def _date(field: Field, spec: Spec) -> Transform:
