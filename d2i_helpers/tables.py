@@ -197,6 +197,15 @@ facts = Table(
     Column("value", String(400)),
 )
 
+# How many rows each source table held when extract last completed, for the guard.
+source_rows = Table(
+    "d2i_source_rows",
+    _OURS,
+    Column("staging_table", String(64), primary_key=True),
+    Column("source_table", String(200), primary_key=True),
+    Column("row_count", BigInteger, nullable=False),
+)
+
 # Who is working on a staging table; a lease with a heartbeat.
 run_lock = Table(
     "d2i_run_lock",
@@ -231,5 +240,6 @@ def our_tables() -> MetaData:
 
 __all__ = [
     "facts", "inclusion", "journal", "landing", "ledger_entries", "notes", "our_tables",
-    "run_lock", "ssd_columns", "ssd_metadata", "ssd_table", "staging_table", "submission_log",
+    "run_lock", "source_rows", "ssd_columns", "ssd_metadata", "ssd_table", "staging_table",
+    "submission_log",
 ]  # fmt: skip

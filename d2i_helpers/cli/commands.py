@@ -202,8 +202,14 @@ def simulate_init(parameters: dict[str, Any], children: int | None, seed: int | 
     from d2i_helpers import simulate as module
     from d2i_helpers.settings import load_settings
 
-    made = module.init(load_settings(None, **parameters), children=children, seed=seed)
-    _echo_counts("Made", made)
+    settings = load_settings(None, **parameters)
+    _echo_counts("Made", module.init(settings, children=children, seed=seed))
+    if staged := module.still_staged(settings):
+        click.echo(
+            f"The staging table still holds {staged:,} children of before, so the guards will stop "
+            "the next run and say what allows it. For a fresh start, remove the database and the "
+            "receiver's store together (docs/simulate.md) and make the fictional data again."
+        )
 
 
 @simulate.command("day")

@@ -5,7 +5,8 @@ Nothing is copied: what is returned shares parts with what was passed in, so cha
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections import Counter
+from typing import Literal
 
 from d2i_helpers.delta.blocks import Plan, layers, plan_of, settle, unique, whole
 from d2i_helpers.spec import PURGE, Document, Spec
@@ -100,23 +101,42 @@ def _completed(plan: Plan, block: Document, partial: Document) -> Document:
     return result
 
 
-def removed_items(spec: Spec, before: Document | None, after: Document | None) -> tuple[int, int]:
+def removed_items(
+    spec: Spec, before: Document | None, after: Document | None, *, by_number: bool = False
+) -> tuple[Counter[str], Counter[str]]:
     """How much of a document a change would purge, for the guard.
 
-    Items of lists with keys and object blocks count one each, whatever is nested in them counts
-    too; blocks that are always sent, the child itself and lists without keys do not.
+    Items of lists and object blocks count one each, whatever is nested in them counts too; blocks
+    that are always sent and the child itself do not. Lists without keys count by their length.
+
+    Args:
+        by_number: compare how many items of a block there are, not which; right where the source
+            gives items new keys from day to day.
 
     Returns:
-        The number of those gone, and the number there before.
+        The number of those gone, and the number there before, both by the name of the block.
     """
-    return _removed(plan_of(spec), before or {}, after)
+    gone: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    _count_removed(plan_of(spec), before or {}, after, gone, held)
+    if by_number:
+        left: Counter[str] = Counter()
+        _count_removed(plan_of(spec), after or {}, None, Counter(), left)
+        gone = held - left
+    return gone, held
 
 
-def _removed(plan: Plan, before: Document, after: Document | None) -> tuple[int, int]:
-    gone = total = 0
+def _count_removed(
+    plan: Plan, before: Document, after: Document | None, gone: Counter[str], held: Counter[str]
+) -> None:
+    now_held = after or {}
+    for name, block in plan.bags.items():
+        old, now = before.get(name), now_held.get(name)
+        if block is not None and type(old) is list:
+            held[name] += len(old)
+            gone[name] += max(0, len(old) - (len(now) if type(now) is list else 0))
     for name, sub in plan.nested.items():
-        old: Any = before.get(name)
-        now: Any = (after or {}).get(name)
+        old, now = before.get(name), now_held.get(name)
         if type(old) is not sub.shape:
             continue
         if sub.shape is list:
@@ -125,8 +145,7 @@ def _removed(plan: Plan, before: Document, after: Document | None) -> tuple[int,
         else:
             pairs = [(old, now if type(now) is dict else None)]
         for item, counterpart in pairs:
-            inside = _removed(sub, item, counterpart)
-            own = 0 if sub.always else 1
-            gone += inside[0] + (own if counterpart is None else 0)
-            total += inside[1] + own
-    return gone, total
+            if not sub.always:
+                held[name] += 1
+                gone[name] += counterpart is None
+            _count_removed(sub, item, counterpart, gone, held)

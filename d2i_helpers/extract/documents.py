@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ class Child:
     legacy_id: str | None  # a second id, for the staging column of that name
     document: Document
     reasons: tuple[str, ...]  # the inclusion sets
-    items: int  # items and blocks that could be purged each
+    items: Mapping[str, int]  # items and blocks that could be purged each, by the block's name
 
 
 @dataclass

@@ -89,6 +89,17 @@ class SourceReader:
         with database.reading(self.engine) as connection:
             return self._gaps(connection)
 
+    def row_counts(self, connection: Connection) -> dict[str, int]:
+        """Number of rows of each table that is read, by its name; 0 where it is not there."""
+        names = {read.table for read in self.plan.reads}
+        counted = {name: select(func.count()).select_from(self._table(name)) for name in names}
+        return {
+            name: connection.execute(statement).scalar_one()
+            if database.has_table(connection, _declared(name))
+            else 0
+            for name, statement in sorted(counted.items())
+        }
+
     def name_here(self, table: str, name: str) -> str | None:
         """What a column is called here, once `gaps` has looked; None where it is not there."""
         return None if (table, name) in self._absent else self._called.get((table, name), name)

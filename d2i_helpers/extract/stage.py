@@ -28,7 +28,7 @@ from d2i_helpers.payload.canonical import canonical_name, content_hash, to_text
 from d2i_helpers.payload.validation import Validator, firewall_warnings
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
-from d2i_helpers.staging import Staged, Staging, adopt, guards, utc_now
+from d2i_helpers.staging import Staged, Staging, adopt, guards, row_counts, utc_now
 from d2i_helpers.staging.lease import working_on
 from d2i_helpers.states import COUNTED_AS, Event, RowState
 
@@ -92,7 +92,9 @@ class _Day:
         self.documents = Documents(engine, settings, spec)
         self.counts = self.documents.counts
         self.firewall: Counter[str] = Counter()
-        self.items_before = self.items_gone = self.changed = 0
+        self.changed = 0
+        self.items_before: Counter[str] = Counter()  # by block, of all children who stay
+        self.items_gone: Counter[str] = Counter()
         self.first_load = False
         self.now = utc_now()
 
@@ -107,6 +109,11 @@ class _Day:
             highest = self.staging.max_id(connection)
             self.first_load, self.seen = highest == 0, Seen(highest)
             before = self.staging.fact(connection, WINDOW_FACT)
+            self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
+            today = self.documents.reader.row_counts(connection)
+            self.rows = row_counts.compare(connection, self.staging.name, today)
+            if self.first_load:  # its pages are staged as they are read
+                guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
             self._read_all(connection, progress)
         notices = [] if self.first_load else self._ask_guards(staged, before)
         for changes in self.landing.chunks(self.settings.chunk_size):
@@ -117,6 +124,9 @@ class _Day:
             self._mark_gone()
             with database.transaction(self.engine) as connection:
                 self.staging.set_fact(connection, WINDOW_FACT, self.documents.window.first)
+                row_counts.store(connection, self.staging.name, self.rows)
+                if self.made_anew:
+                    self.staging.set_fact(connection, guards.MADE_ANEW, "no")
         return self._result(warnings, notices)
 
     def _bring_up_to_form(self) -> None:
@@ -170,7 +180,7 @@ class _Day:
             event = self.staging.event_of(row, new_hash)
             if event is None:
                 self.counts["unchanged"] += 1
-                self.items_before += child.items
+                self.items_before.update(child.items)
                 if recorded.get(person_id) == reasons:
                     continue
             elif row is not None and row.row_state is not RowState.DELETED:
@@ -207,11 +217,12 @@ class _Day:
             for person_id, text in connection.execute(statement, {"ids": list(some)}):
                 try:
                     before = orjson.loads(text)
-                    gone, held = removed_items(self.spec, before, changed[person_id].document)
+                    after = changed[person_id].document
+                    gone, held = removed_items(self.spec, before, after, by_number=self.volatile)
                 except (ValueError, TypeError, AttributeError):
                     continue  # no JSON, or no document: it is written anew
-                self.items_gone += gone
-                self.items_before += held
+                self.items_gone.update(gone)
+                self.items_before.update(held)
 
     # ------------------------------------------------------------------------------- writing
     def _write(self, connection: Connection, changes: list[Change]) -> None:
@@ -228,10 +239,12 @@ class _Day:
             gone=0 if pilot else sum(len(some) for some in unseen(self.staging, self.seen)),
             changed=self.changed,
             found=self.counts["in_cohort"],
-            items_before=self.items_before,
-            items_gone=self.items_gone,
+            persons=self.rows[self.documents.plan.person.table].before,
+            items=guards.item_losses(self.spec, self.items_before, self.items_gone),
+            rows=self.rows,
             window_before=dt.date.fromisoformat(before) if before else None,
             window_today=self.documents.window.start,
+            made_anew=self.made_anew,
         )
         try:
             return guards.check(figures, self.settings)

@@ -7,6 +7,7 @@ without a usable key is left out; of two items with one key the first in the lis
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,7 +138,8 @@ class _BlockMaker:
             if self.block.purge:
                 for built in items:
                     built[PURGE] = False
-            self.assembler.items += len(items)
+        if items:
+            self.assembler.items[self.block.name] += len(items)
         if self.once and items:
             self._add_once(items, row, person_id, page)
         return items or None
@@ -154,7 +156,7 @@ class _BlockMaker:
         if block.purge:
             built[PURGE] = False
         if not block.always_sent:
-            self.assembler.items += 1
+            self.assembler.items[block.name] += 1
         return built
 
     def _unique(self, items: list[Document]) -> list[Document]:
@@ -198,7 +200,8 @@ class Assembler:
         self.source_of: dict[str, str] = {}
         self.shared: dict[str, Remembered] = {}
         self.problems: list[Problem] = []
-        self.items = 0  # items and blocks of the last document that could be purged each
+        # items and blocks of the last document that could be purged each, by the block's name
+        self.items: Counter[str] = Counter()
         self._root = _BlockMaker(spec.root, None, self)
 
     def includes(self, block: Block) -> bool:
@@ -220,7 +223,7 @@ class Assembler:
             everything that was left out.
         """
         self.problems = []
-        self.items = 0
+        self.items = Counter()
         document = self._root.item(row, person_id, page)
         if document is not None and self.spec.root.purge:
             document[PURGE] = False

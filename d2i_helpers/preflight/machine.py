@@ -26,7 +26,9 @@ HARDLY_ANY_SPACE = 20 * 1024 * 1024
 SKEW_WARNS = 60.0  # seconds between two clocks
 SKEW_FAILS = 3600.0  # by then the day of the run may be another one
 PACKAGE = "d2i-workbook"
-_GUARDS = ("max_deleted_share", "max_purged_items_share", "max_changed_share")
+_GUARDS = (
+    "max_deleted_share", "max_purged_items_share", "max_changed_share", "max_lost_rows_share",
+)  # fmt: skip
 
 
 def clock(name: str, skew: float, whose: str) -> Check:
@@ -51,6 +53,7 @@ def database_clock(engine: Engine) -> Iterator[Check]:
 def guards(settings: Settings) -> Check:
     """The limits that stop a day that looks wrong; 1 lets everything pass."""
     off = [name for name in _GUARDS if getattr(settings, name) >= 1]
+    off += ["allow_fewer_rows"] if settings.allow_fewer_rows else []
     if off:
         advice = "Take it out of the profile; give it to one run only, with `-p`."
         return Check("guards", WARN, f"switched off: {', '.join(off)}", advice)

@@ -13,6 +13,7 @@ from d2i_helpers.extract.sources import SourceReader
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, grants
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
+from d2i_helpers.staging import guards, row_counts
 from d2i_helpers.tables import SSD_SCHEMA
 
 
@@ -42,6 +43,7 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
         yield Check("optional sources", WARN, said, advice)
     yield from _readable(engine, settings, reader)
     yield from _indexes(engine, reader)
+    yield from _row_counts(engine, settings, reader)
 
 
 def _lookups(reader: SourceReader) -> dict[str, set[str]]:
@@ -99,3 +101,20 @@ def _indexes(engine: Engine, reader: SourceReader) -> Iterator[Check]:
         "Have a DBA run what `d2i check --ddl` prints.",
         ddl=tuple(ddl),
     )
+
+
+def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Iterator[Check]:
+    """The rows of each table against the last completed run, judged as extract will judge them."""
+    with database.reading(engine) as connection:
+        today = reader.row_counts(connection)
+        rows = row_counts.compare(connection, settings.staging_table, today)
+    persons = rows[reader.plan.person.table].before
+    found = guards.row_findings(rows, settings, shares=persons >= settings.guard_min_children)
+    if found:
+        said = "; ".join(map(str, found))
+        yield Check("source rows", FAIL, said, guards.how_to_allow(found), "GuardError")
+    elif persons:
+        said = "no table has lost more rows since the last completed run than the guards allow"
+        yield Check("source rows", PASS, said)
+    else:
+        yield Check("source rows", PASS, "there is no earlier run to compare with")

@@ -124,12 +124,24 @@ class Settings(BaseModel):
 
     # guards
     max_deleted_share: Share = Field(0.1, ge=0, le=1, description="share of children that may go")
-    max_purged_items_share: Share = Field(0.1, ge=0, le=1, description="share of items that may go")
+    max_purged_items_share: Share = Field(
+        0.1, ge=0, le=1, description="share of a block's items that may go (episodes, plans, ...)"
+    )
+    max_lost_rows_share: Share = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of a source table's rows that may be gone since the last completed run",
+    )
+    allow_fewer_rows: tuple[str, ...] = Field(
+        (),
+        description="source tables that may have lost any number of rows, or all; for one run",
+    )
     max_changed_share: Share = Field(
         0.5, ge=0, le=1, description="share of children that may change"
     )
     guard_min_children: int = Field(
-        20, ge=0, description="guards are off while fewer children than this are staged"
+        20, ge=0, description="shares are not judged while there are fewer children than this"
     )
 
     # anonymise
@@ -221,7 +233,7 @@ class Settings(BaseModel):
             _require_text(value)
         return value
 
-    @field_validator("person_ids", "care_worker_roles", mode="before")
+    @field_validator("person_ids", "care_worker_roles", "allow_fewer_rows", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
         """A list of text; or one text, which is such a list in brackets or parted by commas."""

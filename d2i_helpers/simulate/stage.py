@@ -23,6 +23,7 @@ from d2i_helpers.simulate import ssd_rows as simulated_tables
 from d2i_helpers.simulate.child import Edits, Held, held
 from d2i_helpers.simulate.words import Codes, Draw, names_of
 from d2i_helpers.simulate.world import World, professionals
+from d2i_helpers.staging import Staging, guards, row_counts
 
 Progress = Callable[[int, int | None], None]
 
@@ -94,7 +95,28 @@ def _init(
         _somebody_away(connection, world, wanted)
         simulated_tables.create_indexes(connection)
         simulated_tables.write_marker(connection, {"state": "ready", "number": world.number})
+    _tell_the_guards(engine, settings)
     return {"children": made, **dict(sorted(counts.items()))}
+
+
+def _tell_the_guards(engine: Engine, settings: Settings) -> None:
+    """Other children stand in the source than those that are staged: a run stops, and says why."""
+    staging = Staging(engine, settings.staging_table)
+    with database.transaction(engine) as connection:
+        row_counts.forget(connection, staging.name)
+        if staging.count(connection, ~staging.is_deleted):
+            staging.set_fact(connection, guards.MADE_ANEW, "yes")
+
+
+def still_staged(settings: Settings) -> int:
+    """Number of children that the staging table holds from before the fictional SSD was made."""
+    engine = database.open_database(settings)
+    try:
+        staging = Staging(engine, settings.staging_table)
+        with database.reading(engine) as connection:
+            return staging.count(connection, ~staging.is_deleted)
+    finally:
+        engine.dispose()
 
 
 def _world(settings: Settings, seed: int, draw: Draw, *, number: int) -> World:

@@ -1,16 +1,39 @@
 """Guards: a day that looks wrong stops before a single staging row is written.
 
 SSD tables are rebuilt every night. A rebuild that fails half-way leaves them empty or half full,
-and a bad release changes every document; without a guard either would be sent faithfully.
+and a bad release changes every document; without a guard either would be sent faithfully. One table
+of nineteen that is empty hardly shows in a total, so tables and blocks are judged each for itself.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from d2i_helpers.errors import GuardError
 from d2i_helpers.settings import Settings
+from d2i_helpers.spec import Block, Spec
+
+MADE_ANEW = "fictional_source_made_anew"  # fact of a staging table: other children than it holds
+FEW = 3  # that many rows of a table, or items of a block, may go without a question
+
+
+@dataclass(frozen=True)
+class RowCount:
+    """How many rows a source table held when extract last completed, and how many it holds now."""
+
+    before: int
+    today: int
+
+
+@dataclass(frozen=True)
+class ItemLoss:
+    """How many items of a block the children who stay had, and how many of these are gone."""
+
+    before: int
+    gone: int
+    tables: frozenset[str] = frozenset()  # source tables that the items are found by
 
 
 @dataclass(frozen=True)
@@ -21,49 +44,154 @@ class Figures:
     gone: int = 0  # of these, no longer in the cohort
     changed: int = 0  # of these, with another document
     found: int = 0  # children that the source gave today
-    items_before: int = 0  # items (episodes, plans, ...) of all children who stay
-    items_gone: int = 0  # of these, not in today's documents
+    persons: int = 0  # persons whom the source held when extract last completed, in or out
+    items: Mapping[str, ItemLoss] = field(default_factory=dict)  # by block
+    rows: Mapping[str, RowCount] = field(default_factory=dict)  # by source table
     window_before: dt.date | None = None  # start of the window when documents were last made
     window_today: dt.date | None = None
+    made_anew: bool = False  # the source is a fictional one, made anew since the last run
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One share that is over its limit."""
+    """One thing that looks wrong."""
 
-    what: str
-    count: int
-    of: int
-    parameter: str
-    limit: float
+    said: str  # with its figures
+    parameter: str  # what allows it for one run,
+    value: float | str  # set to this: a share, or the name of a table
 
     def __str__(self) -> str:
-        share = self.count / self.of
-        return (
-            f"{self.count:,} of {self.of:,} {self.what} ({share:.0%}; "
-            f"`{self.parameter}` allows {self.limit:.0%})"
-        )
+        return self.said
 
 
-def findings(figures: Figures, settings: Settings) -> list[Finding]:
-    """The shares of this day that are over their limits.
+def item_losses(
+    spec: Spec, before: Mapping[str, int], gone: Mapping[str, int]
+) -> dict[str, ItemLoss]:
+    """The figures of each block from counts by the block's name (see `delta.removed_items`)."""
+    tables = _tables_of_blocks(spec, spec.root, frozenset())
+    return {
+        name: ItemLoss(count, gone.get(name, 0), tables.get(name, frozenset()))
+        for name, count in before.items()
+    }
 
-    Small tables (fewer than `guard_min_children`) are judged only for a source that gives nobody.
+
+def _tables_of_blocks(spec: Spec, block: Block, above: frozenset[str]) -> dict[str, frozenset[str]]:
+    """The tables by whose rows the items of each block inside this one are found.
+
+    The person's own table is none of them: children who are gone are counted as such.
     """
+    person = spec.sources[spec.root.source or ""].table
+    found: dict[str, frozenset[str]] = {}
+    for inner in (*block.values, *block.blocks):
+        tables, source = set(above), spec.sources.get(inner.source or "")
+        while source is not None:
+            tables.add(source.table)
+            source = spec.sources.get(source.via or "")
+        inside = _tables_of_blocks(spec, inner, frozenset(tables - {person}))
+        if not tables - {person} and not inner.always_sent:
+            # made of nothing but what is in it
+            tables = {table for names in inside.values() for table in names}
+        found[inner.name] = frozenset(tables - {person})
+        found |= inside
+    return found
+
+
+# ---------------------------------------------------------------------------------------- judging
+def findings(figures: Figures, settings: Settings) -> list[Finding]:
+    """What looks wrong about this day.
+
+    Where there are few children (fewer than `guard_min_children`), no share is judged, only a
+    source that gives nobody and a table that has become empty.
+    """
+    enough = settings.guard_min_children
+    shares = max(figures.staged, figures.persons) >= enough
+    found = row_findings(figures.rows, settings, shares=shares)
+    named = {finding.value for finding in found}
     empty = figures.staged > 0 and figures.found == 0 and figures.gone == figures.staged
-    if figures.staged < settings.guard_min_children and not empty:
-        return []
+    if figures.staged >= enough or empty:
+        found += _child_findings(figures, settings)
+    return found + (_item_findings(figures, settings, named) if shares else [])
+
+
+def row_findings(
+    rows: Mapping[str, RowCount], settings: Settings, *, shares: bool = True
+) -> list[Finding]:
+    """The source tables that have lost too many rows.
+
+    A table that held more than a few rows and is empty is always one, whatever the share.
+
+    Args:
+        rows: by the table's name.
+        shares: also judge how many rows of a table are gone where some are left.
+    """
+    found = []
+    for name, count in rows.items():
+        lost = count.before - count.today
+        if lost <= FEW or name in settings.allow_fewer_rows:
+            continue
+        if count.today == 0:
+            said = f"{name} is empty and held {count.before:,} rows after the last completed run"
+        elif shares and lost / count.before > settings.max_lost_rows_share:
+            said = (
+                f"{name} holds {count.today:,} rows and held {count.before:,} after the last "
+                f"completed run ({lost / count.before:.0%} fewer; `max_lost_rows_share` allows "
+                f"{settings.max_lost_rows_share:.0%})"
+            )
+        else:
+            continue
+        found.append(Finding(said, "allow_fewer_rows", name))
+    return found
+
+
+def _child_findings(figures: Figures, settings: Settings) -> list[Finding]:
     shares = [
-        ("children would be marked deleted", figures.gone, figures.staged, "max_deleted_share"),
-        ("children would change", figures.changed, figures.staged, "max_changed_share"),
-        ("items would go from children who stay", figures.items_gone, figures.items_before,
-         "max_purged_items_share"),
-    ]  # fmt: skip
-    return [
-        Finding(what, count, of, parameter, getattr(settings, parameter))
-        for what, count, of, parameter in shares
-        if of and count / of > getattr(settings, parameter)
+        ("children would be marked deleted", figures.gone, "max_deleted_share"),
+        ("children would change", figures.changed, "max_changed_share"),
     ]
+    return [
+        _over(what, count, figures.staged, parameter, getattr(settings, parameter))
+        for what, count, parameter in shares
+        if figures.staged and count / figures.staged > getattr(settings, parameter)
+    ]
+
+
+def _item_findings(figures: Figures, settings: Settings, named: set[float | str]) -> list[Finding]:
+    """The blocks that would lose too many items, or all of them together.
+
+    What is found by a table whose rows may go may go with them; where such a table is `named`
+    already, its parameter allows both.
+    """
+    limit, allowed = settings.max_purged_items_share, set(settings.allow_fewer_rows)
+    judged = {name: loss for name, loss in figures.items.items() if not allowed & loss.tables}
+    over = {
+        name: loss
+        for name, loss in judged.items()
+        if loss.gone > FEW and loss.gone / loss.before > limit
+    }
+    found = []
+    for name, loss in over.items():
+        finding = _over(
+            f"{name} would be purged from children who stay",
+            loss.gone,
+            loss.before,
+            "max_purged_items_share",
+            limit,
+        )
+        if tables := sorted(loss.tables.intersection(map(str, named))):
+            finding = Finding(finding.said, "allow_fewer_rows", tables[0])
+        found.append(finding)
+    gone = sum(loss.gone for loss in judged.values())
+    before = sum(loss.before for loss in judged.values())
+    if not over and gone > FEW and gone / before > limit:
+        what = "items would go from children who stay"
+        found.append(_over(what, gone, before, "max_purged_items_share", limit))
+    return found
+
+
+def _over(what: str, count: int, of: int, parameter: str, limit: float) -> Finding:
+    """A share that is over its limit; the share found, rounded up to hundredths, allows it."""
+    said = f"{count:,} of {of:,} {what} ({count / of:.0%}; `{parameter}` allows {limit:.0%})"
+    return Finding(said, parameter, -(-count * 100 // of) / 100)
 
 
 def window_moved(figures: Figures) -> str | None:
@@ -82,25 +210,49 @@ def check(figures: Figures, settings: Settings) -> list[str]:
         Notices for the notebook, such as that the window moved.
 
     Raises:
-        GuardError: a share is over its limit; names each, and the parameter that allows it once.
+        GuardError: something is over its limit; names each, and the parameter that allows it once.
     """
     moved = window_moved(figures)
     found = findings(figures, settings)
     if not found:
         return [moved] if moved else []
-    allow = " ".join(f"-p {f.parameter}={_enough(f)}" for f in found)
-    cause = moved or (
-        "The source gave no children at all: was the SSD rebuilt?"
-        if figures.found == 0
-        else "Was the SSD rebuilt completely, or has a release changed it?"
-    )
     raise GuardError(
-        f"Stopped before anything was written: {'; '.join(str(f) for f in found)}. {cause}",
-        hint=f"If the day is right, allow it for one run with {allow}.",
+        f"Stopped before anything was written: {'; '.join(f.said for f in found)}. "
+        f"{moved or _cause(figures)}",
+        hint=how_to_allow(found) + (_FRESH_START if figures.made_anew else ""),
     )
 
 
-def _enough(finding: Finding) -> str:
-    """The share just found, rounded up to two places, for the hint."""
-    hundredths = -(-finding.count * 100 // finding.of)
-    return f"{hundredths / 100:.2f}"
+_FRESH_START = (
+    " For a fresh start instead, remove the database and the receiver's store together, and make "
+    "the fictional data again."
+)
+
+
+def _cause(figures: Figures) -> str:
+    if figures.made_anew:
+        return (
+            "The fictional SSD was made anew: the staging table still holds the children of the "
+            "earlier one, whom the receiver would now be asked to erase."
+        )
+    if figures.staged and figures.found == 0:
+        return "The source gave no children at all: was the SSD rebuilt?"
+    return "Was the SSD rebuilt completely, or has a release changed it?"
+
+
+def how_to_allow(found: list[Finding]) -> str:
+    """What to type so that one run goes on in spite of these findings."""
+    values: dict[str, list[float | str]] = {}
+    for finding in found:
+        known = values.setdefault(finding.parameter, [])
+        if finding.value not in known:
+            known.append(finding.value)
+    typed = " ".join(
+        f"-p {parameter}={_typed(allowed)}" for parameter, allowed in sorted(values.items())
+    )
+    return f"If the day is right, allow it for one run with {typed}."
+
+
+def _typed(values: list[float | str]) -> str:
+    shares = [value for value in values if not isinstance(value, str)]
+    return f"{max(shares):.2f}" if shares else ",".join(map(str, values))

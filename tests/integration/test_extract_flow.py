@@ -145,7 +145,8 @@ def test_a_guard_leaves_the_staging_table_as_it_was(
     assert ssd.staged() == before
     with database.reading(engine) as connection:
         assert connection.execute(select(tables.landing)).all() == []
-    allowed = extract.run(engine, make_settings(max_deleted_share=0.2), spec)
+    once = make_settings(max_deleted_share=0.2, allow_fewer_rows="ssd_cin_episodes")
+    allowed = extract.run(engine, once, spec)
     assert allowed.counts["gone"] == 6 and allowed.counts["new"] == 2
 
 
@@ -160,7 +161,7 @@ def test_an_empty_source_stops(
     assert len(ssd.documents()) == 3
 
 
-def test_the_guard_counts_purged_items_against_all_items(
+def test_the_guard_judges_each_block_by_its_own_items(
     ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
 ) -> None:
     ids = _fill(ssd, 30)
@@ -170,13 +171,18 @@ def test_the_guard_counts_purged_items_against_all_items(
     ]  # fmt: skip
     ssd.add("ssd_cin_plans", *plans)
     extract.run(engine, make_settings(), spec)
-    for i in ids[:6]:
-        _drop(engine, "ssd_cin_plans", cinp_cin_plan_id=f"N{i}")
-    assert extract.run(engine, make_settings(), spec).counts["updated"] == 6
-    for i in ids[6:13]:
-        _drop(engine, "ssd_cin_plans", cinp_cin_plan_id=f"N{i}")
-    with pytest.raises(GuardError, match="7 of 54 items"):
+    for i in ids[:3]:
+        _change(engine, "ssd_cin_plans", {"cinp_referral_id": None}, cinp_cin_plan_id=f"N{i}")
+    assert extract.run(engine, make_settings(), spec).counts["updated"] == 3
+    before = ssd.staged()
+    for i in ids[3:7]:
+        _change(engine, "ssd_cin_plans", {"cinp_referral_id": None}, cinp_cin_plan_id=f"N{i}")
+    with pytest.raises(GuardError, match="4 of 27 child_in_need_plans") as caught:
         extract.run(engine, make_settings(), spec)
+    assert "-p max_purged_items_share=0.15." in caught.value.hint
+    assert ssd.staged() == before
+    allowed = extract.run(engine, make_settings(max_purged_items_share=0.15), spec)
+    assert allowed.counts["updated"] == 4
 
 
 def test_the_jump_of_the_window_is_named(

@@ -241,6 +241,8 @@ def test_a_guard_that_is_switched_off_warns(make_settings: Callable) -> None:
     check = machine.guards(make_settings(max_deleted_share=1, max_changed_share=1.0))
     assert check.status == WARN
     assert check.detail == "switched off: max_deleted_share, max_changed_share"
+    check = machine.guards(make_settings(allow_fewer_rows="ssd_cp_plans"))
+    assert (check.status, check.detail) == (WARN, "switched off: allow_fewer_rows")
 
 
 def test_every_table_that_is_written_is_tried() -> None:

@@ -121,7 +121,19 @@ def test_a_removed_episode_takes_what_is_under_it_along_in_one_mark():
     current = {**BASE, "social_care_episodes": [OTHER]}
     mark = {"social_care_episode_id": "E1", "purge": True}
     assert delta(SPEC, current, BASE) == message(mark)
-    assert removed_items(SPEC, BASE, current) == (4, 6)  # E1, its two plans, its adoption
+    gone, held = removed_items(SPEC, BASE, current)
+    episode = {"child_in_need_plans": 2, "care_worker_details": 2, "adoption": 1}
+    assert +gone == {"social_care_episodes": 1, **episode}
+    assert +held == {
+        "social_care_episodes": 2, **episode, "health_and_wellbeing": 1, "sdq_assessments": 2,
+    }  # fmt: skip
+    gone, _ = removed_items(
+        SPEC,
+        BASE,
+        {**BASE, "social_care_episodes": [OTHER, {**OTHER, "social_care_episode_id": "E2"}]},
+        by_number=True,
+    )
+    assert gone == episode  # one episode for another, by number
 
 
 def test_a_removed_object_is_the_mark_alone():
