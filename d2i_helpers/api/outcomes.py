@@ -125,7 +125,7 @@ def _without_answer(answer: Answer) -> Verdict:
         return Verdict(Kind.FATAL, problem, hint=_PROBLEM_HINTS[problem])
     if answer.on_the_wire:
         return Verdict(Kind.NO_ANSWER, f"{problem}; it may be stored or not")
-    hint = "Check `api_base_url`, `proxy` and the network; `d2i check` tries each."
+    hint = "Check `api_base_url`, `proxy` and the network, one after the other."
     return Verdict(Kind.NOT_REACHED, problem, hint=hint)
 
 

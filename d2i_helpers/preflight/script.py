@@ -37,6 +37,8 @@ def _section(check: Check) -> Iterator[str]:
     yield ""
     yield f"-- {check.name}: {_one_line(check.detail)}"
     if check.ddl:
+        if check.status == SKIPPED:
+            yield "-- What follows makes everything, as if nothing were there."
         yield from check.ddl
     elif check.advice:
         yield f"-- Not by this script. {_one_line(check.advice)}"

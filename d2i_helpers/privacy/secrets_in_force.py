@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from d2i_helpers.errors import D2IError
 from d2i_helpers.settings import Secrets, Settings, parameters_in_environment
 from d2i_helpers.url_secrets import ADDRESSES, address_parts, secrets_in_text
 
@@ -42,7 +43,10 @@ def _of_settings(settings: Settings) -> Iterator[str]:
 
 
 def _of_own_environment() -> Iterator[str]:
-    found = parameters_in_environment()
+    try:
+        found = parameters_in_environment()
+    except D2IError:  # whoever reads them next says what is wrong; other secrets are known
+        return
     for name in ADDRESSES:
         yield from _of_address(name, found.get(name))
 

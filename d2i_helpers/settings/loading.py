@@ -214,10 +214,14 @@ def _refuse_password(merged: Mapping[str, Any], *, from_environment: Set[str]) -
 
 def _refuse_in_parameter(name: str, parts: AddressParts) -> None:
     if parts.holds_password:
-        variable = f"{ENV_PREFIX}{_SECRET_OF.get(name, name.upper())}"
+        whole = f"{ENV_PREFIX}{name.upper()}"
+        variable = f"{ENV_PREFIX}{_SECRET_OF[name]}" if name in _SECRET_OF else whole
+        may_be_whole = name not in _NEVER_WITH_A_LOGIN and variable != whole
         raise SettingsError(
             f"`{name}` holds a password or a key, and parameters are saved with the run.",
-            hint=f"Take it out and set {variable} in the environment or in .env.",
+            hint=f"Take it out and set {variable}"
+            f"{f', or the whole address as {whole},' if may_be_whole else ''}"
+            " in the environment or in .env.",
         )
     if parts.holds_unknown and name in ("database_url", "proxy"):
         raise SettingsError(

@@ -14,6 +14,7 @@ import nbformat
 import pytest
 
 from d2i_helpers.errors import SettingsError
+from d2i_helpers.privacy import secrets_in_force as secrets_in_force_module
 from d2i_helpers.privacy.redaction import REDACTED, Redactor
 from d2i_helpers.privacy.safe_words import shown_setting
 from d2i_helpers.privacy.secrets_in_force import secrets_in_force
@@ -231,6 +232,28 @@ def test_a_variable_of_other_software_is_searched_for_too(monkeypatch: pytest.Mo
     found = secrets_in_force(load_secrets())
     assert {"pa/ss-word", "pa%2Fss-word", "proxy-word", "a;b}c-word"} <= set(found)
     assert not {"documentation", "children"} & set(found)
+
+
+def test_secrets_are_known_even_where_the_parameters_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise SettingsError("The file cannot be read.")
+
+    monkeypatch.setattr(secrets_in_force_module, "parameters_in_environment", fail)
+    monkeypatch.setenv("D2I_CLIENT_SECRET", "secret-of-the-client")
+    assert "secret-of-the-client" in secrets_in_force(load_secrets())
+
+
+def test_the_hint_says_where_the_secret_belongs() -> None:
+    for name, address, expected in (
+        ("database_url", DATABASES["sslpassword"][0], "or the whole address as D2I_DATABASE_URL"),
+        ("webhook_url", OTHERS["webhook, sig"][1], "set D2I_WEBHOOK_URL in"),
+        ("api_base_url", OTHERS["API, key"][1], "set D2I_CLIENT_SECRET in"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            load_settings({name: address})
+        assert expected in caught.value.hint
 
 
 def test_the_login_of_a_proxy_is_found_as_its_header_writes_it(
