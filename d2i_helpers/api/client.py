@@ -215,8 +215,8 @@ class Client:
             delivery.acknowledge(positions, found.references)
             return []
         if kind is Kind.PARTLY:
-            pairs = list(zip(positions, found.references, strict=True))
-            delivery.acknowledge(*zip(*(pair for pair in pairs if pair[1]), strict=True))
+            delivery.acknowledge(positions, found.references)
+            pairs = zip(positions, found.references, strict=True)
             doubtful = [position for position, reference in pairs if reference is None]
             delivery.settle(doubtful, Outcome.UNKNOWN, found.detail)
             return []

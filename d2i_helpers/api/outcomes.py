@@ -13,7 +13,7 @@ from typing import Any
 
 from d2i_helpers.api.answers import Answer, content_of
 from d2i_helpers.api.reasons import named_records
-from d2i_helpers.api.transport import NOT_TRUSTED, PROXY_LOGIN
+from d2i_helpers.api.sessions import PROBLEM_HINTS
 from d2i_helpers.settings.receipts import DFE_RECEIPT
 
 _ANY_WORD = re.compile(r"[\w.:/+=@-]{1,200}", re.ASCII)  # never a sentence, no HTML
@@ -46,13 +46,8 @@ _FATAL_HINTS = {
     404: "Check `api_base_url` and `la_code`: there is nothing at this address.",
     405: "Check `api_base_url`: this address takes no POST.",
     406: "Check `api_base_url`: this address gives no JSON.",
-    407: "Set D2I_PROXY_USER and D2I_PROXY_PASSWORD: the proxy wants a login.",
     410: "Check `api_base_url`: this address is no longer used.",
     415: "Check `api_base_url`, and whether a proxy changes the Content-Type.",
-}
-_PROBLEM_HINTS = {
-    NOT_TRUSTED: "Where a proxy opens encrypted traffic, give its CA with `ca_bundle`.",
-    PROXY_LOGIN: "Set D2I_PROXY_USER and D2I_PROXY_PASSWORD.",
 }
 
 
@@ -99,6 +94,11 @@ def verdict(answer: Answer, count: int, receipt: re.Pattern[str] = DFE_RECEIPT) 
         return Verdict(Kind.CRASHED, "HTTP 500: the receiver failed; it may be stored or not")
     if status > 500:
         return Verdict(Kind.NO_ANSWER, f"HTTP {status}: no answer from the receiver")
+    if status < 200:
+        return Verdict(Kind.NO_ANSWER, f"HTTP {status}: not an answer; it may be stored or not")
+    if answer.problem in PROBLEM_HINTS:  # 407
+        hint = PROBLEM_HINTS[answer.problem]
+        return Verdict(Kind.FATAL, f"HTTP {status}: {answer.problem}", hint=hint)
     hint = _FATAL_HINTS.get(status, "Check `api_base_url`; ask the DfE with the correlation id.")
     return Verdict(Kind.FATAL, f"HTTP {status}", hint=hint)
 
@@ -121,8 +121,8 @@ def _of_success(answer: Answer, count: int, receipt: re.Pattern[str]) -> Verdict
 
 def _without_answer(answer: Answer) -> Verdict:
     problem = answer.problem
-    if problem in _PROBLEM_HINTS:
-        return Verdict(Kind.FATAL, problem, hint=_PROBLEM_HINTS[problem])
+    if problem in PROBLEM_HINTS:
+        return Verdict(Kind.FATAL, problem, hint=PROBLEM_HINTS[problem])
     if answer.on_the_wire:
         return Verdict(Kind.NO_ANSWER, f"{problem}; it may be stored or not")
     hint = "Check `api_base_url`, `proxy` and the network, one after the other."

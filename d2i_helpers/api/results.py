@@ -141,12 +141,13 @@ class Delivery:
             )
         )
 
-    def acknowledge(self, positions: tuple[int, ...], references: Sequence[str]) -> None:
-        """The receiver has stored these, with a reference each."""
+    def acknowledge(self, positions: tuple[int, ...], references: Sequence[str | None]) -> None:
+        """The receiver has stored those of these that have a reference."""
         for position, reference in zip(positions, references, strict=True):
-            self.records[position].outcome = Outcome.ACKNOWLEDGED
-            self.records[position].reference = reference
-            self.records[position].detail = ""
+            if reference is not None:
+                self.records[position].outcome = Outcome.ACKNOWLEDGED
+                self.records[position].reference = reference
+                self.records[position].detail = ""
 
     def settle(self, positions: Iterable[int], outcome: Outcome, detail: str) -> None:
         """These will not be sent again.

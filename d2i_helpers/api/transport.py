@@ -1,15 +1,8 @@
-"""One POST at a time on the wire: sessions, proxies, certificates, pacing, and what came back.
-
-Nothing here raises for what the network does: `Wire.post` always gives an `Answer`. No exception of
-`requests` gets out, because each holds the request with its token and its body.
-"""
+"""One POST at a time on the wire: proxies, certificates, pacing and attempts."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
-import re
-import ssl
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,19 +12,15 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import requests
 import stamina
-import urllib3.exceptions as low
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from d2i_helpers.api.answers import Answer
+from d2i_helpers.api.sessions import Session, exchange
 from d2i_helpers.endpoint import Endpoint
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.settings import Secrets, Settings
 
-MAX_ANSWER_BYTES = 10_000_000  # 100 references are 6 KB; more than this is no answer of the API
-NOT_TRUSTED = "the certificate is not trusted"
-PROXY_LOGIN = "the proxy wants a login"
-_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
+_PIECE = 65_536  # bytes of a body that are put on the wire at a time
 
 
 def tries(settings: Settings, wait_for: Callable[[Exception], bool | float]) -> Any:
@@ -55,6 +44,7 @@ class Network:
     """How to reach the outside: the same for the token and for the documents."""
 
     options: Mapping[str, Any]  # of each request
+    timeout: tuple[float, float]  # seconds to connect, and for the whole answer
     user_agent: str
     trust_env: bool  # proxy and CA variables of the environment
     pool: int
@@ -66,10 +56,7 @@ class Network:
         Raises:
             SettingsError: the CA bundle is not there.
         """
-        options: dict[str, Any] = {
-            "timeout": (settings.connect_timeout_api, settings.read_timeout_api),
-            "allow_redirects": False,  # a redirected POST loses its body, or takes the token along
-        }
+        options: dict[str, Any] = {}
         # given with each request, because `requests` lets the environment win over a session
         if settings.ca_bundle:
             bundle = settings.path(settings.ca_bundle)
@@ -80,17 +67,19 @@ class Network:
             proxy = _with_login(settings.proxy, secrets)
             options["proxies"] = {"http": proxy, "https": proxy}
         return cls(
-            options, settings.user_agent, not endpoint.on_loopback, max(1, settings.max_in_flight)
+            options,
+            (settings.connect_timeout_api, settings.read_timeout_api),
+            settings.user_agent,
+            not endpoint.on_loopback,
+            max(1, settings.max_in_flight),
         )
 
-    def prepare(self, session: requests.Session) -> None:
-        """Set up a session; repeats are this project's own, never those of the pool below."""
+    def session(self) -> Session:
+        """A new session."""
+        session = Session(self.pool)
         session.trust_env = self.trust_env
         session.headers["User-Agent"] = self.user_agent
-        for scheme in ("https://", "http://"):
-            session.mount(
-                scheme, HTTPAdapter(pool_connections=2, pool_maxsize=self.pool, max_retries=0)
-            )
+        return session
 
 
 def _with_login(proxy: str, secrets: Secrets | None) -> str:
@@ -138,18 +127,23 @@ class _Body:
     """A request body that knows whether any of it was taken to be put on the wire.
 
     A name that is not found, a refused connection, a TLS handshake or a proxy that fails all come
-    before that: then the receiver has certainly stored nothing.
+    before that: then the receiver has certainly stored nothing. Sending has a time limit too, as a
+    receiver that takes a few bytes now and then would hold the run otherwise.
     """
 
-    def __init__(self, content: bytes) -> None:
-        self.content, self.taken = content, False
+    def __init__(self, content: bytes, seconds: float) -> None:
+        self.content, self.taken, self._seconds = content, False, seconds
 
     def __len__(self) -> int:
         return len(self.content)
 
     def __iter__(self) -> Iterator[bytes]:
         self.taken = True
-        yield self.content
+        ends_at = time.monotonic() + self._seconds
+        for start in range(0, len(self.content), _PIECE):
+            if time.monotonic() > ends_at:
+                raise TimeoutError("sending took too long")
+            yield self.content[start : start + _PIECE]
 
 
 class _Bearer(AuthBase):
@@ -168,8 +162,7 @@ class Wire:
 
     def __init__(self, network: Network, endpoint: Endpoint) -> None:
         self._network, self._url = network, endpoint.children_url
-        self._session = requests.Session()
-        network.prepare(self._session)
+        self._session = network.session()
         self._session.headers.update(
             {
                 "Content-Type": "application/json",
@@ -183,82 +176,14 @@ class Wire:
         self._session.close()
 
     def post(self, content: bytes, token: str) -> Answer:
-        """Post a JSON array once."""
-        body = _Body(content)
-        started = dt.datetime.now(dt.UTC).replace(tzinfo=None)
-        clock = time.perf_counter()
-        status, headers, answer, problem = None, None, b"", ""
-        try:
-            with self._session.post(
-                self._url, data=body, auth=_Bearer(token), stream=True, **self._network.options
-            ) as response:
-                status, headers = response.status_code, dict(response.headers.lower_items())
-                answer, problem = self._read(response)
-        except (requests.RequestException, low.HTTPError, OSError) as error:
-            problem = problem_of(error)
-        return Answer(
-            status=status,
-            body=answer,
-            headers=headers,
-            problem=problem,
-            on_the_wire=body.taken,
-            started_at=started,
-            milliseconds=round((time.perf_counter() - clock) * 1000),
+        """Post a JSON array once; never raises for what the network does."""
+        body = _Body(content, self._network.timeout[1])
+        answer = exchange(
+            self._session,
+            self._url,
+            timeout=self._network.timeout,
+            auth=_Bearer(token),
+            data=body,
+            **self._network.options,
         )
-
-    def _read(self, response: requests.Response) -> tuple[bytes, str]:
-        """The answer's body, and what was wrong with it; never longer than the read time-out."""
-        deadline = time.monotonic() + self._network.options["timeout"][1]
-        body = bytearray()
-        try:
-            for chunk in response.iter_content(65536):
-                body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
-                    return b"", "the answer is too long"
-                if time.monotonic() > deadline:
-                    return b"", "the answer took too long"
-        except (requests.RequestException, low.HTTPError, OSError):
-            return b"", "the answer broke off"
-        return bytes(body), ""
-
-
-def problem_of(error: BaseException) -> str:
-    """Why there was no answer, in fixed words: the library's text may hold what was sent."""
-    chain = list(_causes(error))
-    for one in chain:
-        if isinstance(one, ssl.SSLCertVerificationError):
-            return NOT_TRUSTED
-        tunnel = _TUNNEL.search(str(one)) if isinstance(one, OSError) else None
-        if tunnel:
-            code = tunnel.group(1)
-            return PROXY_LOGIN if code == "407" else f"the proxy refused the connection ({code})"
-    kinds: tuple[tuple[type | tuple[type, ...], str], ...] = (
-        ((requests.exceptions.ProxyError, low.ProxyError), "the proxy cannot be reached"),
-        (low.NameResolutionError, "the host's name cannot be found"),
-        (low.NewConnectionError, "the connection was refused, or there is no way there"),
-        (
-            (requests.exceptions.ConnectTimeout, low.ConnectTimeoutError),
-            "time-out while connecting",
-        ),
-        ((requests.ReadTimeout, low.ReadTimeoutError), "time-out waiting for an answer"),
-        ((requests.exceptions.SSLError, ssl.SSLError), "the encrypted connection failed"),
-    )
-    for kind, words in kinds:
-        if any(isinstance(one, kind) for one in chain):
-            return words
-    return "the connection broke"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception with everything that it wraps, each once."""
-    seen: set[int] = set()
-    waiting: list[Any] = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if not isinstance(one, BaseException) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        waiting += [*one.args, one.__cause__, one.__context__]
-        with contextlib.suppress(AttributeError):
-            waiting.append(one.reason)  # type: ignore[attr-defined]
+        return dataclasses.replace(answer, on_the_wire=body.taken)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+from pathlib import Path
 from typing import Any
 
 from d2i_helpers.runs import ledger
 from d2i_helpers.runs.records import RunRecord
 
-WEBHOOK_SECONDS = 10
+WEBHOOK_SECONDS = 10  # to connect, and for the answer
 
 
 def summary_of(record: RunRecord) -> dict[str, Any]:
@@ -42,33 +42,22 @@ def post(url: str, record: RunRecord, proxy: str | None, ca_bundle: str | None) 
     Returns:
         None, or why it could not be posted (without the address, which may hold a key).
     """
+    from d2i_helpers.api.sessions import TIMED_OUT, Session, exchange  # only where it is used
+
     content = {**summary_of(record), "record": record.run_id}  # a path tells of the machine
-    said: list[str | None] = []
-    # in a thread: a time-out of `requests` starts anew with every byte that trickles in
-    sender = threading.Thread(
-        target=lambda: said.append(_post(url, content, proxy, ca_bundle)), daemon=True
-    )
-    sender.start()
-    sender.join(WEBHOOK_SECONDS)
-    return said[0] if said else f"The webhook did not answer within {WEBHOOK_SECONDS} seconds."
-
-
-def _post(
-    url: str, content: dict[str, Any], proxy: str | None, ca_bundle: str | None
-) -> str | None:
-    import requests
-
-    try:
-        with requests.post(
+    if ca_bundle and not Path(ca_bundle).exists():
+        return "The webhook could not be reached (there is no such file as `ca_bundle` names)."
+    with Session() as session:
+        answer = exchange(
+            session,
             url,
+            timeout=(WEBHOOK_SECONDS, WEBHOOK_SECONDS),
             json=content,
-            timeout=WEBHOOK_SECONDS,
             proxies={"https": proxy, "http": proxy} if proxy else None,
             verify=ca_bundle or True,
-            allow_redirects=False,
-            stream=True,  # what it says is of no interest
-        ) as answer:
-            status = answer.status_code
-    except Exception as error:  # not all of requests' own: a missing CA file is an OSError
-        return f"The webhook could not be reached ({type(error).__name__})."
-    return f"The webhook answered {status}." if status >= 300 else None
+        )
+    if answer.status is not None:  # what else it says is of no interest
+        return f"The webhook answered {answer.status}." if answer.status >= 300 else None
+    if answer.problem == TIMED_OUT:
+        return f"The webhook did not answer within {WEBHOOK_SECONDS} seconds."
+    return f"The webhook could not be reached ({answer.problem})."

@@ -177,7 +177,7 @@ class Settings(BaseModel):
     wait_max: float = Field(120.0, ge=0, le=3600, description="longest wait, seconds")
     connect_timeout_api: float = Field(10.0, gt=0, le=600, description="seconds to connect")
     read_timeout_api: float = Field(
-        60.0, gt=0, le=3600, description="seconds to wait for an answer"
+        60.0, gt=0, le=3600, description="seconds for a whole answer once the request is out"
     )
     breaker_batches: int = Field(
         5, ge=1, description="whole requests refused in a row before the run stops early"

@@ -102,19 +102,20 @@ def test_an_answer_without_an_end_does_not_hold_the_run(
 
 
 @pytest.mark.parametrize(
-    ("url", "kind"),
+    ("url", "why"),
     [
-        ("http://127.0.0.1:9/key", "ConnectionError"),
-        ("hooks.example.org/key", "MissingSchema"),
-        ("http://[::1/key", "InvalidURL"),
+        ("http://127.0.0.1:9/key", "the connection was refused, or there is no way there"),
+        ("hooks.example.org/key", "an address is not one of http or https"),
+        ("http://[::1/key", "an address is not one of http or https"),
+        ("http://exa\x00mple.invalid:port/key", "an address is not one of http or https"),
     ],
 )
 def test_a_webhook_that_is_not_there_is_told_without_its_address(
-    record: RunRecord, url: str, kind: str
+    record: RunRecord, url: str, why: str
 ) -> None:
-    assert summary.post(url, record, None, None) == f"The webhook could not be reached ({kind})."
+    assert summary.post(url, record, None, None) == f"The webhook could not be reached ({why})."
 
 
 def test_a_missing_ca_bundle_is_told(record: RunRecord, tmp_path: Path) -> None:
     said = summary.post("https://127.0.0.1:9/key", record, None, str(tmp_path / "ca.pem"))
-    assert said == "The webhook could not be reached (OSError)."
+    assert said == "The webhook could not be reached (there is no such file as `ca_bundle` names)."

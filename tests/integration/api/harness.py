@@ -7,7 +7,7 @@ import queue
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -155,15 +155,21 @@ class Wall:
 class RawServer:
     """Answers each connection's requests with bytes that a function gives; notes what came.
 
-    ``answer(head, body) -> bytes | None``; None cuts the connection.
+    ``answer(head, body)`` gives bytes, or pieces that are sent one after the other for as long as
+    the client takes them; None cuts the connection.
+
+    Args:
+        context: speak TLS from the beginning.
+        beyond: be a proxy that opens every tunnel, and speak TLS beyond it.
     """
 
     def __init__(
         self,
-        answer: Callable[[str, bytes], bytes | None],
+        answer: Callable[[str, bytes], bytes | Iterable[bytes] | None],
         context: ssl.SSLContext | None = None,
+        beyond: ssl.SSLContext | None = None,
     ) -> None:
-        self._answer, self._context = answer, context
+        self._answer, self._context, self._beyond = answer, context, beyond
         self.seen: list[tuple[str, bytes]] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -187,9 +193,14 @@ class RawServer:
             thread.start()
 
     def _talk(self, connection: socket.socket) -> None:
-        if self._context:
+        context = self._context or self._beyond
+        if self._beyond:
+            with connection.makefile("rb") as stream:
+                self.seen.append((self._head(stream), b""))
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        if context:
             try:
-                connection = self._context.wrap_socket(connection, server_side=True)
+                connection = context.wrap_socket(connection, server_side=True)
             except OSError:  # the client does not trust us
                 connection.close()
                 return
@@ -207,7 +218,8 @@ class RawServer:
                     answer = self._answer(head, body)
                     if answer is None:
                         return
-                    connection.sendall(answer)
+                    for piece in [answer] if isinstance(answer, bytes) else answer:
+                        connection.sendall(piece)
             except OSError:
                 return
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
+import json
 import logging
 import socket
-import ssl
 import threading
 import traceback
 
@@ -143,23 +142,18 @@ def test_what_a_request_looks_like(raw, api_settings):
     assert "Szymańska".encode() in body  # UTF-8 as it is
 
 
-def test_a_netrc_file_does_not_replace_the_token(raw, api_settings, tmp_path, monkeypatch):
+def test_a_netrc_file_adds_no_login(raw, api_settings, tmp_path, monkeypatch):
+    """Neither in the place of the token, nor to the request for one."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password other\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    server = raw(accepting)
-    endpoint = Endpoint(
-        server.address.replace("127.0.0.1", "localhost"),
-        server.address + "/token",
-        "x/.default",
-        "000",
-        "id",
-        "secret",
-        "key",
-    )
-    with Client(endpoint, api_settings(endpoint="test")) as client:
+    proxy = raw(Proxy())
+    settings = api_settings(endpoint="test", proxy=proxy.address)
+    with Client(beyond_a_proxy(), settings, Secrets()) as client:
         client.send([record("c0")])
-    assert "Authorization: Bearer raw-token" in server.seen[-1][0]
+    for_token, for_documents = (head.lower() for head, _ in proxy.seen)
+    assert "authorization" not in for_token
+    assert "\r\nauthorization: bearer raw-token\r\n" in for_documents
 
 
 # -------------------------------------------------------------------------------------- token
@@ -174,7 +168,30 @@ def test_a_netrc_file_does_not_replace_the_token(raw, api_settings, tmp_path, mo
         (answer(200, b'"x"'), "No access token"),
         (answer(200, b'{"token_type": "Bearer"}'), "holds none"),
         (answer(200, b'{"access_token": "two words\\n"}'), "holds none"),
-        (answer(302, headers="Location: /login\r\n"), "not that of a token endpoint"),
+        (answer(302, headers="Location: /login\r\n"), "not that of a token endpoint (HTTP 302)"),
+        (answer(401, b"<html>s3cret</html>"), "not that of a token endpoint (HTTP 401)"),
+        (answer(403, b"<html>s3cret</html>"), "not that of a token endpoint (HTTP 403)"),
+        (answer(404, b'{"message": "s3cret"}'), "not that of a token endpoint (HTTP 404)"),
+        (answer(200, b"\xff\xfe\xfa"), "not that of a token endpoint (HTTP 200)"),
+        (answer(400, b'{"error": {"code": "s3cret"}}'), "refused the request (HTTP 400)"),
+        (
+            answer(
+                401,
+                b'{"error": "invalid_client", "error_description": "AADSTS7000215: s3cret 4711"}',
+            ),
+            "the secret is wrong; often its id was copied instead of its value "
+            "(HTTP 401, AADSTS7000215)",
+        ),
+        (
+            answer(400, b'{"error": "invalid_request", "error_codes": [900144, 1]}'),
+            "not sent (HTTP 400, AADSTS900144)",
+        ),
+        (
+            answer(400, b'{"error": "s3cret", "error_description": "AADSTS123456789012"}'),
+            "refused the request (HTTP 400)",
+        ),
+        (answer(200, b'{"access_token": "' + b"x" * 30_000 + b'"}'), "holds none"),
+        (answer(200, '{"access_token": "tökén"}'.encode()), "holds none"),
         (answer(503, b"s3cret"), "HTTP 503"),
         (answer(407), "proxy"),
         (None, "broke"),
@@ -192,6 +209,79 @@ def test_a_token_that_cannot_be_had_ends_the_run(raw, api_settings, said, words)
     assert result.requests == 0
     told = "".join(traceback.format_exception(result.stop))
     assert "s3cret" not in told
+    asked = 3 if said is None or b" 503 " in said[:20] else 1  # what no repeat can heal, once
+    assert len(server.seen) == 2 * asked
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        answer(400, b'{"error": "temporarily_unavailable", "error_description": "AADSTS90033"}'),
+        answer(200, b'{"error": "temporarily_unavailable"}'),
+        answer(400, b'\xef\xbb\xbf{"error": "server_error"}'),
+        answer(408),
+        answer(429),
+        answer(503, b"<html>"),
+        answer(200, b"{")[:-1],  # cut off
+    ],
+)
+def test_a_token_endpoint_that_cannot_answer_now_is_asked_again(raw, api_settings, busy):
+    answers = [busy, token_answer()]
+    server = raw(lambda head, body: None if not answers else answers.pop(0))
+    settings = api_settings(read_timeout_api=0.3)
+    with Client(simulated_endpoint(server.address, "000"), settings) as client:
+        assert client.check_token() > 0
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "lifetime"),
+    [
+        ("3599", 3599 - 60),
+        ('"3599"', 3599 - 60),
+        ("3599.5", 3599.5 - 60),
+        ("40", 30),
+        ("1e400", None),
+        ('"1e400"', None),
+        ("-1e400", None),
+        ("NaN", None),
+        ("Infinity", None),
+        ("9" * 5000, None),
+        ("-5", 0),
+        ("0", 0),
+        ("null", None),
+        ("true", None),
+        ('"soon"', None),
+        ("[1]", None),
+        ("{}", None),
+    ],
+)
+def test_a_lifetime_of_any_kind(raw, api_settings, said, lifetime):
+    wall = Wall()
+    body = f'{{"access_token": "raw-token", "expires_in": {said}}}'.encode()
+    server = raw(lambda head, _: answer(200, body if "/token" in head else RECEIPT))
+    endpoint = simulated_endpoint(server.address, "000")
+    with Client(endpoint, api_settings(), now=wall.now, sleep=wall.sleep) as client:
+        left = client.check_token()
+        assert outcomes(client.send([record("c0")])) == [Outcome.ACKNOWLEDGED]
+    assert left == (float("inf") if lifetime is None else pytest.approx(lifetime))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: json.dumps(text).encode(),
+        lambda text: json.dumps("\ufeff" + text).encode("utf-16-le"),
+    ],
+)
+def test_a_token_that_is_readable_is_read(raw, api_settings, written):
+    body = written('{"access_token": "raw-token", "expires_in": 3599, "token_type": "Bearer"}')
+    server = raw(lambda head, _: answer(200, body if "/token" in head else RECEIPT))
+    with Client(simulated_endpoint(server.address, "000"), api_settings()) as client:
+        assert outcomes(client.send([record("c0")])) == [Outcome.ACKNOWLEDGED]
+    assert "Authorization: Bearer raw-token" in server.seen[-1][0]
 
 
 def test_a_token_endpoint_that_is_not_there_ends_the_run(api_settings):
@@ -409,6 +499,43 @@ def test_a_proxy_that_wants_a_login(raw, api_settings):
         assert outcomes(client.send([record("c0")])) == [Outcome.ACKNOWLEDGED]
 
 
+@pytest.mark.parametrize("tunnelled", ["token", "documents", "neither"])
+@pytest.mark.parametrize(
+    ("offered", "words"),
+    [
+        (["Negotiate", "NTLM"], "takes only Windows logins"),
+        (["NTLM TlRMTVNTUAA="], "takes only Windows logins"),
+        (["Kerberos, Negotiate"], "takes only Windows logins"),
+        (['Digest realm="Basic, too", nonce="x"'], "takes no Basic login"),
+        (["Negotiate", 'Basic realm="p, NTLM"'], "wants a login"),
+        ([], "wants a login"),
+    ],
+)
+def test_what_logins_a_proxy_takes_is_told(raw, api_settings, tunnelled, offered, words):
+    def proxy(head, body):
+        wanted = {"token": "CONNECT login", "documents": "CONNECT api"}.get(tunnelled, "POST http")
+        if head.startswith(wanted):
+            lines = [f"Proxy-Authenticate: {scheme}\r\n" for scheme in offered]
+            return answer(407, b"<html>", "Connection: close\r\n" + "".join(lines))
+        return accepting(head, body)
+
+    server = raw(proxy)
+    token, api = (("https" if tunnelled == where else "http") for where in ("token", "documents"))
+    endpoint = Endpoint(
+        f"{api}://api.invalid/1", f"{token}://login.invalid/token", "x/.default", "000", *"isk"
+    )
+    settings = api_settings(endpoint="test", proxy=server.address)
+    login = Secrets(proxy_user="LA\\svc", proxy_password="p@ss:w/rd#1%")
+    with Client(endpoint, settings, login) as client:
+        result = client.send([record("c0")])
+    assert outcomes(result) == [Outcome.UNSENT]
+    assert words in str(result.stop)
+    assert ("px or cntlm" in str(result.stop)) == (words != "wants a login")
+    assert len(server.seen) == (2 if tunnelled == "documents" else 1)  # no repeat would help
+    for secret in ("svc", "p@ss", "TlRM"):
+        assert secret not in str(result.stop)
+
+
 def test_a_proxy_that_refuses_the_tunnel(raw, api_settings):
     """HTTPS goes through CONNECT; its refusal comes before anything of ours was sent."""
     proxy = raw(
@@ -434,50 +561,9 @@ def test_a_proxy_that_is_not_there(api_settings):
 
 
 # --------------------------------------------------------------------------------- certificates
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1 that nobody has signed but itself."""
-    x509 = pytest.importorskip("cryptography.x509")
-    import ipaddress
-
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "d2i test")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("certificate")
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return folder
-
-
 @pytest.fixture
-def https(raw, certificate):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    server = raw(accepting, context)
+def https(raw, tls):
+    server = raw(accepting, tls)
     return f"https://127.0.0.1:{server.port}"
 
 

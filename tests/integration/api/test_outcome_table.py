@@ -42,7 +42,7 @@ def test_200_as_lines_of_text(start):
 
 @pytest.mark.parametrize("form", ["marked", "utf16", "wrapped"])
 def test_200_in_another_form_of_text_is_read(start, form):
-    client, served = start({"faults": [{"answer": form}]})
+    client, served = start({"faults": [{"answer": form}, {"endpoint": "token", "answer": form}]})
     result = client.send(batch(3))
     assert outcomes(result) == [ACK] * 3
     assert len(served.posts()) == 1
@@ -67,6 +67,13 @@ def test_receipts_of_another_shape_are_read_once_the_profile_gives_it(start, mon
         receipt_form="DFE-{number}",
     )
     assert outcomes(client.send(batch(2))) == [ACK] * 2
+
+
+def test_an_answer_without_an_end_is_unknown(start):
+    client, _ = start({"faults": [{"answer": "endless"}]}, read_timeout_api=0.2, attempts=1)
+    result = client.send(batch(3))
+    assert outcomes(result) == [UNKNOWN] * 3
+    assert "took too long" in result.results[0].detail
 
 
 @pytest.mark.parametrize("wrong", ["fewer", "more", "unreadable", "empty", "truncated", "words"])
