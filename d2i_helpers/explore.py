@@ -13,12 +13,15 @@ import orjson
 from sqlalchemy import Engine, func, select
 
 from d2i_helpers import database
-from d2i_helpers.errors import D2IError
+from d2i_helpers.errors import D2IError, SettingsError
 from d2i_helpers.privacy.safe_words import OwnTime
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Document
 from d2i_helpers.staging import Staging
 from d2i_helpers.tables import submission_log
+
+LONGEST_ID = 48  # characters of the staging column
+_QUOTE_IT = "Quote it in the notebook; with papermill use -r person_id ID, which keeps it as typed."
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,24 @@ def overview(engine: Engine, settings: Settings) -> dict[str, int]:
     return {f"{state}, {status}": count for state, status, count in sorted(rows)}
 
 
-def child(engine: Engine, settings: Settings, person_id: str | None = None) -> Child:
+def child(engine: Engine, settings: Settings, person_id: str | int | None = None) -> Child:
     """One child; without an id the first that waits, or else the first of the table.
+
+    Args:
+        person_id: a number, as papermill's ``-p`` makes of figures, stands for the only staged id
+            that it can have been, with or without zeros in front.
 
     A child that was never staged has a state that says so, and no document: why it is out is
     still to be asked.
 
     Raises:
+        SettingsError: a number that can be two ids, or something that is neither text nor whole.
         D2IError: the table is empty, or a document of the row is no JSON.
     """
     staging = Staging(engine, settings.send_table)
     t = staging.table.c
     statement = select(staging.table, staging.state, staging.status).limit(1)
+    person_id = _as_text(engine, staging, person_id)
     if person_id:
         statement = statement.where(t.person_id == person_id)
     waits_first = staging.status == "sent"
@@ -91,6 +100,24 @@ def child(engine: Engine, settings: Settings, person_id: str | None = None) -> C
             _document(row.partial_json_payload),
             [{**attempt, "started_at": OwnTime(attempt["started_at"])} for attempt in attempts],
         )
+
+
+def _as_text(engine: Engine, staging: Staging, person_id: Any) -> str | None:
+    """The id that is meant: as it is, or the one that a number was made from."""
+    if person_id is None or isinstance(person_id, str):
+        return person_id
+    if isinstance(person_id, bool) or not isinstance(person_id, int) or person_id < 0:
+        raise SettingsError("`person_id` must be text.", hint=_QUOTE_IT)
+    held = staging.table.c.person_id
+    written = str(person_id)
+    possible = [written.zfill(length) for length in range(len(written), LONGEST_ID + 1)]
+    with database.reading(engine) as connection:
+        fitting = connection.execute(select(held).where(held.in_(possible))).scalars().all()
+    if len(fitting) > 1:
+        raise SettingsError(
+            f"{len(fitting)} children's ids are that number, with zeros in front.", hint=_QUOTE_IT
+        )
+    return fitting[0] if fitting else written
 
 
 def _document(text: str | None) -> Document | None:

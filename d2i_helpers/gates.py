@@ -115,6 +115,11 @@ def _live(settings: Settings) -> dict[str, str]:
             "The sign-off is for another authority: `live_la_code` and `la_code` differ.",
             hint="Correct the one that is wrong.",
         )
+    if settings.la_code == "000" and not is_loopback(settings.api_base_url or ""):
+        raise GateError(
+            "`la_code` is 000, which no authority has.",
+            hint="Write your authority's code of three digits into the profile.",
+        )
     if settings.live_approved_on and settings.live_approved_on > dt.date.today():
         raise GateError("The sign-off's date `live_approved_on` lies in the future.")
     return {

@@ -17,7 +17,8 @@ Every setting of a run. Written by `d2i spec docs` from the code; do not edit it
 
 A parameter is taken from the first of these that has it: the command line (`-p name=value`) or
 the notebook; the environment (`{prefix}` and the name in capitals); `.env`; the profile in
-`params/`; the default below. Unknown names are errors.
+`params/`; the default below. Unknown names are errors. Text and lists of words are taken as typed:
+`012`, `NO` and `1e3` stay so.
 
 | parameter | default | allowed | what it is for |
 |---|---|---|---|

@@ -29,23 +29,34 @@ def pseudonym_key(settings: Settings, secrets: Secrets) -> bytes:
     Raises:
         SettingsError: there is no key, or it is too short to be a secret.
     """
+    require_key(settings, secrets)
     if settings.pseudonym_key_mode == "fresh":
         return random_source.token_bytes(KEY_BYTES)
     if secrets.pseudonym_key is not None:
-        given = secrets.pseudonym_key.get_secret_value()
-        if len(given) < SHORTEST:
+        return secrets.pseudonym_key.get_secret_value().encode()
+    return _demo_key(settings.path(settings.outputs_dir) / "demo" / "pseudonym.key")
+
+
+def require_key(settings: Settings, secrets: Secrets) -> None:
+    """Refuse settings under which `pseudonym_key` would find none; nothing is made or written.
+
+    Raises:
+        SettingsError: there is no key, or it is too short to be a secret.
+    """
+    if settings.pseudonym_key_mode == "fresh":
+        return
+    if secrets.pseudonym_key is not None:
+        if len(secrets.pseudonym_key.get_secret_value()) < SHORTEST:
             raise SettingsError(
                 f"The pseudonym key has fewer than {SHORTEST} characters and could be guessed.",
                 hint=f"Make one with {_MAKE}.",
             )
-        return given.encode()
-    if settings.endpoint == "simulated":
-        return _demo_key(settings.path(settings.outputs_dir) / "demo" / "pseudonym.key")
-    raise SettingsError(
-        "There is no pseudonym key, and `pseudonym_key_mode: kept` needs one.",
-        hint=f"Make one with {_MAKE} and set it as {ENV_PREFIX}PSEUDONYM_KEY in the environment, "
-        "in .env or in the keyring; keep it, or every child gets a new pseudonym.",
-    )
+    elif settings.endpoint != "simulated":
+        raise SettingsError(
+            "There is no pseudonym key, and `pseudonym_key_mode: kept` needs one.",
+            hint=f"Make one with {_MAKE} and set it as {ENV_PREFIX}PSEUDONYM_KEY in the "
+            "environment, in .env or in the keyring; keep it, or every child gets a new pseudonym.",
+        )
 
 
 def _demo_key(path: Path) -> bytes:

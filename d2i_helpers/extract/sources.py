@@ -32,7 +32,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from d2i_helpers import database
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import CARE_PERIODS, Plan, Read, Row
+from d2i_helpers.source_rows import CARE_PERIODS, Plan, Read, Row, key_text
 from d2i_helpers.spec import Source, Spec
 from d2i_helpers.tables import SSD_SCHEMA
 
@@ -174,6 +174,17 @@ class SourceReader:
             return len(set(self.settings.person_ids))
         source = self._table(self.plan.person.table)
         return connection.execute(select(func.count()).select_from(source)).scalar_one()
+
+    def without_person(self, connection: Connection) -> list[str]:
+        """Ids of `person_ids` that no person has, sorted; compared as the database compares."""
+        wanted = sorted(set(self.settings.person_ids))
+        place = self.plan.at(self.plan.person.name, self.plan.person.key)
+        held: set[str] = set()
+        for ids in database.in_batches(wanted):
+            rows = self._rows(connection, self._person_read, "ids", {"ids": list(ids)})
+            held |= {(key_text(row[place]) or "").casefold() for row in rows}
+        connection.rollback()
+        return [person_id for person_id in wanted if person_id.strip().casefold() not in held]
 
     def batches(self, connection: Connection) -> Iterator[Batch]:
         """Pages of children in the order of their ids; those of `person_ids` where it is set."""

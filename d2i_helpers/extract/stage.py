@@ -22,7 +22,8 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.cohort import Window
 from d2i_helpers.delta import removed_items
-from d2i_helpers.extract.documents import Child, Documents
+from d2i_helpers.errors import SettingsError
+from d2i_helpers.extract.documents import MASKED_IDS, Child, Documents, mask
 from d2i_helpers.extract.landing import Change, Landing, Seen, unseen
 from d2i_helpers.payload.canonical import canonical_name, content_hash, to_text
 from d2i_helpers.payload.validation import Validator, firewall_warnings
@@ -73,6 +74,7 @@ def run(
         DatabaseError: required tables or columns are missing; names all of them.
         GuardError: the day looks wrong; the staging table is as it was.
         LockError: another run works on the table.
+        SettingsError: none of the ids in `person_ids` is a person's.
     """
     with working_on(engine, [settings.staging_table]):
         return _Day(engine, settings, spec).run(progress)
@@ -101,6 +103,7 @@ class _Day:
     def run(self, progress: Progress | None) -> ExtractResult:
         """The whole run, see `run` of the module."""
         warnings = self.documents.reader.check()
+        strangers = self._ask_for_pilot()
         database.create_staging(self.engine, self.settings.staging_table)
         self.landing.empty()
         self._bring_up_to_form()
@@ -115,7 +118,7 @@ class _Day:
             if self.first_load:  # its pages are staged as they are read
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
             self._read_all(connection, progress)
-        notices = [] if self.first_load else self._ask_guards(staged, before)
+        notices = strangers + ([] if self.first_load else self._ask_guards(staged, before))
         for changes in self.landing.chunks(self.settings.chunk_size):
             with database.transaction(self.engine) as connection:
                 self._write(connection, changes)
@@ -128,6 +131,26 @@ class _Day:
                 if self.made_anew:
                     self.staging.set_fact(connection, guards.MADE_ANEW, "no")
         return self._result(warnings, notices)
+
+    def _ask_for_pilot(self) -> list[str]:
+        """What is to be said of ids in `person_ids` that fit nobody.
+
+        Raises:
+            SettingsError: none fits anybody: a pilot of nobody is a slip.
+        """
+        number = len(set(self.settings.person_ids))
+        if not number:
+            return []
+        with database.reading(self.engine) as connection:
+            strangers = self.documents.reader.without_person(connection)
+        if len(strangers) == number:
+            raise SettingsError(
+                f"None of the {number} ids in `person_ids` is a person's in the source.",
+                hint="Compare them with ssd_person: zeros in front, blanks, capitals. Quote them.",
+            )
+        shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])
+        said = f"{len(strangers)} of the {number} ids in `person_ids` fit no person ({shown})"
+        return [said] if strangers else []
 
     def _bring_up_to_form(self) -> None:
         """Rehash what is staged where its hashes are of another form or of other software."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from d2i_helpers import database
 from d2i_helpers.errors import D2IError
-from d2i_helpers.preflight import machine, receiving, script, source, staged
+from d2i_helpers.preflight import machine, profile, receiving, script, source, staged
 from d2i_helpers.preflight.checks import (
     FAIL,
     PASS,
@@ -32,8 +32,14 @@ def run(settings: Settings, secrets: Secrets | None = None) -> list[Check]:
     Returns:
         One or more checks a subject; nothing is raised for what is found.
     """
-    secrets = secrets or load_secrets()
     found = [Check("settings", PASS, f"profile {settings.profile}, endpoint {settings.endpoint}")]
+    try:
+        secrets = secrets or load_secrets()
+    except D2IError as error:
+        unlooked = "not looked at without the secrets"
+        skipped = (Check(name, SKIPPED, unlooked) for name in ("database", "receiver"))
+        return [*found, failed("secrets", error), *skipped]
+    found += profile.checks(settings, secrets)
     spec, check = _spec(settings)
     found += [check, *_known_gaps(spec), machine.guards(settings)]
     found += _database(settings, secrets, spec)

@@ -8,9 +8,9 @@ from sqlalchemy import Column, Engine, MetaData, Table, false, select
 
 from d2i_helpers import database
 from d2i_helpers.errors import DatabaseError
-from d2i_helpers.extract.documents import Documents
+from d2i_helpers.extract.documents import MASKED_IDS, Documents, mask
 from d2i_helpers.extract.sources import SourceReader
-from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, grants
+from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check, grants
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
 from d2i_helpers.staging import guards, row_counts
@@ -41,9 +41,32 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
         said = f"not there and taken as empty: {', '.join(gaps.optional)}"
         advice = "Nothing, where your system does not hold it; else deploy it."
         yield Check("optional sources", WARN, said, advice)
-    yield from _readable(engine, settings, reader)
-    yield from _indexes(engine, reader)
+    gone = {name for name in gaps.required if "." not in name}
+    yield from _readable(engine, settings, reader, gone)
+    yield from _indexes(engine, reader, gone)
     yield from _row_counts(engine, settings, reader)
+    if settings.person_ids and not gaps.required:
+        yield _pilot(engine, reader)
+
+
+def _pilot(engine: Engine, reader: SourceReader) -> Check:
+    """Whether each id of a pilot is somebody's."""
+    with database.reading(engine) as connection:
+        strangers = reader.without_person(connection)
+    number = len(set(reader.settings.person_ids))
+    if not strangers:
+        return Check("pilot", PASS, f"each of the {number} ids in `person_ids` is a person's")
+    shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])
+    said = f"{len(strangers)} of {number} ids in `person_ids` fit no person ({shown})"
+    advice = "Compare them with ssd_person: zeros in front, blanks, capitals. Quote them."
+    status = FAIL if len(strangers) == number else WARN
+    return Check("pilot", status, said, advice, "SettingsError")
+
+
+def _not_checked(name: str, looked_at: int, gone: set[str]) -> Check:
+    """Part of what was to be looked at is not there: that is no pass."""
+    said = f"not checked: {', '.join(sorted(gone))}; the other {looked_at} tables are in order"
+    return Check(name, SKIPPED, said)
 
 
 def _lookups(reader: SourceReader) -> dict[str, set[str]]:
@@ -57,7 +80,9 @@ def _lookups(reader: SourceReader) -> dict[str, set[str]]:
     return found
 
 
-def _readable(engine: Engine, settings: Settings, reader: SourceReader) -> Iterator[Check]:
+def _readable(
+    engine: Engine, settings: Settings, reader: SourceReader, gone: set[str]
+) -> Iterator[Check]:
     """Ask each table for no row: a list of tables does not tell who may read them."""
     refused: list[Table] = []
     lookups = _lookups(reader)
@@ -73,16 +98,19 @@ def _readable(engine: Engine, settings: Settings, reader: SourceReader) -> Itera
         said = f"cannot be read: {', '.join(sorted(table.name for table in refused))}"
         ddl = grants(engine, settings.ssd_schema, [(table, ["select"]) for table in refused])
         yield Check("rights to read", FAIL, said, advice, "DatabaseError", ddl)
+    elif gone:
+        yield _not_checked("rights to read", len(lookups), gone)
     else:
         yield Check("rights to read", PASS, f"{len(lookups)} tables can be read")
 
 
-def _indexes(engine: Engine, reader: SourceReader) -> Iterator[Check]:
+def _indexes(engine: Engine, reader: SourceReader, gone: set[str]) -> Iterator[Check]:
     """An index on each column that a page of children is found by."""
     lacking: list[tuple[str, str]] = []
     ddl = []
     with database.reading(engine) as connection:
-        for name, columns in sorted(_lookups(reader).items()):
+        lookups = _lookups(reader)
+        for name, columns in sorted(lookups.items()):
             table = Table(name, MetaData(), schema=SSD_SCHEMA)
             there = database.indexed_columns(connection, table)
             schema = database.real_schema(connection, table)
@@ -90,10 +118,15 @@ def _indexes(engine: Engine, reader: SourceReader) -> Iterator[Check]:
                 if column.lower() not in there:
                     lacking.append((name, column))
                     ddl.append(database.index_statement(engine, schema, name, column))
+    if not lacking and gone:
+        yield _not_checked("source indexes", len(lookups), gone)
+        return
     if not lacking:
         yield Check("source indexes", PASS, "every column that rows are found by has an index")
         return
     named = ", ".join(f"{table}.{column}" for table, column in lacking)
+    if gone:
+        named += f"; not checked: {', '.join(sorted(gone))}"
     yield Check(
         "source indexes",
         WARN,

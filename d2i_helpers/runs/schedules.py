@@ -6,6 +6,8 @@ entry writes what the run says to one log file and hands on its exit code.
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import re
 import shlex
@@ -20,7 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.files import make_private_folder
-from d2i_helpers.settings import load_settings, project_root
+from d2i_helpers.settings import load_settings, project_root, read_variables, refuse_unknown
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 LONG_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -75,15 +77,18 @@ def entries_for(
         env_file: file of ``D2I_…`` variables; ``.env`` in the project's folder is read anyway.
 
     Raises:
-        SettingsError: a parameter, the time or the days are wrong.
+        SettingsError: a parameter, the time or the days are wrong; there is no such profile or
+            environment file, or the file cannot be read as one.
         RecordError: the folder of the run records cannot be made.
     """
     settings = load_settings(None, **parameters)
     hour, minute = _time(time)
+    if env_file:
+        _look_at(env_file)
     command = [sys.executable, "-m", "d2i_helpers", "run", "--summary", "json"]
     command += ["--params", str(parameters.get("profile") or settings.profile)]
     for name, value in parameters.items():
-        if name != "profile":
+        if name != "profile" and value is not None:
             command += ["-p", f"{name}={_written(value)}"]
     outputs = make_private_folder(
         settings.path(settings.outputs_dir)
@@ -100,6 +105,27 @@ def entries_for(
     )
     makers = {"cron": _cron, "systemd": _systemd, "windows": _windows, "airflow": _airflow}
     return [entry for name in TARGETS if target in (None, name) for entry in makers[name](plan)]
+
+
+def _look_at(env_file: Path) -> None:
+    """Find today what would end the run at night: a shell reads this file, not the project.
+
+    Raises:
+        SettingsError: see `entries_for`.
+    """
+    if not env_file.is_file():
+        raise SettingsError(
+            f"There is no environment file {env_file.name} in {env_file.absolute().parent}.",
+            hint="Make it first: lines of NAME=value, readable by the user that runs the day.",
+        )
+    refuse_unknown(read_variables(env_file), env_file.name)
+    if env_file.read_bytes().startswith(
+        (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    ):
+        raise SettingsError(
+            f"{env_file.name} begins with a byte-order mark, which no shell takes.",
+            hint="Save it as UTF-8 without a mark (without BOM).",
+        )
 
 
 def _time(text: str) -> tuple[int, int]:
@@ -124,7 +150,7 @@ def _written(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return ",".join(str(part) for part in value)
+        return json.dumps(list(value))
     return str(value)
 
 

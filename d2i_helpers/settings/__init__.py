@@ -6,6 +6,7 @@ are errors. Secrets come only from the environment, ``.env``, a secrets director
 (``D2I_SECRETS_DIR``) or the OS keyring: papermill saves parameters, so a secret is never one.
 """
 
+from d2i_helpers.settings.environment import read_variables, refuse_unknown, unknown_variables
 from d2i_helpers.settings.loading import (
     as_declared,
     check_addresses,
@@ -27,4 +28,7 @@ __all__ = [
     "parameters_in_environment",
     "project_root",
     "read_profile",
+    "read_variables",
+    "refuse_unknown",
+    "unknown_variables",
 ]

@@ -106,6 +106,11 @@ def unknown_names(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+def unknown_variables() -> list[str]:
+    """Variables of this process that begin like ours and are near to none of them."""
+    return [name for name, near in unknown_names(process_variables()).items() if not near]
+
+
 def refuse_unknown(names: Mapping[str, str], where: str) -> None:
     """Raise for a name that nobody knows: a slip in `D2I_DRY_RUN` would send in earnest.
 

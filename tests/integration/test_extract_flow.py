@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, event, insert, select, text, update
+from sqlalchemy import Engine, delete, event, insert, inspect, select, text, update
 
 from d2i_helpers import database, extract, tables
-from d2i_helpers.errors import DatabaseError, GuardError
+from d2i_helpers.errors import DatabaseError, GuardError, SettingsError
 from d2i_helpers.spec import Spec, load_spec
 
 
@@ -208,6 +208,25 @@ def test_a_pilot_leaves_everybody_else_alone(
     assert result.counts["gone"] == 0
     changed = [i for i, d in ssd.documents().items() if d["child_details"].get("surname")]
     assert sorted(changed) == ["P0002", "P0004"]
+
+
+def test_ids_of_a_pilot_that_fit_nobody_are_named_masked(
+    ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
+) -> None:
+    _fill(ssd, 4)
+    result = extract.run(engine, make_settings(person_ids="P0002,nobody-of-ours"), spec)
+    assert any("1 of the 2 ids in `person_ids` fit no person" in said for said in result.notices)
+    assert "nobody-of-ours" not in "".join(result.notices)
+    assert set(ssd.documents()) == {"P0002"}
+
+
+def test_a_pilot_of_nobody_ends_before_anything_is_written(
+    ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
+) -> None:
+    _fill(ssd, 2)
+    with pytest.raises(SettingsError, match="None of the 2 ids"):
+        extract.run(engine, make_settings(person_ids="0001,0002"), spec)
+    assert not inspect(engine).has_table("ssd_api_data_staging")
 
 
 def test_only_the_statutory_cohort(

@@ -17,11 +17,12 @@ from sqlalchemy import Engine, create_mock_engine, func, inspect, make_url, sele
 
 from d2i_helpers import database, preflight, simulate, tables
 from d2i_helpers.cli import cli
-from d2i_helpers.errors import DatabaseError, SpecificationError
+from d2i_helpers.errors import DatabaseError, SettingsError, SpecificationError
 from d2i_helpers.preflight import FAIL, PASS, SKIPPED, WARN, Check, machine
 from d2i_helpers.preflight import staged as staged_checks
+from d2i_helpers.preflight.profile import checks as profile_checks
 from d2i_helpers.runs.day import run_day
-from d2i_helpers.settings import Settings
+from d2i_helpers.settings import Secrets, Settings, load_settings, project_root
 
 STAGING = "ssd_api_data_staging"
 
@@ -394,3 +395,99 @@ def test_the_script_speaks_the_dialect_of_the_profile(
     found = "\n".join(staged_checks.statements_for_nothing_there(engine, settings))
     assert all(word in found for word in words), found
     assert "NTEXT" not in found and "IMAGE" not in found
+
+
+@pytest.mark.parametrize(
+    "profile", sorted(p.stem for p in (project_root() / "params").glob("phase*.yaml"))
+)
+def test_what_a_shipped_profile_leaves_open_is_named(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("D2I_DATABASE_URL", raising=False)
+    settings = load_settings({"profile": profile})
+    found = {check.name: check for check in profile_checks(settings, Secrets())}
+    assert found["filled in"].status == FAIL
+    for name in ("database_url", "token_url", "token_scope"):
+        assert f"`{name}`" in found["filled in"].detail
+    assert "authority" in found or settings.endpoint == "live"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("live_approver", "<name>", FAIL),
+        ("ssd_schema", "CHANGE_ME", FAIL),
+        ("live_approver", "tbc", FAIL),
+        ("proxy", "http://proxy.example.com:8080", FAIL),
+        ("webhook_url", "https://example.org/hook", FAIL),
+        ("proxy", "http://proxy.council.gov.uk:8080", PASS),
+        ("live_approver", "Todd Xu, service manager", PASS),
+        ("ssd_schema", "SERVER", PASS),  # a word for addresses only
+    ],
+)
+def test_words_that_stand_for_something_to_fill_in(name: str, value: str, status: str) -> None:
+    found = {c.name: c for c in profile_checks(Settings(**{name: value}), Secrets())}
+    assert found["filled in"].status == status
+    assert value not in found["filled in"].detail
+
+
+def test_a_variable_that_nobody_knows_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D2I_ABCDEFGH", "canary")
+    found = {c.name: c for c in profile_checks(Settings(), Secrets())}
+    assert found["variables"].status == WARN
+    assert "D2I_ABCDEFGH" in found["variables"].detail
+    assert "canary" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "status"),
+    [
+        ({}, None, PASS),
+        ({"pseudonym_key_mode": "fresh", "endpoint": "test"}, None, PASS),
+        ({"endpoint": "test", "source": "anonymised"}, None, FAIL),
+        ({"endpoint": "live"}, None, WARN),
+        ({"endpoint": "live"}, "short", FAIL),
+        ({"endpoint": "test", "source": "anonymised"}, "k" * 16, PASS),
+    ],
+)
+def test_the_pseudonym_key_is_looked_at_and_none_is_made(
+    given: dict[str, Any], key: str | None, status: str, tmp_path: Path
+) -> None:
+    settings = Settings(outputs_dir=str(tmp_path), **given)
+    found = {c.name: c for c in profile_checks(settings, Secrets(pseudonym_key=key))}
+    assert found["pseudonym key"].status == status
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(Secrets.model_fields))
+def test_a_secret_that_cannot_be_used_fails_by_its_name(
+    staged: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = make_settings()
+    monkeypatch.setenv(f"D2I_{name.upper()}", "canary\ncanary")
+    found = look(settings)
+    assert found["secrets"].status == FAIL
+    assert f"D2I_{name.upper()}" in found["secrets"].detail
+    assert "canary" not in str(found)
+    assert preflight.error_of(list(found.values())).exit_code == SettingsError.exit_code
+
+
+def test_tables_that_are_missing_are_not_said_to_be_in_order(
+    staged: Engine, make_settings: Callable
+) -> None:
+    do(staged, "drop table ssd_cp_plans")
+    found = look(make_settings())
+    assert found["source tables"].status == FAIL
+    for name in ("rights to read", "source indexes"):
+        assert found[name].status == SKIPPED
+        assert "not checked: ssd_cp_plans" in found[name].detail
+
+
+@pytest.mark.parametrize(("ids", "status"), [("P1", PASS), ("P1,P1x", WARN), ("P1x,P2x", FAIL)])
+def test_a_pilot_of_nobody_is_seen(
+    staged: Engine, ssd: Any, make_settings: Callable, ids: str, status: str
+) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "P1"})
+    found = look(make_settings(person_ids=ids))
+    assert found["pilot"].status == status
+    assert "P1x" not in str(found["pilot"])

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert
 
-from d2i_helpers import database, explore
-from d2i_helpers.errors import GateError
+from d2i_helpers import database, explore, tables
+from d2i_helpers.errors import GateError, SettingsError
 from d2i_helpers.extract.reasons import why
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.privacy.safe_words import HIDDEN, safe_value
@@ -100,3 +100,30 @@ def test_a_child_that_was_never_staged_can_be_asked_for(
     child = explore.child(engine, settings, "A1")
     assert (child.row_state, child.document, child.attempts) == ("not staged", None, [])
     assert not why(engine, settings, load_spec(), child.person_id).is_in
+
+
+def test_a_number_stands_for_the_only_id_that_it_can_have_been(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    settings = make_settings()
+    database.create_staging(engine, settings.staging_table)
+    staging = tables.staging_table(settings.staging_table)
+
+    def stage(*ids: str) -> None:
+        with database.transaction(engine) as connection:
+            for person_id in ids:
+                row = {"person_id": person_id, "json_payload": "{}", "row_state": "new"}
+                row["submission_status"] = "pending"
+                connection.execute(insert(staging), row)
+
+    stage("10000017", "0123")
+    assert explore.child(engine, settings, 10000017).person_id == "10000017"
+    assert explore.child(engine, settings, 123).person_id == "0123"
+    assert explore.child(engine, settings, 9).row_state == "not staged"
+    stage("123")
+    with pytest.raises(SettingsError, match="2 children's ids are that number"):
+        explore.child(engine, settings, 123)
+    assert explore.child(engine, settings, "123").person_id == "123"
+    for wrong in (1e5, True, -3):
+        with pytest.raises(SettingsError, match="must be text"):
+            explore.child(engine, settings, wrong)

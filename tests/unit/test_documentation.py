@@ -19,9 +19,16 @@ PAGES = [
     *(p for p in sorted(ROOT.glob("*.md")) if p.name != "CHANGELOG.md"),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-FOLDERS = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".")}
+MADE_HERE = {"outputs", "build"}  # folders that a run or an install makes, whatever is in them
+FOLDERS = {
+    p.name
+    for p in ROOT.iterdir()
+    if p.is_dir() and not p.name.startswith(".") and p.name not in MADE_HERE
+}
 SUFFIXES = r"\.(?:py|json|ya?ml|ipynb|md|csv|html|txt|toml)"
 MADE_BY_A_RUN = {"run.json", "NN_stage.attempt1.ipynb", "d2i_PROFILE_dag.py", "out.ipynb"}
+
+MADE_BY_THE_READER = {"FILE", "PROFILE", "params/ours.yaml"}
 
 
 def in_backticks(page: Path) -> list[str]:
@@ -101,3 +108,13 @@ def test_parameters_that_a_page_gives_exist(page: Path) -> None:
     named = re.findall(r"-p ([a-z]\w*)[= ]", page.read_text(encoding="utf-8"))
     of_notebooks = {"profile", "person_id", "show_identifiers"}
     assert set(named) - {"name"} <= {*Settings.model_fields, *of_notebooks}  # -p name=value
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_profiles_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"(?:--params|-P|--profile|-p profile|-r profile)[ =]([\w./-]+)", text)
+    named += re.findall(r"\bparams/[\w.-]+\.ya?ml", text)
+    profiles = {name for name in named if name not in MADE_BY_THE_READER}
+    missing = {n for n in profiles if not (ROOT / n).is_file()}
+    assert {n for n in missing if not (ROOT / "params" / f"{n}.yaml").is_file()} == set()

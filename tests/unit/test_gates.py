@@ -61,6 +61,7 @@ def test_the_sign_off_is_in_the_decision() -> None:
         (LIVE, {"live_approved_on": None}, "live_approved_on"),
         (LIVE, {"live_la_code": None}, "live_la_code"),
         (LIVE, {"live_la_code": "302"}, "another authority"),
+        (LIVE, {"la_code": "000", "live_la_code": "000"}, "no authority has"),
         (LIVE, {"live_approved_on": dt.date(2999, 1, 1)}, "future"),
         (LIVE, {"token_url": "http://login.example.org/token"}, "https"),
         ({}, {"api_base_url": "https://example.org/1"}, "on this machine"),

@@ -20,10 +20,12 @@ from typing import Any
 import pytest
 
 from d2i_helpers import processes
+from d2i_helpers.cli import read_parameters
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.runs import report
 from d2i_helpers.runs import schedules as schedule
 from d2i_helpers.runs.records import RunRecord, StageRecord
+from d2i_helpers.settings import load_settings
 
 GIVEN = {"profile": "demo", "phase": "full"}
 
@@ -57,6 +59,36 @@ def test_the_cron_line_has_its_time_and_runs_in_the_projects_folder(odd_folder: 
     ]  # fmt: skip
     assert words[start + 9 :][0] == "phase=full"
     assert words[-1] == "2>&1"
+
+
+def test_a_profile_or_environment_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no profile"):
+        schedule.entries_for({"profile": "not_there"}, time="02:05")
+    variables = tmp_path / "ours.env"
+    with pytest.raises(SettingsError, match=r"no environment file ours\.env"):
+        entries(env_file=variables)
+    for content, said in (
+        (b"D2I_CLIENTSECRET=x\n", "did you mean D2I_CLIENT_SECRET"),
+        ("D2I_PHASE=full\n".encode("utf-16"), "byte-order mark"),
+        ("D2I_PHASE=full\n".encode("utf-8-sig"), "byte-order mark"),
+        ("D2I_LIVE_APPROVER=Siân\n".encode("latin-1"), "not UTF-8"),
+        (b"D2I_PHASE full\n", "line 1, is not NAME=value"),
+    ):
+        variables.write_bytes(content)
+        with pytest.raises(SettingsError, match=said):
+            entries(env_file=variables)
+
+
+def test_parameters_of_an_entry_mean_the_same_at_night() -> None:
+    given = {"person_ids": ["0123", "a,b"], "dry_run": True, "run_date": None, "la_code": "012"}
+    made = schedule.entries_for({**GIVEN, **given}, time="02:05", target="cron")
+    words = shlex.split(made[0].text.splitlines()[-1].replace(r"\%", "%").split(" ", 5)[5])
+    pairs = [
+        words[at + 1] for at, word in enumerate(words) if word == "-p" and "=" in words[at + 1]
+    ]
+    read = load_settings(None, **read_parameters(None, tuple(pairs)))
+    assert (read.person_ids, read.dry_run, read.la_code) == (("0123", "a,b"), True, "012")
+    assert "run_date" not in " ".join(pairs)
 
 
 def test_the_cron_line_works_with_an_empty_environment(tmp_path: Path) -> None:

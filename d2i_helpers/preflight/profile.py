@@ -1,0 +1,77 @@
+"""What a profile and its variables still lack: places to fill in, slips in names, keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from d2i_helpers.anonymise.key import require_key
+from d2i_helpers.errors import SettingsError
+from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, failed
+from d2i_helpers.settings import Secrets, Settings, unknown_variables
+
+NOBODYS_CODE = "000"  # of the shipped profiles; no authority has it
+# the words that stand in the shipped profiles where something is to be filled in
+_SHIPPED = re.compile(r"(?<![A-Za-z0-9_])(SERVER|DATABASE|TENANT|SCOPE)(?![A-Za-z0-9_])")
+# the words that people put there themselves
+_USUAL = re.compile(
+    r"<[^<>]*>"
+    r"|\b(?:change|replace)[-_ ]?me\b|\byour[-_ ][a-z]|\b(?:todo|tbc|tbd|xxx+)\b"
+    r"|(?:^|[@./])example(?:\.(?:com|org|net))?(?=[/:]|$)"
+    r"|\.(?:example|invalid)(?=[/:]|$)",
+    re.IGNORECASE,
+)
+_OF_A_RECEIVER = ("api_base_url", "token_url", "token_scope")
+
+
+def checks(settings: Settings, secrets: Secrets) -> Iterator[Check]:
+    """What is to be filled in, names that nobody knows, and the key of the pseudonyms."""
+    yield _left_open(settings)
+    if settings.la_code == NOBODYS_CODE and settings.endpoint == "test":  # the gate looks at live
+        said = f"`la_code` is {NOBODYS_CODE}, which no authority has"
+        yield Check("authority", WARN, said, "Write your own, of three digits, into the profile.")
+    yield from _unknown_variables()
+    yield from _pseudonym_key(settings, secrets)
+
+
+def _left_open(settings: Settings) -> Check:
+    """Parameters that still hold the words of a profile that is to be filled in."""
+    left = []
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if settings.endpoint == "simulated" and name in _OF_A_RECEIVER:
+            continue
+        if isinstance(value, str) and (_USUAL.search(value) or _is_shipped(name, value)):
+            left.append(f"`{name}`")
+    if not left:
+        return Check("filled in", PASS, "no parameter is left to be filled in")
+    said = f"still to be filled in: {', '.join(left)}"
+    advice = "Write your own into the profile; the token's address and scope come from the DfE."
+    return Check("filled in", FAIL, said, advice, SettingsError.__name__)
+
+
+def _is_shipped(name: str, value: str) -> bool:
+    return name in (*_OF_A_RECEIVER, "database_url") and bool(_SHIPPED.search(value))
+
+
+def _unknown_variables() -> Iterator[Check]:
+    """Slips end a run; what is near to nothing may be of other software."""
+    unknown = unknown_variables()
+    if unknown:
+        said = f"no setting has the name {', '.join(unknown)}"
+        advice = "Take it out of the environment; docs/parameters.md lists all names."
+        yield Check("variables", WARN, said, advice)
+
+
+def _pseudonym_key(settings: Settings, secrets: Secrets) -> Iterator[Check]:
+    try:
+        require_key(settings, secrets)
+    except SettingsError as error:
+        needed = settings.source == "anonymised" or secrets.pseudonym_key is not None
+        if needed:
+            yield failed("pseudonym key", error)
+            return
+        advice = f"{error.hint} Or leave the stage out, with --stages."
+        yield Check("pseudonym key", WARN, f"{error.message} anonymise would fail.", advice)
+    else:
+        yield Check("pseudonym key", PASS, f"pseudonyms: {settings.pseudonym_key_mode} key")
