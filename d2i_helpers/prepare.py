@@ -92,6 +92,7 @@ def _prepare(
     with database.transaction(engine) as connection:
         outbox.staging.mark_unreadable(connection, outbox.staging.damaged(connection))
         total = outbox.staging.count(connection, outbox.is_due)
+        counts["held_back"] = outbox.staging.count(connection, outbox.staging.held_back)
     work = _Work(spec, Validator(spec), settings, counts, Counter())
     last, done = 0, 0
     while True:
@@ -117,9 +118,10 @@ def _in_order(counts: Counter[str], waiting: int) -> dict[str, int]:
     names = (
         "whole_documents", "changes", "child_removals", "nothing_to_send", "written",
         "firewall_warnings", "baselines_unreadable", "unknown_after_a_stop",
-        "not_valid", "unreadable", "characters_whole", "characters_to_send",
+        "not_valid", "unreadable", "held_back", "characters_whole", "characters_to_send",
     )  # fmt: skip
-    attention = counts["not_valid"] + counts["unreadable"] + counts["baselines_unreadable"]
+    unsent = ("not_valid", "unreadable", "baselines_unreadable", "held_back")
+    attention = sum(counts[name] for name in unsent)
     return {
         "waiting": waiting,
         **{name: counts[name] for name in names},

@@ -21,6 +21,8 @@ NOT_A_DATE = "not a date"
 DATE_RANGE = "date out of range"
 PLACEHOLDER = "placeholder"
 TOO_LONG = "too long"
+# A value with one of these problems says nothing; one that merely breaks a rule has been read.
+UNREADABLE = frozenset({WRONG_TYPE, NOT_TEXT, NOT_EXACT, NOT_A_DATE, DATE_RANGE})
 
 RowLookup = Callable[[str], Any]  # from a column's name to the raw value in the same row
 Result = tuple[Any, str | None]  # (value or None, problem or None)
@@ -29,8 +31,19 @@ NOTHING: Result = (None, None)
 
 CACHE_SIZE = 8192
 FIRST_YEAR, LAST_YEAR = 1900, 2100
-# Systems write these days where they know none: SystemC fills 1900-01-01 for "no date".
-_PLACEHOLDER_DAYS = frozenset({dt.date(1900, 1, 1), dt.date(9999, 12, 31), dt.date(2999, 12, 31)})
+# Systems write these days where they know none: SystemC fills 1900-01-01 for "no date", others the
+# first day of .NET, of SQL Server or of Access, or a day of a year that nobody will see.
+_PLACEHOLDER_DAYS = frozenset(
+    {
+        dt.date(1, 1, 1),
+        dt.date(1753, 1, 1),
+        dt.date(1899, 12, 30),
+        dt.date(1899, 12, 31),
+        dt.date(1900, 1, 1),
+    }
+)
+_PLACEHOLDER_YEARS = frozenset({2999, 3000, 9999})
+_NO_END = frozenset({"infinity", "-infinity"})  # PostgreSQL's days without a number
 # Invisible at either end of a text besides white space: byte-order mark, zero-width space, NUL.
 EDGES = " \t\r\n\v\f\x00\xa0\ufeff\u200b"
 _LARGEST_EXACT_FLOAT = 2**53
@@ -119,10 +132,25 @@ def read_date(value: Any) -> tuple[dt.date | None, str | None]:
     return parse_date(text)
 
 
+def is_unreadable_date(value: Any) -> bool:
+    """Whether something stands where a date should, of which nobody can say which day it is.
+
+    Nothing, blanks and the days that stand for "none" are readable: they say that there is none.
+    """
+    return value is not None and read_date(value)[1] in UNREADABLE
+
+
+def is_unreadable_text(value: Any) -> bool:
+    """Whether something stands where a text or an id should, and is none that can be read."""
+    return value is not None and type(value) is not str and read_text(value)[1] is not None
+
+
 def parse_date(text: str) -> tuple[dt.date | None, str | None]:
     """(date, problem) of a text without outer blanks."""
     if len(text) > 40:
         return None, NOT_A_DATE
+    if text in _NO_END:
+        return None, PLACEHOLDER
     if match := _ISO.fullmatch(text) or _COMPACT.fullmatch(text):
         year, month, day = match.groups()
         end = match.end(3)
@@ -155,7 +183,8 @@ def _checked(year: int, month: int, day: int) -> tuple[dt.date | None, str | Non
         return None, NOT_A_DATE
     if FIRST_YEAR <= year <= LAST_YEAR and found.toordinal() != _FIRST_DAY:
         return found, None
-    return None, PLACEHOLDER if found in _PLACEHOLDER_DAYS else DATE_RANGE
+    stands_for_none = found in _PLACEHOLDER_DAYS or year in _PLACEHOLDER_YEARS
+    return None, PLACEHOLDER if stands_for_none else DATE_RANGE
 
 
 _FIRST_DAY = dt.date(FIRST_YEAR, 1, 1).toordinal()

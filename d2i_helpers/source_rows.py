@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from d2i_helpers.raw import read_date, read_text
+from d2i_helpers.raw import is_unreadable_date, read_date, read_text
 from d2i_helpers.spec import Source, Spec, source_columns
 
 Row = Sequence[Any]  # as the driver gives it, one value a column
@@ -49,6 +49,54 @@ def key_text(value: Any) -> str | None:
     if type(value) is str and value and not value[0].isspace() and not value[-1].isspace():
         return value
     return read_text(value)[0]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a question about a row has neither a yes nor a no: a value that decides says nothing.
+
+    False wherever a yes is wanted; ask ``is False`` where a no is wanted.
+    """
+
+    table: str
+    column: str
+    rule: str  # what is wrong, and what hangs on it; never the value
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"{self.table}.{self.column} {self.rule}"
+
+
+Verdict = bool | Doubt
+
+
+def unreadable(table: str, column: str, decides: str) -> Doubt:
+    """The doubt about a value that cannot be read; ``decides``: what hangs on it."""
+    return Doubt(table, column, f"cannot be read ({decides})")
+
+
+def all_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """No where one of them is a no, else the first doubt, else yes."""
+    doubt: Verdict = True
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        if verdict is not True and doubt is True:
+            doubt = verdict
+    return doubt
+
+
+def any_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """Yes where one of them is a yes, else the first doubt, else no."""
+    doubt: Verdict = False
+    for verdict in verdicts:
+        if verdict is True:
+            return True
+        if verdict is not False and doubt is False:
+            doubt = verdict
+    return doubt
 
 
 @dataclass(frozen=True)
@@ -170,6 +218,18 @@ class Page:
     def __init__(self, persons: Sequence[Row]) -> None:
         self.persons = persons
         self.found: dict[str, dict[str, list[Row]]] = {}  # by source, then by key
+        # what cannot be said of the rows under a key; only sources that have some
+        self.doubts: dict[str, dict[str, list[Doubt]]] = {}
+        self.met: list[Doubt] = []  # those that somebody came upon who asked for rows by `meet`
+
+    def meet(self, source: str, key: str | None) -> None:
+        """Note the doubts about the rows of a source for a person id or link value."""
+        self.met += self.doubts[source].get(key or "", ())
+
+    def doubt(self, source: str, key: str | None) -> Verdict:
+        """The first doubt about the rows of a source for a person id or link value; else False."""
+        doubts = self.doubts.get(source)
+        return next(iter(doubts.get(key or "", ())), False) if doubts else False
 
     def rows(self, source: str, key: str | None) -> Sequence[Row]:
         """Rows of a source for a person id or link value, filtered and sorted."""
@@ -218,6 +278,49 @@ def sorter(plan: Plan, source: Source, is_date: Callable[[str], bool]) -> Callab
         return rows
 
     return in_order
+
+
+def overtaking(
+    plan: Plan, source: Source, is_date: Callable[[str], bool]
+) -> Callable[[Row, Row], Doubt | None] | None:
+    """A function that tells why a row might stand before the one that is first in `order`.
+
+    Called with (the first row, another row): a doubt where an unreadable date decides which of the
+    two comes first, else None. None instead of a function where no date is part of the order.
+    """
+    parts: list[tuple[str, list[tuple[str, int, Callable]]]] = []
+    for part in source.order:
+        words = part.split()
+        mode = words.pop(0) if words[0] in {"open", "first"} else ""
+        names = [word.lstrip("-") for word in words]
+        parts.append(
+            (mode, [(n, plan.at(source.name, n), _reader(plan, source, n, is_date)) for n in names])
+        )
+    if not any(is_date(name) for _, columns in parts for name, _, _ in columns):
+        return None
+
+    def read(columns: list[tuple[str, int, Callable]], row: Row) -> str | Doubt | None:
+        for name, place, reader in columns:
+            value = reader(row)
+            if value is not None:
+                return value
+            if is_date(name) and is_unreadable_date(row[place]):
+                return unreadable(source.table, name, "which row comes first")
+        return None
+
+    def overtakes(first: Row, other: Row) -> Doubt | None:
+        for mode, columns in parts:
+            one, two = read(columns, first), read(columns, other)
+            if mode == "open" and one is None and two is not None:
+                return None  # nothing comes before a row that is open
+            for value in (one, two):
+                if isinstance(value, Doubt):
+                    return value
+            if one != two:
+                return None
+        return None
+
+    return overtakes
 
 
 def _reader(plan: Plan, source: Source, column: str, is_date: Callable[[str], bool]) -> Callable:

@@ -37,6 +37,14 @@ class Outcome(StrEnum):
     UNSENT = "unsent"  # not stored for certain, nothing wrong with the record: stays pending
 
 
+class Unsent(StrEnum):
+    """Why nothing of a child is sent that the source may have."""
+
+    HELD_BACK = "held back"  # what the receiver holds stays until the source can be read again
+    LEFT_OUT = "left out"  # the same, of a child of whom nothing is held
+    REFUSED = "refused"  # the child cannot be sent as it stands in the source
+
+
 class Event(StrEnum):
     """What can happen to a staging row."""
 

@@ -90,9 +90,11 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     with database.reading(outbox.engine) as connection:
         waiting, size = outbox.ready(connection)
         unprepared = outbox.count_due(connection) - waiting
+        held_back = outbox.staging.count(connection, outbox.staging.held_back)
     tally = _Tally(Counter({"waiting": waiting, "characters": size}))
     tally.counts["not_prepared"] = unprepared
     tally.counts["unknown_after_a_stop"] = lost
+    tally.counts["held_back"] = held_back
     if not waiting:
         return tally.result(["There was nothing to send."])
     if settings.dry_run:
@@ -279,10 +281,11 @@ class _Tally:
     def result(self, notices: list[str]) -> SubmitResult:
         outcomes = [str(o) for o in Outcome]
         names = ("waiting", "characters", "requests", "sent", *outcomes, "not_prepared",
-                 "unknown_after_a_stop")  # fmt: skip
+                 "held_back", "unknown_after_a_stop")  # fmt: skip
         counts = {name: self.counts[name] for name in names}
         failed = (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
-        counts["need_attention"] = sum(self.counts[str(o)] for o in failed)
+        unsent = sum(self.counts[str(o)] for o in failed)
+        counts["need_attention"] = unsent + self.counts["held_back"]
         return SubmitResult(
             counts,
             dict(self.statuses),

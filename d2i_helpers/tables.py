@@ -24,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    Unicode,
     UnicodeText,
 )
 from sqlalchemy.types import TypeEngine
@@ -206,6 +207,27 @@ source_rows = Table(
     Column("row_count", BigInteger, nullable=False),
 )
 
+# Children who need attention, and why: as the stages of the last run found it. One who is held back
+# has a row here for as long as nothing of the child may be sent.
+attention = Table(
+    "d2i_attention",
+    _OURS,
+    Column("id", _ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("staging_table", String(64), nullable=False),
+    Column("person_id", Unicode(200)),  # null: persons without an id
+    Column("stage", String(20), nullable=False),
+    Column("outcome", String(20), nullable=False),  # held back | left out | refused
+    Column("rule", Unicode(400), nullable=False),
+    Column("source_table", String(128)),
+    Column("source_column", String(128)),
+    Column("path", String(300)),  # of the field, where one is to blame
+    Column("children", Integer, nullable=False),
+    Column("first_noted_at", DateTime, nullable=False),
+    Column("run_id", String(64), nullable=False),  # of the run that noted it first
+    Column("replaced_response", UnicodeText),  # `api_response` as it was before
+    Index("ix_d2i_attention_person", "person_id", "staging_table"),
+)
+
 # Who is working on a staging table; a lease with a heartbeat.
 run_lock = Table(
     "d2i_run_lock",
@@ -239,7 +261,8 @@ def our_tables() -> MetaData:
 
 
 __all__ = [
-    "facts", "inclusion", "journal", "landing", "ledger_entries", "notes", "our_tables",
-    "run_lock", "source_rows", "ssd_columns", "ssd_metadata", "ssd_table", "staging_table",
+    "attention", "facts", "inclusion", "journal", "landing", "ledger_entries", "notes",
+    "our_tables", "run_lock", "source_rows", "ssd_columns", "ssd_metadata", "ssd_table",
+    "staging_table",
     "submission_log",
 ]  # fmt: skip

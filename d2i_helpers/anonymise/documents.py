@@ -26,7 +26,7 @@ from d2i_helpers.payload.canonical import to_text
 from d2i_helpers.privacy.identities import collector
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Document, Spec
-from d2i_helpers.staging import Staging
+from d2i_helpers.staging import Staging, attention
 
 Progress = Callable[[int, int | None], None]
 
@@ -83,6 +83,7 @@ class AnonymousDocuments:
         self.counts: Counter[str] = Counter({"redrawn": len(avoid)})
         self.leaks: Counter[str] = Counter()
         self.unreadable: list[tuple[int, str]] = []  # number of the row, pseudonym of its child
+        self.held_back: dict[str, str] = {}  # id of the child, pseudonym
 
     def pages(self, connection: Connection, progress: Progress | None) -> Iterator[list[Anonymous]]:
         """Pages of documents, as `phase_data` asks.
@@ -119,6 +120,7 @@ class AnonymousDocuments:
             raise DatabaseError(
                 f"There is no table `{self.source.name}` to anonymise.", hint="Run extract first."
             )
+        self.held_back = self._held_back(connection)
         order = self._order(connection)
         size, total = self.settings.chunk_size, len(order)
         if self.settings.phase_data == "single_scrambled":
@@ -150,9 +152,21 @@ class AnonymousDocuments:
         pairs = [
             (self.pseudonyms.child_id(str(row.person_id)), row.id)
             for row in rows
-            if not pilot or row.person_id in pilot
+            if row.person_id not in self.held_back and (not pilot or row.person_id in pilot)
         ]
         return array("q", [row_id for _, row_id in sorted(pairs)])
+
+    def _held_back(self, connection: Connection) -> dict[str, str]:
+        """Children whose rows stay as they are, those that left the cohort too, by pseudonym."""
+        t, found = self.source.table.c, {}
+        for ids in database.in_batches(attention.held_back(connection, self.source)):
+            rows = connection.execute(
+                select(t.person_id, t.json_payload).where(t.person_id.in_(ids))
+            )
+            for row in rows:
+                _, child_id = self._original(row)
+                found[row.person_id] = self.pseudonyms.child_id(child_id or str(row.person_id))
+        return found
 
     def _source_rows(
         self, connection: Connection, order: Sequence[int], size: int
@@ -173,16 +187,11 @@ class AnonymousDocuments:
     def _scramble(self, row: Any) -> Anonymous | None:
         """One child's anonymised document; None where the original is no document."""
         self.counts["children_read"] += 1
-        try:
-            original = orjson.loads(row.json_payload)
-            child_id = original[self.spec.root.key]
-        except (ValueError, TypeError, KeyError):
-            child_id = None
-        if not isinstance(child_id, str | int) or child_id == "":
+        original, child_id = self._original(row)
+        if child_id is None:
             self.counts["unreadable"] += 1
             self.unreadable.append((row.id, self.pseudonyms.child_id(str(row.person_id))))
             return None
-        child_id = str(child_id)
         identity = self.collect(original)
         made = self.pseudonyms.document(child_id, original, identity)
         text = to_text(made)
@@ -191,6 +200,17 @@ class AnonymousDocuments:
         self.counts["anonymised"] += 1
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
         return Anonymous(made[self.spec.root.key], legacy, made, text)
+
+    def _original(self, row: Any) -> tuple[Document, str | None]:
+        """A stored document and the id of its child; None where it is no document of one."""
+        try:
+            original = orjson.loads(row.json_payload)
+            child_id = original[self.spec.root.key]
+        except (ValueError, TypeError, KeyError):
+            return {}, None
+        if not isinstance(child_id, str | int) or child_id == "":
+            return {}, None
+        return original, str(child_id)
 
     def stop_on_leaks(self) -> None:
         """Raise where a document bears what it must not.

@@ -31,17 +31,19 @@ from d2i_helpers.payload.canonical import canonical_name, content_hash
 from d2i_helpers.payload.validation import Validator
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.spec import Document, Spec
-from d2i_helpers.staging import Staged, Staging, adopt, utc_now
-from d2i_helpers.staging.lease import working_on
+from d2i_helpers.staging import Staged, Staging, adopt, attention, utc_now
+from d2i_helpers.staging.attention import Entry
+from d2i_helpers.staging.lease import BY_HAND, working_on
 from d2i_helpers.states import COUNTED_AS
 
+STAGE = "anonymise"  # whose entries of d2i_attention these are
 CANONICAL_FACT = "canonical"
 KEY_FACT = "pseudonym_mark"
 ORDER_FACT, BY_PSEUDONYM = "row_order", "by pseudonym"
 COUNTS = (
     "children_read", "unreadable", "duplicates", "anonymised", "constructed", "new", "updated",
-    "undone", "back", "unchanged", "gone", "not_valid", "values_left_out", "documents_searched",
-    "values_searched", "redrawn", "leaks", "need_attention",
+    "undone", "back", "unchanged", "gone", "held_back", "not_valid", "values_left_out",
+    "documents_searched", "values_searched", "redrawn", "leaks", "need_attention",
 )  # fmt: skip
 _ROUNDS = 5  # a chance equality is drawn anew in the second; more would be no chance
 _PROBLEM_CHARACTERS = 3900
@@ -136,6 +138,7 @@ class _Day:
             for documents in self.documents.pages(connection, progress):
                 self._write(connection, documents)
             self._keep_unreadable(connection)
+            self._keep_held_back(connection)
             self.documents.stop_on_leaks()
             self._mark_gone(connection, highest)
             if self.key is not None:
@@ -216,6 +219,25 @@ class _Day:
         for row in self.twin.lookup(connection, [person_id for _, person_id in found]).values():
             self.seen.add(row.id)
 
+    def _keep_held_back(self, connection: Connection) -> None:
+        """The twin of a child who is held back stays as it is as well, and is not sent either."""
+        pseudonyms = self.documents.held_back
+        rows = self.twin.lookup(connection, list(pseudonyms.values()))
+        for row in rows.values():
+            self.seen.add(row.id)
+        entries = [
+            Entry(
+                pseudonym, old.outcome, old.rule, old.source_table, old.source_column,
+                old.path, old.children,
+            )
+            for old in attention.read(connection, self.source)
+            if (pseudonym := pseudonyms.get(old.person_id)) in rows
+        ]  # fmt: skip
+        run_id = self.settings.run_id or BY_HAND
+        attention.add(connection, self.twin, STAGE, entries, run_id)
+        attention.remove_others(connection, self.twin, STAGE, entries)
+        self.counts["held_back"] = len({entry.person_id for entry in entries})
+
     def _mark_gone(self, connection: Connection, highest: int) -> None:
         """Mark the rows of the twin that nothing of today stands for."""
         if self.settings.person_ids and self.settings.phase_data == "cohort":
@@ -234,7 +256,7 @@ class _Day:
 
     def _result(self) -> AnonymiseResult:
         unusable = self.documents.pseudonyms.unusable
-        self.counts["need_attention"] = self.counts["unreadable"]
+        self.counts["need_attention"] = self.counts["unreadable"] + self.counts["held_back"]
         self.counts["values_left_out"] = sum(unusable.values())
         self.counts["documents_searched"] = self.documents.check.documents
         self.counts["values_searched"] = self.documents.check.values

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from d2i_helpers.raw import is_unreadable_date, is_unreadable_text
 from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import Page, Plan, Row
+from d2i_helpers.source_rows import Doubt, Page, Plan, Row, Verdict, all_of, any_of, unreadable
 from d2i_helpers.spec import Source
 
 MONTHS_BACK = 24
 AGE_LIMIT = 26  # in, while aged 25 or less at some moment of the window
 CARE_LEAVER_AGE = 16
+TOO_OLD = "aged 26 when the window starts"  # the reason of those who have aged out
 
 # Inclusion sets, by the letters of D2I's SQL (docs/cohort.md).
 ACTIVE_REFERRAL = "active_referral"  # A
@@ -88,26 +90,33 @@ def birthday(born: str, years: int) -> dt.date:
 class Eligibility(NamedTuple):
     """Whether a child is of an age to be in, and why not."""
 
-    eligible: bool
+    eligible: Verdict
     reason: str
-    born: str | None = None  # the birth date that the age was judged by
+    born: str | Doubt | None = None  # the birth date that the age was judged by
 
 
 def eligibility(
-    born: str | None, expected: str | None, window: Window, settings: Settings
+    born: str | Doubt | None, expected: str | Doubt | None, window: Window, settings: Settings
 ) -> Eligibility:
     """Judge a child by birth date, or by due date where it is not yet born.
 
     Args:
-        born: birth date as text, None where it is not known.
+        born: birth date as text, None where it is not known, a doubt where it cannot be read.
         expected: expected birth date as text.
     """
+    if isinstance(born, Doubt):
+        return Eligibility(born, "birth date cannot be read", born)
+    if isinstance(expected, Doubt):
+        to_come = settings.unborn_due_after_window and born is not None and born > window.last
+        if born is None or to_come:
+            return Eligibility(expected, "due date cannot be read", expected)
+        expected = None  # the birth date decides alone
     if born is None and expected is not None and settings.expected_dob_as_dob:
         born = expected if expected <= window.last else None
     if born is not None and born <= window.last:
         if birthday(born, AGE_LIMIT) > window.start:
             return Eligibility(True, "of age", born)
-        return Eligibility(False, "aged 26 when the window starts", born)
+        return Eligibility(False, TOO_OLD, born)
     if settings.unborn_due_after_window:
         # Eclipse writes a future due date in both columns, so a birth date to come counts as well
         due = expected or born
@@ -179,58 +188,132 @@ def inclusion_sources(settings: Settings) -> dict[str, Source]:
     return {source.name: source for source in found}
 
 
+class Membership(NamedTuple):
+    """The inclusion sets that a child is in, and the doubts about those where it may be."""
+
+    reasons: tuple[str, ...]  # in the order of their letters
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the child is in at least one set."""
+        return True if self.reasons else any_of(self.doubts)
+
+
 class Inclusion:
     """The inclusion sets, compiled for one window; a child must be in at least one."""
 
     def __init__(self, plan: Plan, window: Window, settings: Settings) -> None:
         self.window = window
         self._referral_id = plan.text("cohort.referrals", "cine_referral_id")
-        self._referred = plan.date("cohort.referrals", "cine_referral_date")
-        self._closed = plan.date("cohort.referrals", "cine_close_date")
-        self._cla_referral_id = plan.text("cohort.cla_episodes", "clae_referral_id")
-        self._cla_id = plan.text("cohort.cla_episodes", "clae_cla_id")
-        self._contact = plan.date("cohort.care_leaver", "clea_care_leaver_latest_contact")
+        self._referred = _date(plan, "cohort.referrals", "cine_referral_date")
+        self._closed = _date(plan, "cohort.referrals", "cine_close_date")
+        self._cla_referral = _link(plan, "cohort.cla_episodes", "clae_referral_id")
+        self._cla_period = _link(plan, "cohort.cla_episodes", "clae_cla_id")
+        self._contact = _date(plan, "cohort.care_leaver", "clea_care_leaver_latest_contact")
         self._cp_plan, self._disability = settings.cp_plan_inclusion, settings.disability_inclusion
 
-    def reasons(self, person_id: str, born: str | None, page: Page) -> tuple[str, ...]:
-        """The sets that the child is in, in the order of their letters; empty: it is not in.
+    def judge(self, person_id: str, born: str | Doubt | None, page: Page) -> Membership:
+        """Which sets the child is in.
 
         Args:
-            born: the birth date that the child's age was judged by; None where it is not born yet.
+            born: the birth date that the child's age was judged by; None where it is not born yet,
+                a doubt where it cannot be read.
         """
-        found, sets = page.found, []
-        open_referrals = [
-            row for row in page.rows("cohort.referrals", person_id) if self._closed(row) is None
-        ]
-        if person_id in found["cohort.active"]:
-            sets.append(ACTIVE_REFERRAL)
-        if any(self._referral_id(row) not in found["cohort.assessments"] for row in open_referrals):
-            sets.append(WAITING_ASSESSMENT)
-        if person_id in found["cohort.cin_plans"]:
-            sets.append(CIN_PLAN)
-        if self._cp_plan and person_id in found["cohort.cp_plans"]:
-            sets.append(CP_PLAN)
-        episodes = found["cohort.cla_episodes"].get(person_id)
-        if episodes:
-            if any(self._cla_referral_id(row) in found["cohort.cla_referrals"] for row in episodes):
-                sets.append(CLA_REFERRAL)
-            if any(self._cla_id(row) in found["cohort.placements"] for row in episodes):
-                sets.append(CLA_PLACEMENT)
-        contacts = found["cohort.care_leaver"].get(person_id)
-        if contacts and born and self._leaving_care(born, open_referrals, contacts):
-            sets.append(CARE_LEAVER)
-        if self._disability and person_id in found["cohort.disability"]:
-            sets.append(DISABILITY)
-        return tuple(sets)
+        referrals = page.rows("cohort.referrals", person_id)
+        verdicts = {
+            ACTIVE_REFERRAL: self._has_rows("cohort.active", person_id, page),
+            WAITING_ASSESSMENT: any_of(self._waits(row, page) for row in referrals),
+            CIN_PLAN: self._has_rows("cohort.cin_plans", person_id, page),
+            CP_PLAN: self._cp_plan and self._has_rows("cohort.cp_plans", person_id, page),
+            CLA_REFERRAL: self._looked_after("cohort.cla_referrals", person_id, page),
+            CLA_PLACEMENT: self._looked_after("cohort.placements", person_id, page),
+            CARE_LEAVER: self._leaving_care(person_id, born, referrals, page),
+            DISABILITY: self._disability and self._has_rows("cohort.disability", person_id, page),
+        }
+        doubts = (v for v in verdicts.values() if isinstance(v, Doubt))
+        return Membership(
+            tuple(name for name, verdict in verdicts.items() if verdict is True), tuple(doubts)
+        )
 
-    def _leaving_care(self, born: str, open_referrals: list[Row], contacts: Sequence[Row]) -> bool:
+    def _has_rows(self, source: str, key: str | None, page: Page) -> Verdict:
+        return key in page.found[source] or page.doubt(source, key)
+
+    def _is_open(self, referral: Row) -> Verdict:
+        closed = self._closed(referral)
+        return closed if isinstance(closed, Doubt) else closed is None
+
+    def _waits(self, referral: Row, page: Page) -> Verdict:
+        """Whether a referral is open and no assessment of it has a start date."""
+        still_open = self._is_open(referral)
+        if still_open is False:
+            return False
+        assessed = self._has_rows("cohort.assessments", self._referral_id(referral), page)
+        waits = assessed if isinstance(assessed, Doubt) else not assessed
+        return all_of((still_open, waits))
+
+    def _looked_after(self, source: str, person_id: str, page: Page) -> Verdict:
+        """Whether a link of the child's CLA episodes leads to a row that counts."""
+        episodes = page.rows("cohort.cla_episodes", person_id)
+        if not episodes:
+            return False
+        link = self._cla_period if source == "cohort.placements" else self._cla_referral
+        return any_of(self._linked(source, link(row), page) for row in episodes)
+
+    def _linked(self, source: str, key: str | Doubt | None, page: Page) -> Verdict:
+        return key if isinstance(key, Doubt) else self._has_rows(source, key, page)
+
+    def _leaving_care(
+        self, person_id: str, born: str | Doubt | None, referrals: Sequence[Row], page: Page
+    ) -> Verdict:
         """Of age, with an open episode and a contact in the window, its last day left out."""
-        window = self.window
-        if birthday(born, CARE_LEAVER_AGE) >= window.end:
+        contacts = page.rows("cohort.care_leaver", person_id)
+        if not contacts or born is None:
             return False
-        if birthday(born, AGE_LIMIT) < window.start:
-            return False
-        if not any((day := self._referred(row)) and day <= window.last for row in open_referrals):
-            return False
-        days = [self._contact(row) for row in contacts]
-        return any(window.contains(day) and day != window.last for day in days)
+        return all_of(
+            (
+                born if isinstance(born, Doubt) else self._of_age_to_leave(born),
+                any_of(all_of((self._is_open(r), self._was_made(r))) for r in referrals),
+                any_of(self._in_contact(row) for row in contacts),
+            )
+        )
+
+    def _of_age_to_leave(self, born: str) -> bool:
+        of_age = birthday(born, CARE_LEAVER_AGE) < self.window.end
+        return of_age and birthday(born, AGE_LIMIT) >= self.window.start
+
+    def _was_made(self, referral: Row) -> Verdict:
+        day = self._referred(referral)
+        return day if isinstance(day, Doubt) else day is not None and day <= self.window.last
+
+    def _in_contact(self, row: Row) -> Verdict:
+        day = self._contact(row)
+        if isinstance(day, Doubt):
+            return day
+        return self.window.contains(day) and day != self.window.last
+
+
+def _date(plan: Plan, source: str, column: str) -> Callable[[Row], str | Doubt | None]:
+    """A function of a row: a date as text, or the doubt where it cannot be read."""
+    read, place = plan.date(source, column), plan.at(source, column)
+    doubt = unreadable(plan.sources[source].table, column, "whether the child is in the cohort")
+
+    def date(row: Row) -> str | Doubt | None:
+        day = read(row)
+        if day is None and row[place] is not None and is_unreadable_date(row[place]):
+            return doubt
+        return day
+
+    return date
+
+
+def _link(plan: Plan, source: str, column: str) -> Callable[[Row], str | Doubt | None]:
+    """A function of a row: a link as text, or the doubt where it cannot be read."""
+    read, place = plan.text(source, column), plan.at(source, column)
+    doubt = unreadable(plan.sources[source].table, column, "which row it belongs to")
+
+    def link(row: Row) -> str | Doubt | None:
+        key = read(row)
+        return doubt if key is None and is_unreadable_text(row[place]) else key
+
+    return link

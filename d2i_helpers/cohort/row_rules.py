@@ -1,7 +1,8 @@
 """Which rows count: the `where` of the specification, compiled to functions of a row.
 
 The kinds `overlaps`, `inside`, `known` and `equals` are explained in payload_spec.yaml; the rules
-with a name of their own are here. docs/cohort.md gives the reason of each.
+with a name of their own are here. docs/cohort.md gives the reason of each. A test has three
+answers: a value that cannot be read is not taken for one that is not there.
 """
 
 from __future__ import annotations
@@ -12,12 +13,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from d2i_helpers.cohort.inclusion import Window
-from d2i_helpers.raw import read_text
+from d2i_helpers.raw import is_unreadable_date, is_unreadable_text, read_text
 from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import DATES, Page, Plan, Row, date_text
+from d2i_helpers.source_rows import (
+    DATES,
+    Page,
+    Plan,
+    Row,
+    Verdict,
+    all_of,
+    any_of,
+    date_text,
+    unreadable,
+)
 from d2i_helpers.spec import Source, Spec
 
-Test = Callable[[Row, Page], bool]
+# True, False, or a `Doubt` where the answer hangs on a value that cannot be read
+Test = Callable[[Row, Page], Verdict]
 
 
 class AllOf:
@@ -26,12 +38,25 @@ class AllOf:
     def __init__(self, conditions: Mapping[str, Test]) -> None:
         self._conditions, self._tests = conditions, tuple(conditions.values())
 
-    def __call__(self, row: Row, page: Page) -> bool:
-        return all(test(row, page) for test in self._tests)
+    def __call__(self, row: Row, page: Page) -> Verdict:
+        doubt: Verdict = True
+        for test in self._tests:
+            verdict = test(row, page)
+            if verdict is False:
+                return False
+            if doubt is True:
+                doubt = verdict
+        return doubt
 
     def broken(self, row: Row, page: Page) -> list[str]:
-        """The conditions that do not hold, in words."""
-        return [words for words, test in self._conditions.items() if not test(row, page)]
+        """The conditions that do not hold, or of which it cannot be said, in words."""
+        verdicts = {words: test(row, page) for words, test in self._conditions.items()}
+        return [in_words(words, v) for words, v in verdicts.items() if v is not True]
+
+
+def in_words(entry: str, verdict: Verdict) -> str:
+    """A condition that does not hold, or why that cannot be said."""
+    return entry if verdict is False else f"{entry}: {verdict}"
 
 
 # What the rules with a name look at, beside the columns that the specification lists.
@@ -102,8 +127,17 @@ def looks_into(source: Source) -> list[str]:
 class Compiler:
     """Turns the entries of `where` into tests."""
 
-    def __init__(self, spec: Spec, plan: Plan, window: Window, settings: Settings) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        plan: Plan,
+        window: Window,
+        settings: Settings,
+        is_date: Callable[[str], bool],
+    ) -> None:
+        """``is_date``: whether a column of that name holds dates."""
         self.spec, self.plan, self.window, self.settings = spec, plan, window, settings
+        self.is_date = is_date
 
     def tests(self, source: Source) -> list[Test]:
         """One test an entry; a row counts when all of them hold."""
@@ -113,60 +147,122 @@ class Compiler:
             for kind, argument in entry.items()
         ]
 
+    def _unreadable_date(self, source: str, column: str, decides: str) -> Callable[[Row], Verdict]:
+        """A function of a row: the doubt where a date is there and cannot be read, else False."""
+        place = self.plan.at(source, column)
+        doubt = unreadable(self.plan.sources[source].table, column, decides)
+        return lambda row: doubt if is_unreadable_date(row[place]) else False
+
+    def _unreadable_text(self, source: str, column: str, decides: str) -> Callable[[Row], Verdict]:
+        """The same for a word or a code."""
+        place = self.plan.at(source, column)
+        doubt = unreadable(self.plan.sources[source].table, column, decides)
+        return lambda row: doubt if is_unreadable_text(row[place]) else False
+
     def _overlaps(self, source: str, columns: list[str]) -> Test:
         start, end = (self.plan.at(source, column) for column in columns)
         first, last = self.window.first, self.window.last
+        what = "whether it overlaps the window"
+        start_doubt, end_doubt = (self._unreadable_date(source, c, what) for c in columns)
 
-        def test(row: Row, _page: Page) -> bool:
+        def test(row: Row, _page: Page) -> Verdict:
             try:
                 began, ended = DATES[row[start]], DATES[row[end]]
             except TypeError:
                 began, ended = date_text(row[start]), date_text(row[end])
-            return began is not None and began <= last and (ended is None or ended >= first)
+            if ended is not None and ended < first:
+                return False
+            if began is None:
+                return start_doubt(row) if row[start] is not None else False
+            if began > last:
+                return False
+            return True if ended is not None or row[end] is None else _unless(end_doubt(row))
 
         return test
 
     def _inside(self, source: str, columns: list[str]) -> Test:
         places = [self.plan.at(source, column) for column in columns]
+        what = "whether it lies in the window"
+        doubts = [self._unreadable_date(source, column, what) for column in columns]
         contains = self.window.contains
-        return lambda row, _page: any(contains(date_text(row[place])) for place in places)
+
+        def test(row: Row, _page: Page) -> Verdict:
+            if any(contains(date_text(row[place])) for place in places):
+                return True
+            return any_of(doubt(row) for doubt in doubts)
+
+        return test
 
     def _known(self, source: str, columns: list[str]) -> Test:
+        """Something is there; a date must be readable as well, or it may stand for none."""
         places = [self.plan.at(source, column) for column in columns]
-        return lambda row, _page: all(read_text(row[place]) != (None, None) for place in places)
+        dates = [c for c in columns if self.is_date(c)]
+        doubts = [self._unreadable_date(source, c, "whether it is known") for c in dates]
+
+        def test(row: Row, _page: Page) -> Verdict:
+            if any(read_text(row[place]) == (None, None) for place in places):
+                return False
+            return all_of(_unless(doubt(row)) for doubt in doubts)
+
+        return test
 
     def _equals(self, source: str, wanted: Mapping[str, Any]) -> Test:
         pairs = [
-            (self.plan.at(source, column), _words(words if isinstance(words, list) else [words]))
+            (
+                self.plan.at(source, column),
+                _words(words if isinstance(words, list) else [words]),
+                self._unreadable_text(source, column, "whether the row counts"),
+            )
             for column, words in wanted.items()
         ]
-        return lambda row, _page: all(_word(row[place]) in words for place, words in pairs)
+        return lambda row, _page: all_of(
+            _word(row[place]) in words or doubt(row) for place, words, doubt in pairs
+        )
 
     # ------------------------------------------------------------------- rules with a name
     def _uasc_status(self, source: str, _rule: str) -> Test:
         """Status U, UASC or the long name, alone or before a dash and a description."""
         place = self.plan.at(source, "immi_immigration_status")
+        doubt = self._unreadable_text(source, "immi_immigration_status", "whether the row counts")
         is_uasc = _one_of(_words(self.spec.uasc_statuses))
-        return lambda row, _page: is_uasc(row[place])
+        return lambda row, _page: is_uasc(row[place]) or doubt(row)
 
     def _uasc_current(self, source: str, _rule: str) -> Test:
         """Open, or ended in the window or after it."""
-        end = self.plan.date(source, "immi_immigration_status_end_date")
+        column = "immi_immigration_status_end_date"
+        end, place = self.plan.date(source, column), self.plan.at(source, column)
+        doubt = self._unreadable_date(source, column, "whether the status is current")
         first = self.window.first
-        return lambda row, _page: (day := end(row)) is None or day >= first
+
+        def test(row: Row, _page: Page) -> Verdict:
+            day = end(row)
+            if day is not None:
+                return day >= first
+            return True if row[place] is None else _unless(doubt(row))
+
+        return test
 
     def _s47_or_its_conference(self, source: str, _rule: str) -> Test:
         """The enquiry overlaps the window, or its latest conference lies in it."""
         key = self.plan.text(source, self.plan.sources[source].key)
         spans = self._overlaps(source, ["s47e_s47_start_date", "s47e_s47_end_date"])
         held = self.plan.date("icpc", "icpc_icpc_date")
+        what = "whether the conference lies in the window"
+        doubt = self._unreadable_date("icpc", "icpc_icpc_date", what)
         contains = self.window.contains
 
-        def test(row: Row, page: Page) -> bool:
-            if spans(row, page):
-                return True
-            conferences = page.rows("icpc", key(row))  # latest first
-            return bool(conferences) and contains(held(conferences[0]))
+        def latest_inside(enquiry: str | None, page: Page) -> Verdict:
+            which = page.doubt("icpc", enquiry)
+            if which is not False:
+                return which
+            conferences = page.rows("icpc", enquiry)  # latest first
+            if not conferences:
+                return False
+            return contains(held(conferences[0])) or doubt(conferences[0])
+
+        def test(row: Row, page: Page) -> Verdict:
+            overlaps = spans(row, page)
+            return overlaps or any_of((latest_inside(key(row), page), overlaps))
 
         return test
 
@@ -174,9 +270,13 @@ class Compiler:
         """Any contact; in the window where `care_leaver_window` is set (the end excluded)."""
         if not self.settings.care_leaver_window:
             return lambda _row, _page: True
-        contact = self.plan.date(source, "clea_care_leaver_latest_contact")
+        column = "clea_care_leaver_latest_contact"
+        contact = self.plan.date(source, column)
+        doubt = self._unreadable_date(source, column, "whether the contact lies in the window")
         first, last = self.window.first, self.window.last
-        return lambda row, _page: (day := contact(row)) is not None and first <= day < last
+        return lambda row, _page: (
+            first <= day < last if (day := contact(row)) is not None else doubt(row)
+        )
 
     def _care_worker_gate(self, source: str, _rule: str) -> Test:
         """All five conditions of the SSDA903 care-worker rule (docs/cohort.md)."""
@@ -184,32 +284,55 @@ class Compiler:
         referral = plan.text(source, "invo_referral_id")
         professional = plan.text(source, "invo_professional_id")
         role = plan.at(source, "invo_professional_role_id")
-        start = plan.date(source, "invo_involvement_start_date")
-        end = plan.date(source, "invo_involvement_end_date")
         number = plan.text("professionals", _registration(self.spec))
         in_role = _one_of(_words(self.settings.care_worker_roles))
-        days = self.window.census_dates
+        unreadable_role = self._unreadable_text(
+            source, "invo_professional_role_id", "whether the worker counts"
+        )
 
-        def active(row: Row, _page: Page) -> bool:
-            began, ended = start(row), end(row)
-            return began is not None and any(
-                began <= d and (ended is None or ended >= d) for d in days
-            )
+        def planned(row: Row, page: Page) -> Verdict:
+            known = page.rows("cin_plans", referral(row))
+            return bool(known) or page.doubt("cin_plans", referral(row))
 
         def registered(row: Row, page: Page) -> bool:
             known = page.rows("professionals", professional(row))
             return any(number(worker) is not None for worker in known)
 
+        active = self._at_the_end_of_march(source)
         return AllOf(
             {
-                "role is not one of care_worker_roles": lambda row, _page: in_role(row[role]),
-                "no plan of the referral in the window": lambda row, page: bool(
-                    page.rows("cin_plans", referral(row))
+                "role is not one of care_worker_roles": lambda row, _page: (
+                    in_role(row[role]) or unreadable_role(row)
                 ),
+                "no plan of the referral in the window": planned,
                 "not active at the end of a financial year in the window": active,
                 "professional unknown or without a registration number": registered,
             }
         )
+
+    def _at_the_end_of_march(self, source: str) -> Test:
+        """Whether an involvement was active on a 31 March of the window."""
+        columns = ("invo_involvement_start_date", "invo_involvement_end_date")
+        start, end = (self.plan.date(source, column) for column in columns)
+        what = "whether the worker was active at the end of a financial year"
+        no_start, no_end = (self._unreadable_date(source, column, what) for column in columns)
+        days = self.window.census_dates
+
+        def test(row: Row, _page: Page) -> Verdict:
+            began, ended = start(row), end(row)
+            reached = [day for day in days if ended is None or ended >= day]
+            if began is None:
+                return no_start(row) if reached else False
+            if not any(began <= day for day in reached):
+                return False
+            return True if ended is not None else _unless(no_end(row))
+
+        return test
+
+
+def _unless(doubt: Verdict) -> Verdict:
+    """Yes, where there is no doubt."""
+    return True if doubt is False else doubt
 
 
 def _registration(spec: Spec) -> str:

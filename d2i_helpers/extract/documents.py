@@ -6,27 +6,52 @@ Reads and computes only; what is stored is the business of `extract`.
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 
-from d2i_helpers.cohort import Eligibility, Inclusion, Window, eligibility, inclusion_sources
+from d2i_helpers.cohort import (
+    TOO_OLD,
+    Eligibility,
+    Inclusion,
+    Window,
+    eligibility,
+    inclusion_sources,
+)
 from d2i_helpers.cohort.row_rules import rule_columns, with_rule_sources
 from d2i_helpers.extract.filters import Filters
 from d2i_helpers.extract.sources import Batch, SourceReader
 from d2i_helpers.payload.assembly import Assembler, sources_of
+from d2i_helpers.raw import is_unreadable_date, is_unreadable_text
 from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import Page, Plan, Row, key_text
+from d2i_helpers.source_rows import (
+    Doubt,
+    Page,
+    Plan,
+    Row,
+    Verdict,
+    date_text,
+    key_text,
+    unreadable,
+)
 from d2i_helpers.spec import Document, Spec
 
 BORN, EXPECTED, LEGACY = "pers_dob", "pers_expected_dob", "pers_legacy_id"
 LEGACY_LENGTH = 36  # of the staging column as it is deployed
 _CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")  # "TypeError" is said as "type error"
 MASKED_IDS = 3  # examples kept of each problem
+ALIKE = "is another child's too, but for blanks or capitals"
+TWIN = "is another child's too"
+SECOND = "a second child has this id"
+# why children who were staged are gone
+LEFT_COHORT, NO_LONGER_THERE = "left_the_cohort", "no_longer_in_the_source"
+AGED_OUT = "aged_out"
+WHY_GONE = (LEFT_COHORT, NO_LONGER_THERE, AGED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +63,38 @@ class Child:
     document: Document
     reasons: tuple[str, ...]  # the inclusion sets
     items: Mapping[str, int]  # items and blocks that could be purged each, by the block's name
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A person of whom there is no document today, though it cannot be said that none belongs."""
+
+    person_id: str
+    doubts: tuple[Doubt, ...] = ()  # what cannot be said, and for which value
+    refused: str | None = None  # the rule, where the child cannot be sent as it stands
+    is_in: bool = True  # False: another row of the person may have a document
+
+
+class Absentees:
+    """Persons who are not in today, by why, at eight bytes each: for those who were in before."""
+
+    def __init__(self) -> None:
+        self._aged, self._others = array("q"), array("q")
+
+    def add(self, person_id: str, reason: str) -> None:
+        """Note a person who is in the source and not in the cohort."""
+        (self._aged if reason == TOO_OLD else self._others).append(hash(person_id))
+
+    def reasons(self, person_ids: Iterable[str]) -> dict[str, int]:
+        """How many of these children left for which reason."""
+        gone = Counter(map(hash, person_ids))
+        aged = gone.keys() & self._aged
+        left = (gone.keys() & self._others) - aged
+        return {
+            LEFT_COHORT: sum(gone[one] for one in left),
+            NO_LONGER_THERE: sum(n for one, n in gone.items() if one not in aged | left),
+            AGED_OUT: sum(gone[one] for one in aged),
+        }
 
 
 @dataclass
@@ -92,14 +149,19 @@ class Documents:
         self._id_at = self.plan.at(self.plan.person.name, self.plan.person.key)
         self._legacy_at = self.plan.at(self.plan.person.name, LEGACY)
         self._born = self.plan.at(self.plan.person.name, BORN)
-        self._born_text = self.plan.date(self.plan.person.name, BORN)
-        self._expected = self.plan.date(self.plan.person.name, EXPECTED)
+        self._expected = self.plan.at(self.plan.person.name, EXPECTED)
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()  # why children are not in
         self.problems = Problems()
-        self.held: list[str] = []  # children of the last page that are in, but have no document
-        self._last_id: str | None = None
+        self.withheld: list[Withheld] = []  # of the last page
+        self.absent = Absentees()
+        person = self.plan.person
+        self._alike = Doubt(person.table, person.key, ALIKE)
+        self._twin = Doubt(person.table, person.key, TWIN)
+        self._due_doubt, self._birth_doubt = (
+            unreadable(person.table, column, "the age") for column in (EXPECTED, BORN)
+        )
 
     def pages(self, connection: Connection) -> Iterator[list[Child]]:
         """The children of the cohort, page by page; the tallies grow meanwhile."""
@@ -110,58 +172,108 @@ class Documents:
             yield self._children(batch, page)
 
     def _children(self, batch: Batch, page: Page) -> list[Child]:
-        self.held = []
-        allowed = None
-        if batch.statutory is not None:
-            allowed = {key_text(value) for value in batch.statutory}
-        children = []
+        self.withheld = []
+        in_statutory = self._statutory(batch)
+        by_id: dict[str, list[Row]] = {}
         for row in batch.persons:
             self.counts["persons_read"] += 1
-            person_id = self._identify(row)
-            if person_id is None:
-                continue
-            reasons = self._reasons(row, person_id, page)
-            if reasons and allowed is not None and person_id not in allowed:
-                self.left_out["not in the statutory cohort"] += 1
-                reasons = ()
-            if reasons and (child := self._child(row, person_id, reasons, page)):
-                children.append(child)
+            if (person_id := self._identify(row)) is not None:
+                by_id.setdefault(person_id, []).append(row)
+        children = []
+        for person_id, rows in by_id.items():
+            identity: Verdict = self._alike if person_id in self.reader.written.alike else True
+            if identity is True and any(row != rows[0] for row in rows):
+                identity = self._twin
+            for row in rows:
+                if identity is True and row is not rows[0]:
+                    self.refuse_duplicate(person_id)
+                elif child := self._judged(row, person_id, identity, in_statutory, page):
+                    children.append(child)
         return children
 
     def _identify(self, row: Row) -> str | None:
-        """The child's id as text; None where it is blank or was there just before."""
+        """The child's id as text; None where there is none, or none that can be read."""
         person_id = key_text(row[self._id_at])
         if person_id is None:
             self.counts["without_id"] += 1
-        elif person_id == self._last_id:
-            self.refuse_duplicate(person_id)
-            return None
-        self._last_id = person_id
         return person_id
+
+    def _statutory(self, batch: Batch) -> Callable[[str], Verdict]:
+        """Whether a person is in the statutory cohort, where one is set."""
+        if batch.statutory is None:
+            return lambda _person_id: True
+        allowed = {key_text(value) for value in batch.statutory}
+        table = self.settings.statutory_cohort_table or ""
+        lost = any(map(is_unreadable_text, batch.statutory))
+        otherwise: Verdict = unreadable(table, "person_id", "who is in it") if lost else False
+        return lambda person_id: person_id in allowed or otherwise
 
     def refuse_duplicate(self, person_id: str) -> None:
         """Count a second person with an id that was read already."""
+        self._refuse(person_id, self.spec.root.key or "", SECOND, is_in=False)
+
+    def _refuse(self, person_id: str, path: str, rule: str, *, is_in: bool = True) -> None:
         self.counts["refused"] += 1
-        self.problems.add(
-            self.spec.root.key or "", "refused: a second child has this id", person_id
-        )
+        self.problems.add(path, f"refused: {rule}", person_id)
+        self.withheld.append(Withheld(person_id, refused=rule, is_in=is_in))
+
+    def _withhold(self, person_id: str, doubts: Iterable[Doubt]) -> None:
+        by_column: dict[tuple[str, str], Doubt] = {}
+        for doubt in doubts:
+            by_column.setdefault((doubt.table, doubt.column), doubt)
+        different = tuple(by_column.values())
+        for doubt in different:
+            self.problems.add(f"{doubt.table}.{doubt.column}", doubt.rule, person_id)
+        self.withheld.append(Withheld(person_id, different))
+
+    def _leave_out(self, person_id: str, reason: str) -> None:
+        self.left_out[reason] += 1
+        self.absent.add(person_id, reason)
 
     def judge(self, row: Row) -> Eligibility:
         """Whether the child of this row is of an age to be in."""
-        return eligibility(self._born_text(row), self._expected(row), self.window, self.settings)
+        born: str | Doubt | None = date_text(row[self._born])
+        expected: str | Doubt | None = date_text(row[self._expected])
+        if born is None and is_unreadable_date(row[self._born]):
+            born = self._birth_doubt
+        if expected is None and is_unreadable_date(row[self._expected]):
+            expected = self._due_doubt
+        return eligibility(born, expected, self.window, self.settings)
 
-    def _reasons(self, row: Row, person_id: str, page: Page) -> tuple[str, ...]:
-        verdict = self.judge(row)
-        if not verdict.eligible:
-            self.left_out[verdict.reason] += 1
-            if verdict.born is None and key_text(row[self._born]) and not self._born_text(row):
-                self.problems.add("date_of_birth", "unreadable, so the age is not known", person_id)
-            return ()
-        self.counts["eligible"] += 1
-        reasons = self.inclusion.reasons(person_id, verdict.born, page)
-        if not reasons:
-            self.left_out["in no inclusion set"] += 1
-        return reasons
+    def _judged(
+        self,
+        row: Row,
+        person_id: str,
+        identity: Verdict,
+        in_statutory: Callable[[str], Verdict],
+        page: Page,
+    ) -> Child | None:
+        """The child of a row, where it is in; who may be in is withheld.
+
+        Args:
+            identity: whether what the page holds under this id is this person's.
+        """
+        age = self.judge(row)
+        if age.eligible is False:
+            self._leave_out(person_id, age.reason)
+            return None
+        self.counts["eligible"] += age.eligible is True
+        membership = self.inclusion.judge(person_id, age.born, page)
+        if membership.verdict is False:
+            self._leave_out(person_id, "in no inclusion set")
+            return None
+        allowed = in_statutory(person_id)
+        if allowed is False:
+            self._leave_out(person_id, "not in the statutory cohort")
+            return None
+        verdicts = (age.eligible, membership.verdict, allowed, identity)
+        if all(verdict is True for verdict in verdicts):
+            return self._child(row, person_id, membership.reasons, page)
+        doubts = [verdict for verdict in verdicts if isinstance(verdict, Doubt)]
+        if membership.verdict is not True:
+            doubts += membership.doubts
+        self._withhold(person_id, doubts)
+        return None
 
     def _child(
         self, row: Row, person_id: str, reasons: tuple[str, ...], page: Page
@@ -171,16 +283,16 @@ class Documents:
         try:
             document, problems = self.assembler.assemble(row, person_id, page)
         except Exception as error:  # one bad row never stops a run; the value stays unsaid
-            self.counts["refused"] += 1
-            self.held.append(person_id)
             kind = _CAPITAL.sub(" ", type(error).__name__).lower()
-            rule = f"refused: cannot be assembled ({kind})"
-            self.problems.add("document", rule, person_id)
+            self._refuse(person_id, "document", f"cannot be assembled ({kind})")
             return None
         for path, rule in problems:
             self.problems.add(path, rule, person_id)
         if document is None:
-            self.counts["refused"] += 1
+            self._refuse(person_id, self.spec.root.key or "", _why_unusable(self.spec, problems))
+            return None
+        if page.met:
+            self._withhold(person_id, page.met)
             return None
         legacy_id = key_text(row[self._legacy_at])
         legacy_id = legacy_id if legacy_id and len(legacy_id) <= LEGACY_LENGTH else None
@@ -207,3 +319,9 @@ class Documents:
                 }
             )
         return rows
+
+
+def _why_unusable(spec: Spec, problems: list[tuple[str, str]]) -> str:
+    """The rule that the child's own id breaks."""
+    broken = next((rule for path, rule in problems if path == spec.root.key), None)
+    return f"its id cannot be sent ({broken})" if broken else "its id cannot be sent"

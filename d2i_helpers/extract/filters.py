@@ -1,22 +1,30 @@
-"""From the raw rows of a page to the rows that count, found by key, filtered and sorted."""
+"""From the raw rows of a page to the rows that count, found by key, filtered and sorted.
+
+Rows of which it cannot be said whether they count are left out, and the page keeps the doubt for
+whoever asks for the rows of that key.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from d2i_helpers.cohort import Window
-from d2i_helpers.cohort.row_rules import AllOf, Compiler, Test, looks_into
+from d2i_helpers.cohort.row_rules import AllOf, Compiler, Test, in_words, looks_into
 from d2i_helpers.settings import Settings
 from d2i_helpers.source_rows import (
     CARE_PERIOD,
     CARE_PERIODS,
+    Doubt,
     Page,
     Plan,
     Read,
     Row,
+    Verdict,
+    date_text,
     key_text,
+    overtaking,
     sorter,
 )
 from d2i_helpers.source_rows import grouped as group_rows
@@ -38,53 +46,128 @@ def date_columns(spec: Spec) -> frozenset[str]:
     return _date_columns() | used
 
 
+Doubtful = list[tuple[Row, Doubt]]  # rows of which it cannot be said whether they count
+
+
+class _Step:
+    """How the rows of one source are filtered and sorted."""
+
+    def __init__(
+        self, source: Source, plan: Plan, compiler: Compiler, is_date: Callable[[str], bool]
+    ) -> None:
+        self.source, self.read = source, plan.read_of(source.name)
+        self.tests = compiler.tests(source)
+        self.sort = sorter(plan, source, is_date)
+        self.overtakes = overtaking(plan, source, is_date)
+        names = {word.lstrip("-") for part in source.order for word in part.split()}
+        self._dates = [plan.at(source.name, name) for name in names if is_date(name)]
+        # sources that are alike in this share their rows
+        self.alike = (self.read, str(source.where), source.order, source.pick_first,
+                      source.care_period)  # fmt: skip
+
+    def ordered(self, rows: list[Row]) -> list[Row]:
+        """The rows of one key in their order; the first alone where the source says so."""
+        if self.sort is None or len(rows) < 2:
+            return rows
+        rows = self.sort(rows)
+        return rows[:1] if self.source.pick_first else rows
+
+    def order_is_clear(self, rows: list[Row]) -> bool:
+        """Whether every date that the order looks at is read, or is not there."""
+        return len(rows) < 2 or not any(
+            row[place] is not None and date_text(row[place]) is None
+            for place in self._dates
+            for row in rows
+        )
+
+    def doubts(self, rows: list[Row], doubtful: Doubtful) -> list[Doubt]:
+        """What cannot be said of the rows of one key.
+
+        Args:
+            rows: those that count, in no order.
+            doubtful: those that may count.
+        """
+        if not self.source.pick_first:
+            found = [doubt for _, doubt in doubtful]
+        else:
+            found = [doubt for row, doubt in doubtful if self._may_be_first(rows, row)]
+        if self.overtakes and len(rows) > 1:
+            first, *others = self.sort(rows)
+            found += filter(lambda d: d is not None, (self.overtakes(first, o) for o in others))
+        return found
+
+    def _may_be_first(self, rows: list[Row], row: Row) -> bool:
+        if not rows or self.sort is None:
+            return True
+        first = self.sort(rows)[0]
+        if self.sort([first, row])[0] is row:
+            return True
+        return self.overtakes is not None and self.overtakes(first, row) is not None
+
+
 class Filters:
     """All sources' filters and orders, compiled for one window; turns raw rows into a page."""
 
     def __init__(self, spec: Spec, plan: Plan, window: Window, settings: Settings) -> None:
         self.plan = plan
         is_date = date_columns(spec).__contains__
-        compiler = Compiler(spec, plan, window, settings)
+        compiler = Compiler(spec, plan, window, settings, is_date)
         ordered = sorted(plan.sources.values(), key=lambda s: bool(looks_into(s)))
-        self._steps = [
-            (
-                source,
-                plan.read_of(source.name),
-                compiler.tests(source),
-                sorter(plan, source, is_date),
-                # sources that are alike in this share their rows
-                (plan.read_of(source.name), str(source.where), source.order, source.pick_first,
-                 source.care_period),
-            )
-            for source in ordered
-        ]  # fmt: skip
+        self._steps = [_Step(source, plan, compiler, is_date) for source in ordered]
 
     def page(self, persons: list[Row], found: Mapping[Read, list[Row]]) -> Page:
         """A page from the raw rows of every query."""
         page, plan = Page(persons), self.plan
-        alike: dict[Any, dict[str, list[Row]]] = {}
-        for source, read, tests, sort, same in self._steps:
-            if same in alike:
-                page.found[source.name] = alike[same]
+        alike: dict[Any, str] = {}
+        for step in self._steps:
+            source = step.source
+            same = alike.setdefault(step.alike, source.name)
+            if same != source.name:
+                page.found[source.name] = page.found[same]
+                if same in page.doubts:
+                    page.doubts[source.name] = page.doubts[same]
                 continue
-            raw = found[read]
+            raw, place = found[step.read], plan.at(source.name, step.read.by)
+            doubtful: dict[str, Doubtful] = {}
             if source.care_period:
-                groups = group_rows(raw, plan.at(source.name, read.by))
-                groups = self._with_care_periods(source, groups, found)
-                groups = {key: _kept(some, tests, page) for key, some in groups.items()}
-            else:
-                groups = group_rows(_kept(raw, tests, page), plan.at(source.name, read.by))
-            if sort:
+                groups = self._with_care_periods(source, group_rows(raw, place), found)
                 for key, some in groups.items():
-                    if len(some) > 1:
-                        some = sort(some)
-                        groups[key] = some[:1] if source.pick_first else some
-            page.found[source.name] = alike[same] = groups
+                    groups[key], unsure = _kept(some, step.tests, page)
+                    if unsure:
+                        doubtful[key] = unsure
+            else:
+                kept, unsure = _kept(raw, step.tests, page)
+                groups = group_rows(kept, place)
+                for row, doubt in unsure:
+                    if key := key_text(row[place]):
+                        doubtful.setdefault(key, []).append((row, doubt))
+            self._finish(step, groups, doubtful, page)
         return page
+
+    def _finish(
+        self,
+        step: _Step,
+        groups: dict[str, list[Row]],
+        doubtful: Mapping[str, Doubtful],
+        page: Page,
+    ) -> None:
+        """Sort the rows of each key, and note what cannot be said of them."""
+        doubts: dict[str, list[Doubt]] = {}
+        unclear = [key for key, some in groups.items() if not step.order_is_clear(some)]
+        for key in {*doubtful, *unclear}:
+            if found := step.doubts(groups.get(key, []), doubtful.get(key, [])):
+                doubts[key] = found
+        if doubts:
+            page.doubts[step.source.name] = doubts
+        if step.sort:
+            for key, some in groups.items():
+                if len(some) > 1:
+                    groups[key] = step.ordered(some)
+        page.found[step.source.name] = groups
 
     def broken(self, source: str, row: Row, page: Page) -> list[str]:
         """The entries of a source's `where` that a row does not fulfil, in words (for `why`)."""
-        tests = next(tests for one, _, tests, _, _ in self._steps if one.name == source)
+        tests = next(step.tests for step in self._steps if step.source.name == source)
         entries = [
             f"{kind} {', '.join(argument) if kind != 'rule' else argument}"
             for entry in self.plan.sources[source].where
@@ -92,9 +175,10 @@ class Filters:
         ]
         found: list[str] = []
         for entry, test in zip(entries, tests, strict=True):
-            if not test(row, page):
+            verdict = test(row, page)
+            if verdict is not True:
                 parts = test.broken(row, page) if isinstance(test, AllOf) else []
-                found += [f"{entry}: {part}" for part in parts] or [entry]
+                found += [f"{entry}: {part}" for part in parts] or [in_words(entry, verdict)]
         return found
 
     def _with_care_periods(
@@ -133,7 +217,19 @@ class Filters:
         return found
 
 
-def _kept(rows: list[Row], tests: list[Test], page: Page) -> list[Row]:
+def _kept(rows: list[Row], tests: list[Test], page: Page) -> tuple[list[Row], Doubtful]:
+    """The rows for which every test holds, and those of which that cannot be said."""
+    doubts: dict[int, Doubt] = {}  # by identity of the row
+
+    def may_count(row: Row, verdict: Verdict) -> bool:
+        if verdict is False:
+            return False
+        doubts.setdefault(id(row), verdict)
+        return True
+
     for test in tests:
-        rows = [row for row in rows if test(row, page)]
-    return rows
+        rows = [row for row in rows if (v := test(row, page)) is True or may_count(row, v)]
+    if not doubts:
+        return rows, []
+    unsure = [(row, doubts[id(row)]) for row in rows if id(row) in doubts]
+    return [row for row in rows if id(row) not in doubts], unsure

@@ -18,7 +18,7 @@ from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.sources import Batch
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import Page, key_text
+from d2i_helpers.source_rows import Doubt, Page, Verdict, key_text
 from d2i_helpers.spec import Document, Field, Spec
 
 SETS = (
@@ -43,10 +43,13 @@ class Why:
         counted = Counter((row["source"], rule) for row in self.rows for rule in row["broken"])
         return [{"source": s, "rule": r, "rows": n} for (s, r), n in sorted(counted.items())]
 
-    def add(self, rule: str, holds: bool, detail: str = "") -> bool:
-        """Note a verdict and give it back."""
-        self.rules.append({"rule": rule, "holds": holds, "detail": detail})
-        return holds
+    def add(self, rule: str, verdict: Verdict, detail: str = "") -> bool:
+        """Note a verdict; whether it is a yes. A doubt is neither, and says why."""
+        if isinstance(verdict, Doubt):
+            self.rules.append({"rule": rule, "holds": None, "detail": str(verdict)})
+            return False
+        self.rules.append({"rule": rule, "holds": verdict, "detail": detail})
+        return verdict
 
 
 def why(engine: Engine, settings: Settings, spec: Spec, person_id: str) -> Why:
@@ -80,7 +83,8 @@ def _judge(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
     row = batch.persons[0]
     verdict = documents.judge(row)
     answer.add("of age in the window", verdict.eligible, verdict.reason)
-    reasons = documents.inclusion.reasons(answer.person_id, verdict.born, page)
+    membership = documents.inclusion.judge(answer.person_id, verdict.born, page)
+    reasons = membership.reasons
     switched_off = {
         cohort.CP_PLAN: not documents.settings.cp_plan_inclusion,
         cohort.DISABILITY: not documents.settings.disability_inclusion,
@@ -88,6 +92,8 @@ def _judge(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
     for name in SETS:
         detail = "switched off by a setting" if switched_off.get(name) else ""
         answer.add(f"inclusion set {name}", name in reasons, detail)
+    for doubt in membership.doubts:
+        answer.add("in another inclusion set", doubt)
     allowed = True
     if batch.statutory is not None:
         known = {key_text(value) for value in batch.statutory}
@@ -95,7 +101,8 @@ def _judge(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
     _rows(answer, documents, batch, page)
     document, problems = documents.assembler.assemble(row, answer.person_id, page)
     answer.add("has an id that can be sent", document is not None)
-    answer.is_in = bool(verdict.eligible and reasons and allowed and document is not None)
+    clear = answer.add("every item can be judged", next(iter(page.met), True))
+    answer.is_in = bool(verdict.eligible and reasons and allowed and document is not None and clear)
     answer.document = document
     fields = {field.path: field for _, field in documents.spec.fields()}
     broken: dict[str, list[str]] = {}

@@ -7,7 +7,8 @@ hangs on another is found through sub-queries up to the person, never with a que
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,10 @@ from sqlalchemy import (
     MetaData,
     Select,
     Table,
+    Unicode,
     and_,
     bindparam,
+    cast,
     column,
     func,
     null,
@@ -36,6 +39,9 @@ from d2i_helpers.source_rows import CARE_PERIODS, Plan, Read, Row, key_text
 from d2i_helpers.spec import Source, Spec
 from d2i_helpers.tables import SSD_SCHEMA
 
+_MOST_IDS = 900  # in one query
+_ID_CHARACTERS = 400  # of an id that is looked at for blanks
+_BLANKS = ("\t", "\n", "\r", "\xa0")  # beside the blank itself
 Condition = Callable[[ColumnElement], ColumnElement[bool]]
 
 
@@ -56,12 +62,97 @@ class Batch:
     statutory: list[Any] | None  # person ids of the statutory cohort, where one is set
 
 
+@dataclass(frozen=True)
+class WrittenIds:
+    """How person ids are written where they are not written alike everywhere.
+
+    Databases do not agree on whether outer blanks and capitals make two ids of one. What this
+    database takes for one id, or what differs by outer blanks alone, is looked at here.
+    """
+
+    alike: frozenset[str] = frozenset()  # ids, without blanks, that stand for several persons
+    with_blanks: dict[str, set[str]] = field(default_factory=dict)  # by the id without blanks
+
+    @classmethod
+    def read(cls, connection: Connection, reader: SourceReader) -> WrittenIds:
+        """Ask every table with person ids; one pass over each column."""
+        with_blanks: dict[str, set[str]] = {}
+        for table_name, name in reader.person_columns():
+            source, text = reader.id_column(table_name, name)
+            statement = select(database.as_raw_text(reader.engine, text)).select_from(source)
+            asked = statement.where(text != _trimmed(text)).distinct()
+            for raw in _texts(connection, asked):
+                if (key := key_text(raw)) is not None:
+                    with_blanks.setdefault(key, set()).add(raw)
+        person = reader.plan.person
+        source, text = reader.id_column(person.table, person.key)
+        trimmed = _trimmed(text)
+        statement = select(database.as_raw_text(reader.engine, text)).select_from(source)
+        groups = (
+            select(database.as_raw_text(reader.engine, trimmed))
+            .select_from(source)
+            .where(text.is_not(None))
+            .group_by(trimmed)
+            .having(func.count() > 1)
+        )
+        repeated = _texts(connection, groups)
+        variants: list[str] = []
+        for some in database.in_batches(repeated, _MOST_IDS):
+            variants += _texts(connection, statement.where(trimmed.in_(list(some))))
+        connection.rollback()
+        return cls(_alike(variants), with_blanks)
+
+    def forms(self, raw: Any) -> set[str]:
+        """Every form in which an id is written, beside the given one."""
+        key = key_text(raw)
+        if key is None:
+            return set()
+        return {key, *self.with_blanks.get(key, ())} - {raw} if type(raw) is str else set()
+
+    def in_bounds(self, raw: Sequence[Any]) -> bool:
+        """Whether all rows of these persons lie between the first and the last of their ids."""
+        if not self.with_blanks:
+            return True
+        return not any(self.forms(one) for one in raw if key_text(one) in self.with_blanks)
+
+
+def _alike(variants: Iterable[str]) -> frozenset[str]:
+    """Of ids that the database takes for repeated, those that are not written alike."""
+    spelt: dict[str, Counter[str]] = {}
+    for raw in variants:
+        spelt.setdefault((key_text(raw) or "").casefold(), Counter())[raw] += 1
+    mixed = (c for c in spelt.values() if len(c) > 1 or c.total() == 1)
+    return frozenset(key for counter in mixed for raw in counter if (key := key_text(raw)))
+
+
+def _trimmed(text: ColumnElement) -> ColumnElement:
+    for blank in _BLANKS:
+        text = func.replace(text, blank, " ")
+    return func.ltrim(func.rtrim(text))
+
+
+def _texts(connection: Connection, statement: Select) -> list[str]:
+    """The one column of a query as texts; what is no text is left out."""
+    found = []
+    for (raw,) in connection.execute(statement):
+        if isinstance(raw, bytes | memoryview):
+            try:
+                raw = bytes(raw).decode()
+            except UnicodeDecodeError:
+                continue
+        if raw is not None:
+            found.append(str(raw))
+    return found
+
+
 class SourceReader:
     """Reads what a plan needs from the SSD of a profile."""
 
     def __init__(self, engine: Engine, settings: Settings, spec: Spec, plan: Plan) -> None:
         self.engine, self.settings, self.spec, self.plan = engine, settings, spec, plan
         self._person_read = plan.read_of(plan.person.name)
+        self._id_at = plan.at(plan.person.name, plan.person.key)
+        self.written = WrittenIds()  # how ids are written; known once batches are read
         self._absent: set[tuple[str, str]] = set()
         self._called: dict[tuple[str, str], str] = {}  # columns with another name here
         self._statements: dict[Any, Select] = {}
@@ -188,24 +279,55 @@ class SourceReader:
 
     def batches(self, connection: Connection) -> Iterator[Batch]:
         """Pages of children in the order of their ids; those of `person_ids` where it is set."""
+        self.written = WrittenIds.read(connection, self)
         if self.settings.person_ids:
             wanted = sorted(set(self.settings.person_ids))
-            for ids in database.in_batches(wanted, min(self.settings.chunk_size, 900)):
-                yield self._batch(connection, "ids", {"ids": list(ids)}, None)
+            for ids in database.in_batches(wanted, min(self.settings.chunk_size, _MOST_IDS)):
+                every_form = {form for one in ids for form in (one, *self.written.forms(one))}
+                yield self._batch(connection, "ids", {"ids": sorted(every_form)}, None)
             return
         first: Any = None
         while True:
             persons, following = self._persons(connection, first)
-            given = {"first": first, "following": following}
-            bounds = {name: value for name, value in given.items() if value is not None}
-            yield self._batch(connection, " ".join(bounds), bounds, persons)
+            if self.written.in_bounds(raw := [row[self._id_at] for row in persons]):
+                given = {"first": first, "following": following}
+                bounds = {name: value for name, value in given.items() if value is not None}
+                yield self._batch(connection, " ".join(bounds), bounds, persons)
+            else:
+                yield from self._batches_of_forms(connection, persons, raw)
             if following is None:
                 return
             first = following
 
+    def _batches_of_forms(
+        self, connection: Connection, persons: list[Row], raw: list[Any]
+    ) -> Iterator[Batch]:
+        """Batches of children whose id is written with outer blanks in one table or another.
+
+        Ids that are alike but for blanks come together, as far as one page holds them.
+        """
+        together = sorted(zip(raw, persons, strict=True), key=lambda pair: key_text(pair[0]) or "")
+        for some in database.in_batches(together, min(self.settings.chunk_size, _MOST_IDS)):
+            ids = {form for one, _ in some for form in (one, *self.written.forms(one))}
+            yield self._batch(connection, "ids", {"ids": list(ids)}, [person for _, person in some])
+
+    def person_columns(self) -> list[tuple[str, str]]:
+        """(table, column) of every column that holds person ids and is there."""
+        reads = self.plan.reads
+        ends = ((r.chain[-1].table, r.chain[-1].by) if r.chain else (r.table, r.by) for r in reads)
+        found = [pair for pair in dict.fromkeys(ends) if pair not in self._absent]
+        if self.settings.statutory_cohort_table:
+            found.append((self.settings.statutory_cohort_table, "person_id"))
+        return found
+
+    def id_column(self, table_name: str, name: str) -> tuple[Table, ColumnElement]:
+        """A table and a column of it as text."""
+        source = self._table(table_name)
+        return source, cast(self._of(source, table_name, name), Unicode(_ID_CHARACTERS))
+
     def _persons(self, connection: Connection, first: Any) -> tuple[list[Row], Any]:
         """Rows of the next children and the first id after them; equal ids are never parted."""
-        read, place = self._person_read, self.plan.at(self.plan.person.name, self.plan.person.key)
+        read, place = self._person_read, self._id_at
         limit = self.settings.chunk_size + 1
         while True:
             kind = "page" if first is None else "page first"

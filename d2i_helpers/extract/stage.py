@@ -11,8 +11,8 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -23,23 +23,42 @@ from d2i_helpers import database
 from d2i_helpers.cohort import Window
 from d2i_helpers.delta import removed_items
 from d2i_helpers.errors import SettingsError
-from d2i_helpers.extract.documents import MASKED_IDS, Child, Documents, mask
+from d2i_helpers.extract.documents import (
+    MASKED_IDS,
+    WHY_GONE,
+    Child,
+    Documents,
+    Withheld,
+    mask,
+)
 from d2i_helpers.extract.landing import Change, Landing, Seen, unseen
 from d2i_helpers.payload.canonical import canonical_name, content_hash, to_text
 from d2i_helpers.payload.validation import Validator, firewall_warnings
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
-from d2i_helpers.staging import Staged, Staging, adopt, guards, row_counts, utc_now
-from d2i_helpers.staging.lease import working_on
-from d2i_helpers.states import COUNTED_AS, Event, RowState
+from d2i_helpers.staging import (
+    Row,
+    Staged,
+    Staging,
+    adopt,
+    attention,
+    guards,
+    row_counts,
+    utc_now,
+)
+from d2i_helpers.staging.attention import Entry
+from d2i_helpers.staging.lease import BY_HAND, working_on
+from d2i_helpers.states import COUNTED_AS, Event, RowState, Unsent
 
 Progress = Callable[[int, int | None], None]
 
+STAGE = "extract"  # whose entries of d2i_attention these are
 WINDOW_FACT = "window_start"
 CANONICAL_FACT = "canonical"
 COUNTS = (
     "persons_read", "without_id", "eligible", "in_cohort", "new", "updated", "undone", "back",
-    "unchanged", "gone", "refused", "not_valid", "rehashed",
+    "unchanged", "gone", *WHY_GONE, "held_back", "left_out", "refused", "not_valid", "rehashed",
+    "released", "need_attention",
 )  # fmt: skip
 _SECONDS_BETWEEN_SIGNS = 0.3
 _PROBLEM_CHARACTERS = 3900
@@ -98,6 +117,7 @@ class _Day:
         self.items_before: Counter[str] = Counter()  # by block, of all children who stay
         self.items_gone: Counter[str] = Counter()
         self.first_load = False
+        self.attention: Counter[Entry] = Counter()
         self.now = utc_now()
 
     def run(self, progress: Progress | None) -> ExtractResult:
@@ -119,17 +139,25 @@ class _Day:
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
             self._read_all(connection, progress)
         notices = strangers + ([] if self.first_load else self._ask_guards(staged, before))
+        entries, run_id = self._entries(), self.settings.run_id or BY_HAND
+        with database.transaction(self.engine) as connection:  # before anything can be sent
+            attention.add(connection, self.staging, STAGE, entries, run_id)
         for changes in self.landing.chunks(self.settings.chunk_size):
             with database.transaction(self.engine) as connection:
                 self._write(connection, changes)
                 self.landing.remove(connection, changes)
         if not self.settings.person_ids:
-            self._mark_gone()
+            gone = self._mark_gone()
+            self.counts.update(self.documents.absent.reasons(gone))
             with database.transaction(self.engine) as connection:
                 self.staging.set_fact(connection, WINDOW_FACT, self.documents.window.first)
                 row_counts.store(connection, self.staging.name, self.rows)
                 if self.made_anew:
                     self.staging.set_fact(connection, guards.MADE_ANEW, "no")
+        with database.transaction(self.engine) as connection:
+            self.counts["released"] = attention.remove_others(
+                connection, self.staging, STAGE, entries, only=self.settings.person_ids
+            )
         return self._result(warnings, notices)
 
     def _ask_for_pilot(self) -> list[str]:
@@ -185,18 +213,18 @@ class _Day:
     def _take(self, connection: Connection, children: list[Child]) -> None:
         """Sort a page's children by what is staged of them, and put the changed ones aside."""
         ids = [child.person_id for child in children]
-        rows = self.staging.lookup(connection, ids + self.documents.held)
+        withheld = self.documents.withheld
+        rows = self.staging.lookup(connection, ids + [one.person_id for one in withheld])
         recorded = self.landing.reasons(connection, ids)
         taken = set() if self.first_load else self.landing.landed(connection, ids)
-        for person_id in self.documents.held:  # in the cohort, so not gone
-            if row := rows.get(person_id):
-                self.seen.add(row.id)
+        self._keep(withheld, rows)
         changes: list[Change] = []
         changed: dict[str, Child] = {}
         for child in children:
             row, person_id = rows.get(child.person_id), child.person_id
             if person_id in taken or (row and (self.first_load or not self.seen.add(row.id))):
                 self.documents.refuse_duplicate(person_id)
+                self._keep(withheld[-1:], rows)
                 continue
             taken.add(person_id)
             new_hash, reasons = self._hash(child.document), ",".join(child.reasons)
@@ -216,6 +244,31 @@ class _Day:
                 self._write(writing, changes)
         elif changes:
             self.landing.put(changes)
+
+    def _keep(self, withheld: Iterable[Withheld], rows: Mapping[str, Row]) -> None:
+        """Children without a document today: what is staged of them stays, and they are named."""
+        for one in withheld:
+            row = rows.get(one.person_id)
+            if row and one.is_in:  # perhaps in the cohort, so not gone
+                self.seen.add(row.id)
+            if one.refused:
+                self.attention[Entry(one.person_id, Unsent.REFUSED, one.refused)] += 1
+                continue
+            may_be_held = row is not None and (
+                row.row_state is not RowState.DELETED or row.acknowledged or row.in_flight
+            )
+            outcome = Unsent.HELD_BACK if may_be_held else Unsent.LEFT_OUT
+            self.counts["held_back" if may_be_held else "left_out"] += 1
+            for doubt in one.doubts:
+                entry = Entry(one.person_id, outcome, doubt.rule, doubt.table, doubt.column)
+                self.attention[entry] += 1
+
+    def _entries(self) -> list[Entry]:
+        """Everybody who needs attention, persons without an id too."""
+        entries = [replace(entry, children=n) for entry, n in self.attention.items()]
+        if nameless := self.counts["without_id"]:
+            entries.append(Entry(None, Unsent.REFUSED, "has no id", children=nameless))
+        return entries
 
     def _staged(self, child: Child, new_hash: bytes, event: Event | None) -> Staged:
         text = to_text(child.document)
@@ -275,20 +328,26 @@ class _Day:
             self.landing.empty()
             raise
 
-    def _mark_gone(self) -> None:
+    def _mark_gone(self) -> list[str]:
+        """Mark the children who left; gives their ids."""
+        all_gone: list[str] = []
         for gone in unseen(self.staging, self.seen):
             if self.first_load:
-                return
+                break
             with database.transaction(self.engine) as connection:
                 ids = [row_id for row_id, _ in gone]
                 self.counts["gone"] += self.staging.mark_gone(connection, ids, self.now)
                 self.landing.forget_reasons(connection, [person_id for _, person_id in gone])
+            all_gone += [person_id for _, person_id in gone]
+        return all_gone
 
     # ------------------------------------------------------------------------------- result
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
         found = self.documents
         for rule, count in sorted(self.firewall.items()):
             warnings.append(f"{count} changed documents may be stopped by a firewall: {rule}")
+        unsent = ("held_back", "left_out", "refused", "without_id", "not_valid")
+        self.counts["need_attention"] = sum(self.counts[name] for name in unsent)
         return ExtractResult(
             window=found.window,
             counts={name: self.counts[name] for name in COUNTS},

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2i_helpers.payload.field_values import FieldMaker, Remembered, route
-from d2i_helpers.source_rows import Page, Plan, Row
+from d2i_helpers.raw import UNREADABLE
+from d2i_helpers.source_rows import Page, Plan, Row, unreadable
 from d2i_helpers.spec import PURGE, Block, Document, Spec
 
 LEFT_OUT = "item left out: no usable value in a mandatory field"
@@ -94,6 +95,7 @@ class _BlockMaker:
                 self._report(maker, value, problem)
         for name in self.mandatory:
             if name not in built:
+                self._note_unreadable(name, self.assembler.problems[reported_before:], page)
                 self.assembler.problems.append((self.block.path, LEFT_OUT))
                 return None
         if self.defaults:
@@ -116,6 +118,16 @@ class _BlockMaker:
                 continue
             default = field.default
             built[field.name] = list(default) if isinstance(default, list) else default
+
+    def _note_unreadable(self, name: str, problems: list[Problem], page: Page) -> None:
+        """A doubt, where an item is left out for a value that nobody can read.
+
+        One that was read and breaks a rule can never be sent, and was never sent.
+        """
+        field = next(one for one in self.block.fields if one.name == name)
+        if any(path == field.path and rule in UNREADABLE for path, rule in problems):
+            table = self.assembler.plan.sources[field.source].table
+            page.met.append(unreadable(table, field.column, "whether the item is sent"))
 
     def _report(self, maker: FieldMaker, value: Any, problem: str) -> None:
         maker.unusable += value is None
@@ -220,8 +232,10 @@ class Assembler:
 
         Returns:
             The document, None where the child's own id cannot be used; and (path, rule) of
-            everything that was left out.
+            everything that was left out. Where `page.met` holds doubts afterwards, it cannot be
+            said what belongs into the document.
         """
+        page.met.clear()
         self.problems = []
         self.items = Counter()
         document = self._root.item(row, person_id, page)

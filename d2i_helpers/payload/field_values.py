@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from d2i_helpers.payload.transforms import compile_transform
-from d2i_helpers.source_rows import Page, Plan, Row
+from d2i_helpers.source_rows import Page, Plan, Row, key_text
 from d2i_helpers.spec import Field, Spec
 
 Rows = Callable[[Row, str, Page], Sequence[Row]]
@@ -148,10 +148,18 @@ def route(plan: Plan, wanted: str, start: str) -> Rows:
 
 def _hop(source: str, place: int | None) -> Rows:
     if place is None:
-        return lambda _row, person_id, page: page.found[source].get(person_id, _NO_ROWS)
+
+        def of_person(_row: Row, person_id: str, page: Page) -> Sequence[Row]:
+            if source in page.doubts:
+                page.meet(source, person_id)
+            return page.found[source].get(person_id, _NO_ROWS)
+
+        return of_person
 
     def hop(row: Row, _person_id: str, page: Page) -> Sequence[Row]:
         key = row[place]
+        if source in page.doubts:
+            page.meet(source, key_text(key))
         if type(key) is not str:
             return page.by_any(source, key)
         found = page.found[source]

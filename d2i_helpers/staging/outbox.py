@@ -67,9 +67,12 @@ class Outbox:
         self.name = staging.name
         self.table = staging.table
         # live rows that wait or failed, and deleted ones that the receiver may still hold
-        self.is_due = or_(
-            and_(~staging.is_deleted, staging.status != Status.SENT.value),
-            and_(staging.is_deleted, staging.held),
+        self.is_due = and_(
+            or_(
+                and_(~staging.is_deleted, staging.status != Status.SENT.value),
+                and_(staging.is_deleted, staging.held),
+            ),
+            ~staging.held_back,
         )
         self.noted = and_(
             notes.c.staging_table == self.name, notes.c.person_id == self.table.c.person_id

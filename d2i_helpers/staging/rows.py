@@ -33,8 +33,16 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.states import TRANSITIONS, Event, RowState, Status, read_row_state, read_status
-from d2i_helpers.tables import facts, journal, notes, staging_table
+from d2i_helpers.states import (
+    TRANSITIONS,
+    Event,
+    RowState,
+    Status,
+    Unsent,
+    read_row_state,
+    read_status,
+)
+from d2i_helpers.tables import attention, facts, journal, notes, staging_table
 
 _LIVE = (RowState.NEW, RowState.UPDATED, RowState.UNCHANGED)
 
@@ -87,6 +95,14 @@ class Staging:
         self.in_flight = exists(
             select(journal.c.id).where(
                 journal.c.staging_table == name, journal.c.person_id == self.table.c.person_id
+            )
+        )
+        # nothing of the child may be sent: extract cannot say what the source has of it
+        self.held_back = exists(
+            select(attention.c.id).where(
+                attention.c.staging_table == name,
+                attention.c.person_id == self.table.c.person_id,
+                attention.c.outcome == Unsent.HELD_BACK.value,
             )
         )
         self.acknowledged = self.table.c.previous_json_payload.is_not(None)

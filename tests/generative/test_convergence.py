@@ -1,13 +1,15 @@
 """Convergence: after any history of changes, faults and crashes, one clean run makes all equal.
 
 Every answer of the outcome table can come, the reply can be lost before or after the receiver
-stored the batch, and the process can die at any statement. The short form runs in every test run;
+stored the batch, and the process can die at any statement. Values that decide become
+unreadable and are mended: such a child keeps what the receiver has. The short form runs always;
 `HYPOTHESIS_PROFILE=long pytest -m long tests/generative/test_convergence.py` runs 2,000 histories
 on each database.
 """
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import random
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ from tests.generative.world import (
     NaiveReceiver,
     Source,
     assert_converged,
+    assert_held_back,
     clear,
     extract,
     messages,
@@ -195,6 +198,11 @@ def history(engine: Engine, make_settings: Callable, options: dict, days: list, 
         # the next day goes on from whatever a stop leaves
         with dying_at(engine, dies_at), suppress(Crash, D2IError):
             run_day(engine, settings, source, link)
+    if source.unreadable:
+        held = copy.deepcopy(receiver.held)
+        run_day(engine, settings, source, Link(receiver, 0, 0.0))
+        assert_held_back(engine, staging, source, receiver, held)
+        source.unreadable.clear()
     run_day(engine, settings, source, Link(receiver, 0, 0.0))
     assert_converged(engine, staging, source, receiver)
     before = dict(receiver.stored)
@@ -207,7 +215,11 @@ def change(source: Source, draw: random.Random) -> None:
     for _ in range(draw.randrange(4)):
         children, away = sorted(source.children), sorted(source.away)
         what = draw.random()
-        if what < 0.6 and children:
+        if what < 0.15 and children + away:
+            source.damage(draw.choice(children + away))
+        elif what < 0.3 and source.unreadable:
+            source.mend(draw.choice(sorted(source.unreadable)))
+        elif what < 0.6 and children:
             source.edit(draw.choice(children))
         elif what < 0.75 and children:
             source.leave(draw.choice(children))

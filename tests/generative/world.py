@@ -19,7 +19,9 @@ from sqlalchemy import Engine, delete, select
 from d2i_helpers import database
 from d2i_helpers.payload.canonical import content_hash, to_text
 from d2i_helpers.spec import Block, load_spec
-from d2i_helpers.staging import Staged, Staging
+from d2i_helpers.staging import Staged, Staging, attention
+from d2i_helpers.staging.attention import Entry
+from d2i_helpers.states import Unsent
 from d2i_helpers.tables import journal, our_tables
 
 SPEC = load_spec()
@@ -87,6 +89,7 @@ class Source:
         self.random = random.Random(seed)
         self.children: dict[str, Document] = {}
         self.away: dict[str, Document] = {}
+        self.unreadable: set[str] = set()  # a value that decides whether they are in
         self.number = 0
 
     def _next(self, prefix: str) -> str:
@@ -180,6 +183,13 @@ class Source:
     def come_back(self, child: str) -> None:
         self.children[child] = self.away.pop(child)
 
+    def damage(self, child: str) -> None:
+        """A value can no longer be read, whether the child is in or away."""
+        self.unreadable.add(child)
+
+    def mend(self, child: str) -> None:
+        self.unreadable.discard(child)
+
 
 def tidy(block: Block, content: Document) -> Document:
     """Items in the order of the specification."""
@@ -194,7 +204,10 @@ def tidy(block: Block, content: Document) -> Document:
 
 def extract(engine: Engine, staging: Staging, source: Source, *, chunk: int = 3) -> None:
     """What the extract stage does with the staging table, without an SSD."""
-    children = list(source.children.values())
+    children = [d for c, d in source.children.items() if c not in source.unreadable]
+    entries = [Entry(child, Unsent.HELD_BACK, "cannot be read") for child in source.unreadable]
+    with database.transaction(engine) as connection:
+        attention.add(connection, staging, "extract", entries, "run")
     for start in range(0, len(children), chunk):
         with database.transaction(engine) as connection:
             staging.stage(connection, [staged(d) for d in children[start : start + chunk]])
@@ -203,9 +216,11 @@ def extract(engine: Engine, staging: Staging, source: Source, *, chunk: int = 3)
             row.id
             for rows in staging.live_rows(connection)
             for row in rows
-            if row.person_id not in source.children
+            if row.person_id not in {*source.children, *source.unreadable}
         ]
         staging.mark_gone(connection, gone)
+    with database.transaction(engine) as connection:
+        attention.remove_others(connection, staging, "extract", entries)
 
 
 def staged(document: Document) -> Staged:
@@ -225,6 +240,7 @@ def assert_converged(
     engine: Engine, staging: Staging, source: Source, receiver: NaiveReceiver
 ) -> None:
     """The law: the receiver holds exactly the source, and the tables say so."""
+    assert not source.unreadable
     expected = {child: rows_of(document) for child, document in source.children.items()}
     assert receiver.held == expected
     with database.reading(engine) as connection:
@@ -240,6 +256,33 @@ def assert_converged(
             assert row.current_hash == row.previous_hash
             assert orjson.loads(row.previous_json_payload) == source.children[row.person_id]
             assert orjson.loads(row.json_payload) == source.children[row.person_id]
+
+
+def assert_held_back(
+    engine: Engine,
+    staging: Staging,
+    source: Source,
+    receiver: NaiveReceiver,
+    before: dict[str, dict[Path, Document]],
+) -> None:
+    """The law while values cannot be read: equal to the source, or as before and named.
+
+    Args:
+        before: what the receiver held when the last run began.
+    """
+    for child in {*source.children, *source.away, *receiver.held}:
+        held = receiver.held.get(child)
+        if child in source.unreadable:
+            assert held == before.get(child), "something was sent of a child who is held back"
+        else:
+            document = source.children.get(child)
+            assert held == (rows_of(document) if document else None)
+    with database.reading(engine) as connection:
+        named = {entry.person_id for entry in attention.read(connection, staging)}
+        rows = connection.execute(select(staging.table)).all()
+    assert named == source.unreadable
+    for row in rows:
+        assert (row.api_response or "").startswith("held back: ") == (row.person_id in named)
 
 
 def messages(bodies: Sequence[bytes]) -> list[Document]:
