@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,10 @@ from typing import Any
 import click
 
 from d2i_helpers import __version__
+from d2i_helpers.cli.audience import outliving_audience
 from d2i_helpers.errors import D2IError, SettingsError
 
+STOPPED = 130  # as shells say it of a command that was stopped
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -30,6 +34,18 @@ class HelpfulGroup(click.Group):
 
 def main() -> None:
     """Entry point: errors of ours become one message and their own exit code."""
+    # once there is nothing left but to end, a further Ctrl-C would only leave a traceback
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with outliving_audience():
+        try:
+            code = _run_command()
+        except KeyboardInterrupt:  # while an error was shown
+            code = STOPPED
+    sys.exit(code)
+
+
+def _run_command() -> int:
+    """Run what the command line says; its exit code."""
     try:
         code = cli(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -39,22 +55,19 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
-        code = 130
+        code = STOPPED
     except D2IError as error:
         from d2i_helpers.cli.console import make_console, show_error
 
         show_error(error, make_console(to_stderr=True))
         code = error.exit_code
-    except BrokenPipeError:  # `d2i … | head`
-        sys.stderr.close()
-        code = 0
     except Exception as fault:  # its text may quote a row: show what and where only
         from d2i_helpers.cli.console import make_console, show_error
         from d2i_helpers.runs.outcome import fault_of
 
         show_error(fault_of(fault), make_console(to_stderr=True))
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def profile_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -36,7 +36,7 @@ from d2i_helpers.runs.records import (
     RunRecord,
     StageRecord,
 )
-from d2i_helpers.runs.stopping import Interrupted, stoppable, stopped_by
+from d2i_helpers.runs.stopping import Interrupted, StopSwitch, stoppable, stopped_by
 from d2i_helpers.settings import Settings, project_root
 from d2i_helpers.spec import Spec, load_spec
 from d2i_helpers.stages import stage_named
@@ -95,24 +95,30 @@ class Run:
         steps = plan.make_plan(
             self.to_run, self.notebooks, self.given, self.settings, record.run_id
         )
-        error: D2IError | None = None
-        with stoppable(), contextlib.ExitStack() as stack:
+        with stoppable() as switch:
             self._open()
-            self.kernels = self._start_kernels(steps)
-            stack.callback(self.kernels.close)
-            pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
-            try:
-                for step in steps:
-                    self._lock_for(step, stack)
-                    self._run_stage(step, pool)
-            except D2IError as caught:
-                error = caught
-            except KeyboardInterrupt as caught:
-                error = stopped_by(caught)
-            except Exception as caught:  # the record must say so, whatever it was
-                error = outcome.fault_of(caught)
-        self._close(error, time.monotonic() - began)
+            error = self._run_stages(steps, switch)
+            self._close(error, time.monotonic() - began)
         return record
+
+    def _run_stages(self, steps: Sequence[Step], switch: StopSwitch) -> D2IError | None:
+        """Run the stages in order; the error that ended the run before its last, or None."""
+        try:
+            with contextlib.ExitStack() as stack:
+                self.kernels = self._start_kernels(steps)
+                stack.callback(self.kernels.close)
+                pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
+                with switch.ready():
+                    for step in steps:
+                        self._lock_for(step, stack)
+                        self._run_stage(step, pool)
+        except D2IError as caught:
+            return caught
+        except KeyboardInterrupt as caught:
+            return stopped_by(caught)
+        except Exception as caught:  # the record must say so, whatever it was
+            return outcome.fault_of(caught)
+        return None
 
     def _start_kernels(self, steps: Sequence[Step]) -> KernelPool:
         from d2i_helpers.runs.kernel_pool import KernelPool
@@ -123,8 +129,10 @@ class Run:
     def _open(self) -> None:
         record = self.record
         if self.resumed:
-            self._reopen()
+            # the ledger first: where it cannot be written the record stays as it is vouched for
+            record.status, record.exit_code, record.process = RUNNING, None, this_process()
             self._book().enter(ledger.RESUMED, record)
+            self._reopen()
         else:
             record.environment = records.environment_facts(project_root(), self.spec)
             records.create(record)
@@ -164,9 +172,7 @@ class Run:
         here = records.environment_facts(project_root(), self.spec)
         mark = {"at": records.now(), "stage": first, "host": here["host"], "user": here["user"]}
         record.resumed.append({**mark, "versions": here["versions"], "git": here["git"]})
-        record.status, record.exit_code, record.error = RUNNING, None, None
-        record.finished_at, record.files = None, {}
-        record.process = this_process()
+        record.error, record.finished_at, record.files = None, None, {}
         records.write_reserve(record.folder)
         record.save()
 

@@ -29,18 +29,63 @@ def stopped_by(cause: KeyboardInterrupt) -> D2IError:
     return Interrupted(f"The run was stopped by {how}.", hint="`d2i run --resume` goes on with it.")
 
 
+class StopSwitch:
+    """Lets a run be stopped once, and only where it is ready for it.
+
+    A second Ctrl-C must not stop the stopping: the record would stay as if the run went on.
+    """
+
+    def __init__(self) -> None:
+        self._asked: KeyboardInterrupt | None = None
+        self._is_ready = False
+
+    def ask(self, cause: KeyboardInterrupt) -> None:
+        """Stop the run: now, where it is ready for it, else as soon as it is."""
+        if self._asked is not None:
+            return
+        self._asked = cause
+        if self._is_ready:
+            raise cause
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """The block may be stopped.
+
+        Raises:
+            KeyboardInterrupt: the run was told to stop, now or before.
+        """
+        if self._asked is not None:
+            raise self._asked
+        self._is_ready = True
+        try:
+            yield
+        finally:
+            self._is_ready = False
+
+
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM (systemd, Task Scheduler, a shutdown) end the run in order, as Ctrl-C does."""
+def stoppable() -> Iterator[StopSwitch]:
+    """Let Ctrl-C and SIGTERM (systemd, Task Scheduler, a shutdown) end the run in order.
+
+    A terminal that is closed (SIGHUP) ends nothing: the run goes on without it.
+    """
+    switch = StopSwitch()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield switch
         return
 
-    def stop(*_: Any) -> None:
-        raise Stopped
+    def on_interrupt(*_: Any) -> None:
+        switch.ask(KeyboardInterrupt())
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def on_end(*_: Any) -> None:
+        switch.ask(Stopped())
+
+    handlers: dict[int, Any] = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_end}
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = signal.SIG_IGN
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        yield switch
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -344,6 +344,68 @@ def test_a_killed_runner_leaves_a_truthful_record_and_the_next_run_is_fine(
     assert project.faults() == []
 
 
+RUN_COMMAND = """import sys
+from pathlib import Path
+from d2i_helpers.cli import commands, main
+from d2i_helpers.runs import day
+usual, notebooks = day.run_day, Path(sys.argv.pop())
+day.run_day = lambda *args, **more: usual(*args, **more, notebooks=notebooks)
+main()"""
+
+
+def _start_command(project: Project, *words: str, **options: Any) -> subprocess.Popen:
+    """`d2i run` with the project's notebooks, as a process of its own."""
+    command = [sys.executable, "-c", RUN_COMMAND, "run", "--outputs", str(project.outputs)]
+    return subprocess.Popen([*command, *words, str(project.notebooks)], **options)
+
+
+@pytest.mark.parametrize("gone", ["both", "stdout", "closed"])
+def test_a_run_outlives_whoever_reads_it(project: Project, gone: str) -> None:
+    project.write("extract", "import time\ntime.sleep(1)", CLOSING)
+    project.write("delta", "from d2i_helpers.errors import ChildErrors\nraise ChildErrors('3.')")
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    if gone == "stdout":
+        pipe["stderr"] = subprocess.DEVNULL
+    if gone == "closed":
+        pipe = {"preexec_fn": lambda: (os.close(1), os.close(2))}
+    summary = () if gone == "stdout" else ("--summary", "json")
+    runner = _start_command(project, "--stages", "extract,delta", *summary, **pipe)
+    if runner.stdout is not None:
+        runner.stdout.read(1)
+        runner.stdout.close()
+    assert runner.wait() == 20
+    (folder,) = records.folders(project.outputs)
+    record = records.read(folder)
+    assert (record.status, record.exit_code) == ("attention", 20)
+    assert [s.status for s in record.stages] == ["completed", "attention"]
+    assert project.faults() == []
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_quick_interrupts_leave_a_truthful_record_and_no_traceback(
+    project: Project, times: int
+) -> None:
+    project.write("extract", "import time\ntime.sleep(600)")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    runner = _start_command(project, "--stages", "extract,delta", **pipes)
+    _wait_for(lambda: [r for r in _records(project) if r.stages[0].status == "running"])
+    for _ in range(times):
+        runner.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    said, _ = runner.communicate(timeout=60)
+    assert runner.returncode == 130
+    assert "Traceback" not in said and "Task" not in said and "ignored" not in said, said
+    assert "stopped by Ctrl-C" in said
+    (record,) = _records(project)
+    assert (record.status, record.exit_code) == ("interrupted", 130)
+    assert [s.status for s in record.stages] == ["interrupted", "pending"]
+    assert project.faults() == []
+
+
+def _records(project: Project) -> list[Any]:
+    return [records.read(f) for f in records.folders(project.outputs) if (f / "run.json").is_file()]
+
+
 def _raise(record: Any) -> None:
     """A refused run has a record; raise what it holds."""
     assert record.exit_code == LockError.exit_code
