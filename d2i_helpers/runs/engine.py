@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+INJECTED = "injected-parameters"  # papermill's tag of the cell that it adds
+NOT_SAVED = "[not saved]"
+
 
 class RecordEngine:
     """One fresh, private kernel per notebook; see `kernel.run_notebook` for what it promises."""
@@ -45,6 +48,7 @@ class RecordEngine:
         from d2i_helpers.runs.kernel import run_notebook
 
         _check_parameters(nb, Path(input_path).name if input_path else "The notebook")
+        sources = _keep_private(nb)
         path = record_path or output_path
         about = nb.metadata.papermill
         about["input_path"] = Path(input_path).name if input_path else None
@@ -59,6 +63,7 @@ class RecordEngine:
             on_display=on_display,
             stop_reason=stop_reason,
             clean=clean,
+            sources=sources,
         )
 
     @classmethod
@@ -97,6 +102,46 @@ def _check_parameters(nb: Any, name: str) -> None:
             f"{name} has no place for the parameter {', '.join(unknown)}.",
             hint="Its parameters cell names its own; docs/parameters.md lists all others.",
         )
+
+
+def _keep_private(nb: Any) -> dict[int, str]:
+    """Take the values of parameters that no copy may hold out of the notebook.
+
+    papermill writes what it was given into a cell and into the metadata.
+
+    Returns:
+        What is to be executed in place of cells, by their number.
+    """
+    from papermill.translators import translate_parameters
+
+    given = dict(nb.metadata.papermill.get("parameters") or {})
+    masked = _masked(given)
+    tags = [cell.get("metadata", {}).get("tags", ()) for cell in nb.cells]
+    place = next((n for n, names in enumerate(tags) if INJECTED in names), None)
+    if masked == given or place is None:
+        return {}
+    cell = nb.cells[place]
+    sources = {place: cell.source}
+    cell.source = translate_parameters("python3", "python", masked, "Parameters")
+    nb.metadata.papermill["parameters"] = masked
+    return sources
+
+
+def _masked(given: Mapping[str, Any]) -> dict[str, Any]:
+    from d2i_helpers.runs.plan import NEVER_SAVED
+
+    private = {*NEVER_SAVED, "person_id"}  # the last is a parameter of explore_payloads
+    masked: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            masked[name] = _masked(value)
+        elif value is not None and (
+            name in private or (isinstance(value, str) and any(word in value for word in private))
+        ):
+            masked[name] = NOT_SAVED  # and no None, which would mean all children
+        else:
+            masked[name] = value
+    return masked
 
 
 def execute(notebook: Path, record_path: Path, parameters: dict[str, Any], **options: Any) -> None:

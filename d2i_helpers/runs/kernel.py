@@ -163,6 +163,7 @@ def run_notebook(
     on_display: OnDisplay | None = None,
     stop_reason: StopReason | None = None,
     clean: Clean | None = None,
+    sources: Mapping[int, str] | None = None,
 ) -> NotebookNode:
     """Run every cell of the notebook in a fresh kernel and keep the executed copy at ``path``.
 
@@ -176,6 +177,7 @@ def run_notebook(
         on_display: called with the data of everything that a cell displays.
         stop_reason: asked twice a second; an error that it returns ends the notebook.
         clean: takes identities and secrets out of a cell's outputs before they are saved.
+        sources: what is executed in place of what stands in cells, by their number; never saved.
 
     Raises:
         NotebookTimeout: the limit passed; the cell is marked.
@@ -200,7 +202,7 @@ def run_notebook(
         client.on_display, client.stop_reason = on_display, stop_reason
         client.on_cell_executed = client.see_reply
         with _ready(client, book):
-            _run_cells(client, book, limit)
+            _run_cells(client, book, limit, sources or {})
     finally:
         if client is not None and client.kc is not None:
             client.kc.stop_channels()
@@ -245,7 +247,21 @@ def _ready(client: RecordClient, book: RecordManager) -> Iterator[None]:
         raise died from None
 
 
-def _run_cells(client: RecordClient, book: RecordManager, limit: _Limit) -> None:
+@contextlib.contextmanager
+def _with_source(cell: NotebookNode, source: str | None) -> Iterator[None]:
+    """Let the cell have another source while it is executed."""
+    shown = cell.source
+    try:
+        if source is not None:
+            cell.source = source
+        yield
+    finally:
+        cell.source = shown
+
+
+def _run_cells(
+    client: RecordClient, book: RecordManager, limit: _Limit, sources: Mapping[int, str]
+) -> None:
     for index, cell in enumerate(book.nb.cells):
         if cell.cell_type != "code":
             cell.metadata.papermill["status"] = book.COMPLETED
@@ -254,7 +270,8 @@ def _run_cells(client: RecordClient, book: RecordManager, limit: _Limit) -> None
         error: D2IError | None = None
         busy = True  # whether the kernel is still in the cell
         try:
-            client.execute_cell(cell, index)
+            with _with_source(cell, sources.get(index)):
+                client.execute_cell(cell, index)
             error, busy = _ended_itself(client, cell), False
         except CellExecutionError:
             error, busy = _ended_itself(client, cell), False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -240,3 +241,26 @@ def test_kernels_started_ahead_are_fresh_and_know_their_modules(tmp_path: Path) 
     finally:
         pool.close()
     assert not any(folder.exists() for folder in waiting)
+
+
+@pytest.mark.parametrize("way", ["-p", "overrides"])
+def test_papermill_saves_no_id_of_a_child(tmp_path: Path, way: str) -> None:
+    path = notebook(tmp_path, SEEN, "raise ValueError('an end')")
+    out = tmp_path / "out.ipynb"
+    ids, key = "90017090, 90018090", "https://example.org/hooks/secret-key"
+    words = ["-p", "person_ids", ids, "-p", "webhook_url", key]
+    if way == "overrides":
+        words = ["-y", f'overrides: {{person_ids: "{ids}", webhook_url: "{key}"}}']
+    words += ["--engine", "d2i", "-k", "python3", "--language", "python"]
+    command = [sys.executable, "-m", "papermill", str(path), str(out), *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "an end" in done.stderr or "ValueError" in done.stderr
+    saved = out.read_text(encoding="utf-8")
+    assert "the notebook had 2 ids" in saved
+    for private in ("90017090", "90018090", "secret-key"):
+        assert private not in saved
+    assert "[not saved]" in saved
+
+
+SEEN = """from d2i_helpers.settings import load_settings
+print('the notebook had', len(load_settings(globals()).person_ids), 'ids')"""
