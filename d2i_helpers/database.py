@@ -46,6 +46,7 @@ from sqlalchemy.sql import Select
 from d2i_helpers import tables
 from d2i_helpers.database_messages import error_codes, situation_of
 from d2i_helpers.errors import DatabaseError
+from d2i_helpers.files import make_private_file
 from d2i_helpers.plain_message import GONE, known_names, without_values
 from d2i_helpers.settings import Secrets, Settings, load_secrets
 from d2i_helpers.url_secrets import ODBC_KEY, odbc_pairs, odbc_value
@@ -152,7 +153,7 @@ def _sqlite_file(url: URL, settings: Settings, *, create: bool) -> URL:
         return url
     path: Path = settings.path(url.database)
     if create:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_file(path)
     elif not path.is_file():
         raise DatabaseError(
             f"There is no database file {path.name} (parameter `database_url`).",

@@ -26,12 +26,33 @@ def make_private_folder(folder: Path) -> Path:
         RecordError: the folder cannot be made.
     """
     try:
-        for missing in reversed([p for p in (folder, *folder.parents) if not p.exists()]):
-            missing.mkdir(OWNER_ONLY_FOLDER, exist_ok=True)
+        _make_missing(folder)
         folder.chmod(OWNER_ONLY_FOLDER)
     except OSError as error:
         raise _explained(error, folder) from None
     return folder
+
+
+def make_private_file(path: Path) -> None:
+    """Make the file where it is missing, empty and for its owner only, and folders above it alike.
+
+    For what others write in place, such as SQLite, whose further files get the same rights. What
+    is there already stays as it is.
+
+    Raises:
+        RecordError: it cannot be made.
+    """
+    try:
+        _make_missing(path.parent)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_FILE))
+    except OSError as error:
+        raise _explained(error, path) from None
+
+
+def _make_missing(folder: Path) -> None:
+    for missing in reversed([p for p in (folder, *folder.parents) if not p.exists()]):
+        missing.mkdir(OWNER_ONLY_FOLDER, exist_ok=True)
 
 
 def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:

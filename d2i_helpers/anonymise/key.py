@@ -61,7 +61,7 @@ def require_key(settings: Settings, secrets: Secrets) -> None:
 
 def _demo_key(path: Path) -> bytes:
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_private_folder(path.parent)
         files.write_atomic(path, random_source.token_hex(KEY_BYTES).encode())
     return path.read_bytes().strip()
 

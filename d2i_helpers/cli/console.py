@@ -14,10 +14,12 @@ from rich.table import Table
 
 from d2i_helpers import stages
 from d2i_helpers.errors import D2IError
+from d2i_helpers.plain_message import without_controls
 from d2i_helpers.runs.execution import Listener
 from d2i_helpers.runs.records import (
     ATTENTION,
     COMPLETED,
+    DRY_RUN,
     FAILED,
     INTERRUPTED,
     RunRecord,
@@ -38,11 +40,16 @@ def make_console(*, to_stderr: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False)
 
 
+def shown(text: object) -> str:
+    """A text from elsewhere (a record, a message) as text: no markup, nothing a terminal obeys."""
+    return escape(without_controls(str(text)))
+
+
 def show_error(error: D2IError, console: Console) -> None:
     """What failed and what to do, without a traceback."""
-    console.print(f"[bold red]Failed:[/] {escape(error.message)}", soft_wrap=True)
+    console.print(f"[bold red]Failed:[/] {shown(error.message)}", soft_wrap=True)
     if error.hint:
-        console.print(f"[bold]To do:[/] {escape(error.hint)}", soft_wrap=True)
+        console.print(f"[bold]To do:[/] {shown(error.hint)}", soft_wrap=True)
 
 
 class ConsoleListener(Listener):
@@ -56,11 +63,12 @@ class ConsoleListener(Listener):
 
     def started(self, record: RunRecord) -> None:
         """Name the run and where its record is."""
-        self._say(f"Run [bold]{record.run_id}[/], profile {escape(record.profile)}")
+        dry = f"; [yellow]{DRY_RUN}[/]" if record.is_dry else ""
+        self._say(f"Run [bold]{record.run_id}[/], profile {shown(record.profile)}{dry}")
 
     def said(self, text: str) -> None:
         """Show a notice."""
-        self._say(f"[yellow]Note:[/] {escape(text)}")
+        self._say(f"[yellow]Note:[/] {shown(text)}")
 
     def stage_started(self, stage: StageRecord) -> None:
         """Start the stage's line."""
@@ -83,10 +91,10 @@ class ConsoleListener(Listener):
     def progress(self, stage: StageRecord, label: str, done: int, total: int | None) -> None:
         """Move the bar on."""
         if self._progress is not None:
-            self._progress.update(self._task, description=label, completed=done, total=total)
+            self._progress.update(self._task, description=shown(label), completed=done, total=total)
         elif time.monotonic() - self._last_line > PLAIN_EVERY:
             of = f" of {total:,}" if total else ""
-            self._say(f"  {stage.name}: {done:,}{of} {escape(label)}")
+            self._say(f"  {stage.name}: {done:,}{of} {shown(label)}")
             self._last_line = time.monotonic()
 
     def stage_ended(self, stage: StageRecord) -> None:
@@ -111,7 +119,8 @@ def show_run(record: RunRecord, console: Console) -> None:
     for stage in record.stages:
         colour = COLOURS.get(stage.status, "white")
         seconds = "" if stage.seconds is None else f"{stage.seconds:.1f}"
-        table.add_row(stage.name, f"[{colour}]{stage.status}[/]", seconds, key_counts(stage.counts))
+        status, counts = shown(stage.status), shown(key_counts(stage.counts))
+        table.add_row(shown(stage.name), f"[{colour}]{status}[/]", seconds, counts)
     console.print()
     console.print(table)
     console.print()
@@ -120,18 +129,20 @@ def show_run(record: RunRecord, console: Console) -> None:
     if sent.get("waiting") == 0 and sent.get("requests") == 0:
         console.print("Nothing to send: no child is waiting.")
     for warning in record.warnings:
-        console.print(f"[yellow]Note:[/] {escape(warning)}", soft_wrap=True)
+        console.print(f"[yellow]Note:[/] {shown(warning)}", soft_wrap=True)
     state = state_of(record)
-    code = "" if record.exit_code is None else f", exit code {record.exit_code}"
-    console.print(f"[{COLOURS.get(state, 'white')}]{state}[/]{code}", soft_wrap=True)
+    code = "" if record.exit_code is None else f", exit code {shown(record.exit_code)}"
+    dry = f" ([yellow]{DRY_RUN}[/])" if record.is_dry else ""
+    colour = COLOURS.get(state, "white")
+    console.print(f"[{colour}]{shown(state)}[/]{code}{dry}", soft_wrap=True)
     if record.error:
-        where = f" ({record.error['stage']})" if record.error.get("stage") else ""
+        where = f" ({shown(record.error['stage'])})" if record.error.get("stage") else ""
         console.print(
-            f"[bold red]Failed{where}:[/] {escape(record.error['message'])}", soft_wrap=True
+            f"[bold red]Failed{where}:[/] {shown(record.error['message'])}", soft_wrap=True
         )
         if record.error.get("hint"):
-            console.print(f"[bold]To do:[/] {escape(record.error['hint'])}", soft_wrap=True)
-    console.print(f"Record: {escape(str(record.path))}", soft_wrap=True)
+            console.print(f"[bold]To do:[/] {shown(record.error['hint'])}", soft_wrap=True)
+    console.print(f"Record: {shown(str(record.path))}", soft_wrap=True)
 
 
 def key_counts(counts: dict[str, float], most: int = 6) -> str:
@@ -148,11 +159,11 @@ def show_checks(checks: Sequence[Check], console: Console) -> None:
     colours = {"pass": "green", "warn": "yellow", "fail": "red"}
     for one in checks:
         colour = colours.get(one.status, "dim")
-        table.add_row(escape(one.name), f"[{colour}]{one.status}[/]", escape(one.detail))
+        table.add_row(shown(one.name), f"[{colour}]{one.status}[/]", shown(one.detail))
     console.print(table)
     todo = [one for one in checks if one.status in ("warn", "fail")]
     for one in todo:
-        console.print(f"[bold]{escape(one.name)}:[/] {escape(one.advice)}", soft_wrap=True)
+        console.print(f"[bold]{shown(one.name)}:[/] {shown(one.advice)}", soft_wrap=True)
     if not todo:
         console.print("All is well.")
 
@@ -163,5 +174,5 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], console: Co
     for name in header:
         table.add_column(name)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(shown(cell) for cell in row))
     console.print(table)

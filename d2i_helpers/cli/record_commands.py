@@ -54,7 +54,7 @@ def list_runs(parameters: dict[str, Any], outputs: Path | None, last: int, as_js
             continue
         final = next((s.counts for s in reversed(record.stages) if s.counts), {})
         seconds = "" if record.seconds is None else f"{record.seconds:.0f} s"
-        state = records.state_of(record)
+        state = records.state_of(record) + (", dry run" if record.is_dry else "")
         rows.append((record.run_id, record.profile, state, seconds, key_counts(final, 3)))
     if as_json:
         return
@@ -70,7 +70,7 @@ def list_runs(parameters: dict[str, Any], outputs: Path | None, last: int, as_js
 @click.argument("run_id", required=False)
 def show(parameters: dict[str, Any], outputs: Path | None, run_id: str | None) -> None:
     """One run in detail; without RUN_ID the latest."""
-    from d2i_helpers.cli.console import make_console, show_run
+    from d2i_helpers.cli.console import make_console, show_run, shown
     from d2i_helpers.runs import records
 
     folder = _outputs(parameters, outputs)
@@ -78,8 +78,10 @@ def show(parameters: dict[str, Any], outputs: Path | None, run_id: str | None) -
     if run_id is None and not known:
         raise RecordError("There are no run records.", hint="`d2i run` makes one.")
     record = records.read(records.folder_of(folder, run_id) if run_id else known[-1])
-    click.echo(f"Run {record.run_id}, profile {record.profile}, started {record.started_at}")
-    show_run(record, make_console())
+    console = make_console()
+    said = f"Run {record.run_id}, profile {record.profile}, started {record.started_at}"
+    console.print(shown(said), soft_wrap=True)
+    show_run(record, console)
 
 
 @runs.command("verify")

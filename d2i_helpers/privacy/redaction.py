@@ -220,7 +220,12 @@ class Redactor:
                 day = f"{word[:4]}-{word[4:6]}-{word[6:]}"
                 if day in dates and day < self._business_from:
                     hits.append((start, end))
-            elif text[start - 1 : start] == "\\" and word[0] in "NRTBF" and word[1:] in lengths:
+            elif (
+                word
+                and text[start - 1 : start] == "\\"
+                and word[0] in "NRTBF"
+                and word[1:] in lengths
+            ):
                 # a line break written as \n, as in JSON, clings to the word that follows
                 count = self._match(words, place, word[1:])
                 if count:

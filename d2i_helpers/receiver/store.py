@@ -17,7 +17,8 @@ from typing import Any
 
 import orjson
 
-from d2i_helpers.errors import SettingsError
+from d2i_helpers.errors import RecordError, SettingsError
+from d2i_helpers.files import make_private_file
 
 _VERSION = 1
 _TABLES = """
@@ -77,7 +78,7 @@ class Store:
         self._lock = threading.RLock()
         path = Path(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_file(path)
             self._connection = sqlite3.connect(
                 path, timeout=30, check_same_thread=False, isolation_level=None
             )
@@ -85,7 +86,7 @@ class Store:
             # what is committed survives the end of the process; only a power cut could lose it
             self._connection.execute("pragma synchronous=normal")
             self._set_up()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, RecordError) as error:
             raise SettingsError(
                 f"The receiver cannot use its store {path.name} ({type(error).__name__}).",
                 hint="Check `receiver_store`: a file that can be written, or not there yet.",

@@ -287,7 +287,8 @@ class Run:
             outcome.take_counts(stage, copy)
             from d2i_helpers.runs.html_pages import write_page
 
-            self.pages.append(pool.submit(write_page, copy))
+            remark = records.DRY_RUN if self.record.is_dry else ""
+            self.pages.append(pool.submit(write_page, copy, remark))
         self.record.save()
         self.listener.stage_ended(stage)
         if error is not None:

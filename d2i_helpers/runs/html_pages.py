@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 from d2i_helpers.files import write_atomic
 
@@ -19,6 +20,8 @@ _FROM_ELSEWHERE = (
 )
 # a record is read, not run: no script of the template, and none that an output might hold
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
+# whoever prints a page to a terminal must not have it obeyed
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _NOTHING_ELSE = (
     '<meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:\">"
@@ -43,8 +46,11 @@ _DARK = """<style>
 </style>"""
 
 
-def write_page(notebook: Path) -> Path:
+def write_page(notebook: Path, remark: str = "") -> Path:
     """Write the notebook's page beside it.
+
+    Args:
+        remark: added to the page's heading, such as that the run was a dry run.
 
     Returns:
         The page, named as the notebook with ``.html``.
@@ -59,18 +65,36 @@ def write_page(notebook: Path) -> Path:
     known = set(HTMLExporter.class_trait_names())  # older versions load less from elsewhere
     exporter = HTMLExporter(**{name: "" for name in _FROM_ELSEWHERE if name in known})
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    title = next((_heading(c.source) for c in nb.cells if c.cell_type == "markdown"), notebook.stem)
+    title = _remark(nb, remark) or notebook.stem
     resources = {"metadata": {"name": title}}
     with warnings.catch_warnings():
         # a template of nbconvert asks for ids of cells in notebooks older than format 4.5
         warnings.filterwarnings("ignore", category=FutureWarning, module="nbconvert")
         body, _ = exporter.from_notebook_node(nb, resources=resources)
-    body = _SCRIPT.sub("", body)
+    body = _CONTROLS.sub("", _SCRIPT.sub("", body))
     body = body.replace("<head>", f"<head>{_NOTHING_ELSE}", 1)
     page = notebook.with_suffix(".html")
     write_atomic(page, body.replace("</head>", f"{_DARK}</head>", 1).encode())
     return page
 
 
-def _heading(source: str) -> str:
-    return source.strip().splitlines()[0].lstrip("# ") if source.strip() else ""
+def _heading_cell(text: str) -> Any:
+    import nbformat
+
+    return nbformat.v4.new_markdown_cell(text)
+
+
+def _remark(nb: Any, remark: str) -> str:
+    """The notebook's heading with the remark, which is put into it; empty where it has none."""
+    cell = next((cell for cell in nb.cells if cell.cell_type == "markdown"), None)
+    lines = cell.source.strip().splitlines() if cell is not None else []
+    if remark:
+        first = lines[0] if lines and lines[0].startswith("#") else "# Run"
+        heading = f"{first} ({remark})"
+        text = "\n".join([heading, *(lines[1:] if first != "# Run" else lines)])
+        if cell is None:
+            nb.cells.insert(0, _heading_cell(text))
+        else:
+            cell.source = text
+        return heading.lstrip("# ")
+    return lines[0].lstrip("# ") if lines else ""

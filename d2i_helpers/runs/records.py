@@ -37,6 +37,7 @@ SCHEMA_VERSION = 1
 RUN_ID = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{4}")
 
 RUNNING, COMPLETED, ATTENTION = "running", "completed", "attention"
+DRY_RUN = "dry run: nothing is sent"  # as it is said wherever a run is shown
 FAILED, INTERRUPTED, PENDING = "failed", "interrupted", "pending"
 
 
@@ -83,6 +84,11 @@ class RunRecord:
     def path(self) -> Path:
         """The record's `run.json`."""
         return self.folder / RECORD_FILE
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether the run was one that sends nothing."""
+        return self.parameters.get("dry_run") is True
 
     def as_dict(self) -> dict[str, Any]:
         """What `run.json` holds; `run_record.schema.json` describes it."""

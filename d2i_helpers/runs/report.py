@@ -9,6 +9,7 @@ from typing import Any
 
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import make_private_folder, write_atomic
+from d2i_helpers.plain_message import without_controls
 from d2i_helpers.runs import records
 from d2i_helpers.runs.records import RunRecord
 
@@ -26,7 +27,8 @@ def write_report(outputs: Path) -> Path:
         RecordError: it could not be written.
     """
     make_private_folder(outputs)
-    content = {"made": records.now(), "runs": [_row(f) for f in records.folders(outputs)]}
+    rows = [_plain(_row(folder)) for folder in records.folders(outputs)]
+    content = {"made": records.now(), "runs": rows}
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     # in a script element only these two could end it or start a comment
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028")
@@ -36,6 +38,15 @@ def write_report(outputs: Path) -> Path:
     return page
 
 
+def _plain(value: Any) -> Any:
+    """The same with no control code in a text."""
+    if isinstance(value, dict):
+        return {_plain(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return without_controls(value) if isinstance(value, str) else value
+
+
 def _row(folder: Path) -> dict[str, Any]:
     """What the page shows of one record."""
     try:
@@ -43,9 +54,10 @@ def _row(folder: Path) -> dict[str, Any]:
     except RecordError as error:
         return _damaged(folder.name, error.message)
     return {
-        "run_id": record.run_id,
+        "run_id": folder.name,  # becomes a link: not what a record may say of itself
         "profile": record.profile,
         "status": records.state_of(record),
+        "dry_run": records.DRY_RUN if record.is_dry else "",
         "started_at": record.started_at,
         "seconds": record.seconds,
         "error": record.error["message"] if record.error else None,
@@ -66,6 +78,7 @@ def _damaged(run_id: str, why: str) -> dict[str, Any]:
         "run_id": run_id,
         "profile": "",
         "status": "damaged",
+        "dry_run": "",
         "started_at": f"{day}T{time[:2]}:{time[2:4]}:{time[4:]}Z",
         "seconds": None,
         "error": why,

@@ -21,6 +21,7 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
         "run_id": record.run_id,
         "profile": record.profile,
         "status": record.status,
+        "dry_run": record.is_dry,
         "exit_code": record.exit_code,
         "started_at": record.started_at,
         "finished_at": record.finished_at,

@@ -20,11 +20,15 @@ from urllib.parse import quote
 import jsonschema_rs
 import nbformat
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import insert, make_url
 
 from d2i_helpers import database, processes, stages, tables
+from d2i_helpers.cli import runs
+from d2i_helpers.cli.console import ConsoleListener, make_console, show_run
 from d2i_helpers.errors import LockError, RecordError, SettingsError
-from d2i_helpers.runs import plan, records, review
+from d2i_helpers.receiver.store import Store
+from d2i_helpers.runs import plan, records, report, review
 from d2i_helpers.runs.day import run_day
 from d2i_helpers.settings import ENV_PREFIX, load_settings
 
@@ -152,6 +156,66 @@ def test_a_stage_is_added_by_one_entry_and_its_notebook(
     with pytest.raises(SettingsError, match="preflight, extract, anonymise, delta, submit, tidy"):
         project.run("tidyy")
     assert tidy.load() is print
+
+
+def test_nobody_else_can_read_what_a_run_leaves_whatever_the_umask(
+    project: Project, tmp_path: Path
+) -> None:
+    project.outputs = tmp_path / "new" / "outputs"
+    before = os.umask(0)
+    try:
+        project.run("extract")
+        report.write_report(project.outputs)
+        url = f"sqlite:///{tmp_path / 'data' / 'made.sqlite'}"
+        database.open_database(load_settings(database_url=url), create=True).connect().close()
+        Store(tmp_path / "store" / "receiver.sqlite").close()
+    finally:
+        os.umask(before)
+    made = [tmp_path / "new", tmp_path / "data", tmp_path / "store"]
+    made += [path for folder in made for path in folder.rglob("*")]
+    assert len(made) > 10
+    open_to_others = {p.name for p in made if stat.S_IMODE(p.stat().st_mode) & 0o077}
+    assert not open_to_others
+
+
+def test_a_dry_run_is_said_wherever_it_is_shown(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = project.run("extract", dry_run=True)
+    wet = project.run("extract")
+    said = "dry run: nothing is sent"
+    ConsoleListener(make_console()).started(record)
+    show_run(record, make_console())
+    assert capsys.readouterr().out.count(said) == 2
+    page = (record.folder / "01_extract.html").read_text(encoding="utf-8")
+    assert re.search(rf"<h1[^>]*>extract \({said}\)", page)
+    assert re.search(rf"<title>extract \({said}\)</title>", page)
+    assert said not in (wet.folder / "01_extract.html").read_text(encoding="utf-8")
+    assert said in report.write_report(project.outputs).read_text(encoding="utf-8")
+    for words in (["list"], ["show", record.run_id]):
+        done = CliRunner().invoke(runs, [*words, "--outputs", str(project.outputs)])
+        assert "dry run" in done.output
+    shown = CliRunner().invoke(runs, ["show", wet.run_id, "--outputs", str(project.outputs)])
+    assert "dry run" not in shown.output
+
+
+def test_a_record_gives_no_orders_to_a_terminal(project: Project) -> None:
+    orders = "\x1b]0;owned\x07\x9b31m\u202e"
+    project.write("extract", f"print({'a' + orders!r})")
+    record = project.run("extract")
+    assert (record.warnings, record.error) == ([], None)
+    page = (record.folder / "01_extract.html").read_text(encoding="utf-8")
+    record.profile, record.warnings = f"demo{orders}", [f"note{orders}"]
+    record.error = {"message": f"no{orders}", "hint": f"do{orders}", "stage": f"s{orders}"}
+    record.stages[0].status, record.stages[0].counts = f"x{orders}", {f"n{orders}": 1}
+    record.save()
+    said = [page, report.write_report(project.outputs).read_text(encoding="utf-8")]
+    for words in (["list"], ["list", "--json"], ["show"], ["verify"]):
+        done = CliRunner().invoke(runs, [*words, "--outputs", str(project.outputs)])
+        said.append(done.output)
+    for text in said:
+        assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", text)
+    assert "\u202e" not in "".join(said[1:])
 
 
 def test_a_refusal_of_a_gate_is_in_the_record(project: Project, schema: Any) -> None:
