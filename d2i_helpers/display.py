@@ -16,7 +16,13 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from d2i_helpers.kernel_protocol import COUNTS_MIME, GATE_MIME, PROGRESS_MIME, RUN_ID_VARIABLE
+from d2i_helpers.kernel_protocol import (
+    COUNTS_MIME,
+    GATE_MIME,
+    NOTICES_MIME,
+    PROGRESS_MIME,
+    RUN_ID_VARIABLE,
+)
 from d2i_helpers.privacy.attended import is_attended
 from d2i_helpers.privacy.safe_words import (
     masked,
@@ -126,12 +132,19 @@ def warnings(messages: Iterable[str]) -> None:
     _sentences("Warnings", messages, "No warnings.")
 
 
-def notices(messages: Iterable[str]) -> None:
-    """What a stage has to say about the day; says so when there is nothing."""
-    _sentences("Notices", messages, "Nothing out of the ordinary.")
+def notices(messages: Iterable[str], *, for_console: Iterable[str] = ()) -> None:
+    """What a stage has to say about the day; says so when there is nothing.
+
+    Args:
+        messages: shown in the notebook.
+        for_console: shown too, and repeated on the run's console and in its record.
+    """
+    repeated = [safe_sentence(message) for message in for_console]
+    nothing = "Nothing out of the ordinary."
+    _sentences("Notices", [*messages, *repeated], nothing, **{NOTICES_MIME: repeated})
 
 
-def _sentences(title: str, messages: Iterable[str], nothing: str) -> None:
+def _sentences(title: str, messages: Iterable[str], nothing: str, **more: Any) -> None:
     safe = [safe_sentence(message) for message in messages]
     if not safe:
         _publish({"text/plain": nothing})
@@ -141,6 +154,7 @@ def _sentences(title: str, messages: Iterable[str], nothing: str) -> None:
         {
             "text/plain": "\n".join([f"{title}:", *(f"- {message}" for message in safe)]),
             "text/html": f"<p><strong>{title}</strong></p><ul>{items}</ul>",
+            **more,
         }
     )
 

@@ -1,7 +1,8 @@
 """What the runner and the kernel of a notebook say to each other: variables one way, outputs back.
 
 The runner gives a kernel what may not be saved as a parameter. A notebook shows its counts, its
-gate and its progress in outputs of kinds of their own, which the runner reads and Jupyter ignores.
+gate, its notices and its progress in outputs of kinds of their own, which the runner reads and
+Jupyter ignores.
 """
 
 from __future__ import annotations
@@ -15,4 +16,5 @@ MODULES_VARIABLE = "D2I_KERNEL_MODULES"  # what the notebook will import, comma-
 # kernel to runner: kinds of output (MIME types)
 COUNTS_MIME = "application/vnd.d2i.counts+json"
 GATE_MIME = "application/vnd.d2i.gate+json"
+NOTICES_MIME = "application/vnd.d2i.notices+json"
 PROGRESS_MIME = "application/vnd.d2i.progress+json"

@@ -24,6 +24,7 @@ from d2i_helpers.cohort import (
     inclusion_sources,
 )
 from d2i_helpers.cohort.row_rules import rule_columns, with_rule_sources
+from d2i_helpers.extract.columns import DateColumns, uses_of_fields
 from d2i_helpers.extract.filters import Filters
 from d2i_helpers.extract.sources import Batch, SourceReader
 from d2i_helpers.payload.assembly import Assembler, sources_of
@@ -40,6 +41,7 @@ from d2i_helpers.source_rows import (
     unreadable,
 )
 from d2i_helpers.spec import Document, Spec
+from d2i_helpers.staging.guards import ColumnUse
 
 BORN, EXPECTED, LEGACY = "pers_dob", "pers_expected_dob", "pers_legacy_id"
 LEGACY_LENGTH = 36  # of the staging column as it is deployed
@@ -162,12 +164,14 @@ class Documents:
         self._due_doubt, self._birth_doubt = (
             unreadable(person.table, column, "the age") for column in (EXPECTED, BORN)
         )
+        self._dates = DateColumns(spec, self.plan)
 
     def pages(self, connection: Connection) -> Iterator[list[Child]]:
         """The children of the cohort, page by page; the tallies grow meanwhile."""
         if not self.settings.person_ids:
             self.counts["without_id"] += self.reader.count_without_id(connection)
         for batch in self.reader.batches(connection):
+            self._dates.look(batch.found)
             page = self.filters.page(batch.persons, batch.found)
             yield self._children(batch, page)
 
@@ -297,6 +301,11 @@ class Documents:
         legacy_id = key_text(row[self._legacy_at])
         legacy_id = legacy_id if legacy_id and len(legacy_id) <= LEGACY_LENGTH else None
         return Child(person_id, legacy_id, document, reasons, self.assembler.items)
+
+    def column_uses(self) -> list[ColumnUse]:
+        """How many values of each source column could be used so far, for the guard."""
+        fields = uses_of_fields(self.spec, self.assembler, self.problems.found)
+        return [*self._dates.uses(), *fields]
 
     def quality(self) -> list[dict[str, Any]]:
         """A row a field: filled, missing, unusable, and per cent filled of what could be.

@@ -166,6 +166,10 @@ class Landing:
                 )
             )
 
+    def forget_all_reasons(self, connection: Connection) -> None:
+        """Take every child of this staging table out of the record."""
+        connection.execute(delete(inclusion).where(inclusion.c.staging_table == self.name))
+
     def _by_person(
         self, connection: Connection, table: Any, column: ColumnElement, ids: Sequence[str]
     ) -> dict[str, Any]:

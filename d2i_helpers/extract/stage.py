@@ -138,7 +138,7 @@ class _Day:
             if self.first_load:  # its pages are staged as they are read
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
             self._read_all(connection, progress)
-        notices = strangers + ([] if self.first_load else self._ask_guards(staged, before))
+        notices = strangers + self._ask_guards(staged, before)
         entries, run_id = self._entries(), self.settings.run_id or BY_HAND
         with database.transaction(self.engine) as connection:  # before anything can be sent
             attention.add(connection, self.staging, STAGE, entries, run_id)
@@ -318,6 +318,7 @@ class _Day:
             persons=self.rows[self.documents.plan.person.table].before,
             items=guards.item_losses(self.spec, self.items_before, self.items_gone),
             rows=self.rows,
+            columns=self.documents.column_uses(),
             window_before=dt.date.fromisoformat(before) if before else None,
             window_today=self.documents.window.start,
             made_anew=self.made_anew,
@@ -326,6 +327,10 @@ class _Day:
             return guards.check(figures, self.settings)
         except guards.GuardError:
             self.landing.empty()
+            if self.first_load:  # its pages were staged as they were read; nobody was sent
+                with database.transaction(self.engine) as connection:
+                    self.staging.remove_all(connection)
+                    self.landing.forget_all_reasons(connection)
             raise
 
     def _mark_gone(self) -> list[str]:

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2i_helpers.payload.field_values import FieldMaker, Remembered, route
-from d2i_helpers.raw import UNREADABLE
+from d2i_helpers.payload.transforms import UN_CODE_AS_UPN
+from d2i_helpers.raw import PLACEHOLDER, UNREADABLE
 from d2i_helpers.source_rows import Page, Plan, Row, unreadable
 from d2i_helpers.spec import PURGE, Block, Document, Spec
 
 LEFT_OUT = "item left out: no usable value in a mandatory field"
 DUPLICATE = "item left out: its key is in the list already"
+
+# Values that stand where none is known, as systems write them.
+SAYS_NOTHING = frozenset({PLACEHOLDER, UN_CODE_AS_UPN})
 
 Problem = tuple[str, str]  # path without list positions, rule
 
@@ -29,6 +33,7 @@ class Tally:
     rows: int
     filled: int
     unusable: int
+    wrong: int  # of the unusable: those that say something, and nothing that can be used
 
 
 class _BlockMaker:
@@ -130,7 +135,9 @@ class _BlockMaker:
             page.met.append(unreadable(table, field.column, "whether the item is sent"))
 
     def _report(self, maker: FieldMaker, value: Any, problem: str) -> None:
-        maker.unusable += value is None
+        if value is None:
+            maker.unusable += 1
+            maker.wrong += problem not in SAYS_NOTHING
         self.assembler.problems.append((maker.path, problem))
 
     # ------------------------------------------------------------------------------ the block
@@ -249,7 +256,7 @@ class Assembler:
 
         def collect(maker: _BlockMaker) -> None:
             for one in maker.fields:
-                found[one.path] = Tally(maker.built, one.filled, one.unusable)
+                found[one.path] = Tally(maker.built, one.filled, one.unusable, one.wrong)
             for inner in (*maker.inner, *maker.once):
                 collect(inner)
 

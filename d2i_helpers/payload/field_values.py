@@ -56,7 +56,7 @@ class FieldMaker:
     ) -> None:
         """Compile a field; ``shared`` holds the answers of transforms that are alike everywhere."""
         self.name, self.path, self.at = field.name, field.path, plan.at(field.source, field.column)
-        self.filled = self.unusable = 0
+        self.filled = self.unusable = self.wrong = 0
         self.remembered: Remembered | None = None
         self.direct: Callable[[Any, Row], Answer] | None = None
         self.routed: Callable[[Row, str, Page], Answer] | None = None

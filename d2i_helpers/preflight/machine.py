@@ -28,6 +28,7 @@ SKEW_FAILS = 3600.0  # by then the day of the run may be another one
 PACKAGE = "d2i-workbook"
 _GUARDS = (
     "max_deleted_share", "max_purged_items_share", "max_changed_share", "max_lost_rows_share",
+    "max_unusable_share",
 )  # fmt: skip
 
 

@@ -10,11 +10,13 @@ from d2i_helpers import database
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract.documents import MASKED_IDS, Documents, mask
 from d2i_helpers.extract.sources import SourceReader
-from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check, grants
+from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check, grants, guarded
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
 from d2i_helpers.staging import guards, row_counts
 from d2i_helpers.tables import SSD_SCHEMA
+
+_SAMPLE = 300  # persons
 
 
 def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
@@ -44,7 +46,9 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
     gone = {name for name in gaps.required if "." not in name}
     yield from _readable(engine, settings, reader, gone)
     yield from _indexes(engine, reader, gone)
-    yield from _row_counts(engine, settings, reader)
+    if not gaps.required:
+        yield from guarded("source rows", lambda: _row_counts(engine, settings, reader))
+        yield from guarded("source values", lambda: _sample(engine, settings, spec))
     if settings.person_ids and not gaps.required:
         yield _pilot(engine, reader)
 
@@ -151,3 +155,25 @@ def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Ite
         yield Check("source rows", PASS, said)
     else:
         yield Check("source rows", PASS, "there is no earlier run to compare with")
+
+
+def _sample(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
+    """The first children, read as extract reads them: are there columns that it cannot use?"""
+    size = min(_SAMPLE, settings.chunk_size)
+    documents = Documents(
+        engine, settings.model_copy(update={"chunk_size": size, "person_ids": ()}), spec
+    )
+    documents.reader.check()
+    with database.reading(engine) as connection:
+        next(documents.pages(connection), None)
+    uses = documents.column_uses()
+    found = guards.column_findings(uses, settings)
+    read = f"{documents.counts['persons_read']:,} persons were read"
+    if found:
+        said = f"{read}; {'; '.join(use.said for use in found)}"
+        advice = f"Extract would stop. {guards.UNUSABLE} {guards.how_to_allow(found)}"
+        yield Check("source values", WARN, said, advice)
+    elif notices := guards.column_notices(uses):
+        yield Check("source values", WARN, f"{read}; {'; '.join(notices)}", guards.UNUSABLE)
+    else:
+        yield Check("source values", PASS, f"{read}, and no column is unusable as a whole")

@@ -284,7 +284,8 @@ class Run:
             if stage_named(step.stage).changes_cohort:  # the cohort may be another one now
                 self.leaks.renew()
             stage.redactions += self._redact(copy)
-            outcome.take_counts(stage, copy)
+            for notice in outcome.take_counts(stage, copy):
+                self.record.warnings.append(f"{stage.name}: {notice}")
             from d2i_helpers.runs.html_pages import write_page
 
             remark = records.DRY_RUN if self.record.is_dry else ""

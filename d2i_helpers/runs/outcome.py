@@ -10,7 +10,7 @@ from typing import Any
 
 from d2i_helpers.errors import D2IError, NotebookError, error_named
 from d2i_helpers.files import write_atomic
-from d2i_helpers.kernel_protocol import COUNTS_MIME, GATE_MIME
+from d2i_helpers.kernel_protocol import COUNTS_MIME, GATE_MIME, NOTICES_MIME
 from d2i_helpers.runs.records import StageRecord
 
 Redact = Callable[[str], tuple[str, int]]
@@ -64,8 +64,13 @@ def error_entry(error: D2IError, stage: str | None = None) -> dict[str, Any]:
     return entry
 
 
-def take_counts(stage: StageRecord, notebook: Path) -> None:
-    """Read the counts and the gate's decisions that the executed copy shows into the stage."""
+def take_counts(stage: StageRecord, notebook: Path) -> list[str]:
+    """Read the counts and the gate's decisions that the executed copy shows into the stage.
+
+    Returns:
+        The notices that the run is to repeat.
+    """
+    notices: list[str] = []
     closing: dict[str, float] = {}
     stage.details, stage.gates = {}, []
     for cell in json.loads(notebook.read_bytes())["cells"]:
@@ -73,6 +78,7 @@ def take_counts(stage: StageRecord, notebook: Path) -> None:
             decided = output.get("data", {}).get(GATE_MIME)
             if isinstance(decided, dict):
                 stage.gates.append(decided)
+            notices += map(str, output.get("data", {}).get(NOTICES_MIME) or ())
             shown = output.get("data", {}).get(COUNTS_MIME)
             if not isinstance(shown, dict):
                 continue
@@ -80,6 +86,7 @@ def take_counts(stage: StageRecord, notebook: Path) -> None:
             if shown.get("closing"):
                 closing.update(shown["counts"])
     stage.counts = closing
+    return notices
 
 
 def redact_file(notebook: Path, redact: Redact) -> int:

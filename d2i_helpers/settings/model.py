@@ -133,6 +133,12 @@ class Settings(BaseModel):
         le=1,
         description="share of a source table's rows that may be gone since the last completed run",
     )
+    max_unusable_share: Share = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of a source column's values that may be unusable; also on a first load",
+    )
     allow_fewer_rows: tuple[str, ...] = Field(
         (),
         description="source tables that may have lost any number of rows, or all; for one run",

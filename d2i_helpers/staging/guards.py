@@ -8,7 +8,7 @@ of nineteen that is empty hardly shows in a total, so tables and blocks are judg
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from d2i_helpers.errors import GuardError
@@ -16,6 +16,8 @@ from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Block, Spec
 
 MADE_ANEW = "fictional_source_made_anew"  # fact of a staging table: other children than it holds
+ENOUGH_VALUES = 20  # of a column, before it is judged
+THE_GREATER_PART = 0.5  # of a column's values: so many unusable ones are worth a notice
 FEW = 3  # that many rows of a table, or items of a block, may go without a question
 
 
@@ -37,6 +39,23 @@ class ItemLoss:
 
 
 @dataclass(frozen=True)
+class ColumnUse:
+    """How many values a source column holds, and how many of these cannot be used."""
+
+    name: str  # table.column
+    filled: int
+    unusable: int
+    rule: str  # that most of them break
+
+    def __str__(self) -> str:
+        share = self.unusable / self.filled
+        return (
+            f"{self.unusable:,} of {self.filled:,} values of {self.name} cannot be used "
+            f"({share:.0%}: {self.rule})"
+        )
+
+
+@dataclass(frozen=True)
 class Figures:
     """What a day would do, counted before anything is written."""
 
@@ -47,6 +66,7 @@ class Figures:
     persons: int = 0  # persons whom the source held when extract last completed, in or out
     items: Mapping[str, ItemLoss] = field(default_factory=dict)  # by block
     rows: Mapping[str, RowCount] = field(default_factory=dict)  # by source table
+    columns: Sequence[ColumnUse] = ()
     window_before: dt.date | None = None  # start of the window when documents were last made
     window_today: dt.date | None = None
     made_anew: bool = False  # the source is a fictional one, made anew since the last run
@@ -106,6 +126,7 @@ def findings(figures: Figures, settings: Settings) -> list[Finding]:
     enough = settings.guard_min_children
     shares = max(figures.staged, figures.persons) >= enough
     found = row_findings(figures.rows, settings, shares=shares)
+    found += column_findings(figures.columns, settings)
     named = {finding.value for finding in found}
     empty = figures.staged > 0 and figures.found == 0 and figures.gone == figures.staged
     if figures.staged >= enough or empty:
@@ -141,6 +162,29 @@ def row_findings(
             continue
         found.append(Finding(said, "allow_fewer_rows", name))
     return found
+
+
+def column_findings(columns: Iterable[ColumnUse], settings: Settings) -> list[Finding]:
+    """The columns of which too many values cannot be used, on a first load as well."""
+    limit = settings.max_unusable_share
+    return [
+        Finding(
+            f"{column}; `max_unusable_share` allows {limit:.0%}",
+            "max_unusable_share",
+            _rounded_up(column.unusable, column.filled),
+        )
+        for column in columns
+        if column.filled >= ENOUGH_VALUES and column.unusable / column.filled > limit
+    ]
+
+
+def column_notices(columns: Iterable[ColumnUse]) -> list[str]:
+    """What to say of columns of which the greater part cannot be used, where that is allowed."""
+    return [
+        str(column)
+        for column in columns
+        if column.filled >= ENOUGH_VALUES and column.unusable / column.filled > THE_GREATER_PART
+    ]
 
 
 def _child_findings(figures: Figures, settings: Settings) -> list[Finding]:
@@ -191,7 +235,11 @@ def _item_findings(figures: Figures, settings: Settings, named: set[float | str]
 def _over(what: str, count: int, of: int, parameter: str, limit: float) -> Finding:
     """A share that is over its limit; the share found, rounded up to hundredths, allows it."""
     said = f"{count:,} of {of:,} {what} ({count / of:.0%}; `{parameter}` allows {limit:.0%})"
-    return Finding(said, parameter, -(-count * 100 // of) / 100)
+    return Finding(said, parameter, _rounded_up(count, of))
+
+
+def _rounded_up(count: int, of: int) -> float:
+    return -(-count * 100 // of) / 100
 
 
 def window_moved(figures: Figures) -> str | None:
@@ -215,10 +263,10 @@ def check(figures: Figures, settings: Settings) -> list[str]:
     moved = window_moved(figures)
     found = findings(figures, settings)
     if not found:
-        return [moved] if moved else []
+        return [*([moved] if moved else []), *column_notices(figures.columns)]
     raise GuardError(
         f"Stopped before anything was written: {'; '.join(f.said for f in found)}. "
-        f"{moved or _cause(figures)}",
+        f"{moved or _cause(figures, found)}",
         hint=how_to_allow(found) + (_FRESH_START if figures.made_anew else ""),
     )
 
@@ -229,12 +277,20 @@ _FRESH_START = (
 )
 
 
-def _cause(figures: Figures) -> str:
+UNUSABLE = (
+    "Is it stored in another form, or are the codes your own? A `code_map` or another `column` in "
+    "`spec_overlay` says so."
+)
+
+
+def _cause(figures: Figures, found: list[Finding]) -> str:
     if figures.made_anew:
         return (
             "The fictional SSD was made anew: the staging table still holds the children of the "
             "earlier one, whom the receiver would now be asked to erase."
         )
+    if all(finding.parameter == "max_unusable_share" for finding in found):
+        return UNUSABLE
     if figures.staged and figures.found == 0:
         return "The source gave no children at all: was the SSD rebuilt?"
     return "Was the SSD rebuilt completely, or has a release changed it?"

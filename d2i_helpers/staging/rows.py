@@ -300,6 +300,10 @@ class Staging:
             connection.execute(insert(self.table), contents)
         return len(row_ids)
 
+    def remove_all(self, connection: Connection) -> None:
+        """Empty the table: a first load that must not stay, of which nothing was sent."""
+        connection.execute(delete(self.table))
+
     def damaged(self, connection: Connection) -> list[int]:
         """Row numbers of live rows whose `json_payload` does not even look like a JSON object.
 

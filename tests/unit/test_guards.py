@@ -10,7 +10,7 @@ from d2i_helpers.errors import GuardError
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import load_spec
 from d2i_helpers.staging import guards
-from d2i_helpers.staging.guards import Figures, ItemLoss, RowCount
+from d2i_helpers.staging.guards import ColumnUse, Figures, ItemLoss, RowCount
 
 
 def test_an_ordinary_day_passes() -> None:
@@ -140,3 +140,21 @@ def test_each_block_knows_the_tables_that_it_is_found_by() -> None:
     assert losses["child_protection_plans"].tables == {"ssd_cp_plans", "ssd_cin_episodes"}
     assert losses["health_and_wellbeing"].tables == {"ssd_sdq_scores"}
     assert {name for name, loss in losses.items() if not loss.tables} == {"child_details"}
+
+
+def _column(filled: int, unusable: int) -> Figures:
+    use = ColumnUse("ssd_person.pers_sex", filled, unusable, "not in code list")
+    return Figures(staged=0, found=300, columns=[use])
+
+
+@pytest.mark.parametrize(("filled", "unusable"), [(20, 10), (19, 19), (300, 0), (0, 0)])
+def test_a_column_of_which_half_can_be_used_passes(filled: int, unusable: int) -> None:
+    assert guards.check(_column(filled, unusable), Settings()) == []
+
+
+@pytest.mark.parametrize(("filled", "unusable"), [(20, 11), (300, 299)])
+def test_a_column_that_is_mostly_unusable_stops(filled: int, unusable: int) -> None:
+    with pytest.raises(GuardError, match=f"{unusable} of {filled} values of ssd_person.pers_sex"):
+        guards.check(_column(filled, unusable), Settings())
+    allowed = guards.check(_column(filled, unusable), Settings(max_unusable_share=1))
+    assert len(allowed) == 1 and "not in code list" in allowed[0]

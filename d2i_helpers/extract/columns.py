@@ -1,0 +1,99 @@
+"""How many values of each source column cannot be used.
+
+One damaged value is reported and left out. Where it is nearly every value of a column (sex stored
+as 1 and 2, dates in an unknown form), the column is not what the specification takes it for, and
+what the receiver holds of it would go. Placeholders, and what the system is known to leave empty or
+incomplete, do not count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from d2i_helpers.extract.filters import date_columns
+from d2i_helpers.payload.assembly import SAYS_NOTHING, Assembler
+from d2i_helpers.raw import PLACEHOLDER, read_date, read_text
+from d2i_helpers.source_rows import Plan, Read, Row
+from d2i_helpers.spec import Spec
+from d2i_helpers.staging.guards import ColumnUse
+
+Rules = Mapping[tuple[str, str], tuple[int, list[str]]]  # (path, rule) to a count and examples
+
+
+class DateColumns:
+    """Dates as they are stored, in every row that is read: they decide which rows count at all."""
+
+    def __init__(self, spec: Spec, plan: Plan) -> None:
+        """Find the date columns of every query, but those with a known gap."""
+        is_date = date_columns(spec)
+        gaps = {
+            (spec.sources[field.source].table, field.column)
+            for block, field in spec.fields()
+            if spec.known_gap(block, field)
+        }
+        self._places: dict[Read, list[tuple[str, int]]] = {
+            read: [
+                (name, place)
+                for place, name in enumerate(columns)
+                if name in is_date and (read.table, name) not in gaps
+            ]
+            for read, columns in plan.reads.items()
+        }
+        self._words = spec.placeholders
+        self._filled: Counter[tuple[Read, str]] = Counter()
+        self._unusable: Counter[tuple[Read, str]] = Counter()
+
+    def look(self, found: Mapping[Read, list[Row]]) -> None:
+        """Count the values of a page's raw rows."""
+        for read, places in self._places.items():
+            rows = found.get(read) or ()
+            for name, place in places:
+                for value, count in _by_value([row[place] for row in rows]).items():
+                    day, problem = read_date(value)
+                    if day is None and (problem in (None, PLACEHOLDER) or self._is_word(value)):
+                        continue
+                    self._filled[read, name] += count
+                    self._unusable[read, name] += count if day is None else 0
+
+    def _is_word(self, value: Any) -> bool:
+        """Whether it is one of the words that systems write where they know nothing."""
+        text, _ = read_text(value)
+        return text is not None and text.upper() in self._words
+
+    def uses(self) -> Iterator[ColumnUse]:
+        """The figures of each column; of several ways to a table, the one that met most rows."""
+        most: dict[tuple[str, str], Read] = {}
+        for read, name in self._filled:
+            column = (read.table, name)
+            if self._filled[read, name] > self._filled[most.get(column, read), name] or (
+                column not in most
+            ):
+                most[column] = read
+        for (table, name), read in most.items():
+            filled, unusable = self._filled[read, name], self._unusable[read, name]
+            yield ColumnUse(f"{table}.{name}", filled, unusable, "not a date")
+
+
+def _by_value(values: list) -> Mapping:
+    try:
+        return Counter(values)
+    except TypeError:  # a structure, as some drivers read JSON: no date
+        return Counter(map(str, values))
+
+
+def uses_of_fields(spec: Spec, assembler: Assembler, rules: Rules) -> Iterator[ColumnUse]:
+    """The figures of each field's column (but dates) from what the documents were made of."""
+    tallies = assembler.tallies()
+    commonest: dict[str, tuple[int, str]] = {}
+    for (path, rule), (count, _) in rules.items():
+        if rule not in SAYS_NOTHING:
+            commonest[path] = max(commonest.get(path, (0, "")), (count, rule))
+    for block, field in spec.fields():
+        tally = tallies.get(field.path)
+        if tally is None or field.type == "date" or spec.known_gap(block, field):
+            continue
+        name = f"{spec.sources[field.source].table}.{field.column}"
+        filled = tally.filled + tally.wrong
+        yield ColumnUse(name, filled, tally.wrong, commonest.get(field.path, (0, "unusable"))[1])
