@@ -19,6 +19,7 @@ from d2i_helpers.errors import D2IError
 from d2i_helpers.payload.validation import Validator
 from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check, failed
 from d2i_helpers.preflight.machine import clock
+from d2i_helpers.receiver.faults import read_faults
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.spec import PURGE, Document, Spec
 from d2i_helpers.states import Outcome
@@ -52,8 +53,7 @@ def checks(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[Chec
         return [failed("gate", error), Check("receiver", SKIPPED, "the gate is closed")]
     found = [Check("gate", PASS, f"the {settings.source} table may go to {decision.address}")]
     if settings.endpoint == "simulated" and not (settings.api_base_url or settings.receiver_port):
-        said = "simulated, started on this machine when it is needed"
-        return [*found, Check("receiver", PASS, said)]
+        return [*found, _own_receiver(settings)]
     try:
         endpoint = endpoint_for(settings, secrets)
         client = Client(endpoint, settings, secrets)
@@ -61,6 +61,15 @@ def checks(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[Chec
         return [*found, failed("token", error), _not_asked("there is no token")]
     with client:
         return [*found, *_ask(client, settings, spec)]
+
+
+def _own_receiver(settings: Settings) -> Check:
+    """The simulated receiver that a run starts: its file of faults must be one."""
+    try:
+        read_faults(settings.path(settings.receiver_faults) if settings.receiver_faults else None)
+    except D2IError as error:
+        return failed("receiver", error)
+    return Check("receiver", PASS, "simulated, started on this machine when it is needed")
 
 
 def _ask(client: Client, settings: Settings, spec: Spec | None) -> Iterator[Check]:

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, create_mock_engine, func, inspect, make_url, sele
 from d2i_helpers import database, preflight, simulate, tables
 from d2i_helpers.cli import cli
 from d2i_helpers.errors import DatabaseError, SettingsError, SpecificationError
-from d2i_helpers.preflight import FAIL, PASS, SKIPPED, WARN, Check, machine
+from d2i_helpers.preflight import FAIL, PASS, SKIPPED, WARN, Check, machine, receiving
 from d2i_helpers.preflight import staged as staged_checks
 from d2i_helpers.preflight.profile import checks as profile_checks
 from d2i_helpers.runs.day import run_day
@@ -491,3 +491,13 @@ def test_a_pilot_of_nobody_is_seen(
     found = look(make_settings(person_ids=ids))
     assert found["pilot"].status == status
     assert "P1x" not in str(found["pilot"])
+
+
+def test_a_file_of_faults_that_is_none_is_seen(tmp_path: Path) -> None:
+    faults = tmp_path / "faults.yaml"
+    settings = Settings(receiver_faults=str(faults))
+    for content, status in ((None, FAIL), ("faults: [{sttus: 500}]", FAIL), ("faults: []", PASS)):
+        if content is not None:
+            faults.write_text(content)
+        found = {check.name: check for check in receiving.checks(settings, Secrets(), None)}
+        assert found["receiver"].status == status

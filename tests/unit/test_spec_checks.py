@@ -18,7 +18,14 @@ from d2i_helpers.hand_written import parse_yaml
 from d2i_helpers.payload import transforms
 from d2i_helpers.spec import build_spec, faults, load_spec, merge, merged_text
 from d2i_helpers.spec import registry as registry_module
-from d2i_helpers.spec.checks import NAMED_RULES
+from d2i_helpers.spec.checks import (
+    BLOCK_KEYS,
+    CODE_LIST_KEYS,
+    NAMED_RULES,
+    SOURCE_KEYS,
+    TOP_KEYS,
+)
+from d2i_helpers.spec.field_checks import FIELD_KEYS
 from d2i_helpers.spec.outputs import payload_page, rule_tables
 from d2i_helpers.spec.typed import typed
 
@@ -292,3 +299,76 @@ def test_a_code_with_and_without_quotes_is_one_code(tmp_path: Path) -> None:
     codes = load_spec("generic", overlay).code_lists["referral_source"].codes
     assert codes["10"] == "not known"
     assert len(codes) == len(load_spec().code_lists["referral_source"].codes)
+
+
+# -------------------------------------------------------------------- text stays as it is typed
+RETYPED = ["010", "NO", "on", "1:30", "2026-01-05", "1e3", "0x1F", "1_000"]
+LEVELS: dict[str, tuple[dict[str, type], Any]] = {
+    "the specification": (TOP_KEYS, lambda entry: entry),
+    "a source": (SOURCE_KEYS, lambda entry: {"sources": {"s": entry}}),
+    "a block": (BLOCK_KEYS, lambda entry: {"blocks": {"b": entry}}),
+    "a field": (FIELD_KEYS, lambda entry: {"blocks": {"b": {"fields": {"f": entry}}}}),
+    "a code list": (CODE_LIST_KEYS, lambda entry: {"code_lists": {"c": entry}}),
+}
+KEYS = [(level, key) for level, (keys, _) in LEVELS.items() for key in keys]
+NAMED_BY_TRUTH = {"booleans", "sentences"}
+
+
+@pytest.mark.parametrize(("level", "key"), KEYS)
+def test_an_overlays_key_holds_what_it_is_declared_to_hold(level: str, key: str) -> None:
+    keys, place = LEVELS[level]
+    listed = ", ".join(RETYPED)
+    written = {
+        bool: "on",
+        int: "010",
+        list: f"[{listed}]",
+        dict: "{" + ", ".join(f"{name}: {name}" for name in RETYPED) + "}",
+    }.get(keys[key], "0123x")
+    wanted: Any = {
+        bool: True,
+        int: 10,
+        list: RETYPED,
+        dict: {name: name for name in RETYPED},
+    }.get(keys[key], "0123x")
+    if key in NAMED_BY_TRUTH:
+        written, wanted = f"{{no: [{listed}], on: [{listed}]}}", {False: RETYPED, True: RETYPED}
+    read = typed(place(parse_yaml(f"{key}: {written}")))
+    assert read == place({key: wanted})
+    if keys[key] is str:
+        for text in RETYPED:
+            assert typed(place(parse_yaml(f"{key}: {text}"))) == place({key: text})
+
+
+def test_codes_of_an_overlay_are_what_was_typed(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(
+        "code_lists: {referral_source: {codes: {010: ten, NO: none, 1e3: many}}}\n"
+        "sources: {sdq: {where: [{equals: {csdq_sdq_reason: [010, NO]}}]}}\n"
+        "blocks:\n  social_care_episodes:\n    fields:\n      referral_source:\n"
+        "        code_map: {8: 010, No: NO, 12:30: 1A}\n",
+        encoding="utf-8",
+    )
+    spec = load_spec("generic", overlay)
+    assert {"010", "NO", "1e3"} <= set(spec.code_lists["referral_source"].codes)
+    (rule,) = spec.sources["sdq"].where
+    assert rule == {"equals": {"csdq_sdq_reason": ["010", "NO"]}}
+    fields = {field.name: field for field in spec.blocks["social_care_episodes"].fields}
+    mapped = fields["referral_source"].options["code_map"]
+    assert mapped == {"8": "010", "No": "NO", "12:30": "1A"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("code_lists: {sex: {retired: [X, null]}}", "line 1, has an entry of a list that is empty"),
+        ("code_lists: {sex: {retired: [!!int 010]}}", "names the type int"),
+        ('blocks: {b: {pattern: "\\d"}}', "not valid YAML"),
+    ],
+)
+def test_an_overlay_that_leaves_a_value_open_is_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecificationError, match=said):
+        load_spec("generic", overlay)
