@@ -7,13 +7,15 @@ never read.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, and_, not_
+from sqlalchemy import ColumnElement, Engine, and_, bindparam, not_, select
+from sqlalchemy.engine import Connection
 
 from d2i_helpers import database, delta
 from d2i_helpers.payload.canonical import to_text
@@ -88,7 +90,7 @@ def _prepare(
     outbox = Outbox(Staging(engine, settings.send_table))
     lost = InFlight(outbox).recover()
     counts: Counter[str] = Counter({"unknown_after_a_stop": lost})
-    result = PrepareResult({}, notices=_guard(outbox, settings))
+    result = PrepareResult({}, notices=_guard(outbox, settings, spec))
     with database.transaction(engine) as connection:
         outbox.staging.mark_unreadable(connection, outbox.staging.damaged(connection))
         total = outbox.staging.count(connection, outbox.is_due)
@@ -129,27 +131,77 @@ def _in_order(counts: Counter[str], waiting: int) -> dict[str, int]:
     }
 
 
-def _guard(outbox: Outbox, settings: Settings) -> list[str]:
+def _guard(outbox: Outbox, settings: Settings, spec: Spec) -> list[str]:
     """Judge what was not prepared before: a table that other software filled has no other guard."""
     staging, t = outbox.staging, outbox.table.c
     noted = notes.select().where(outbox.noted).exists()
     purge_noted = notes.select().where(outbox.noted, notes.c.partial_kind == PURGE).exists()
+    changed = and_(
+        not_(staging.is_deleted),
+        staging.acknowledged,
+        staging.status != Status.SENT.value,
+        t.partial_json_payload.is_(None),
+        not_(noted),
+    )
     with database.reading(outbox.engine) as connection:
+        staged = staging.count(connection, staging.acknowledged)
+        judged = staged >= settings.guard_min_children
         figures = Figures(
-            staged=staging.count(connection, staging.acknowledged),
+            staged=staged,
             found=staging.count(connection, not_(staging.is_deleted)),
             gone=staging.count(
                 connection, staging.is_deleted, staging.acknowledged, not_(purge_noted)
             ),
-            changed=staging.count(
-                connection,
-                and_(not_(staging.is_deleted), staging.acknowledged),
-                staging.status != Status.SENT.value,
-                t.partial_json_payload.is_(None),
-                not_(noted),
-            ),
+            changed=staging.count(connection, changed),
+            items=_item_losses(connection, outbox, settings, spec, changed) if judged else {},
         )
     return guards.check(figures, settings)
+
+
+def _item_losses(
+    connection: Connection,
+    outbox: Outbox,
+    settings: Settings,
+    spec: Spec,
+    changed: ColumnElement[bool],
+) -> dict[str, guards.ItemLoss]:
+    """What would be purged from children who stay, block by block.
+
+    The items of children who did not change are counted only where those of the changed ones alone
+    are over the limit: their documents are otherwise never read.
+    """
+    volatile = spec.volatile_ids if settings.volatile_ids is None else settings.volatile_ids
+    stays = and_(not_(outbox.staging.is_deleted), outbox.staging.acknowledged)
+    gone: Counter[str] = Counter()
+    before: Counter[str] = Counter()
+    for held, current in _documents(connection, outbox, changed):
+        lost, had = delta.removed_items(spec, held, current, by_number=volatile)
+        gone.update(lost)
+        before.update(had)
+    losses = guards.item_losses(spec, before, gone)
+    if not guards.findings(Figures(staged=settings.guard_min_children, items=losses), settings):
+        return losses
+    for held, _ in _documents(connection, outbox, and_(stays, not_(changed))):
+        before.update(delta.removed_items(spec, held, None)[1])
+    return guards.item_losses(spec, before, gone)
+
+
+def _documents(
+    connection: Connection, outbox: Outbox, wanted: ColumnElement[bool]
+) -> Iterator[tuple[Document, Document]]:
+    """What the receiver acknowledged and what is staged, of rows of which both can be read."""
+    t, last = outbox.table.c, 0
+    statement = (
+        select(t.id, t.previous_json_payload, t.json_payload)
+        .where(t.id > bindparam("last"), wanted)
+        .order_by(t.id)
+        .limit(PAGE)
+    )
+    while rows := connection.execute(statement, {"last": last}).all():
+        for row in rows:
+            with contextlib.suppress(_Unreadable):
+                yield _parsed(row.previous_json_payload), _parsed(row.json_payload)
+        last = rows[-1].id
 
 
 @dataclass

@@ -471,6 +471,32 @@ def test_d2i_source_that_vanished_is_stopped_before_anything_is_purged(
     assert table.row("C1").partial_json_payload is None
 
 
+@pytest.mark.parametrize(("children", "stops"), [(40, False), (30, True)])
+def test_d2i_items_that_vanished_are_stopped_block_by_block(
+    engine: Engine, make_settings: Callable[..., Settings], children: int, stops: bool
+) -> None:
+    """Four of the plans are gone: a tenth of 40 is allowed, of 30 it is more."""
+    table = Table(engine, make_settings())
+    rows = []
+    for number in range(children):
+        child = f"C{number}"
+        held = {"previous_json_payload": to_text(with_plan(child, "P1"))}
+        lost = number < 4
+        today = to_text(with_plan(child) if lost else with_plan(child, "P1"))
+        state = ("updated", "Pending") if lost else ("unchanged", "Sent")
+        rows.append(d2i_row(child, *state, json_payload=today, **held))
+    fill(table, *rows)
+    if stops:
+        with pytest.raises(GuardError, match="4 of 30 child_in_need_plans would be purged"):
+            prepare.run(table.engine, table.settings, SPEC)
+        assert table.row("C1").partial_json_payload is None
+        allowed = table.settings.model_copy(update={"max_purged_items_share": 0.14})
+        prepare.run(table.engine, allowed, SPEC)
+    else:
+        prepare.run(table.engine, table.settings, SPEC)
+    assert '"purge": true' in str(table.row("C1").partial_json_payload).replace(":true", ": true")
+
+
 def test_adopting_a_table_rehashes_it_and_sends_nobody_again(table: Table) -> None:
     held = {"previous_json_payload": to_text(document()), "previous_hash": b"\x09" * 32}
     fill(table, d2i_row("C1", "unchanged", "sent", **held))
