@@ -126,9 +126,8 @@ def verify(
         click.echo(f"Head of the ledger: entry {last['entry']}, {last['hash']}")
     if strict and found.open_points:
         raise RecordError(
-            f"Nothing contradicts the records, but {len(found.open_points)} points above rest on "
-            "the file alone.",
-            hint="docs/run_record.md says how to close each.",
+            "Nothing contradicts the records, but what is named above rests on the file alone.",
+            hint="docs/run_record.md says what each line means.",
         )
 
 

@@ -28,6 +28,9 @@ from d2i_helpers.runs.records import RunRecord, StageRecord
 from d2i_helpers.runs.verification import Findings, Head, verify
 
 KEY = b"the ledger key of this test"
+OPTIONS: dict[str, Any] = {
+    "execution_options": {"schema_translate_map": {tables.STAGING_SCHEMA: None}}
+}
 Attack = Callable[["World"], None]
 
 
@@ -150,9 +153,7 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def make_world(tmp_path: Path) -> Iterator[Any]:
     """Makes a world with a database in memory: what is attacked is the folder."""
-    engine = create_engine("sqlite://").execution_options(
-        schema_translate_map={tables.STAGING_SCHEMA: None}
-    )
+    engine = create_engine("sqlite://", **OPTIONS)
     yield lambda key=None: World(tmp_path / "outputs", engine, key)
     engine.dispose()
 
@@ -713,19 +714,16 @@ def test_rows_removed_at_the_end_are_entered_again_and_named(make_world: Any, la
 
 
 def test_a_login_that_may_only_select_and_insert_does_and_can_take_nothing_back(
-    tmp_path: Path, postgres_url: str
+    tmp_path: Path, engine: Engine
 ) -> None:
-    owner = create_engine(postgres_url).execution_options(
-        schema_translate_map={tables.STAGING_SCHEMA: None}
-    )
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no logins")
     role = f"d2i_{uuid.uuid4().hex[:8]}"
-    with owner.begin() as connection:
+    with database.transaction(engine) as connection:
         tables.ledger_entries.create(connection)
         connection.execute(text(f"create role {role}"))
         connection.execute(text(f"grant select, insert on d2i_ledger to {role}"))
-    limited = create_engine(postgres_url).execution_options(
-        schema_translate_map={tables.STAGING_SCHEMA: None}
-    )
+    limited = create_engine(engine.url, **OPTIONS)
     event.listen(limited, "connect", lambda raw, _: _act_as(raw, role))
     try:
         world = World(tmp_path / "outputs", limited)
@@ -739,10 +737,9 @@ def test_a_login_that_may_only_select_and_insert_does_and_can_take_nothing_back(
                 connection.execute(statement)
     finally:
         limited.dispose()
-        with owner.begin() as connection:
-            tables.ledger_entries.drop(connection)
+        with database.transaction(engine) as connection:
+            connection.execute(text(f"drop owned by {role}"))
             connection.execute(text(f"drop role {role}"))
-        owner.dispose()
 
 
 def _act_as(raw: Any, role: str) -> None:

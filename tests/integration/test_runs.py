@@ -270,7 +270,8 @@ def test_a_failed_stage_ends_the_run_and_resume_goes_on_with_it(
 def test_the_address_of_a_webhook_is_nowhere_in_the_record(project: Project) -> None:
     record = project.run("extract", webhook_url="http://127.0.0.1:9/services/T0/a-key")
     assert record.exit_code == 0
-    assert record.warnings == ["The webhook could not be reached (ConnectionError)."]
+    (said,) = record.warnings
+    assert said.startswith("The webhook could not be reached (the connection was refused")
     for path in record.folder.iterdir():
         assert "a-key" not in path.read_text(encoding="utf-8")
 
