@@ -13,10 +13,12 @@ import json
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from d2i_helpers.kernel_protocol import (
+    ATTENTION_TITLE,
     COUNTS_MIME,
     GATE_MIME,
     NOTICES_MIME,
@@ -34,6 +36,7 @@ from d2i_helpers.privacy.safe_words import (
 )
 
 Number = int | float
+_MOST_REASONS = 40  # rows of a list of reasons
 _TABLE = "border-collapse:collapse;font-size:0.95em;margin:0.3em 0"
 _CELL = "padding:0.2em 0.9em 0.2em 0;border-bottom:1px solid rgba(128,128,128,.3)"
 
@@ -132,16 +135,47 @@ def warnings(messages: Iterable[str]) -> None:
     _sentences("Warnings", messages, "No warnings.")
 
 
-def notices(messages: Iterable[str], *, for_console: Iterable[str] = ()) -> None:
+def notices(
+    messages: Iterable[str],
+    counts: Mapping[str, Number] | None = None,
+    *,
+    for_console: Iterable[str] = (),
+) -> None:
     """What a stage has to say about the day; says so when there is nothing.
 
     Args:
         messages: shown in the notebook.
+        counts: the stage's closing counts; children who need attention are out of the ordinary.
         for_console: shown too, and repeated on the run's console and in its record.
     """
     repeated = [safe_sentence(message) for message in for_console]
+    said = [*messages, *repeated]
+    if needy := (counts or {}).get("need_attention", 0):
+        said.append(f"{needy:,} children need attention; the list below says why.")
     nothing = "Nothing out of the ordinary."
-    _sentences("Notices", [*messages, *repeated], nothing, **{NOTICES_MIME: repeated})
+    _sentences("Notices", said, nothing, **{NOTICES_MIME: repeated})
+
+
+def attention(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Who needs attention, and why: rows of `staging.attention.shown`, with masked ids.
+
+    The run record keeps the number of children by what became of them, place and rule.
+    """
+    title, listed = ATTENTION_TITLE, list(rows)
+    if not listed:
+        _publish({"text/plain": "Nobody needs attention."})
+        return
+    numbers: Counter[str] = Counter()
+    for row in listed:
+        place = f"{row['table']}.{row['column']}" if row["table"] else row["field"] or ""
+        parts = (row["what"], safe_label(place), safe_label(row["rule"]))
+        numbers[": ".join(filter(None, parts))] += row["children"]
+    header = list(listed[0])
+    shown = [[row[name] for name in header] for row in listed[:_MOST_REASONS]]
+    if rest := sum(row["children"] for row in listed[_MOST_REASONS:]):
+        shown.append(["further reasons", *[None] * (len(header) - 3), rest, None])
+    data = {"title": title, "counts": dict(numbers), "closing": False}
+    _show_rows(title, header, shown, **{COUNTS_MIME: data})
 
 
 def _sentences(title: str, messages: Iterable[str], nothing: str, **more: Any) -> None:

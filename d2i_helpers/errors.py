@@ -149,7 +149,8 @@ def raise_for_attention(counts: Mapping[str, int], *, tolerated: bool = False) -
     if children and not tolerated:
         raise ChildErrors(
             f"{children:,} children need attention; everything else went its way.",
-            hint="Their staging rows have the reason in `api_response`.",
+            hint="The notebooks' lists say why, `d2i attention` whom, and staging rows have the "
+            "reason in `api_response`.",
         )
 
 

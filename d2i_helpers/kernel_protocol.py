@@ -17,4 +17,5 @@ MODULES_VARIABLE = "D2I_KERNEL_MODULES"  # what the notebook will import, comma-
 COUNTS_MIME = "application/vnd.d2i.counts+json"
 GATE_MIME = "application/vnd.d2i.gate+json"
 NOTICES_MIME = "application/vnd.d2i.notices+json"
+ATTENTION_TITLE = "Who needs attention"  # of the counts of children by reason
 PROGRESS_MIME = "application/vnd.d2i.progress+json"

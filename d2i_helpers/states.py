@@ -45,6 +45,12 @@ class Unsent(StrEnum):
     REFUSED = "refused"  # the child cannot be sent as it stands in the source
 
 
+# counts that tell why children who were staged are gone
+LEFT_COHORT, NO_LONGER_THERE = "left_the_cohort", "no_longer_in_the_source"
+AGED_OUT = "aged_out"
+WHY_GONE = (LEFT_COHORT, NO_LONGER_THERE, AGED_OUT)
+
+
 class Event(StrEnum):
     """What can happen to a staging row."""
 

@@ -201,6 +201,30 @@ def check(parameters: dict[str, Any], ddl: bool) -> int:
     return error.exit_code if error else 0
 
 
+@cli.command()
+@profile_options
+@click.option(
+    "--anonymised", is_flag=True, help="The anonymised table, with pseudonyms, not the original."
+)
+def attention(parameters: dict[str, Any], anonymised: bool) -> int:
+    """Who needs attention, and why, with whole ids: for a person at a terminal only."""
+    from d2i_helpers import database
+    from d2i_helpers.cli.console import make_console, show_attention
+    from d2i_helpers.privacy.attended import require_terminal
+    from d2i_helpers.settings import load_settings
+    from d2i_helpers.spec import load_spec
+    from d2i_helpers.staging import Staging
+    from d2i_helpers.staging.attention import everything
+
+    require_terminal()
+    settings = load_settings(None, **parameters)
+    engine = database.open_database(settings)
+    spec = load_spec(settings.cms, settings.overlay_path)
+    name = settings.anon_table if anonymised else settings.staging_table
+    show_attention(everything(Staging(engine, name), spec), make_console())
+    return 0
+
+
 @cli.group(cls=HelpfulGroup)
 def simulate() -> None:
     """Make a fictional SSD, and let days pass in it."""

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from d2i_helpers import stages
 from d2i_helpers.errors import D2IError
+from d2i_helpers.kernel_protocol import ATTENTION_TITLE
 from d2i_helpers.plain_message import without_controls
 from d2i_helpers.runs.execution import Listener
 from d2i_helpers.runs.records import (
@@ -28,7 +29,9 @@ from d2i_helpers.runs.records import (
 
 if TYPE_CHECKING:  # preflight imports much that a console does not need
     from d2i_helpers.preflight import Check
+    from d2i_helpers.staging.attention import Reason
 
+_MOST_REASONS = 10  # lines of reasons for each stage
 PLAIN_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 COLOURS = {COMPLETED: "green", ATTENTION: "yellow", FAILED: "red", INTERRUPTED: "red"}
 
@@ -124,6 +127,7 @@ def show_run(record: RunRecord, console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
+    _show_reasons(record.stages, console)
     senders = {stage.name for stage in stages.STAGES if stage.sends}
     sent = next((s.counts for s in record.stages if s.name in senders), {})
     if sent.get("waiting") == 0 and sent.get("requests") == 0:
@@ -143,6 +147,37 @@ def show_run(record: RunRecord, console: Console) -> None:
         if record.error.get("hint"):
             console.print(f"[bold]To do:[/] {shown(record.error['hint'])}", soft_wrap=True)
     console.print(f"Record: {shown(str(record.path))}", soft_wrap=True)
+
+
+def _show_reasons(ran: Sequence[StageRecord], console: Console) -> None:
+    """Why children need attention, where some do."""
+    said: list[dict[str, float]] = []
+    for stage in ran:
+        reasons = stage.details.get(ATTENTION_TITLE)
+        if not reasons or reasons in said:  # stages of one table say the same
+            continue
+        said.append(reasons)
+        console.print(f"[yellow]{ATTENTION_TITLE}[/] ({shown(stage.name)}):", soft_wrap=True)
+        for reason, children in list(reasons.items())[:_MOST_REASONS]:
+            console.print(f"  {children:,}  {shown(reason)}", soft_wrap=True)
+        if len(reasons) > _MOST_REASONS:
+            console.print(f"  and {len(reasons) - _MOST_REASONS:,} reasons more, in the notebook")
+
+
+def show_attention(reasons: Sequence[Reason], console: Console) -> None:
+    """Each child who needs attention with each reason; whole ids, so for a person only."""
+    if not reasons:
+        console.print("Nobody needs attention.")
+        return
+    header = ("Child", "What", "Where", "Rule", "Noted", "Run")
+    rows = []
+    for one in reasons:
+        column = f"{one.source_table}.{one.source_column}" if one.source_table else ""
+        child = one.person_id or f"{one.children:,} without an id"
+        noted = f"{one.noted_at:%Y-%m-%d %H:%M}" if one.noted_at else ""
+        where = " ".join(filter(None, (column, one.path)))
+        rows.append((child, one.what, where, one.rule, noted, one.run_id or ""))
+    show_table(header, rows, console)
 
 
 def key_counts(counts: dict[str, float], most: int = 6) -> str:

@@ -41,19 +41,16 @@ from d2i_helpers.source_rows import (
     unreadable,
 )
 from d2i_helpers.spec import Document, Spec
+from d2i_helpers.staging.attention import MASKED_IDS, mask
 from d2i_helpers.staging.guards import ColumnUse
+from d2i_helpers.states import AGED_OUT, LEFT_COHORT, NO_LONGER_THERE
 
 BORN, EXPECTED, LEGACY = "pers_dob", "pers_expected_dob", "pers_legacy_id"
 LEGACY_LENGTH = 36  # of the staging column as it is deployed
 _CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")  # "TypeError" is said as "type error"
-MASKED_IDS = 3  # examples kept of each problem
 ALIKE = "is another child's too, but for blanks or capitals"
 TWIN = "is another child's too"
 SECOND = "a second child has this id"
-# why children who were staged are gone
-LEFT_COHORT, NO_LONGER_THERE = "left_the_cohort", "no_longer_in_the_source"
-AGED_OUT = "aged_out"
-WHY_GONE = (LEFT_COHORT, NO_LONGER_THERE, AGED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +116,6 @@ class Problems:
             for (path, rule), (count, masked) in self.found.items()
         ]
         return sorted(rows, key=lambda row: (-row["count"], row["field"], row["rule"]))
-
-
-def mask(person_id: str) -> str:
-    """The last two characters of an id, as far as that tells nobody who it is."""
-    return f"…{person_id[-2:]}" if len(person_id) > 3 else "…"
 
 
 class Documents:

@@ -24,12 +24,9 @@ from d2i_helpers.cohort import Window
 from d2i_helpers.delta import removed_items
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.extract.documents import (
-    MASKED_IDS,
-    WHY_GONE,
     Child,
     Documents,
     Withheld,
-    mask,
 )
 from d2i_helpers.extract.landing import Change, Landing, Seen, unseen
 from d2i_helpers.payload.canonical import canonical_name, content_hash, to_text
@@ -46,9 +43,9 @@ from d2i_helpers.staging import (
     row_counts,
     utc_now,
 )
-from d2i_helpers.staging.attention import Entry
+from d2i_helpers.staging.attention import MASKED_IDS, Entry, mask
 from d2i_helpers.staging.lease import BY_HAND, working_on
-from d2i_helpers.states import COUNTED_AS, Event, RowState, Unsent
+from d2i_helpers.states import COUNTED_AS, WHY_GONE, Event, RowState, Unsent
 
 Progress = Callable[[int, int | None], None]
 
@@ -351,6 +348,9 @@ class _Day:
         found = self.documents
         for rule, count in sorted(self.firewall.items()):
             warnings.append(f"{count} changed documents may be stopped by a firewall: {rule}")
+        if gone := self.counts["gone"]:
+            why = (f"{name.replace('_', ' ')} {self.counts[name]:,}" for name in WHY_GONE)
+            notices = [*notices, f"{gone:,} children are gone: {', '.join(why)}."]
         unsent = ("held_back", "left_out", "refused", "without_id", "not_valid")
         self.counts["need_attention"] = sum(self.counts[name] for name in unsent)
         return ExtractResult(

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+
+from d2i_helpers.errors import GateError
+from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 
 _VARIABLES = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD")
 _KERNEL = re.compile(r"ipykernel")  # on Windows the kernel's own launcher stands in between
@@ -23,6 +27,52 @@ def is_attended() -> bool:
         return False
     command = _started_by()
     return bool(_WITH_A_PERSON.search(command)) and not _WITHOUT.search(command)
+
+
+def is_at_a_terminal() -> bool:
+    """True only where a person types the command and reads the answer: nothing is piped or kept.
+
+    A notebook's cell has a terminal too, of which the output is saved: so no notebook and nothing
+    that runs notebooks may be among the programs that led here.
+    """
+    if os.environ.get(RUN_ID_VARIABLE):
+        return False
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+        return False
+    commands = _ancestors()
+    return commands is not None and not any(
+        _KERNEL.search(one) or _WITHOUT.search(one) for one in commands
+    )
+
+
+def require_terminal() -> None:
+    """Refuse to go on where what is shown might be kept or read by somebody else.
+
+    Raises:
+        GateError: no person sits there, or the output goes somewhere else.
+    """
+    if not is_at_a_terminal():
+        raise GateError(
+            "Whole ids are shown to a person at a terminal only.",
+            hint="Type the command in a terminal, without `|` and `>`. The notebooks' lists have "
+            "the same with masked ids.",
+        )
+
+
+def _ancestors() -> list[str] | None:
+    """The command lines of all programs above this one, as far as they may be read."""
+    import psutil
+
+    found = []
+    try:
+        for process in psutil.Process().parents():
+            try:
+                found.append(" ".join(process.cmdline()))
+            except (psutil.AccessDenied, psutil.ZombieProcess):
+                continue  # such as the system's own
+    except psutil.Error:
+        return None
+    return found
 
 
 def _started_by() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 _WORDS = """
+    back held
     able age all amber an april art august bank bar bars base bell best bill bin bird black block
     any blue board bond book booth box brand bridge british brook brown bug build bundle burn bush
     can card care carter case cash cell chain chance change charge check child church city class

@@ -3,22 +3,35 @@
 A child who is held back has an entry for as long as nothing of it may be sent; `Staging.held_back`
 is the one place that says so to those who send. Its row says the same in `api_response`, and says
 again what it said before once the child is released.
+
+What the staging rows and the journal say themselves (documents that are not valid, refusals,
+outcomes that are unknown) is not written a second time: `listed` unites all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import datetime as dt
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Engine, bindparam, delete, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.spec import Spec
 from d2i_helpers.staging.rows import Staging, utc_now
-from d2i_helpers.states import Unsent
-from d2i_helpers.tables import attention
+from d2i_helpers.states import Status, Unsent
+from d2i_helpers.tables import attention, journal
 
+# what became of children beside the words of `states.Unsent`
+NOT_VALID, NOT_TAKEN, UNKNOWN = "not valid", "not taken by the receiver", "outcome unknown"
+SETTLED_NEXT = "the receiver may hold either document; the next run settles it"
+NOT_SENT = "not sent: "  # how `api_response` begins where we sent nothing
+MASKED_IDS = 3  # examples of each reason
+_POSITION = re.compile(r"\[\d+\]")  # of an item in a list
 _RESPONSE_CHARACTERS = 4000
 _ID_CHARACTERS = 200
 
@@ -110,6 +123,101 @@ def read(connection: Connection, staging: Staging) -> list[Any]:
     """The entries of every stage, in the order in which they were noted."""
     statement = select(attention).where(attention.c.staging_table == staging.name)
     return list(connection.execute(statement.order_by(attention.c.id)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why one child needs attention, from whatever place says so; for `listed`."""
+
+    person_id: str | None
+    what: str  # what became of the child
+    rule: str
+    source_table: str | None = None
+    source_column: str | None = None
+    path: str | None = None
+    children: int = 1
+    noted_at: dt.datetime | None = None  # UTC
+    run_id: str | None = None
+
+
+def listed(connection: Connection, staging: Staging, spec: Spec) -> list[Reason]:
+    """Every child who needs attention, with each reason; with whole ids, so for no record."""
+    found = [
+        Reason(
+            row.person_id, row.outcome, row.rule, row.source_table, row.source_column,
+            row.path, row.children, row.first_noted_at, row.run_id,
+        )
+        for row in read(connection, staging)
+    ]  # fmt: skip
+    t = staging.table.c
+    in_error = select(t.person_id, t.api_response, t.last_updated).where(
+        staging.status == Status.ERROR.value,
+        or_(~staging.is_deleted, staging.held),
+        ~staging.held_back,
+        ~staging.in_flight,
+    )
+    places = {field.path: (spec.sources[field.source].table, field.column)
+              for _, field in spec.fields()}  # fmt: skip
+    for row in connection.execute(in_error.order_by(t.id)):
+        found += _reasons_of(row, places)
+    unknown = select(journal.c.person_id, journal.c.sent_at, journal.c.run_id).where(
+        journal.c.staging_table == staging.name
+    )
+    for row in connection.execute(unknown.order_by(journal.c.id)):
+        found.append(
+            Reason(row.person_id, UNKNOWN, SETTLED_NEXT, noted_at=row.sent_at, run_id=row.run_id)
+        )
+    return found
+
+
+def everything(staging: Staging, spec: Spec) -> list[Reason]:
+    """What `listed` gives; nothing where the tables are not there yet."""
+    with database.reading(staging.engine) as connection:
+        if all(database.has_table(connection, one) for one in (staging.table, attention, journal)):
+            return listed(connection, staging, spec)
+    return []
+
+
+def shown(engine: Engine, table: str, spec: Spec) -> list[dict[str, Any]]:
+    """The same for a record: a row a reason, with the number of children and a few masked ids."""
+    counts: Counter[tuple] = Counter()
+    masked: dict[tuple, list[str]] = {}
+    for one in everything(Staging(engine, table), spec):
+        kind = (one.what, one.rule, one.source_table, one.source_column, one.path)
+        counts[kind] += one.children
+        some = masked.setdefault(kind, [])
+        if one.person_id and len(some) < MASKED_IDS and (m := mask(one.person_id)) not in some:
+            some.append(m)
+    names = ("what", "rule", "table", "column", "field")
+    return [
+        {**dict(zip(names, kind, strict=True)), "children": n, "who": ", ".join(masked[kind])}
+        for kind, n in counts.most_common()
+    ]
+
+
+def mask(person_id: str) -> str:
+    """The last two characters of an id, as far as that tells nobody who it is."""
+    return f"…{person_id[-2:]}" if len(person_id) > 3 else "…"
+
+
+def _reasons_of(row: Any, places: Mapping[str, tuple[str, str]]) -> list[Reason]:
+    """What a row in error says: paths and rules of its document, or the receiver's answer."""
+    said = (row.api_response or "").strip()
+    ours = said.startswith(NOT_SENT)
+    found = []
+    for part in said.removeprefix(NOT_SENT).split("; ") if ours else [said]:
+        path, colon, rule = part.partition(": ")
+        path = _POSITION.sub("[]", path)
+        table, column = places.get(path, (None, None))
+        if not colon or " " in path:
+            path, rule = None, part
+        found.append(
+            Reason(
+                row.person_id, NOT_VALID if ours else NOT_TAKEN, rule or "no reason was given",
+                table, column, path, noted_at=row.last_updated,
+            )
+        )  # fmt: skip
+    return found
 
 
 def held_back(connection: Connection, staging: Staging) -> list[str]:

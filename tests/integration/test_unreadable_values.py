@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, column, insert, select, table, text
+from sqlalchemy import Engine, column, insert, select, table, text, update
 
-from d2i_helpers import database, extract, prepare, submit, tables
+from d2i_helpers import database, display, extract, prepare, submit, tables
 from d2i_helpers.anonymise import stage as anonymise
 from d2i_helpers.settings import Secrets
 from d2i_helpers.spec import load_spec
-from d2i_helpers.staging import Staging, attention
+from d2i_helpers.staging import Staging, attention, utc_now
 from tests.generative.test_convergence import Link
 from tests.generative.world import NaiveReceiver
 
@@ -407,3 +407,93 @@ def test_the_statutory_cohort_knows_ids_with_blanks_too(world: World) -> None:
         connection.execute(text("insert into stat_cohort values (' C'), ('A ')"))
     world.extract(chunk_size=1, statutory_cohort_table="stat_cohort")
     assert world.row("A") is not None and world.row("C") is not None and world.row("B") is None
+
+
+# ----------------------------------------------------------------------- who needs attention
+def test_the_list_unites_what_every_place_says_of_a_child(world: World) -> None:
+    """Held back, refused by us, not valid, refused by the receiver, and of unknown outcome."""
+    for child in ("AAAA1", "BBBB2", "CCCC3", "DDDD4"):
+        world.add_child(child, FEW)
+    world.add("ssd_person", pers_person_id=" ", pers_dob="2010-01-01")
+    world.extract()
+    staging = Staging(world.engine, STAGING)
+    t = staging.table
+    with database.transaction(world.engine) as connection:
+        for child, said in (
+            ("BBBB2", "not sent: social_care_episodes[0].referral_date: not a date"),
+            ("CCCC3", "HTTP 400: it says no"),
+        ):
+            connection.execute(
+                update(t)
+                .where(t.c.person_id == child)
+                .values(submission_status="error", api_response=said)
+            )
+        connection.execute(
+            insert(tables.journal).values(
+                staging_table=STAGING, person_id="DDDD4", run_id="r", batch_id="b",
+                kind="document", state="unknown", sent_at=utc_now(),
+            )
+        )  # fmt: skip
+    world.change("ssd_person", "AAAA1", pers_dob=NO_DATE)
+    world.extract()
+    with database.reading(world.engine) as connection:
+        reasons = {one.person_id: one for one in attention.listed(connection, staging, SPEC)}
+    assert {child: one.what for child, one in reasons.items()} == {
+        "AAAA1": "held back", None: "refused", "BBBB2": "not valid",
+        "CCCC3": "not taken by the receiver", "DDDD4": "outcome unknown",
+    }  # fmt: skip
+    not_valid = reasons["BBBB2"]
+    assert (not_valid.source_table, not_valid.source_column, not_valid.path, not_valid.rule) == (
+        "ssd_cin_episodes", "cine_referral_date",
+        "social_care_episodes[].referral_date", "not a date",
+    )  # fmt: skip
+    shown = attention.shown(world.engine, STAGING, SPEC)
+    assert {row["who"] for row in shown} == {"…A1", "", "…B2", "…C3", "…D4"}
+    assert not any("AAAA1" in str(row) for row in shown)
+
+
+def test_the_shown_list_names_rule_table_and_column_and_no_child(
+    world: World, capsys: pytest.CaptureFixture
+) -> None:
+    for number, (name, damaged) in enumerate(DECIDING):
+        child = f"XXXX{number:02d}"
+        world.add_child(child)
+        if name == "ssd_s47_enquiry":
+            world.change("ssd_initial_cp_conference", child, icpc_icpc_date="2020-01-10")
+            world.change(name, child, s47e_s47_start_date="2025-01-09", s47e_s47_end_date=None)
+        world.change(name, child, **{damaged: NO_DATE})
+    world.extract()
+    rows = attention.shown(world.engine, STAGING, SPEC)
+    display.attention(rows)
+    said = capsys.readouterr().out
+    assert "(hidden)" not in said
+    assert NO_DATE not in said and "XXXX" not in said
+    for name, damaged in DECIDING:
+        assert name in said and damaged in said
+    display.attention([])
+    assert "Nobody needs attention." in capsys.readouterr().out
+
+
+def test_a_day_with_needy_children_is_not_called_ordinary(
+    world: World, capsys: pytest.CaptureFixture
+) -> None:
+    display.notices([], {"need_attention": 0})
+    assert "Nothing out of the ordinary." in capsys.readouterr().out
+    display.notices([], {"need_attention": 2})
+    said = capsys.readouterr().out
+    assert "2 children need attention" in said and "ordinary" not in said
+
+
+def test_those_who_are_gone_are_told_apart_by_reason(world: World) -> None:
+    for child in "ABCDE":
+        world.add_child(child, FEW)
+    world.extract()
+    world.change("ssd_person", "A", pers_dob="1990-01-01")
+    world.change("ssd_cin_episodes", "B", cine_close_date="2020-01-01")
+    with database.transaction(world.engine) as connection:
+        connection.execute(text("delete from ssd_person where pers_person_id in ('C', 'D')"))
+    day = world.extract()
+    assert (day.counts["gone"], day.counts["aged_out"]) == (4, 1)
+    assert (day.counts["left_the_cohort"], day.counts["no_longer_in_the_source"]) == (1, 2)
+    said = "4 children are gone: left the cohort 1, no longer in the source 2, aged out 1."
+    assert said in day.notices

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 
 from d2i_helpers.cli import cli, main, read_parameters
 from d2i_helpers.cli import commands as module
-from d2i_helpers.errors import SettingsError
+from d2i_helpers.errors import GateError, SettingsError
+from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
+from d2i_helpers.privacy import attended
 from d2i_helpers.settings import ENV_PREFIX
 
 
@@ -183,3 +185,34 @@ def test_generated_pages_go_into_a_new_folder(
     assert exit_code(monkeypatch, "spec", "docs", "--folder", str(folder / "payload.md")) == 3
     said = capsys.readouterr().err
     assert "could not be written" in said and "--folder" in said
+
+
+def test_whole_ids_are_shown_at_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Piped, kept, or in a recorded run: the command refuses before it opens anything."""
+    assert exit_code(monkeypatch, "attention", "-P", "demo") == GateError.exit_code
+    assert "at a terminal only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("led_here", "shown"),
+    [
+        (["bash", "sshd"], True),
+        (["bash", "python -m ipykernel_launcher -f x.json"], False),
+        (["sh -c d2i attention", "papermill a b"], False),
+        (["airflow worker"], False),
+        (None, False),
+    ],
+)
+def test_no_notebook_and_no_scheduler_counts_as_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, led_here: list[str] | None, shown: bool
+) -> None:
+    terminal = type("Terminal", (), {"isatty": lambda _self: True})()
+    monkeypatch.setattr(attended.sys, "stdin", terminal)
+    monkeypatch.setattr(attended.sys, "stdout", terminal)
+    monkeypatch.setattr(attended, "_ancestors", lambda: led_here)
+    monkeypatch.delenv(RUN_ID_VARIABLE, raising=False)
+    assert attended.is_at_a_terminal() is shown
+    monkeypatch.setenv(RUN_ID_VARIABLE, "run")
+    assert attended.is_at_a_terminal() is False
