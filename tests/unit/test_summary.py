@@ -1,4 +1,4 @@
-"""The summary after a run, and the webhook that it is posted to."""
+"""What a run says of itself: its notices, the summary after it, and the webhook for that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from d2i_helpers.runs import ledger, records, summary
+from d2i_helpers import display
+from d2i_helpers.runs import ledger, outcome, records, summary
 from d2i_helpers.runs.records import RunRecord, StageRecord
 
 
@@ -119,3 +120,27 @@ def test_a_webhook_that_is_not_there_is_told_without_its_address(
 def test_a_missing_ca_bundle_is_told(record: RunRecord, tmp_path: Path) -> None:
     said = summary.post("https://127.0.0.1:9/key", record, None, str(tmp_path / "ca.pem"))
     assert said == "The webhook could not be reached (there is no such file as `ca_bundle` names)."
+
+
+def test_a_notice_of_a_notebook_reaches_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a stage marks for the console; the rest of its notices stays in the notebook."""
+    published: list[dict[str, Any]] = []
+
+    class Shell:
+        class display_pub:
+            @staticmethod
+            def publish(data: dict[str, Any], **_: Any) -> None:
+                published.append(data)
+
+    monkeypatch.setattr("IPython.get_ipython", Shell)
+    display.notices(["a column is taken as empty"], for_console=["30 of 30 values: Z99 9ZZ"])
+    display.notices([], for_console=[])
+    display.counts("Children", {"in_cohort": 3})
+    assert "taken as empty" in published[0]["text/plain"]
+    copy = tmp_path / "01_extract.ipynb"
+    copy.write_text(json.dumps({"cells": [{"outputs": [{"data": one} for one in published]}]}))
+    stage = StageRecord("extract", copy.name)
+    assert outcome.take_counts(stage, copy) == ["30 of 30 values: …"]  # no value even so
+    assert stage.details == {"Children": {"in_cohort": 3}}
