@@ -14,8 +14,8 @@ from typing import Any
 
 from d2i_helpers.extract.filters import date_columns
 from d2i_helpers.payload.assembly import SAYS_NOTHING, Assembler
-from d2i_helpers.raw import PLACEHOLDER, read_date, read_text
-from d2i_helpers.source_rows import Plan, Read, Row
+from d2i_helpers.raw import is_unreadable_date, read_text
+from d2i_helpers.source_rows import Plan, Read, Row, date_text
 from d2i_helpers.spec import Spec
 from d2i_helpers.staging.guards import ColumnUse
 
@@ -50,37 +50,23 @@ class DateColumns:
         for read, places in self._places.items():
             rows = found.get(read) or ()
             for name, place in places:
-                for value, count in _by_value([row[place] for row in rows]).items():
-                    day, problem = read_date(value)
-                    if day is None and (problem in (None, PLACEHOLDER) or self._is_word(value)):
-                        continue
-                    self._filled[read, name] += count
-                    self._unusable[read, name] += count if day is None else 0
+                values = [row[place] for row in rows if row[place] is not None]
+                no_day = [value for value in values if date_text(value) is None]
+                unusable = sum(map(self._is_wrong, no_day))
+                self._filled[read, name] += len(values) - len(no_day) + unusable
+                self._unusable[read, name] += unusable
 
-    def _is_word(self, value: Any) -> bool:
-        """Whether it is one of the words that systems write where they know nothing."""
+    def _is_wrong(self, value: Any) -> bool:
+        """Whether it says something: no blank, placeholder or word for "not known"."""
         text, _ = read_text(value)
-        return text is not None and text.upper() in self._words
+        return is_unreadable_date(value) and (text or "").upper() not in self._words
 
     def uses(self) -> Iterator[ColumnUse]:
-        """The figures of each column; of several ways to a table, the one that met most rows."""
-        most: dict[tuple[str, str], Read] = {}
-        for read, name in self._filled:
-            column = (read.table, name)
-            if self._filled[read, name] > self._filled[most.get(column, read), name] or (
-                column not in most
-            ):
-                most[column] = read
-        for (table, name), read in most.items():
+        """The figures of each column; of several ways to a table, the one that met most values."""
+        rising = sorted(self._filled.items(), key=lambda item: item[1])
+        for (table, name), read in {(read.table, name): read for (read, name), _ in rising}.items():
             filled, unusable = self._filled[read, name], self._unusable[read, name]
             yield ColumnUse(f"{table}.{name}", filled, unusable, "not a date")
-
-
-def _by_value(values: list) -> Mapping:
-    try:
-        return Counter(values)
-    except TypeError:  # a structure, as some drivers read JSON: no date
-        return Counter(map(str, values))
 
 
 def uses_of_fields(spec: Spec, assembler: Assembler, rules: Rules) -> Iterator[ColumnUse]:
