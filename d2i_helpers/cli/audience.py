@@ -72,7 +72,7 @@ def outliving_audience() -> Iterator[None]:
     """Let nothing fail in the block because nobody reads standard output or error."""
     before = sys.stdout, sys.stderr
     patient = PatientStream(before[0]), PatientStream(before[1])
-    sys.stdout, sys.stderr = patient  # type: ignore[assignment]
+    sys.stdout, sys.stderr = patient
     try:
         yield
     finally:

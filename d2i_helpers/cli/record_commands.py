@@ -102,11 +102,11 @@ def verify(
     from d2i_helpers.plain_message import without_controls
     from d2i_helpers.runs import ledger, records, verification
     from d2i_helpers.runs.known_databases import known_databases
-    from d2i_helpers.settings import load_secrets, load_settings
+    from d2i_helpers.settings import ledger_key, load_secrets, load_settings
 
     folder = _outputs(parameters, outputs)
     settings = load_settings(None, **parameters)
-    key = ledger.ledger_key(load_secrets())
+    key = ledger_key(load_secrets())
     heads = verification.read_heads(head) if head else []
     with known_databases(settings, folder, ask=not no_database) as known:
         found = verification.verify(folder, known.databases, heads, key)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from d2i_helpers.anonymise.key import require_key
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, failed
-from d2i_helpers.settings import Secrets, Settings, unknown_variables
+from d2i_helpers.settings import Secrets, Settings, ledger_key, unknown_variables
 
 NOBODYS_CODE = "000"  # of the shipped profiles; no authority has it
 # the words that stand in the shipped profiles where something is to be filled in
@@ -25,13 +25,17 @@ _OF_A_RECEIVER = ("api_base_url", "token_url", "token_scope")
 
 
 def checks(settings: Settings, secrets: Secrets) -> Iterator[Check]:
-    """What is to be filled in, names that nobody knows, and the key of the pseudonyms."""
+    """What is to be filled in, names that nobody knows, and keys."""
     yield _left_open(settings)
     if settings.la_code == NOBODYS_CODE and settings.endpoint == "test":  # the gate looks at live
         said = f"`la_code` is {NOBODYS_CODE}, which no authority has"
         yield Check("authority", WARN, said, "Write your own, of three digits, into the profile.")
     yield from _unknown_variables()
     yield from _pseudonym_key(settings, secrets)
+    try:
+        ledger_key(secrets)
+    except SettingsError as error:
+        yield failed("ledger key", error)
 
 
 def _left_open(settings: Settings) -> Check:

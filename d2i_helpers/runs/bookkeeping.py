@@ -20,7 +20,7 @@ from d2i_helpers.runs.database_ledger import DatabaseLedger, Row, mark_of
 from d2i_helpers.runs.ledger import Chain, Entry
 from d2i_helpers.runs.records import RunRecord
 from d2i_helpers.runs.verification import record_faults
-from d2i_helpers.settings import Settings, load_secrets
+from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def open_book(settings: Settings, outputs: Path) -> Iterator[Book]:
     mark = mark_of(settings)
     try:
         known = DatabaseLedger(engine, mark, settings.profile)
-        yield Book(outputs, mark, known, ledger.ledger_key(secrets))
+        yield Book(outputs, mark, known, ledger_key(secrets))
     finally:
         engine.dispose()
 

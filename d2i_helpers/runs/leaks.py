@@ -15,8 +15,7 @@ from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.privacy.safe_logging import guard_process
 from d2i_helpers.privacy.safe_words import saved_setting
 from d2i_helpers.privacy.secrets_in_force import secrets_in_force
-from d2i_helpers.runs.ledger import ledger_key
-from d2i_helpers.settings import Settings, load_secrets
+from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
 
 class LeakCheck:

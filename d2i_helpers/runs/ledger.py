@@ -16,15 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from d2i_helpers.errors import RecordError, SettingsError
+from d2i_helpers.errors import RecordError
 from d2i_helpers.files import append_line, cut_off, file_lock, sha256_of
 from d2i_helpers.runs import records
-from d2i_helpers.settings import Secrets
 
 LEDGER_FILE = "ledger.jsonl"
 LOCK_FILE = ".ledger.lock"
 START = "0" * 64
-SHORTEST_KEY = 16  # characters
 
 STARTED, RESUMED, FINISHED, CLOSED, PRUNED = "started", "resumed", "finished", "closed", "pruned"
 SEALED = "sealed"  # of no run: the ledger key vouches for all entries before
@@ -42,23 +40,6 @@ def entry_hash(entry: Mapping[str, Any]) -> str:
     content = {key: value for key, value in entry.items() if key not in ("hash", "seal")}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def ledger_key(secrets: Secrets) -> bytes | None:
-    """The key that entries are sealed with; None where there is none.
-
-    Raises:
-        SettingsError: it is too short to be a secret.
-    """
-    if secrets.ledger_key is None:
-        return None
-    key = secrets.ledger_key.get_secret_value().strip()
-    if len(key) < SHORTEST_KEY:
-        raise SettingsError(
-            f"The ledger key has fewer than {SHORTEST_KEY} characters and could be guessed.",
-            hint='Make one with: python -c "import secrets; print(secrets.token_hex(32))"',
-        )
-    return key.encode()
 
 
 def seal_of(digest: str, key: bytes) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2i_helpers.errors import RecordError
-from d2i_helpers.runs import ledger, records, verification
+from d2i_helpers.runs import records, verification
 from d2i_helpers.runs.known_databases import known_databases
-from d2i_helpers.settings import Settings, load_secrets
+from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,6 +128,6 @@ def faults(settings: Settings) -> list[str]:
     """
     outputs: Path = settings.path(settings.outputs_dir)
     with known_databases(settings, outputs, ask=True) as known:
-        key = ledger.ledger_key(load_secrets())
+        key = ledger_key(load_secrets())
         found = verification.verify(outputs, known.databases, key=key)
     return [*map(str, found.faults), *found.open_points]

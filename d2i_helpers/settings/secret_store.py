@@ -20,6 +20,7 @@ from d2i_helpers.settings.model import ENV_PREFIX, Secrets
 # a blank may be a password's own; whoever types one cannot type a line break
 _AS_WRITTEN = frozenset({"database_password", "proxy_password"})
 _PASSWORD_EDGES = "\r\n" + BYTE_ORDER_MARK
+SHORTEST_LEDGER_KEY = 16  # characters
 _CURLY = frozenset("‘’‚‛“”„‟")
 _HOW = "Set it again, typed or pasted as plain text, without quotes from a word processor."
 
@@ -45,6 +46,23 @@ def load_secrets() -> Secrets:
     if faults:
         raise SettingsError(f"Secrets that cannot be used: {'; '.join(faults)}.", hint=_HOW)
     return Secrets(**{name: SecretStr(text) for name, text in cleaned.items() if text})
+
+
+def ledger_key(secrets: Secrets) -> bytes | None:
+    """The key that entries are sealed with; None where there is none.
+
+    Raises:
+        SettingsError: it is too short to be a secret.
+    """
+    if secrets.ledger_key is None:
+        return None
+    key = secrets.ledger_key.get_secret_value().strip()
+    if len(key) < SHORTEST_LEDGER_KEY:
+        raise SettingsError(
+            f"The ledger key has fewer than {SHORTEST_LEDGER_KEY} characters and could be guessed.",
+            hint='Make one with: python -c "import secrets; print(secrets.token_hex(32))"',
+        )
+    return key.encode()
 
 
 def _first(name: str, places: tuple[Mapping[str, str], ...]) -> str | None:

@@ -19,7 +19,7 @@ from d2i_helpers.runs.bookkeeping import Book
 from d2i_helpers.runs.database_ledger import DatabaseLedger
 from d2i_helpers.runs.records import RunRecord, StageRecord
 from d2i_helpers.runs.verification import Findings, Head
-from d2i_helpers.settings import Secrets
+from d2i_helpers.settings import Secrets, ledger_key
 
 MARK = "the database"
 
@@ -402,9 +402,9 @@ def find_without_key(book: Book) -> Findings:
 
 
 def test_a_ledger_key_that_could_be_guessed_is_refused() -> None:
-    assert ledger.ledger_key(Secrets()) is None
+    assert ledger_key(Secrets()) is None
     with pytest.raises(SettingsError, match="fewer than 16"):
-        ledger.ledger_key(Secrets(ledger_key="short"))  # type: ignore[arg-type]
+        ledger_key(Secrets(ledger_key="short"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["../../x", "20261122T020000-3f9a/..", "", "\x1b[2J",
