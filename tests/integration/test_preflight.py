@@ -505,7 +505,7 @@ def test_a_file_of_faults_that_is_none_is_seen(tmp_path: Path) -> None:
 
 def test_a_ledger_key_that_is_too_short_is_seen_before_a_run() -> None:
     found = {c.name: c for c in profile_checks(Settings(), Secrets(ledger_key="short"))}
-    assert (found["ledger key"].status, found["ledger key"].error) == (FAIL, "SettingsError")
+    assert (found["ledger key"].status, found["ledger key"].kind) == (FAIL, "SettingsError")
     assert "ledger key" not in {
         c.name for c in profile_checks(Settings(), Secrets(ledger_key="k" * 16))
     }
