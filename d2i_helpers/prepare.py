@@ -138,6 +138,7 @@ def _guard(outbox: Outbox, settings: Settings, spec: Spec) -> list[str]:
     purge_noted = notes.select().where(outbox.noted, notes.c.partial_kind == PURGE).exists()
     changed = and_(
         not_(staging.is_deleted),
+        not_(staging.held_back),
         staging.acknowledged,
         staging.status != Status.SENT.value,
         t.partial_json_payload.is_(None),
@@ -150,7 +151,11 @@ def _guard(outbox: Outbox, settings: Settings, spec: Spec) -> list[str]:
             staged=staged,
             found=staging.count(connection, not_(staging.is_deleted)),
             gone=staging.count(
-                connection, staging.is_deleted, staging.acknowledged, not_(purge_noted)
+                connection,
+                staging.is_deleted,
+                staging.acknowledged,
+                not_(purge_noted),
+                not_(staging.held_back),
             ),
             changed=staging.count(connection, changed),
             items=_item_losses(connection, outbox, settings, spec, changed) if judged else {},

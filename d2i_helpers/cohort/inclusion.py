@@ -221,6 +221,7 @@ class Inclusion:
                 a doubt where it cannot be read.
         """
         referrals = page.rows("cohort.referrals", person_id)
+        # in the order of their letters
         verdicts = {
             ACTIVE_REFERRAL: self._has_rows("cohort.active", person_id, page),
             WAITING_ASSESSMENT: any_of(self._waits(row, page) for row in referrals),

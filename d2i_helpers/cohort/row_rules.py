@@ -187,9 +187,14 @@ class Compiler:
         contains = self.window.contains
 
         def test(row: Row, _page: Page) -> Verdict:
-            if any(contains(date_text(row[place])) for place in places):
-                return True
-            return any_of(doubt(row) for doubt in doubts)
+            unread = False
+            for place in places:
+                day = date_text(row[place])
+                if day is None:
+                    unread = unread or row[place] is not None
+                elif contains(day):
+                    return True
+            return any_of(doubt(row) for doubt in doubts) if unread else False
 
         return test
 
@@ -200,9 +205,10 @@ class Compiler:
         doubts = [self._unreadable_date(source, c, "whether it is known") for c in dates]
 
         def test(row: Row, _page: Page) -> Verdict:
-            if any(read_text(row[place]) == (None, None) for place in places):
-                return False
-            return all_of(_unless(doubt(row)) for doubt in doubts)
+            for place in places:
+                if read_text(row[place]) == (None, None):
+                    return False
+            return all_of(_unless(doubt(row)) for doubt in doubts) if doubts else True
 
         return test
 
@@ -215,9 +221,18 @@ class Compiler:
             )
             for column, words in wanted.items()
         ]
-        return lambda row, _page: all_of(
-            _word(row[place]) in words or doubt(row) for place, words, doubt in pairs
-        )
+
+        def test(row: Row, _page: Page) -> Verdict:
+            doubt: Verdict = True
+            for place, words, unread in pairs:
+                if _word(row[place]) in words:
+                    continue
+                if (verdict := unread(row)) is False:
+                    return False
+                doubt = verdict if doubt is True else doubt
+            return doubt
+
+        return test
 
     # ------------------------------------------------------------------- rules with a name
     def _uasc_status(self, source: str, _rule: str) -> Test:

@@ -153,7 +153,9 @@ class Filters:
     ) -> None:
         """Sort the rows of each key, and note what cannot be said of them."""
         doubts: dict[str, list[Doubt]] = {}
-        unclear = [key for key, some in groups.items() if not step.order_is_clear(some)]
+        unclear: list[str] = []
+        if step.overtakes:  # else no date is part of the order
+            unclear = [k for k, some in groups.items() if not step.order_is_clear(some)]
         for key in {*doubtful, *unclear}:
             if found := step.doubts(groups.get(key, []), doubtful.get(key, [])):
                 doubts[key] = found

@@ -27,6 +27,9 @@ SETS = (
 )  # fmt: skip
 
 
+UNSAID = "cannot be said"
+
+
 @dataclass
 class Why:
     """Every rule's verdict for one child."""
@@ -46,7 +49,7 @@ class Why:
     def add(self, rule: str, verdict: Verdict, detail: str = "") -> bool:
         """Note a verdict; whether it is a yes. A doubt is neither, and says why."""
         if isinstance(verdict, Doubt):
-            self.rules.append({"rule": rule, "holds": None, "detail": str(verdict)})
+            self.rules.append({"rule": rule, "holds": UNSAID, "detail": str(verdict)})
             return False
         self.rules.append({"rule": rule, "holds": verdict, "detail": detail})
         return verdict

@@ -79,26 +79,17 @@ class WrittenIds:
         with_blanks: dict[str, set[str]] = {}
         for table_name, name in reader.person_columns():
             source, text = reader.id_column(table_name, name)
-            statement = select(database.as_raw_text(reader.engine, text)).select_from(source)
-            asked = statement.where(text != _trimmed(text)).distinct()
-            for raw in _texts(connection, asked):
+            for raw in _texts(connection, reader.engine, ids_with_blanks(source, text)):
                 if (key := key_text(raw)) is not None:
                     with_blanks.setdefault(key, set()).add(raw)
         person = reader.plan.person
         source, text = reader.id_column(person.table, person.key)
-        trimmed = _trimmed(text)
-        statement = select(database.as_raw_text(reader.engine, text)).select_from(source)
-        groups = (
-            select(database.as_raw_text(reader.engine, trimmed))
-            .select_from(source)
-            .where(text.is_not(None))
-            .group_by(trimmed)
-            .having(func.count() > 1)
-        )
-        repeated = _texts(connection, groups)
         variants: list[str] = []
+        repeated = _texts(connection, reader.engine, repeated_ids(source, text))
         for some in database.in_batches(repeated, _MOST_IDS):
-            variants += _texts(connection, statement.where(trimmed.in_(list(some))))
+            written = select(text.label("id")).select_from(source)
+            written = written.where(_trimmed(text).in_(list(some)))
+            variants += _texts(connection, reader.engine, written)
         connection.rollback()
         return cls(_alike(variants), with_blanks)
 
@@ -125,16 +116,32 @@ def _alike(variants: Iterable[str]) -> frozenset[str]:
     return frozenset(key for counter in mixed for raw in counter if (key := key_text(raw)))
 
 
+def ids_with_blanks(source: Table, text: ColumnElement) -> Select:
+    """Ids of a column that the database does not take for equal to themselves without blanks."""
+    return select(text.label("id")).select_from(source).where(text != _trimmed(text)).distinct()
+
+
+def repeated_ids(source: Table, text: ColumnElement) -> Select:
+    """Ids without blanks that the database finds more than once in a column.
+
+    Grouped over a sub-query: SQL Server takes a parameter in GROUP BY for another expression.
+    """
+    given = select(_trimmed(text).label("id")).select_from(source).where(text.is_not(None))
+    ids = given.subquery()
+    return select(ids.c.id).group_by(ids.c.id).having(func.count() > 1)
+
+
 def _trimmed(text: ColumnElement) -> ColumnElement:
     for blank in _BLANKS:
         text = func.replace(text, blank, " ")
     return func.ltrim(func.rtrim(text))
 
 
-def _texts(connection: Connection, statement: Select) -> list[str]:
+def _texts(connection: Connection, engine: Engine, ids: Select) -> list[str]:
     """The one column of a query as texts; what is no text is left out."""
     found = []
-    for (raw,) in connection.execute(statement):
+    inner = ids.subquery()
+    for (raw,) in connection.execute(select(database.as_raw_text(engine, inner.c.id))):
         if isinstance(raw, bytes | memoryview):
             try:
                 raw = bytes(raw).decode()

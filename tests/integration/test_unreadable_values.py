@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, column, insert, select, table, text, update
+from sqlalchemy.dialects import mssql
 
 from d2i_helpers import database, display, extract, prepare, submit, tables
 from d2i_helpers.anonymise import stage as anonymise
+from d2i_helpers.extract.documents import Documents
+from d2i_helpers.extract.sources import repeated_ids
 from d2i_helpers.settings import Secrets
 from d2i_helpers.spec import load_spec
 from d2i_helpers.staging import Staging, attention, utc_now
@@ -407,6 +410,16 @@ def test_the_statutory_cohort_knows_ids_with_blanks_too(world: World) -> None:
         connection.execute(text("insert into stat_cohort values (' C'), ('A ')"))
     world.extract(chunk_size=1, statutory_cohort_table="stat_cohort")
     assert world.row("A") is not None and world.row("C") is not None and world.row("B") is None
+
+
+def test_ids_are_grouped_without_a_parameter(world: World) -> None:
+    """SQL Server takes a parameter in GROUP BY for another expression and refuses the query."""
+    settings = world.settings()
+    documents = Documents(world.engine, settings, SPEC)
+    source, written = documents.reader.id_column("ssd_person", "pers_person_id")
+    said = str(repeated_ids(source, written).compile(dialect=mssql.dialect()))
+    grouped = said.partition("GROUP BY")[2].partition("HAVING")[0]
+    assert grouped.strip() and ":" not in grouped and "?" not in grouped
 
 
 # ----------------------------------------------------------------------- who needs attention
