@@ -8,6 +8,7 @@ nobody can see is a test here as well: `docs/run_record.md` says the same.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from d2i_helpers.runs.records import RunRecord, StageRecord
 from d2i_helpers.runs.verification import Findings, Head, verify
 
 KEY = b"the ledger key of this test"
+NUMBERS = itertools.count()
 OPTIONS: dict[str, Any] = {
     "execution_options": {"schema_translate_map": {tables.STAGING_SCHEMA: None}}
 }
@@ -122,7 +124,8 @@ class World:
 
 
 def make_record(outputs: Path, **process: Any) -> RunRecord:
-    run_id = records.new_run_id()
+    # runs of tests begin in the same second, where chance alone would give two the same id
+    run_id = f"{records.new_run_id()[:-4]}{next(NUMBERS):04x}"
     record = RunRecord(
         folder=outputs / run_id,
         run_id=run_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,11 +23,13 @@ from d2i_helpers.runs.verification import Findings, Head
 from d2i_helpers.settings import Secrets, ledger_key
 
 MARK = "the database"
+NUMBERS = itertools.count()
 
 
 def begin_run(book: Book, **process: Any) -> RunRecord:
     """A run as the runner begins it, without running anything."""
-    run_id = records.new_run_id()
+    # runs of tests begin in the same second, where chance alone would give two the same id
+    run_id = f"{records.new_run_id()[:-4]}{next(NUMBERS):04x}"
     record = RunRecord(
         folder=book.outputs / run_id,
         run_id=run_id,
