@@ -86,7 +86,9 @@ def _run(engine: Engine, make_settings: Callable[..., Any], seed: int, number: i
             target = table(name, *(column(c) for c in rows[0]))
             connection.execute(insert(target), rows)
     spec = load_spec()
-    settings = make_settings(chunk_size=9, run_date="2026-08-10", max_deleted_share=1.0)
+    settings = make_settings(
+        chunk_size=9, run_date="2026-08-10", max_deleted_share=1.0, max_unusable_share=1.0
+    )
     result = extract.run(engine, settings, spec)
     assert result.counts["persons_read"] > number / 19 / 2
     assert result.counts["new"] > 0
