@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote_plus
 
 from sqlalchemy import (
+    DDL,
     JSON,
     URL,
     Column,
@@ -285,7 +286,8 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
     """Create the staging tables of these names and this project's own, where they are missing.
 
     Nothing that is there is altered, except that an index on the person id is added where this
-    login may: without one every answer costs a search through the whole table.
+    login may: without one every answer costs a search through the whole table. Columns that a
+    newer version of this project needs are added to its own tables.
 
     Returns:
         Names of the tables that were created.
@@ -295,14 +297,13 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
     """
     created: list[str] = []
     with transaction(engine) as connection:
-        wanted = [tables.staging_table(name) for name in names]
-        wanted += list(tables.our_tables().tables.values())
-        for table in wanted:
+        for table in map(tables.staging_table, names):
             if not has_table(connection, table):
                 table.create(connection)
                 created.append(table.name)
-            elif table.name in names:
+            else:
                 _refuse_other_columns(connection, table)
+        created += _create_ours(connection)
     for name in set(names) - set(created):
         with suppress(DatabaseError):  # preflight says so, with the statement for a DBA
             _index_person(engine, tables.staging_table(name))
@@ -323,6 +324,32 @@ def _refuse_other_columns(connection: Connection, table: Table) -> None:
             hint="Documents are kept as text: alter these columns to text, or name another table "
             "in `staging_table`.",
         )
+
+
+def _create_ours(connection: Connection) -> list[str]:
+    """Create this project's own tables, and add the columns that an older version's lack."""
+    ours = tables.our_tables().tables.values()
+    schema = real_schema(connection, next(iter(ours)))
+    read = inspect(connection).get_multi_columns(
+        schema=schema, filter_names=[table.name for table in ours]
+    )
+    present = {name: {c["name"].lower() for c in columns} for (_, name), columns in read.items()}
+    created = []
+    for table in ours:
+        if table.name not in present:
+            table.create(connection)
+            created.append(table.name)
+        elif missing := [c for c in table.columns if c.name not in present[table.name]]:
+            _add_columns(connection, table, missing)
+    return created
+
+
+def _add_columns(connection: Connection, table: Table, missing: Sequence[Column]) -> None:
+    deployed = Table(table.name, MetaData(), schema=real_schema(connection, table))
+    name = connection.dialect.identifier_preparer.format_table(deployed)
+    for column in missing:
+        said = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(DDL(f"alter table {name} add {said}"))
 
 
 def _index_person(engine: Engine, table: Table) -> None:

@@ -51,6 +51,13 @@ AGED_OUT = "aged_out"
 WHY_GONE = (LEFT_COHORT, NO_LONGER_THERE, AGED_OUT)
 
 
+class Doubtful(StrEnum):
+    """Why nobody can say what the receiver holds of a child, though all that there is was sent."""
+
+    BASELINE = "in doubt"  # no text that is left is the document that the receiver acknowledged
+    ROW = "row missing"  # by the log the receiver holds the child, and the staging table has no row
+
+
 class Event(StrEnum):
     """What can happen to a staging row."""
 

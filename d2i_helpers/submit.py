@@ -23,10 +23,11 @@ from d2i_helpers.payload.canonical import to_text
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
 from d2i_helpers.staging import Staging, utc_now
+from d2i_helpers.staging.evidence import DOCUMENT
 from d2i_helpers.staging.in_flight import InFlight
 from d2i_helpers.staging.lease import BY_HAND, working_on
 from d2i_helpers.staging.messages import Answer, Batch, LogEntry, Outgoing
-from d2i_helpers.staging.outbox import DOCUMENT, Outbox
+from d2i_helpers.staging.outbox import Outbox
 from d2i_helpers.states import Outcome
 
 
@@ -90,27 +91,34 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     with database.reading(outbox.engine) as connection:
         waiting, size = outbox.ready(connection)
         unprepared = outbox.count_due(connection) - waiting
-        held_back = outbox.staging.count(connection, outbox.staging.held_back)
-    tally = _Tally(Counter({"waiting": waiting, "characters": size}))
+        sender.rows = outbox.ready_rows(connection)
+    tally = _Tally(Counter({"waiting_before": waiting, "characters": size}))
     tally.counts["not_prepared"] = unprepared
     tally.counts["unknown_after_a_stop"] = lost
-    tally.counts["held_back"] = held_back
+    notices = []
     if not waiting:
-        return tally.result(["There was nothing to send."])
-    if settings.dry_run:
+        notices = ["There was nothing to send."]
+    elif settings.dry_run:
         least = -(-waiting // settings.batch_size)
-        return tally.result(
-            [
-                f"Dry run: nothing was sent. {waiting:,} messages of {size:,} characters together "
-                f"would go in {least:,} requests or more."
-            ]
-        )
-    with database.reading(outbox.engine) as connection:
-        sender.rows = outbox.ready_rows(connection)
-    stop = _send_all(sender, tally, waiting, progress)
-    if stop:
+        notices = [
+            f"Dry run: nothing was sent. {waiting:,} messages of {size:,} characters together "
+            f"would go in {least:,} requests or more."
+        ]
+    elif stop := _send_all(sender, tally, waiting, progress):
         raise stop
-    return tally.result([])
+    tally.counts["altered"] = sender.altered
+    _count_what_is_left(outbox, settings, tally.counts)
+    return tally.result(notices)
+
+
+def _count_what_is_left(outbox: Outbox, settings: Settings, counts: Counter[str]) -> None:
+    """The counts of the end of the stage; that a dry run leaves everything is no failure."""
+    with database.reading(outbox.engine) as connection:
+        counts["still_waiting"] = outbox.count_due(connection)
+        counts["held_back"] = outbox.staging.count(connection, outbox.staging.held_back)
+        counts["need_attention"] = outbox.left_behind(connection, after_sending=True)
+        if settings.dry_run:
+            counts["need_attention"] = counts["held_back"]
 
 
 def _send_all(
@@ -159,6 +167,7 @@ class _Sender:
         self.stop: D2IError | None = None
         self.rows: array[int] = array("q")  # every waiting message, in the order of row numbers
         self.taken = 0
+        self.altered = 0  # rows that another hand changed after delta
 
     def take(self) -> Batch | None:
         """The next batch, journalled; None where nothing is left."""
@@ -173,6 +182,7 @@ class _Sender:
             batch = self.in_flight.take(
                 connection, part.tolist(), self.run_id, uuid.uuid4().hex, settings.phase
             )
+            self.altered += batch.altered
             if batch.messages:  # else other software has changed these rows meanwhile
                 return batch
         return None
@@ -280,12 +290,10 @@ class _Tally:
 
     def result(self, notices: list[str]) -> SubmitResult:
         outcomes = [str(o) for o in Outcome]
-        names = ("waiting", "characters", "requests", "sent", *outcomes, "not_prepared",
-                 "held_back", "unknown_after_a_stop")  # fmt: skip
+        names = (*outcomes, "still_waiting", "not_prepared", "held_back", "altered", "sent",
+                 "requests", "characters", "unknown_after_a_stop", "waiting_before",
+                 "need_attention")  # fmt: skip
         counts = {name: self.counts[name] for name in names}
-        failed = (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
-        unsent = sum(self.counts[str(o)] for o in failed)
-        counts["need_attention"] = unsent + self.counts["held_back"]
         return SubmitResult(
             counts,
             dict(self.statuses),

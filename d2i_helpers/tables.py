@@ -122,6 +122,9 @@ notes = Table(
     Column("partial_current_hash", LargeBinary(_HASH_BYTES)),
     Column("partial_previous_hash", LargeBinary(_HASH_BYTES)),
     Column("partial_kind", String(10)),  # document | purge
+    # SHA-256 of the texts, so that submit sees whether other software changed one of them
+    Column("partial_digest", LargeBinary(_HASH_BYTES)),  # of the kind and the partial document
+    Column("document_digest", LargeBinary(_HASH_BYTES)),  # of the `json_payload` it was made from
 )
 
 # Documents whose outcome the receiver has not told us: on the wire, or lost with a crash.
@@ -216,7 +219,7 @@ attention = Table(
     Column("staging_table", String(64), nullable=False),
     Column("person_id", Unicode(200)),  # null: persons without an id
     Column("stage", String(20), nullable=False),
-    Column("outcome", String(20), nullable=False),  # held back | left out | refused
+    Column("outcome", String(20), nullable=False),  # of `states.Unsent` or `states.Doubtful`
     Column("rule", Unicode(400), nullable=False),
     Column("source_table", String(128)),
     Column("source_column", String(128)),

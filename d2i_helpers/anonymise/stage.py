@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import orjson
 from sqlalchemy import Engine, bindparam, select
 from sqlalchemy.engine import Connection
 
@@ -27,23 +26,24 @@ from d2i_helpers.anonymise.documents import (
 from d2i_helpers.anonymise.key import mark, pseudonym_key
 from d2i_helpers.errors import GuardError, LeakError
 from d2i_helpers.extract.landing import Seen
-from d2i_helpers.payload.canonical import canonical_name, content_hash
+from d2i_helpers.payload.canonical import canonical_name, content_hash, text_hasher
 from d2i_helpers.payload.validation import Validator
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.spec import Document, Spec
 from d2i_helpers.staging import Staged, Staging, adopt, attention, utc_now
 from d2i_helpers.staging.attention import Entry
+from d2i_helpers.staging.evidence import CANONICAL_FACT
 from d2i_helpers.staging.lease import BY_HAND, working_on
 from d2i_helpers.states import COUNTED_AS
 
 STAGE = "anonymise"  # whose entries of d2i_attention these are
-CANONICAL_FACT = "canonical"
 KEY_FACT = "pseudonym_mark"
 ORDER_FACT, BY_PSEUDONYM = "row_order", "by pseudonym"
 COUNTS = (
     "children_read", "unreadable", "duplicates", "anonymised", "constructed", "new", "updated",
-    "undone", "back", "unchanged", "gone", "held_back", "not_valid", "values_left_out",
-    "documents_searched", "values_searched", "redrawn", "leaks", "need_attention",
+    "undone", "back", "unchanged", "gone", "held_back", "not_valid", "altered",
+    "values_left_out", "documents_searched", "values_searched", "redrawn", "leaks",
+    "need_attention",
 )  # fmt: skip
 _ROUNDS = 5  # a chance equality is drawn anew in the second; more would be no chance
 _PROBLEM_CHARACTERS = 3900
@@ -113,12 +113,12 @@ class _Day:
     ) -> None:
         self.engine, self.settings, self.spec, self.key = engine, settings, spec, key
         self.source = Staging(engine, settings.staging_table)
-        self.twin = Staging(engine, settings.anon_table)
         self.documents = AnonymousDocuments(self.source, settings, spec, key, avoid)
         self.counts = self.documents.counts
         self.validator = Validator(spec)
         given = settings.volatile_ids
         self.volatile = spec.volatile_ids if given is None else given
+        self.twin = Staging(engine, settings.anon_table, text_hasher(spec, self.volatile))
         self.notices: list[str] = []
         self.now = utc_now()
 
@@ -128,7 +128,7 @@ class _Day:
         with database.reading(self.engine) as connection:
             stored = self.twin.fact(connection, CANONICAL_FACT)
         if stored != wanted:
-            adopt(self.twin, self._hash_of_text, wanted)
+            adopt(self.twin, text_hasher(self.spec, self.volatile), wanted)
         with database.transaction(self.engine) as connection:
             if self.key is not None:
                 self._ask_about_key(connection, mark(self.key))
@@ -147,13 +147,6 @@ class _Day:
 
     def _hash(self, document: Document) -> bytes:
         return content_hash(self.spec, document, volatile_ids=self.volatile)
-
-    def _hash_of_text(self, text: str) -> bytes | None:
-        try:
-            document = orjson.loads(text)
-        except (ValueError, TypeError):
-            return None
-        return self._hash(document) if isinstance(document, dict) else None
 
     def _ask_about_key(self, connection: Connection, marked: str) -> None:
         """Another key replaces everybody: stop, where that is not what was asked for."""
@@ -188,15 +181,22 @@ class _Day:
     def _write(self, connection: Connection, page: Sequence[Anonymous]) -> None:
         """Stage what changed of a page."""
         rows = self.twin.lookup(connection, [one.person_id for one in page])
+        hashes = [self._hash(one.document) for one in page]
+        unchanged = {
+            one.person_id: one.text
+            for one, new_hash in zip(page, hashes, strict=True)
+            if one.person_id in rows and self.twin.event_of(rows[one.person_id], new_hash) is None
+        }
+        altered = self.twin.altered(connection, unchanged)
+        self.counts["altered"] += len(altered)
         changed: dict[str, Staged] = {}
-        for one in page:
+        for one, new_hash in zip(page, hashes, strict=True):
             person_id = one.person_id
             row = rows.get(person_id)
             if person_id in changed or (row is not None and not self.seen.add(row.id)):
                 self.counts["duplicates"] += 1
                 continue
-            new_hash = self._hash(one.document)
-            if self.twin.event_of(row, new_hash) is None:
+            if self.twin.event_of(row, new_hash) is None and person_id not in altered:
                 self.counts["unchanged"] += 1
                 continue
             problems = self.validator.problems(one.document)

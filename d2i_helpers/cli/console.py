@@ -130,7 +130,8 @@ def show_run(record: RunRecord, console: Console) -> None:
     _show_reasons(record.stages, console)
     senders = {stage.name for stage in stages.STAGES if stage.sends}
     sent = next((s.counts for s in record.stages if s.name in senders), {})
-    if sent.get("waiting") == 0 and sent.get("requests") == 0:
+    busy = ("waiting_before", "requests", "still_waiting")
+    if sent and not any(sent.get(name) for name in busy):
         console.print("Nothing to send: no child is waiting.")
     for warning in record.warnings:
         console.print(f"[yellow]Note:[/] {shown(warning)}", soft_wrap=True)

@@ -29,7 +29,7 @@ from d2i_helpers.extract.documents import (
     Withheld,
 )
 from d2i_helpers.extract.landing import Change, Landing, Seen, unseen
-from d2i_helpers.payload.canonical import canonical_name, content_hash, to_text
+from d2i_helpers.payload.canonical import canonical_name, content_hash, text_hasher, to_text
 from d2i_helpers.payload.validation import Validator, firewall_warnings
 from d2i_helpers.settings import Settings
 from d2i_helpers.spec import Spec
@@ -44,6 +44,7 @@ from d2i_helpers.staging import (
     utc_now,
 )
 from d2i_helpers.staging.attention import MASKED_IDS, Entry, mask
+from d2i_helpers.staging.evidence import CANONICAL_FACT
 from d2i_helpers.staging.lease import BY_HAND, working_on
 from d2i_helpers.states import COUNTED_AS, WHY_GONE, Event, RowState, Unsent
 
@@ -51,11 +52,10 @@ Progress = Callable[[int, int | None], None]
 
 STAGE = "extract"  # whose entries of d2i_attention these are
 WINDOW_FACT = "window_start"
-CANONICAL_FACT = "canonical"
 COUNTS = (
     "persons_read", "without_id", "eligible", "in_cohort", "new", "updated", "undone", "back",
-    "unchanged", "gone", *WHY_GONE, "held_back", "left_out", "refused", "not_valid", "rehashed",
-    "released", "need_attention",
+    "unchanged", "gone", *WHY_GONE, "held_back", "left_out", "refused", "not_valid", "altered",
+    "rehashed", "released", "need_attention",
 )  # fmt: skip
 _SECONDS_BETWEEN_SIGNS = 0.3
 _PROBLEM_CHARACTERS = 3900
@@ -101,11 +101,12 @@ class _Day:
 
     def __init__(self, engine: Engine, settings: Settings, spec: Spec) -> None:
         self.engine, self.settings, self.spec = engine, settings, spec
-        self.staging = Staging(engine, settings.staging_table)
-        self.landing = Landing(self.staging)
         self.volatile = (
             spec.volatile_ids if settings.volatile_ids is None else settings.volatile_ids
         )
+        hasher = text_hasher(spec, self.volatile)
+        self.staging = Staging(engine, settings.staging_table, hasher)
+        self.landing = Landing(self.staging)
         self.validator = Validator(spec)
         self.documents = Documents(engine, settings, spec)
         self.counts = self.documents.counts
@@ -183,14 +184,8 @@ class _Day:
         with database.reading(self.engine) as connection:
             stored = self.staging.fact(connection, CANONICAL_FACT)
         if stored != wanted:
-            self.counts["rehashed"] = adopt(self.staging, self._hash_of_text, wanted)
-
-    def _hash_of_text(self, text: str) -> bytes | None:
-        try:
-            document = orjson.loads(text)
-        except (ValueError, TypeError):
-            return None
-        return self._hash(document) if isinstance(document, dict) else None
+            hasher = text_hasher(self.spec, self.volatile)
+            self.counts["rehashed"] = adopt(self.staging, hasher, wanted)
 
     def _hash(self, document: dict[str, Any]) -> bytes:
         return content_hash(self.spec, document, volatile_ids=self.volatile)
@@ -215,16 +210,18 @@ class _Day:
         recorded = self.landing.reasons(connection, ids)
         taken = set() if self.first_load else self.landing.landed(connection, ids)
         self._keep(withheld, rows)
+        hashes = [self._hash(child.document) for child in children]
+        rows |= self._altered(connection, rows, children, hashes)
         changes: list[Change] = []
         changed: dict[str, Child] = {}
-        for child in children:
+        for child, new_hash in zip(children, hashes, strict=True):
             row, person_id = rows.get(child.person_id), child.person_id
             if person_id in taken or (row and (self.first_load or not self.seen.add(row.id))):
                 self.documents.refuse_duplicate(person_id)
                 self._keep(withheld[-1:], rows)
                 continue
             taken.add(person_id)
-            new_hash, reasons = self._hash(child.document), ",".join(child.reasons)
+            reasons = ",".join(child.reasons)
             event = self.staging.event_of(row, new_hash)
             if event is None:
                 self.counts["unchanged"] += 1
@@ -259,6 +256,27 @@ class _Day:
             for doubt in one.doubts:
                 entry = Entry(one.person_id, outcome, doubt.rule, doubt.table, doubt.column)
                 self.attention[entry] += 1
+
+    def _altered(
+        self,
+        connection: Connection,
+        rows: dict[str, Row],
+        children: list[Child],
+        hashes: list[bytes],
+    ) -> dict[str, Row]:
+        """Rows whose text other software changed, hash kept: as if they had none, so written anew.
+
+        Every stored text is compared with today's. That costs its reading, and nothing more where
+        the two are the same.
+        """
+        unchanged = {
+            child.person_id: to_text(child.document)
+            for child, new_hash in zip(children, hashes, strict=True)
+            if (row := rows.get(child.person_id)) and self.staging.event_of(row, new_hash) is None
+        }
+        altered = self.staging.altered(connection, unchanged)
+        self.counts["altered"] += len(altered)
+        return {person_id: replace(rows[person_id], current_hash=None) for person_id in altered}
 
     def _entries(self) -> list[Entry]:
         """Everybody who needs attention, persons without an id too."""
@@ -346,6 +364,11 @@ class _Day:
     # ------------------------------------------------------------------------------- result
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
         found = self.documents
+        if self.counts["altered"]:
+            notices.append(
+                f"{self.counts['altered']:,} staged documents had been changed by other software "
+                "and were written anew."
+            )
         for rule, count in sorted(self.firewall.items()):
             warnings.append(f"{count} changed documents may be stopped by a firewall: {rule}")
         if gone := self.counts["gone"]:

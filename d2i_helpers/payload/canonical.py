@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,21 @@ def canonical_name(spec: Spec, volatile_ids: bool) -> str:
 def content_hash(spec: Spec, document: Document, *, volatile_ids: bool = False) -> bytes:
     """SHA-256 digest (32 bytes) of the canonical bytes of a document."""
     return hashlib.sha256(canonical_bytes(spec, document, volatile_ids)).digest()
+
+
+def text_hasher(spec: Spec, volatile_ids: bool = False) -> Callable[[str], bytes | None]:
+    """A function from a document's JSON text to its content hash; None for what is no document."""
+
+    def hash_of(text: str) -> bytes | None:
+        try:
+            document = orjson.loads(text)
+        except (ValueError, TypeError):
+            return None
+        if not isinstance(document, dict):
+            return None
+        return content_hash(spec, document, volatile_ids=volatile_ids)
+
+    return hash_of
 
 
 def canonical_bytes(spec: Spec, document: Document, volatile_ids: bool = False) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from d2i_helpers import database
 from d2i_helpers.errors import LockError, RecordError, SettingsError
 from d2i_helpers.runs import ledger, plan, records, verification
 from d2i_helpers.runs.bookkeeping import open_book
@@ -14,6 +15,8 @@ from d2i_helpers.runs.execution import Listener, Run
 from d2i_helpers.runs.records import ATTENTION, COMPLETED, RUNNING, RunRecord, StageRecord
 from d2i_helpers.settings import Settings, load_settings, project_root
 from d2i_helpers.stages import stage_named
+from d2i_helpers.staging import Staging
+from d2i_helpers.staging.outbox import Outbox
 
 
 def run_day(
@@ -104,11 +107,10 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
             hint="Put them back in the profile or the environment, or start a new run.",
         )
     record = _closed(record, settings, _trusted(record, given))
-    unfinished = [s.name for s in record.stages if s.status not in (COMPLETED, ATTENTION)]
-    if not unfinished:
+    left = _stages_left(record, settings)
+    if not left:
         raise RecordError(f"Run {run_id} has no unfinished stage.", hint="Start a new run.")
-    first = [s.name for s in record.stages].index(unfinished[0])
-    return Run(record, settings, again, [s.name for s in record.stages[first:]], resumed=True)
+    return Run(record, settings, again, left, resumed=True)
 
 
 def _trusted(record: RunRecord, given: Mapping[str, Any]) -> Settings:
@@ -155,3 +157,27 @@ def _refuse(run_id: str, what: Sequence[str]) -> None:
             f"Run {run_id} is not resumed: {what[0]}.",
             hint="`d2i runs verify` shows all. Start a new run.",
         )
+
+
+def _stages_left(record: RunRecord, settings: Settings) -> list[str]:
+    """The stages from the first unfinished one on; from delta on where submit would not suffice.
+
+    What a stop left on the wire has an unknown outcome, and only delta makes messages that are
+    right for every document that the receiver may hold. So delta runs again, though it was done.
+    """
+    names = [stage.name for stage in record.stages]
+    unfinished = [s.name for s in record.stages if s.status not in (COMPLETED, ATTENTION)]
+    first = names.index(unfinished[0]) if unfinished else len(names)
+    if "delta" in names[:first] and _anything_unsettled(settings):
+        first = names.index("delta")
+    return names[first:]
+
+
+def _anything_unsettled(settings: Settings) -> bool:
+    engine = database.open_database(settings)
+    try:
+        database.create_staging(engine, settings.send_table)
+        with database.reading(engine) as connection:
+            return Outbox(Staging(engine, settings.send_table)).anything_unsettled(connection)
+    finally:
+        engine.dispose()

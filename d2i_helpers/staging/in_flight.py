@@ -1,12 +1,14 @@
 """Messages on the wire: journalled before they leave, moved by the answer in one transaction.
 
-With `staging` and `outbox` the only writer of states. Documents are copied inside the database.
-What a crash or a time-out leaves in the journal is an unknown outcome: the receiver may hold it.
+With `staging` and `outbox` the only writer of states. Only what delta wrote leaves, and what is
+journalled is the very document that it was made from. What a crash or a time-out leaves in the
+journal is an unknown outcome: the receiver may hold it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -17,7 +19,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     null,
     or_,
     select,
@@ -27,8 +28,9 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.staging import submission_log
+from d2i_helpers.staging.evidence import DOCUMENT, PURGE
 from d2i_helpers.staging.messages import Answer, Batch, LogEntry, Outgoing
-from d2i_helpers.staging.outbox import DOCUMENT, PURGE, Outbox
+from d2i_helpers.staging.outbox import Outbox, partial_digest, text_digest
 from d2i_helpers.staging.rows import same, utc_now
 from d2i_helpers.states import TRANSITIONS, Event, Outcome, RowState
 from d2i_helpers.tables import journal, notes
@@ -61,18 +63,20 @@ class InFlight:
 
         Args:
             row_ids: as `Outbox.ready_rows` gives them, at most some hundred.
-            phase: `full` reads the whole documents too.
+            phase: `delta` or `full`, for the log.
         """
         t = self.table.c
-        document = t.json_payload if phase == "full" else literal("").label("json_payload")
         chosen = (
-            select(t.id, t.person_id, notes.c.partial_kind, t.current_hash, document,
-                   t.partial_json_payload)
+            select(t.id, t.person_id, notes.c.partial_kind, t.current_hash, t.json_payload,
+                   t.partial_json_payload, notes.c.partial_digest, notes.c.document_digest)
             .join(notes, self.outbox.noted)
             .where(t.id.in_(row_ids), self.outbox.is_ready)
             .order_by(t.id)
         )  # fmt: skip
-        rows = connection.execute(database.locking(chosen, self.table)).all()
+        read = connection.execute(database.locking(chosen, self.table)).all()
+        rows = [row for row in read if _as_delta_wrote_it(row)]
+        altered = [row for row in read if not _as_delta_wrote_it(row)]
+        self._mark_altered(connection, altered)
         messages = tuple(
             Outgoing(
                 r.id,
@@ -85,30 +89,45 @@ class InFlight:
             for r in rows
         )
         if messages:
-            self._journal(connection, [m.row_id for m in messages], run_id, batch_id)
-        return Batch(batch_id, run_id, phase, messages)
+            self._journal(connection, messages, run_id, batch_id)
+        return Batch(batch_id, run_id, phase, messages, altered=len(altered))
+
+    def _mark_altered(self, connection: Connection, rows: Sequence[Any]) -> None:
+        """Rows that another hand changed after delta: an error, and made anew by the next delta."""
+        for part in database.in_batches(rows):
+            connection.execute(
+                update(self.table)
+                .where(self.table.c.id.in_([row.id for row in part]))
+                .values(
+                    submission_status=str(TRANSITIONS[Event.REFUSED][2]),
+                    partial_json_payload=null(),
+                    api_response="not sent: other software changed the row after delta; "
+                    "the next delta makes its message anew",
+                )
+            )
+        self.staging.forget_notes(connection, [row.person_id for row in rows])
 
     def _journal(
-        self, connection: Connection, row_ids: Sequence[int], run_id: str, batch_id: str
+        self, connection: Connection, messages: Sequence[Outgoing], run_id: str, batch_id: str
     ) -> None:
-        """Copy the documents, inside the database, to where a crash cannot lose them."""
-        t = self.table.c
-        is_purge = self.staging.is_deleted
-        columns = {
-            "staging_table": literal(self.name),
-            "person_id": t.person_id,
-            "run_id": literal(run_id),
-            "batch_id": literal(batch_id),
-            "kind": case((is_purge, PURGE), else_=DOCUMENT),
-            "document": case((is_purge, null()), else_=t.json_payload),
-            "document_hash": t.current_hash,
-            "state": literal(ON_WIRE),
-            "sent_at": literal(utc_now()),
-        }
+        """Keep the documents, as they were read and checked, where a crash cannot lose them."""
+        now = utc_now()
         connection.execute(
-            insert(journal).from_select(
-                list(columns), select(*columns.values()).where(t.id.in_(row_ids))
-            )
+            insert(journal),
+            [
+                {
+                    "staging_table": self.name,
+                    "person_id": message.person_id,
+                    "run_id": run_id,
+                    "batch_id": batch_id,
+                    "kind": message.kind,
+                    "document": None if message.kind == PURGE else message.json_payload,
+                    "document_hash": message.current_hash,
+                    "state": ON_WIRE,
+                    "sent_at": now,
+                }
+                for message in messages
+            ],
         )
 
     def record(
@@ -273,9 +292,13 @@ class InFlight:
             connection.execute(
                 update(self.table)
                 .where(t.person_id.in_(people), is_what_was_sent)
+                .values(submission_status=str(TRANSITIONS[Event.REFUSED][2]))
+            )
+            connection.execute(
+                update(self.table)
+                .where(t.person_id.in_(people), is_what_was_sent, ~self.staging.held_back)
                 .values(
-                    submission_status=str(TRANSITIONS[Event.REFUSED][2]),
-                    api_response="outcome unknown: the run was stopped while this was on the wire",
+                    api_response="outcome unknown: the run was stopped while this was on the wire"
                 )
             )
             connection.execute(
@@ -285,3 +308,10 @@ class InFlight:
             )
             connection.execute(update(journal).where(lost).values(state=UNKNOWN))
         return count
+
+
+def _as_delta_wrote_it(row: Any) -> bool:
+    """Partial and document are still the texts that delta wrote and read."""
+    return database.as_bytes(row.partial_digest) == partial_digest(
+        row.partial_kind, row.partial_json_payload
+    ) and database.as_bytes(row.document_digest) == text_digest(row.json_payload)

@@ -53,3 +53,4 @@ class Batch:
     run_id: str
     phase: str
     messages: tuple[Outgoing, ...] = field(default_factory=tuple)
+    altered: int = 0  # rows that another hand changed after delta: not sent, and marked

@@ -1,11 +1,13 @@
 """What of a staging table is to be sent: rows that are due, and their partial documents.
 
 With `staging` and `in_flight` the only writer of states. A partial document is valid only for the
-hashes that it was computed from; `notes` keep them, so that nothing stale is ever sent.
+hashes and the very text that it was computed from, and as it was written; `notes` keep the hashes
+and the digests, so that nothing stale and nothing that another hand wrote is ever sent.
 """
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,11 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.staging.evidence import PURGE
 from d2i_helpers.staging.rows import Staging, same
-from d2i_helpers.states import TRANSITIONS, Event, Status
-from d2i_helpers.tables import journal, notes
-
-DOCUMENT, PURGE = "document", "purge"  # kinds of message
+from d2i_helpers.states import TRANSITIONS, Doubtful, Event, RowState, Status
+from d2i_helpers.tables import attention, journal, notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Due:
     json_payload: str
     previous_json_payload: str | None
     partial_json_payload: str | None
-    in_flight: tuple[str | None, ...] = ()  # documents of unknown outcome; None: nothing held
+    # documents of unknown outcome with their hashes; None: nothing held
+    in_flight: tuple[tuple[str | None, bytes | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,16 @@ class Partial:
     text: str
 
 
+def text_digest(text: str) -> bytes:
+    """SHA-256 (32 bytes) of a text as it is stored."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def partial_digest(kind: str, text: str) -> bytes:
+    """SHA-256 (32 bytes) of a partial document and of its kind."""
+    return text_digest(f"{kind}\n{text}")
+
+
 class Outbox:
     """What of one staging table is to be sent, is on the wire, or was answered."""
 
@@ -66,11 +78,34 @@ class Outbox:
         self.engine = staging.engine
         self.name = staging.name
         self.table = staging.table
+        t = self.table.c
+        # a row that says `sent` has to be what was acknowledged; of hashes that other software
+        # made nothing follows, so there its word is taken
+        says_sent_wrongly = and_(
+            staging.evidence.filled_by_us,
+            or_(
+                staging.state != RowState.UNCHANGED.value,
+                t.current_hash.is_(None),
+                t.previous_hash.is_(None),
+                t.current_hash != t.previous_hash,
+                ~staging.acknowledged,
+            ),
+        )
         # live rows that wait or failed, and deleted ones that the receiver may still hold
         self.is_due = and_(
             or_(
-                and_(~staging.is_deleted, staging.status != Status.SENT.value),
-                and_(staging.is_deleted, staging.held),
+                and_(
+                    ~staging.is_deleted,
+                    or_(staging.status != Status.SENT.value, staging.in_flight, says_sent_wrongly),
+                ),
+                and_(
+                    staging.is_deleted,
+                    or_(
+                        staging.held,
+                        and_(staging.evidence.filled_by_us, t.previous_hash.is_not(None)),
+                        staging.evidence.log_says_held(),
+                    ),
+                ),
             ),
             ~staging.held_back,
         )
@@ -83,6 +118,8 @@ class Outbox:
             self.table.c.partial_json_payload.is_not(None),
             same(notes.c.partial_current_hash, self.table.c.current_hash),
             same(notes.c.partial_previous_hash, self.table.c.previous_hash),
+            notes.c.partial_digest.is_not(None),
+            notes.c.document_digest.is_not(None),
             _both_or_neither(notes.c.partial_kind == PURGE, staging.is_deleted),
         )
 
@@ -125,15 +162,16 @@ class Outbox:
 
     def _in_flight(
         self, connection: Connection, person_ids: Sequence[str]
-    ) -> dict[str, list[str | None]]:
-        found: dict[str, list[str | None]] = {}
+    ) -> dict[str, list[tuple[str | None, bytes | None]]]:
+        found: dict[str, list[tuple[str | None, bytes | None]]] = {}
         for ids in database.in_batches(person_ids):
             for row in connection.execute(
-                select(journal.c.person_id, journal.c.document)
+                select(journal.c.person_id, journal.c.document, journal.c.document_hash)
                 .where(journal.c.staging_table == self.name, journal.c.person_id.in_(ids))
                 .order_by(journal.c.id)
             ):
-                found.setdefault(row.person_id, []).append(row.document)
+                digest = database.as_bytes(row.document_hash)
+                found.setdefault(row.person_id, []).append((row.document, digest))
         return found
 
     def write_partials(self, connection: Connection, partials: Sequence[Partial]) -> int:
@@ -142,9 +180,11 @@ class Outbox:
         Returns:
             Number of rows written; those that hold the same already are not touched.
         """
-        current = self._fresh(connection, [p.row.id for p in partials])
+        noted = self._noted_digests(connection, [p.row.id for p in partials])
         wanted = [
-            p for p in partials if p.row.id not in current or p.text != p.row.partial_json_payload
+            p
+            for p in partials
+            if p.text != p.row.partial_json_payload or noted.get(p.row.id) != _digests(p)
         ]
         t = self.table.c
         for null_hash in (False, True):  # `=` is never true of a null hash
@@ -184,21 +224,26 @@ class Outbox:
                     "partial_current_hash": p.row.current_hash,
                     "partial_previous_hash": p.row.previous_hash,
                     "partial_kind": p.kind,
+                    "partial_digest": partial_digest(p.kind, p.text),
+                    "document_digest": text_digest(p.row.json_payload),
                 }
                 for p in partials
             ],
         )
 
-    def _fresh(self, connection: Connection, row_ids: Sequence[int]) -> set[int]:
-        found: set[int] = set()
+    def _noted_digests(
+        self, connection: Connection, row_ids: Sequence[int]
+    ) -> dict[int, tuple[bytes | None, bytes | None]]:
+        """Digests of partial and document of those rows that are ready to be sent."""
+        found: dict[int, tuple[bytes | None, bytes | None]] = {}
         for ids in database.in_batches(row_ids):
-            found.update(
-                connection.execute(
-                    select(self.table.c.id)
-                    .join(notes, self.noted)
-                    .where(self.table.c.id.in_(ids), self.is_ready)
-                ).scalars()
-            )
+            for row in connection.execute(
+                select(self.table.c.id, notes.c.partial_digest, notes.c.document_digest)
+                .join(notes, self.noted)
+                .where(self.table.c.id.in_(ids), self.is_ready)
+            ):
+                partial, document = row.partial_digest, row.document_digest
+                found[row.id] = database.as_bytes(partial), database.as_bytes(document)
         return found
 
     def settle_equal(self, connection: Connection, rows: Sequence[Due]) -> None:
@@ -293,6 +338,36 @@ class Outbox:
     def count_due(self, connection: Connection) -> int:
         """How many rows wait, those without a valid partial document and refused ones included."""
         return self.staging.count(connection, self.is_due)
+
+    def anything_unsettled(self, connection: Connection) -> bool:
+        """A message has an unknown outcome, or a row that waits has no valid partial document.
+
+        Then submit alone cannot bring everything to the receiver: delta has to run before it.
+        """
+        mine = journal.c.staging_table == self.name
+        if connection.execute(select(journal.c.id).where(mine).limit(1)).first():
+            return True
+        return self.count_due(connection) > self.ready(connection)[0]
+
+    def left_behind(self, connection: Connection, *, after_sending: bool) -> int:
+        """The one rule for who needs attention, asked at the end of a stage.
+
+        A child that is due needs attention unless its message is ready to be sent (after delta), or
+        at all (after submit): whatever was refused, has an unknown outcome, could not be prepared
+        or was not sent. So does a child who is held back, of whom nothing is due, and one of whom
+        nobody can say what the receiver holds.
+        """
+        waiting = 0 if after_sending else self.ready(connection)[0]
+        held_back = self.staging.count(connection, self.staging.held_back)
+        doubtful = select(func.count()).where(
+            attention.c.staging_table == self.name, attention.c.outcome.in_(list(Doubtful))
+        )
+        in_doubt = connection.execute(doubtful).scalar_one()
+        return self.count_due(connection) - waiting + held_back + in_doubt
+
+
+def _digests(partial: Partial) -> tuple[bytes, bytes]:
+    return partial_digest(partial.kind, partial.text), text_digest(partial.row.json_payload)
 
 
 def _both_or_neither(one: ColumnElement[bool], other: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -33,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.staging.evidence import Evidence, Hasher, baseline
 from d2i_helpers.states import (
     TRANSITIONS,
     Event,
@@ -44,7 +45,7 @@ from d2i_helpers.states import (
 )
 from d2i_helpers.tables import attention, facts, journal, notes, staging_table
 
-_LIVE = (RowState.NEW, RowState.UPDATED, RowState.UNCHANGED)
+WRITTEN_ANEW = "the next extract (or anonymise) writes the document anew"
 
 
 def utc_now() -> dt.datetime:
@@ -85,10 +86,13 @@ def same(left: ColumnElement, right: ColumnElement) -> ColumnElement[bool]:
 class Staging:
     """One staging table (the identifiable or the anonymised one) and what is kept beside it."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, hasher: Hasher | None = None) -> None:
+        """``hasher``: what makes this table's hashes; None where stored texts are not checked."""
         self.engine = engine
         self.name = name
         self.table = staging_table(name)
+        self.hasher = hasher
+        self.evidence = Evidence(self.table)
         self.state = func.lower(func.coalesce(self.table.c.row_state, ""))
         self.status = func.lower(func.coalesce(self.table.c.submission_status, ""))
         self.is_deleted = self.state == RowState.DELETED.value
@@ -203,6 +207,8 @@ class Staging:
         """
         now = now or utc_now()
         rows = self.lookup(connection, [d.person_id for d in documents], lock=True)
+        if rows and self.hasher:
+            rows = self._trusted(connection, rows, documents, self.hasher)
         done: Counter[Event] = Counter()
         inserts: list[dict[str, Any]] = []
         changes: list[dict[str, Any]] = []
@@ -228,6 +234,103 @@ class Staging:
         touched = [rows[d.person_id].person_id for d in documents if d.person_id in rows]
         self.forget_notes(connection, touched if changes or restores else [])
         return done
+
+    def altered(self, connection: Connection, texts: Mapping[str, str]) -> set[str]:
+        """Children whose stored document was changed by other software, its hash kept.
+
+        Args:
+            texts: today's text of children whose stored hash is today's; where the stored text is
+                the same it is not even parsed.
+        """
+        hasher = self.hasher
+        if hasher is None:
+            return set()
+        t = self.table.c
+        statement = select(t.person_id, t.json_payload, t.current_hash).where(
+            t.person_id.in_(bindparam("ids", expanding=True))
+        )
+        return {
+            row.person_id
+            for ids in database.in_batches(list(texts))
+            for row in connection.execute(statement, {"ids": list(ids)})
+            if row.json_payload != texts[row.person_id]
+            and hasher(row.json_payload) != database.as_bytes(row.current_hash)
+        }
+
+    def _trusted(
+        self,
+        connection: Connection,
+        rows: Mapping[str, Row],
+        documents: Sequence[Staged],
+        hasher: Hasher,
+    ) -> dict[str, Row]:
+        """The rows as their texts bear them out, before today's documents are written over them.
+
+        A document that is not what its hash says counts as changed. A baseline that was altered is
+        put back from whichever text still is the acknowledged document; where none is, today's
+        document is not taken for the acknowledged one.
+        """
+        trusted = dict(rows)
+        texts = {
+            d.person_id: d.payload
+            for d in documents
+            if d.person_id in rows and self.event_of(rows[d.person_id], d.hash) is None
+        }
+        for person_id in self.altered(connection, texts):
+            trusted[person_id] = replace(trusted[person_id], current_hash=None)
+        changing = [
+            d.person_id
+            for d in documents
+            if d.person_id in rows and self.event_of(trusted[d.person_id], d.hash) is not None
+        ]
+        for person_id, (acknowledged, digest) in self._repair(connection, changing, hasher).items():
+            row = trusted[person_id]
+            trusted[person_id] = replace(row, acknowledged=acknowledged, previous_hash=digest)
+        return trusted
+
+    def _repair(
+        self, connection: Connection, person_ids: Sequence[str], hasher: Hasher
+    ) -> dict[str, tuple[bool, bytes | None]]:
+        """Put altered baselines back where the acknowledged document still stands in the row.
+
+        Returns:
+            By child: whether something is acknowledged, and its hash; None where that is in doubt.
+        """
+        t = self.table.c
+        last = self.evidence.last_sent(connection, person_ids)
+        statement = select(
+            t.id, t.person_id, t.json_payload, t.previous_json_payload, t.previous_hash
+        ).where(t.person_id.in_(bindparam("ids", expanding=True)))
+        judged: dict[str, tuple[bool, bytes | None]] = {}
+        repairs: list[dict[str, Any]] = []
+        for ids in database.in_batches(person_ids):
+            for row in connection.execute(statement, {"ids": list(ids)}):
+                held = baseline(row, last.get(row.person_id), hasher)
+                lost = row.person_id in last and last[row.person_id].journal_lost
+                digest = held.hash if held.sure and not lost else None
+                judged[row.person_id] = (held.text is not None or not held.sure, digest)
+                if held.sure and (held.text, held.hash) != (
+                    row.previous_json_payload,
+                    database.as_bytes(row.previous_hash),
+                ):
+                    repairs.append(
+                        {
+                            "row": row.id,
+                            "previous_json_payload": held.text,
+                            "previous_hash": held.hash,
+                        }
+                    )
+        self.put_baselines(connection, repairs)
+        return judged
+
+    def put_baselines(self, connection: Connection, repairs: Sequence[dict[str, Any]]) -> None:
+        """Write what the receiver holds by the evidence.
+
+        Args:
+            repairs: `row`, `previous_json_payload` and `previous_hash` of each.
+        """
+        if repairs:
+            connection.execute(update_by_id(self.table, repairs[0]), renamed(repairs))
 
     def _content(
         self, event: Event, row: Row | None, document: Staged, now: dt.datetime
@@ -307,17 +410,23 @@ class Staging:
     def damaged(self, connection: Connection) -> list[int]:
         """Row numbers of live rows whose `json_payload` does not even look like a JSON object.
 
-        Seen without parsing; other damage shows when the document is next needed.
+        Seen without parsing; other damage shows when the document is next needed. Rows of children
+        who are held back go on saying that.
         """
         t = self.table.c
         return list(
             connection.execute(
-                select(t.id).where(~self.is_deleted, ~t.json_payload.like("{%}"))
+                select(t.id).where(~self.is_deleted, ~t.json_payload.like("{%}"), ~self.held_back)
             ).scalars()
         )
 
-    def mark_unreadable(self, connection: Connection, row_ids: Sequence[int]) -> None:
-        """Rows whose `json_payload` is no JSON: an error now, and written anew by the next extract.
+    def mark_unreadable(
+        self,
+        connection: Connection,
+        row_ids: Sequence[int],
+        why: str = "json_payload is not valid JSON",
+    ) -> None:
+        """Rows whose `json_payload` cannot be used: an error, and written anew by the next extract.
 
         The hash is taken away so that the next extract sees a change and puts the document back.
         """
@@ -330,7 +439,7 @@ class Staging:
                     submission_status=str(Status.ERROR),
                     current_hash=null(),
                     partial_json_payload=null(),
-                    api_response="not sent: json_payload is not valid JSON; extract writes it anew",
+                    api_response=f"not sent: {why}; {WRITTEN_ANEW}",
                 )
             )
 

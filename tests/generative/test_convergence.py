@@ -2,7 +2,9 @@
 
 Every answer of the outcome table can come, the reply can be lost before or after the receiver
 stored the batch, and the process can die at any statement. Values that decide become
-unreadable and are mended: such a child keeps what the receiver has. The short form runs always;
+unreadable and are mended: such a child keeps what the receiver has. Another hand can change a row,
+only in ways that leave something to know by: test_hand_edits has the others. The short form runs
+always;
 `HYPOTHESIS_PROFILE=long pytest -m long tests/generative/test_convergence.py` runs 2,000 histories
 on each database.
 """
@@ -20,15 +22,16 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, select, update
 
-from d2i_helpers import prepare, submit
+from d2i_helpers import database, prepare, submit
 from d2i_helpers.api import Attempt, BatchResult, RecordResult
 from d2i_helpers.errors import D2IError, ReceiverError, TokenError
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging
 from d2i_helpers.states import Outcome
 from tests.generative.world import (
+    HASHER,
     SPEC,
     NaiveReceiver,
     Source,
@@ -41,6 +44,7 @@ from tests.generative.world import (
 
 TABLE = "ssd_api_data_staging"
 NOW = dt.datetime(2026, 8, 10, 2, 0)
+Hand = tuple[str | None, int]  # the moment at which another hand changes a row, and a seed
 
 
 class Crash(BaseException):
@@ -159,10 +163,49 @@ def dying_at(engine: Engine, statement: int | None) -> Iterator[None]:
         event.remove(engine, "before_cursor_execute", count)
 
 
-def run_day(engine: Engine, settings: Settings, source: Source, link: Link) -> None:
-    """Extract, delta and submit, as a run of the notebooks does them."""
-    extract(engine, Staging(engine, TABLE), source)
+def meddle(engine: Engine, seed: int) -> None:
+    """Another hand changes one row."""
+    draw = random.Random(seed)
+    t = Staging(engine, TABLE).table
+    with database.transaction(engine) as connection:
+        rows = connection.execute(select(t).order_by(t.c.person_id)).all()
+        if not rows:
+            return
+        row, other = draw.choice(rows), draw.choice(rows)
+        states = ("new", "Updated", "unchanged", "deleted", "?", None)
+        changes: list[dict[str, Any]] = [
+            {"json_payload": "no JSON"},
+            {"json_payload": other.json_payload},
+            {"json_payload": other.json_payload, "current_hash": other.current_hash},
+            {"current_hash": None},
+            *({"row_state": state} for state in states),
+            *({"submission_status": status} for status in ("Sent", "pending", "error", "?")),
+        ]
+        if row.previous_json_payload:  # else nothing says that it was not acknowledged
+            changes.append({"previous_hash": b"\x07" * 32})
+        if row.partial_json_payload:
+            changes += [
+                {"partial_json_payload": None},
+                {"partial_json_payload": '{"la_child_id":"nobody","purge":true}'},
+                {"partial_json_payload": other.partial_json_payload},
+            ]
+        change = draw.choice(changes)
+        connection.execute(update(t).where(t.c.id == row.id).values(**change))
+
+
+def run_day(
+    engine: Engine, settings: Settings, source: Source, link: Link, hand: Hand = (None, 0)
+) -> None:
+    """Extract, delta and submit, as a run of the notebooks does them; a hand comes in between."""
+    moment, seed = hand
+    if moment == "before the day":
+        meddle(engine, seed)
+    extract(engine, Staging(engine, TABLE, HASHER), source)
+    if moment == "before delta":
+        meddle(engine, seed)
     prepare.run(engine, settings, SPEC)
+    if moment == "before submit":
+        meddle(engine, seed)
     submit.run(engine, settings, SPEC, None, client=link)
 
 
@@ -171,6 +214,10 @@ DAYS = st.lists(
         st.integers(0, 2**32),  # seed of the day's changes and faults
         st.sampled_from([0.0, 0.3, 0.8]),  # how often a request goes wrong
         st.one_of(st.none(), st.integers(1, 150)),  # statement at which the process dies
+        st.tuples(  # when another hand changes a row, and its seed
+            st.sampled_from([None, None, "before the day", "before delta", "before submit"]),
+            st.integers(0, 2**32),
+        ),
     ),
     min_size=1,
     max_size=5,
@@ -192,12 +239,12 @@ def history(engine: Engine, make_settings: Callable, options: dict, days: list, 
     source, receiver = Source(seed), NaiveReceiver(options["flavour"])
     for _ in range(4):
         source.add()
-    for day_seed, fault_rate, dies_at in days:
+    for day_seed, fault_rate, dies_at, hand in days:
         change(source, random.Random(day_seed))
         link = Link(receiver, day_seed, fault_rate)
         # the next day goes on from whatever a stop leaves
         with dying_at(engine, dies_at), suppress(Crash, D2IError):
-            run_day(engine, settings, source, link)
+            run_day(engine, settings, source, link, hand)
     if source.unreadable:
         held = copy.deepcopy(receiver.held)
         run_day(engine, settings, source, Link(receiver, 0, 0.0))

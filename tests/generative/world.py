@@ -17,10 +17,12 @@ import orjson
 from sqlalchemy import Engine, delete, select
 
 from d2i_helpers import database
-from d2i_helpers.payload.canonical import content_hash, to_text
+from d2i_helpers.payload.canonical import canonical_name, content_hash, text_hasher, to_text
 from d2i_helpers.spec import Block, load_spec
-from d2i_helpers.staging import Staged, Staging, attention
+from d2i_helpers.staging import Staged, Staging, adopt, attention
 from d2i_helpers.staging.attention import Entry
+from d2i_helpers.staging.evidence import CANONICAL_FACT
+from d2i_helpers.staging.outbox import Outbox
 from d2i_helpers.states import Unsent
 from d2i_helpers.tables import journal, our_tables
 
@@ -202,12 +204,19 @@ def tidy(block: Block, content: Document) -> Document:
     return content
 
 
+HASHER = text_hasher(SPEC)
+
+
 def extract(engine: Engine, staging: Staging, source: Source, *, chunk: int = 3) -> None:
     """What the extract stage does with the staging table, without an SSD."""
     children = [d for c, d in source.children.items() if c not in source.unreadable]
     entries = [Entry(child, Unsent.HELD_BACK, "cannot be read") for child in source.unreadable]
     with database.transaction(engine) as connection:
         attention.add(connection, staging, "extract", entries, "run")
+    with database.reading(engine) as connection:
+        stored = staging.fact(connection, CANONICAL_FACT)
+    if stored != (wanted := canonical_name(SPEC, volatile_ids=False)):
+        adopt(staging, HASHER, wanted)
     for start in range(0, len(children), chunk):
         with database.transaction(engine) as connection:
             staging.stage(connection, [staged(d) for d in children[start : start + chunk]])
@@ -245,14 +254,14 @@ def assert_converged(
     assert receiver.held == expected
     with database.reading(engine) as connection:
         assert connection.execute(select(journal)).all() == []
+        assert Outbox(staging).count_due(connection) == 0
         rows = connection.execute(select(staging.table)).all()
     assert {r.person_id for r in rows if r.row_state != "deleted"} == set(source.children)
     for row in rows:
         if row.row_state == "deleted":
             assert row.previous_json_payload is None
-            assert row.partial_json_payload is None
         else:
-            assert (row.row_state, row.submission_status) == ("unchanged", "sent")
+            assert (row.row_state, row.submission_status.lower()) == ("unchanged", "sent")
             assert row.current_hash == row.previous_hash
             assert orjson.loads(row.previous_json_payload) == source.children[row.person_id]
             assert orjson.loads(row.json_payload) == source.children[row.person_id]

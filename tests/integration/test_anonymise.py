@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, select, text, update
 
-from d2i_helpers import database, prepare
+from d2i_helpers import database, prepare, tables
 from d2i_helpers.anonymise import fake_documents, keyed, leak_check
 from d2i_helpers.anonymise import stage as anonymise
 from d2i_helpers.anonymise.upn import PupilNumbers
@@ -426,3 +426,19 @@ def shape(value: Any) -> str:
     if type(value) is list:
         return str(sorted(map(shape, value)))
     return type(value).__name__
+
+
+def test_a_document_of_the_twin_that_another_hand_changed_is_written_anew(
+    engine: Engine, settings: Settings
+) -> None:
+    stage(engine, originals(settings, 3))
+    run(engine, settings)
+    before = {person_id: row.json_payload for person_id, row in rows(engine).items()}
+    t = tables.staging_table(TWIN)
+    with database.transaction(engine) as connection:
+        connection.execute(
+            update(t).where(t.c.person_id == min(before)).values(json_payload='{"changed": 1}')
+        )
+    counts = run(engine, settings)
+    assert (counts["altered"], counts["unchanged"]) == (1, 2)
+    assert {person_id: row.json_payload for person_id, row in rows(engine).items()} == before

@@ -227,3 +227,15 @@ def test_a_connection_string_that_cannot_be_read_is_refused(
     with pytest.raises(DatabaseError, match="cannot be read") as caught:
         database.open_database(settings.load_settings())
     assert "open" not in str(caught.value)
+
+
+def test_a_table_of_ours_from_an_older_version_gets_its_new_columns(engine: Engine) -> None:
+    database.create_staging(engine, "ssd_api_data_staging")
+    added = {"partial_digest", "document_digest"}
+    with database.transaction(engine) as connection:
+        for column in added:
+            connection.execute(text(f"alter table d2i_row_notes drop column {column}"))
+        assert not added & database.columns_present(connection, tables.notes)
+    database.create_staging(engine, "ssd_api_data_staging")
+    with database.reading(engine) as connection:
+        assert connection.execute(select(tables.notes)).all() == []

@@ -440,3 +440,25 @@ def test_a_child_in_error_is_judged_anew_though_its_document_did_not_change(
         stricter.setattr(Validator, "problems", lambda _s, _d: [fault])
         assert prepare.run(engine, settings, spec).counts["not_valid"] == 2
     assert {row["submission_status"] for row in ssd.staged().values()} == {"error"}
+
+
+def test_a_document_that_another_hand_changed_is_written_anew(
+    ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
+) -> None:
+    """Its hash was kept, the source did not change: the text itself is compared."""
+    _fill(ssd, 4)
+    settings = make_settings()
+    extract.run(engine, settings, spec)
+    before = ssd.documents()
+    t = tables.staging_table("ssd_api_data_staging")
+    with database.transaction(engine) as connection:
+        for person_id, content in (("P0002", b'{"la_child_id": "P0002"}'), ("P0003", b"no JSON")):
+            changed = update(t).where(t.c.person_id == person_id)
+            connection.execute(changed.values(json_payload=content.decode()))
+    day = extract.run(engine, settings, spec)
+    assert (day.counts["altered"], day.counts["unchanged"], day.counts["updated"]) == (2, 2, 2)
+    assert any("changed by other software" in notice for notice in day.notices)
+    assert ssd.documents() == before
+    with writes(engine) as seen:
+        assert extract.run(engine, settings, spec).counts["altered"] == 0
+    assert seen == []

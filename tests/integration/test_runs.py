@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import html
 import json
 import os
@@ -265,6 +266,31 @@ def test_a_failed_stage_ends_the_run_and_resume_goes_on_with_it(
     assert project.faults() == []
     with pytest.raises(RecordError, match="complete"):
         project.run(resume=failed.run_id)
+
+
+def test_a_run_that_left_something_on_the_wire_is_resumed_from_delta_on(project: Project) -> None:
+    """Submit alone cannot settle an unknown outcome, whatever the record says of delta."""
+    project.write("submit", "from d2i_helpers.errors import KernelDied\nraise KernelDied('Died.')")
+    failed = project.run("extract", "delta", "submit")
+    assert [s.status for s in failed.stages] == ["completed", "completed", "failed"]
+    sent = {"staging_table": "ssd_api_data_staging", "person_id": "C1", "run_id": failed.run_id,
+            "batch_id": "b", "kind": "document", "document": "{}", "state": "on wire",
+            "sent_at": dt.datetime(2026, 8, 10)}  # fmt: skip
+    engine = database.open_database(load_settings())
+    database.create_staging(engine, "ssd_api_data_staging")
+    with database.transaction(engine) as connection:
+        connection.execute(insert(tables.journal).values(sent))
+    again = project.run(resume=failed.run_id)
+    stages_of = {s["name"]: s for s in project.content(again)["stages"]}
+    assert project.content(again)["resumed"][-1]["stage"] == "delta"
+    assert not stages_of["extract"].get("earlier")
+    assert [a["status"] for a in stages_of["delta"]["earlier"]] == ["completed"]
+
+    with database.transaction(engine) as connection:
+        connection.execute(tables.journal.delete())
+    engine.dispose()
+    again = project.run(resume=failed.run_id)
+    assert project.content(again)["resumed"][-1]["stage"] == "submit"
 
 
 def test_the_address_of_a_webhook_is_nowhere_in_the_record(project: Project) -> None:

@@ -12,13 +12,13 @@ from sqlalchemy import Engine, insert, select, update
 
 from d2i_helpers import database, prepare, submit
 from d2i_helpers.errors import GuardError
-from d2i_helpers.payload.canonical import content_hash, to_text
+from d2i_helpers.payload.canonical import canonical_name, content_hash, to_text
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staged, Staging, adopt
 from d2i_helpers.states import Event, Outcome
 from d2i_helpers.tables import journal, submission_log
 from tests.generative.test_convergence import answered
-from tests.generative.world import SPEC, NaiveReceiver, messages
+from tests.generative.world import HASHER, SPEC, NaiveReceiver, messages
 
 TABLE = "ssd_api_data_staging"
 
@@ -346,6 +346,45 @@ def test_a_dry_run_sends_and_writes_nothing(
     assert (table.row(), table.sent) == (before, [])
 
 
+def submit_alone(table: Table, send: Callable[..., Any]) -> dict[str, int]:
+    client = type("Client", (), {"send": staticmethod(send)})()
+    return submit.run(table.engine, table.settings, SPEC, None, client=client).counts
+
+
+def test_whatever_submit_leaves_behind_needs_attention(table: Table) -> None:
+    table.stage(document("C1"), document("C2"), document("C3"))
+    prepare.run(table.engine, table.settings, SPEC)
+    table.stage(document("C4"))  # never prepared
+    outcomes = [Outcome.ACKNOWLEDGED, Outcome.REFUSED, Outcome.UNKNOWN]
+    counts = submit_alone(table, lambda records: answered(outcomes))
+    assert (counts["waiting_before"], counts["not_prepared"]) == (3, 1)
+    assert counts["still_waiting"] == counts["need_attention"] == 3
+    # nothing can be sent of an unknown outcome before delta has run, and that is said
+    counts = submit_alone(table, lambda records: answered([Outcome.ACKNOWLEDGED] * len(records)))
+    assert (counts["acknowledged"], counts["not_prepared"], counts["need_attention"]) == (1, 2, 2)
+
+
+def test_the_counts_are_those_of_the_end_of_the_stage(table: Table) -> None:
+    table.stage(document("C1"), document("C2"))
+    prepared = prepare.run(table.engine, table.settings, SPEC).counts
+    assert (prepared["waiting_before"], prepared["ready_to_send"]) == (2, 2)
+    assert prepared["held_back"] == prepared["need_attention"] == 0
+    counts = submit_alone(table, lambda records: answered([Outcome.ACKNOWLEDGED] * len(records)))
+    assert (counts["waiting_before"], counts["acknowledged"]) == (2, 2)
+    assert counts["still_waiting"] == counts["not_prepared"] == counts["need_attention"] == 0
+    assert "waiting" not in counts
+
+
+def test_what_a_dry_run_leaves_is_no_failure(
+    engine: Engine, make_settings: Callable[..., Settings]
+) -> None:
+    table = Table(engine, make_settings(dry_run=True))
+    table.stage(document())
+    counts = submit_alone(table, lambda _: pytest.fail("sent"))
+    assert (counts["still_waiting"], counts["not_prepared"]) == (1, 1)
+    assert counts["need_attention"] == 0
+
+
 def test_broken_json_costs_only_its_own_row_and_heals(table: Table) -> None:
     table.stage(document("C1"), document("C2"))
     t = table.staging.table
@@ -508,3 +547,32 @@ def test_adopting_a_table_rehashes_it_and_sends_nobody_again(table: Table) -> No
     assert adopt(table.staging, hasher, "1") == 0
     assert table.stage(document()) == {}
     assert table.send().counts["requests"] == 0
+
+
+def test_adopting_takes_a_sent_row_at_its_word(table: Table) -> None:
+    """Of a table that other software filled nobody is sent again, whatever baseline it kept."""
+    older = to_text(document("C2", postcode="AB1 2CD"))
+    fill(table, d2i_row("C1", "New", "Sent"))
+    fill(table, d2i_row("C2", "Updated", "sent", previous_json_payload=older,
+                        previous_hash=b"\x09" * 32))  # fmt: skip
+    fill(table, d2i_row("C3", "New", "Pending"))
+    fill(table, d2i_row("C4", "Deleted", "Sent"))
+    adopt(table.staging, HASHER, canonical_name(SPEC, volatile_ids=False))
+    result = table.send()
+    assert [d["la_child_id"] for d in table.sent] == ["C3"]
+    assert result.counts["need_attention"] == 0
+    assert orjson.loads(table.row("C1").previous_json_payload) == document("C1")
+    assert orjson.loads(table.row("C2").previous_json_payload) == document("C2")
+    assert table.row("C4").previous_json_payload is None
+
+
+def test_a_sent_row_of_other_software_is_not_due_for_its_hashes(table: Table) -> None:
+    fill(table, d2i_row("C1", "unchanged", "Sent"))
+    assert prepare.run(table.engine, table.settings, SPEC).counts["waiting_before"] == 0
+
+
+def test_a_deleted_child_of_whom_no_document_can_be_read_is_still_purged(table: Table) -> None:
+    fill(table, d2i_row("C1", "Deleted", "Sent", previous_json_payload="damaged"))
+    table.send()
+    assert table.sent == [{"la_child_id": "C1", "purge": True}]
+    assert table.states() == ("deleted", "sent", False)

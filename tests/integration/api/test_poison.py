@@ -134,7 +134,7 @@ def check(day: Day, count: int, every: int, share: float) -> submit.SubmitResult
 
     # the next day only the poison is tried again; and once it is no poison, all is well
     result, _ = day.send(bad)
-    assert result.counts["waiting"] == len(poison)
+    assert result.counts["waiting_before"] == len(poison)
     result, _ = day.send([])
     assert day.held == documents
     assert {row.submission_status for row in rows_of(day.engine).values()} == {"sent"}
@@ -167,7 +167,7 @@ def test_a_dry_run_sends_nothing_and_says_how_much_would_go(day: Day) -> None:
     result, _ = day.send([])
     assert day.posts == []
     size = sum(len(to_text(document)) for document in documents.values())
-    assert result.counts["waiting"] == 150
+    assert result.counts["waiting_before"] == 150
     assert result.counts["characters"] == size
     (said,) = result.notices
     assert f"150 messages of {size:,} characters together would go in 2 requests" in said

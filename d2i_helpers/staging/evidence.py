@@ -1,0 +1,204 @@
+"""What the receiver holds of a child, by everything that was kept of it.
+
+Other software, or a hand, can change any column of a staging row. Three witnesses are compared: the
+texts with their hashes, the row with the submission log, and the log with the journal. Where they
+agree on a document it is the baseline, whichever column it stands in; where they do not, the
+baseline is in doubt. Only a table that this project fills can be judged so: of hashes that other
+software made nobody here can say what they were made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    and_,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.engine import Connection
+
+from d2i_helpers import database
+from d2i_helpers.states import Outcome
+from d2i_helpers.tables import facts, journal, submission_log
+
+DOCUMENT, PURGE = "document", "purge"  # kinds of message
+CANONICAL_FACT = "canonical"  # the form of the hashes; there once this project fills the table
+# numbers in the submission log: what stands up to them was written of a table that other software
+# filled, or with hashes of an older form
+LOG_COUNTS_FACT, LOG_HASHES_FACT = "log_counts_after", "log_hashes_after"
+
+Hasher = Callable[[str], bytes | None]  # a document's text to its hash; None: it is no JSON
+
+
+@dataclass(frozen=True, slots=True)
+class LastSent:
+    """What the submission log and the journal say of a child together."""
+
+    kind: str | None = None  # of the last message that was acknowledged
+    hash: bytes | None = None  # of its document; None where it cannot be compared any more
+    journal_lost: bool = False  # a later outcome is unknown, and the journal has no document of it
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The document that the receiver acknowledged last."""
+
+    text: str | None  # None: the receiver holds nothing, or nobody knows what
+    hash: bytes | None
+    sure: bool = True
+
+
+_NOTHING_SENT = LastSent()
+
+
+def baseline(row: Any, last: LastSent | None, hasher: Hasher) -> Baseline:
+    """The acknowledged document of a row, wherever in the row it still stands.
+
+    Args:
+        row: has `json_payload`, `previous_json_payload` and `previous_hash` as they are stored.
+        last: what the log says; None where it says nothing.
+        hasher: makes the hashes of this table.
+    """
+    last = last or _NOTHING_SENT
+    if last.kind == PURGE:
+        return Baseline(None, None)
+    stored = database.as_bytes(row.previous_hash)
+    wanted = last.hash or stored
+    if last.kind is None and wanted is None and row.previous_json_payload is None:
+        return Baseline(None, None)
+    if wanted is not None:
+        for text in (row.previous_json_payload, row.json_payload):
+            if text is not None and hasher(text) == wanted:
+                return Baseline(text, wanted)
+    return Baseline(row.previous_json_payload, stored, sure=False)
+
+
+class Evidence:
+    """The submission log, the journal and the facts of one staging table, as witnesses."""
+
+    def __init__(self, table: Table) -> None:
+        self.table, self.name = table, table.name
+        mine = and_(facts.c.staging_table == self.name, facts.c.name == CANONICAL_FACT)
+        # this project fills the table, so that its hashes and its log can be relied on
+        self.filled_by_us = exists(select(facts.c.name).where(mine))
+
+    def last_sent(self, connection: Connection, person_ids: Sequence[str]) -> dict[str, LastSent]:
+        """What was last sent of these children; a child without an entry is not in the answer."""
+        counts_after = self._number(connection, LOG_COUNTS_FACT)
+        hashes_after = self._number(connection, LOG_HASHES_FACT)
+        log, found = submission_log.c, {}
+        numbers = self._newest(log.id > counts_after)
+        for ids in database.in_batches(list(person_ids)):
+            newest = numbers.where(log.person_id.in_(ids)).subquery()
+            acknowledged = (
+                select(newest.c.person_id, newest.c.unknown, log.id, log.kind, log.document_hash)
+                .outerjoin_from(newest, submission_log, log.id == newest.c.acknowledged)
+            )  # fmt: skip
+            unknown: dict[str, int] = {}
+            for row in connection.execute(acknowledged):
+                comparable = row.id is not None and row.id > hashes_after
+                digest = database.as_bytes(row.document_hash) if comparable else None
+                found[row.person_id] = LastSent(row.kind, digest)
+                if row.unknown is not None and row.unknown > (row.id or 0):
+                    unknown[row.person_id] = row.unknown
+            for person_id in self._without_journal(connection, unknown):
+                before = found[person_id]
+                found[person_id] = LastSent(before.kind, before.hash, journal_lost=True)
+        return found
+
+    def _newest(self, *conditions: ColumnElement[bool]) -> Any:
+        """Number of the last acknowledged and of the last unknown attempt, by child."""
+        log = submission_log.c
+
+        def last(outcome: Outcome) -> ColumnElement:
+            return func.max(case((log.outcome == str(outcome), log.id)))
+
+        return (
+            select(
+                log.person_id,
+                last(Outcome.ACKNOWLEDGED).label("acknowledged"),
+                last(Outcome.UNKNOWN).label("unknown"),
+            )
+            .where(
+                log.staging_table == self.name,
+                log.outcome.in_([str(Outcome.ACKNOWLEDGED), str(Outcome.UNKNOWN)]),
+                *conditions,
+            )
+            .group_by(log.person_id)
+        )
+
+    def _without_journal(self, connection: Connection, unknown: dict[str, int]) -> list[str]:
+        """Children of whose unknown attempt (its number in the log) no document is journalled."""
+        log = submission_log.c
+        lost: list[str] = []
+        for numbers in database.in_batches(list(unknown.values())):
+            kept = exists(
+                select(journal.c.id).where(
+                    journal.c.staging_table == self.name,
+                    journal.c.person_id == log.person_id,
+                    journal.c.batch_id == log.batch_id,
+                )
+            )
+            lost += connection.execute(
+                select(log.person_id).where(log.id.in_(numbers), ~kept)
+            ).scalars()
+        return lost
+
+    def log_says_held(self) -> ColumnElement[bool]:
+        """By the log the receiver holds, or may hold, something of the row's child.
+
+        For a WHERE on the staging table. Only of a table that this project fills.
+        """
+        sent, purged = submission_log.alias("sent"), submission_log.alias("purged")
+        purged_later = exists(
+            select(purged.c.id).where(
+                purged.c.staging_table == self.name,
+                purged.c.person_id == sent.c.person_id,
+                purged.c.outcome == str(Outcome.ACKNOWLEDGED),
+                purged.c.kind == PURGE,
+                purged.c.id > sent.c.id,
+            )
+        )
+        held = exists(
+            select(sent.c.id).where(
+                sent.c.staging_table == self.name,
+                sent.c.person_id == self.table.c.person_id,
+                sent.c.outcome.in_([str(Outcome.ACKNOWLEDGED), str(Outcome.UNKNOWN)]),
+                sent.c.kind == DOCUMENT,
+                ~purged_later,
+            )
+        )
+        return and_(self.filled_by_us, held)
+
+    def rows_missing(self, connection: Connection) -> list[str]:
+        """Children that the receiver holds by the log, and that have no staging row any more."""
+        counts_after = self._number(connection, LOG_COUNTS_FACT)
+        log, t = submission_log.c, self.table.c
+        if self._fact(connection, CANONICAL_FACT) is None:
+            return []
+        without_row = ~exists(select(t.id).where(t.person_id == log.person_id))
+        newest = self._newest(log.id > counts_after, without_row).subquery()
+        last = func.coalesce(newest.c.acknowledged, 0)
+        statement = (
+            select(newest.c.person_id)
+            .outerjoin(submission_log, log.id == newest.c.acknowledged)
+            .where(or_(log.kind == DOCUMENT, func.coalesce(newest.c.unknown, 0) > last))
+        )
+        return sorted(connection.execute(statement).scalars())
+
+    def _number(self, connection: Connection, name: str) -> int:
+        stored = self._fact(connection, name)
+        return int(stored) if stored and stored.isdigit() else 0
+
+    def _fact(self, connection: Connection, name: str) -> str | None:
+        return connection.execute(
+            select(facts.c.value).where(facts.c.staging_table == self.name, facts.c.name == name)
+        ).scalar()
