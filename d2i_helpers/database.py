@@ -364,13 +364,21 @@ def indexed_columns(connection: Connection, table: Table) -> set[str]:
     look, schema = inspect(connection), real_schema(connection, table)
     if not has_table(connection, table):
         return set()
-    found = [index["column_names"] for index in look.get_indexes(table.name, schema=schema)]
-    found.append(look.get_pk_constraint(table.name, schema=schema)["constrained_columns"])
+    found: list[list[str | None]] = [
+        index["column_names"] for index in look.get_indexes(table.name, schema=schema)
+    ]
+    found.append([*look.get_pk_constraint(table.name, schema=schema)["constrained_columns"]])
     with suppress(NotImplementedError):  # not every dialect tells its unique constraints apart
         unique = look.get_unique_constraints(table.name, schema=schema)
-        found += [one["column_names"] for one in unique]
+        found += [[*constraint["column_names"]] for constraint in unique]
     # an index on an expression has no name there
     return {columns[0].lower() for columns in found if columns and columns[0]}
+
+
+def _deployed(table: Table, schema: str | None) -> Table:
+    """The table in a schema; None is the login's own, which SQLAlchemy's types do not know."""
+    own: Any = schema
+    return table.to_metadata(MetaData(), schema=own)
 
 
 def index_statement(engine: Engine, schema: str | None, table: str, column: str) -> str:
@@ -381,16 +389,16 @@ def index_statement(engine: Engine, schema: str | None, table: str, column: str)
 
 def table_statements(engine: Engine, schema: str | None, table: Table) -> list[str]:
     """The statements that make a table of ours with its indexes."""
-    deployed = table.to_metadata(MetaData(), schema=schema)
+    deployed = _deployed(table, schema)
     indexes = sorted(deployed.indexes, key=lambda index: str(index.name))
-    parts = [CreateTable(deployed), *(CreateIndex(index) for index in indexes)]
+    parts: list[Any] = [CreateTable(deployed), *(CreateIndex(index) for index in indexes)]
     dialect = _for_scripts(engine)
     return [f"{str(part.compile(dialect=dialect)).strip()};" for part in parts]
 
 
 def column_statement(engine: Engine, schema: str | None, table: Table, name: str) -> str:
     """The statement that adds a column to a deployed table; it may be empty in the rows there."""
-    deployed = table.to_metadata(MetaData(), schema=schema)
+    deployed = _deployed(table, schema)
     column = Column(name, table.columns[name].type)
     deployed_name = _for_scripts(engine).identifier_preparer.format_table(deployed)
     said = CreateColumn(column).compile(dialect=_for_scripts(engine))
@@ -425,13 +433,13 @@ def grant_statements(
     if login is None or engine.dialect.name == "sqlite":
         return []
     preparer = _for_scripts(engine).identifier_preparer
-    name = preparer.format_table(table.to_metadata(MetaData(), schema=schema))
+    name = preparer.format_table(_deployed(table, schema))
     return [f"grant {', '.join(rights)} on {name} to {preparer.quote_identifier(login)};"]
 
 
 def login_name(connection: Connection) -> str | None:
     """What the database calls the login that is connected; None where nobody has to grant it."""
-    asked = {
+    asked: Any = {
         "postgresql": func.current_user(),
         "mssql": func.user_name(),
         "oracle": text("user"),
@@ -453,7 +461,7 @@ def has_schema(connection: Connection, schema: str | None) -> bool:
 
 def _for_scripts(engine: Engine) -> Dialect:
     """The dialect, set up for a server of today where none was asked."""
-    dialect = engine.dialect
+    dialect: Any = engine.dialect
     if dialect.name == "mssql" and getattr(dialect, "deprecate_large_types", True) is None:
         dialect.deprecate_large_types = True  # nvarchar(max) in place of ntext
     return dialect

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def error_codes(error: BaseException | None) -> list[str]:
 
 def _numbers_of_tuple(error: BaseException | None) -> list[str]:
     """Drivers such as pymssql give number and text."""
-    arguments = getattr(error, "args", ())
+    arguments: tuple[Any, ...] = getattr(error, "args", ())
     number = arguments[0] if len(arguments) == 2 else None
     return [str(number)] if isinstance(number, int) and str(number) in _CODES else []
 

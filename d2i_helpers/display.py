@@ -228,7 +228,8 @@ def settings_table(settings: Any) -> None:
 
     Secrets are no parameters; person ids are shown as their number, URLs without a password.
     """
-    changed, usual = [], []
+    changed: list[tuple[str, ...]] = []
+    usual: list[tuple[str, ...]] = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         row = (name, shown_setting(name, value), field.description or "")

@@ -12,7 +12,9 @@ Identifiable data leaves only when profile, table, endpoint and sign-off agree. 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from d2i_helpers.endpoint import is_loopback
@@ -46,7 +48,11 @@ def decide(settings: Settings) -> Decision:
     """Decide whether this table may go to this endpoint; a refusal is a decision too."""
     host = urlsplit(settings.api_base_url or "").hostname or ""
     decided = Decision(False, settings.endpoint, settings.source, settings.dry_run, host)
-    rules = {"simulated": _simulated, "test": _test, "live": _live}
+    rules: dict[str, Callable[[Settings], dict[str, Any]]] = {
+        "simulated": _simulated,
+        "test": _test,
+        "live": _live,
+    }
     try:
         return replace(decided, allowed=True, **rules[settings.endpoint](settings))
     except GateError as refusal:

@@ -135,7 +135,7 @@ class Plan:
         columns: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         self.sources = {**{n: spec.sources[n] for n in wanted or spec.sources}, **(extra or {})}
-        self.person = spec.sources[spec.root.source]
+        self.person = spec.sources[str(spec.root.source)]
         self._columns: dict[Read, dict[str, int]] = {}
         self._read_of: dict[str, Read] = {}
         for name, source in self.sources.items():
@@ -161,6 +161,8 @@ class Plan:
     def _query(self, source: Source) -> Read:
         if source.person:
             return Read(source.table, source.person)
+        # the checks of the specification see to both
+        assert source.via is not None and source.link is not None
         parent = self.sources[source.via]
         above = self._query(parent)
         step = Step(above.table, source.via_column or parent.key, above.by)
@@ -168,6 +170,7 @@ class Plan:
 
     def _care_periods(self, name: str, source: Source) -> None:
         episodes = self.sources[CARE_PERIODS]
+        assert source.care_period and source.person and episodes.person
         to_person = Step(episodes.table, CARE_PERIOD, episodes.person)
         read = Read(source.table, source.care_period, (to_person,))
         self._columns[read] = self._columns[self._read_of[name]]
@@ -233,11 +236,11 @@ class Page:
 
     def rows(self, source: str, key: str | None) -> Sequence[Row]:
         """Rows of a source for a person id or link value, filtered and sorted."""
-        return self.found[source].get(key, _NO_ROWS)
+        return self.found[source].get(key or "", _NO_ROWS)
 
     def by_any(self, source: str, key: Any) -> Sequence[Row]:
         """As `rows`, for a raw link value of any type."""
-        return self.found[source].get(key_text(key), _NO_ROWS)
+        return self.found[source].get(key_text(key) or "", _NO_ROWS)
 
 
 def grouped(rows: Iterable[Row], place: int) -> dict[str, list[Row]]:

@@ -42,7 +42,10 @@ _HASH_BYTES = 32  # SHA-256
 def _ssd_type(kind: str, length: str) -> TypeEngine:
     if kind == "text":
         return String(int(length)) if length else Text()
-    return {"datetime": DateTime(), "integer": Integer(), "float": Float()}[kind]
+    others: dict[str, TypeEngine] = {
+        "datetime": DateTime(), "integer": Integer(), "float": Float(),
+    }  # fmt: skip
+    return others[kind]
 
 
 @functools.cache

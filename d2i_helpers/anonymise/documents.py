@@ -107,7 +107,9 @@ class AnonymousDocuments:
         page = []
         for document in fake_documents.documents(self.spec, self.window.start, size):
             self.counts["constructed"] += 1
-            page.append(Anonymous(document[self.spec.root.key], None, document, to_text(document)))
+            page.append(
+                Anonymous(document[str(self.spec.root.key)], None, document, to_text(document))
+            )
             if len(page) == self.settings.chunk_size:
                 yield page
                 page = []
@@ -199,7 +201,7 @@ class AnonymousDocuments:
         self.leaks.update(self.check.document(identity, original, made, text, keys))
         self.counts["anonymised"] += 1
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
-        return Anonymous(made[self.spec.root.key], legacy, made, text)
+        return Anonymous(made[str(self.spec.root.key)], legacy, made, text)
 
     def _original(self, row: Any) -> tuple[Document, str | None]:
         """A stored document and the id of its child; None where it is no document of one."""

@@ -85,7 +85,11 @@ class LeakCheck:
         self._put(self._real, self._person(original))
         self._put(self._made, self._person(made))
         together = others.upper()
-        return [rule for rule, *value in values if _stands(*value, texts, plain, together)]
+        return [
+            rule
+            for rule, value, normal_form in values
+            if _stands(value, normal_form, texts, plain, together)
+        ]
 
     def _texts(self, text: str) -> set[str]:
         """Every text of a JSON document but the words of the specification."""

@@ -13,6 +13,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Collection
+from typing import Any
 
 from d2i_helpers.anonymise import keyed
 from d2i_helpers.anonymise.field_rules import Child, Rule, Rules
@@ -220,7 +221,7 @@ def _resort(block: Block) -> Callable[[list[Document]], list[Document]]:
     def sort(items: list[Document]) -> list[Document]:
         if len(items) < 2 or not first:
             return items
-        values = [item.get(name) for item in items]
+        values: list[Any] = [item.get(name) for item in items]
         apart = None not in values and len(set(values)) == len(values)
         if apart and values == sorted(values, reverse=descending):
             return items

@@ -6,7 +6,7 @@ Nothing is copied: what is returned shares parts with what was passed in, so cha
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal
+from typing import Any, Literal
 
 from d2i_helpers.delta.blocks import Plan, layers, plan_of, settle, unique, whole
 from d2i_helpers.spec import PURGE, Document, Spec
@@ -131,12 +131,14 @@ def _count_removed(
 ) -> None:
     now_held = after or {}
     for name, block in plan.bags.items():
-        old, now = before.get(name), now_held.get(name)
-        if block is not None and type(old) is list:
-            held[name] += len(old)
-            gone[name] += max(0, len(old) - (len(now) if type(now) is list else 0))
+        listed, listed_now = before.get(name), now_held.get(name)
+        if block is not None and type(listed) is list:
+            held[name] += len(listed)
+            left_over = len(listed_now) if type(listed_now) is list else 0
+            gone[name] += max(0, len(listed) - left_over)
     for name, sub in plan.nested.items():
-        old, now = before.get(name), now_held.get(name)
+        old: Any = before.get(name)
+        now: Any = now_held.get(name)
         if type(old) is not sub.shape:
             continue
         if sub.shape is list:

@@ -129,7 +129,7 @@ class Documents:
             spec,
             with_rule_sources(spec, sources_of(spec, header_only=header)),
             inclusion_sources(settings),
-            {**rule_columns(spec), spec.root.source: (BORN, EXPECTED, LEGACY)},
+            {**rule_columns(spec), str(spec.root.source): (BORN, EXPECTED, LEGACY)},
         )
         self.filters = Filters(spec, self.plan, self.window, settings)
         self.inclusion = Inclusion(self.plan, self.window, settings)

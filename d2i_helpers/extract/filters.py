@@ -91,9 +91,11 @@ class _Step:
             found = [doubt for _, doubt in doubtful]
         else:
             found = [doubt for row, doubt in doubtful if self._may_be_first(rows, row)]
-        if self.overtakes and len(rows) > 1:
+        overtakes = self.overtakes
+        if overtakes and self.sort and len(rows) > 1:
             first, *others = self.sort(rows)
-            found += filter(lambda d: d is not None, (self.overtakes(first, o) for o in others))
+            unsure = (overtakes(first, other) for other in others)
+            found += [doubt for doubt in unsure if doubt is not None]
         return found
 
     def _may_be_first(self, rows: list[Row], row: Row) -> bool:
@@ -139,8 +141,8 @@ class Filters:
                 kept, unsure = _kept(raw, step.tests, page)
                 groups = group_rows(kept, place)
                 for row, doubt in unsure:
-                    if key := key_text(row[place]):
-                        doubtful.setdefault(key, []).append((row, doubt))
+                    if person_or_link := key_text(row[place]):
+                        doubtful.setdefault(person_or_link, []).append((row, doubt))
             self._finish(step, groups, doubtful, page)
         return page
 
@@ -194,7 +196,7 @@ class Filters:
         A row whose period of care is known to be of other children only is not of the person whose
         id it holds: SystemC writes the former id there, which may be another child's id today.
         """
-        plan, place = self.plan, self.plan.at(source.name, source.care_period)
+        plan, place = self.plan, self.plan.at(source.name, str(source.care_period))
         owners = self._owners(found[plan.read_of(CARE_PERIODS)])
         named = self._owners(found[plan.owner_reads[source.name]])
         merged = {
@@ -210,7 +212,7 @@ class Filters:
 
     def _owners(self, episodes: Iterable[Row]) -> dict[str | None, set[str]]:
         """Whose each period of care is."""
-        owner = self.plan.text(CARE_PERIODS, self.plan.sources[CARE_PERIODS].person)
+        owner = self.plan.text(CARE_PERIODS, str(self.plan.sources[CARE_PERIODS].person))
         period = self.plan.text(CARE_PERIODS, CARE_PERIOD)
         found: dict[str | None, set[str]] = {}
         for episode in episodes:
@@ -226,7 +228,8 @@ def _kept(rows: list[Row], tests: list[Test], page: Page) -> tuple[list[Row], Do
     def may_count(row: Row, verdict: Verdict) -> bool:
         if verdict is False:
             return False
-        doubts.setdefault(id(row), verdict)
+        if verdict is not True:
+            doubts.setdefault(id(row), verdict)
         return True
 
     for test in tests:

@@ -156,6 +156,8 @@ class SourceReader:
     """Reads what a plan needs from the SSD of a profile."""
 
     def __init__(self, engine: Engine, settings: Settings, spec: Spec, plan: Plan) -> None:
+        assert engine.dialect.dbapi is not None
+        self._driver_error: type[Exception] = engine.dialect.dbapi.Error
         self.engine, self.settings, self.spec, self.plan = engine, settings, spec, plan
         self._person_read = plan.read_of(plan.person.name)
         self._id_at = plan.at(plan.person.name, plan.person.key)
@@ -372,16 +374,16 @@ class SourceReader:
             return []
         try:
             return _fetched(connection.execute(self._statement(read, kind), parameters))
-        except (DataError, OperationalError, self.engine.dialect.dbapi.Error) as error:
+        except (DataError, OperationalError, self._driver_error) as error:
             if getattr(error, "connection_invalidated", False):
                 raise
             # a value that the driver cannot turn into a Python one: read all of them as text
             connection.rollback()
-            return connection.execute(self._statement(read, kind, True), parameters).all()
+            return list(connection.execute(self._statement(read, kind, True), parameters).all())
 
     def _statutory(self, connection: Connection, kind: str, parameters: dict) -> list[Any]:
         name = self.settings.statutory_cohort_table or ""
-        person = column("person_id")
+        person: ColumnElement = column("person_id")
         statement = select(person).select_from(self._table(name)).where(_condition(kind)(person))
         return [row[0] for row in connection.execute(statement, parameters)]
 
@@ -414,7 +416,7 @@ class SourceReader:
         for depth, step in enumerate(read.chain, 1):
             source = self._table(step.table).alias(f"t{depth}")
             links.append((step, source))
-        inner: ColumnElement | None = None
+        inner: Any = None  # a subquery
         for step, source in reversed(links):
             reached = self._of(source, step.table, step.by)
             test = condition(reached) if inner is None else reached.in_(inner)
@@ -449,7 +451,7 @@ def _condition(kind: str) -> Condition:
     def condition(person: ColumnElement) -> ColumnElement[bool]:
         if kind == "ids":
             return person.in_(bindparam("ids", expanding=True))
-        parts = [person.is_not(None)] if kind.startswith("page") else []
+        parts: list[ColumnElement[bool]] = [person.is_not(None)] if kind.startswith("page") else []
         if "first" in kind:
             parts.append(person >= bindparam("first"))
         if "following" in kind:

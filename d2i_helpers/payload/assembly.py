@@ -8,6 +8,7 @@ without a usable key is left out; of two items with one key the first in the lis
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,7 +165,8 @@ class _BlockMaker:
         return items or None
 
     def _object(self, row: Row, person_id: str, page: Page) -> Document | None:
-        block, rows = self.block, (row,)
+        block = self.block
+        rows: Sequence[Row] = (row,)
         if self.rows:
             rows = self.rows(row, person_id, page)
         built = self.item(rows[0], person_id, page) if rows else None
@@ -179,7 +181,7 @@ class _BlockMaker:
         return built
 
     def _unique(self, items: list[Document]) -> list[Document]:
-        key = self.block.key
+        key = self.block.key or ""
         kept: dict[str, Document] = {}
         for built in items:
             if kept.setdefault(built[key], built) is not built:

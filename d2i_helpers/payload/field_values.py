@@ -126,8 +126,10 @@ def route(plan: Plan, wanted: str, start: str) -> Rows:
     for name in reversed(names):
         source = plan.sources[name]
         parent = plan.sources.get(source.via or "")
-        by_person = source.person or parent is None
-        place = None if by_person else plan.at(parent.name, source.via_column or parent.key)
+        if source.person or parent is None:
+            place = None
+        else:
+            place = plan.at(parent.name, source.via_column or parent.key)
         hops.append(_hop(name, place))
     if not hops:
         return lambda row, _person_id, _page: (row,)
@@ -163,6 +165,6 @@ def _hop(source: str, place: int | None) -> Rows:
         if type(key) is not str:
             return page.by_any(source, key)
         found = page.found[source]
-        return found.get(key) or found.get(key.strip(), _NO_ROWS)
+        return found.get(key) or found.get(key.strip()) or _NO_ROWS
 
     return hop

@@ -24,6 +24,7 @@ from d2i_helpers.payload.codes import (
     RETIRED,
     SEVERAL,
     TOO_MANY,
+    MatchCode,
     code_matcher,
     finish_codes,
     load_json,
@@ -215,7 +216,7 @@ def _date(field: Field, spec: Spec) -> Transform:
         found, problem = read_value(value)
         if found is None or row_lookup is None:
             return found, problem
-        start = read_value(row_lookup(not_before))[0]
+        start = read_value(row_lookup(str(not_before)))[0]
         return (None, BEFORE_START) if start is not None and found < start else (found, None)
 
     return guarded if not_before else read_value
@@ -307,7 +308,7 @@ def _upn(field: Field, spec: Spec) -> Transform:
 )
 def _upn_reason(field: Field, spec: Spec) -> Transform:
     """UN1 to UN10 from its own column, else from the UPN's (`also`); none beside a usable UPN."""
-    match = code_matcher(field.codes, field.options.get("code_map"), spec.placeholders)
+    match = _matcher(field, spec)
     also = field.options.get("also")
 
     def read_value(value: Any, row_lookup: RowLookup | None = None) -> Result:
@@ -325,6 +326,11 @@ def _upn_reason(field: Field, spec: Spec) -> Transform:
 
 
 # ------------------------------------------------------------------------------------------ codes
+def _matcher(field: Field, spec: Spec) -> MatchCode:
+    assert field.codes is not None  # the transform `needs` them
+    return code_matcher(field.codes, field.options.get("code_map"), spec.placeholders)
+
+
 @transform(
     "code",
     makes="string",
@@ -335,7 +341,7 @@ def _upn_reason(field: Field, spec: Spec) -> Transform:
     needs=("codes",),
 )
 def _code(field: Field, spec: Spec) -> Transform:
-    match = code_matcher(field.codes, field.options.get("code_map"), spec.placeholders)
+    match = _matcher(field, spec)
     return by_value(match)
 
 
@@ -348,7 +354,7 @@ def _code(field: Field, spec: Spec) -> Transform:
 )
 def _code_set(field: Field, spec: Spec) -> Transform:
     """Codes of one row, or of all rows given as a list; see `codes.finish_codes`."""
-    match = code_matcher(field.codes, field.options.get("code_map"), spec.placeholders)
+    match = _matcher(field, spec)
 
     def read(value: Any) -> tuple[list[str], str | None]:
         text, problem = read_text(value)
@@ -368,7 +374,7 @@ def _code_set(field: Field, spec: Spec) -> Transform:
 )
 def _code_json(field: Field, spec: Spec) -> Transform:
     """Codes held as JSON in one row, or in all rows given as a tuple."""
-    match = code_matcher(field.codes, field.options.get("code_map"), spec.placeholders)
+    match = _matcher(field, spec)
     return _from_rows(field, lambda value: read_json_codes(value, match, spec.booleans), tuple)
 
 

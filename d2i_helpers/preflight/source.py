@@ -77,10 +77,10 @@ def _lookups(reader: SourceReader) -> dict[str, set[str]]:
     """Columns by table that rows are found by, as they are called and as far as they are there."""
     found: dict[str, set[str]] = {}
     for read in reader.plan.reads:
-        for step in (read, *read.chain):
-            name = reader.name_here(step.table, step.by)
+        for table, column in ((read.table, read.by), *((s.table, s.by) for s in read.chain)):
+            name = reader.name_here(table, column)
             if name is not None:
-                found.setdefault(step.table, set()).add(name)
+                found.setdefault(table, set()).add(name)
     return found
 
 

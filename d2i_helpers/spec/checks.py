@@ -196,7 +196,7 @@ def _circular(entry: Mapping, others: Mapping, link: str = "via") -> bool:
         following = entry.get(link) if isinstance(entry, Mapping) else None
         if not isinstance(following, str):
             return False
-        entry = others.get(following)
+        entry = others.get(following, {})
     return True
 
 

@@ -51,7 +51,7 @@ def shape_faults(entry: Any, allowed: Mapping[str, type], where: str) -> list[st
             found.append(f"{where}: unknown key `{key}`{nearest(key, allowed)}")
         elif not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
             found.append(f"{where}: `{key}` must be {_SHAPES.get(expected, 'given')}")
-        elif expected is list and not all(isinstance(one, str | int | dict) for one in value):
+        elif isinstance(value, list) and not all(isinstance(n, str | int | dict) for n in value):
             found.append(f"{where}: `{key}` must be a list of names")
     return found
 

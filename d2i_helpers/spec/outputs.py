@@ -285,8 +285,8 @@ def rule_tables() -> dict[str, str]:
         cells = (f"`{rule.name}`", rule.reads or rule.words, ", ".join(rule.problems))
         transforms.append(f"| {' | '.join(cells)} |")
     anonymising = ["| rule | for | what the copy holds |", "|---|---|---|"]
-    for rule in ANONYMISING_RULES.rules():
-        anonymising.append(f"| `{rule.name}` | {rule.type or 'any'} | {rule.words} |")
+    for stand_in in ANONYMISING_RULES.rules():
+        anonymising.append(f"| `{stand_in.name}` | {stand_in.type or 'any'} | {stand_in.words} |")
     return {"transforms": "\n".join(transforms), "anonymising": "\n".join(anonymising)}
 
 

@@ -466,7 +466,7 @@ def _row(row: Any) -> Row:
 
 def update_by_id(table: Any, example: dict[str, Any]) -> Any:
     """An UPDATE by row number for `executemany`; parameters as `renamed` names them."""
-    columns = {name: bindparam(f"new_{name}") for name in example if name != "row"}
+    columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in example if name != "row"}
     return update(table).where(table.c.id == bindparam("row")).values(columns)
 
 
