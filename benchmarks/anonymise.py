@@ -29,18 +29,20 @@ import orjson
 from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
-from d2i_helpers import database, extract, simulate
+from d2i_helpers import database
 from d2i_helpers.anonymise import stage as anonymise
 from d2i_helpers.anonymise.leak_check import LeakCheck
 from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.cohort import Window
-from d2i_helpers.payload.canonical import content_hash, to_text
+from d2i_helpers.database.tables import staging_table
+from d2i_helpers.demo import simulate
+from d2i_helpers.document.canonical import content_hash, to_text
+from d2i_helpers.extract import stage as extract
+from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.privacy.identities import collector
 from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.settings import Secrets, Settings, load_settings
-from d2i_helpers.spec import load_spec
 from d2i_helpers.staging import Staged, Staging
-from d2i_helpers.tables import staging_table
 
 SPEC = load_spec()
 RUN_DATE = "2026-08-10"

@@ -27,7 +27,7 @@ from typing import Any
 import orjson
 
 from d2i_helpers.delta import delta, delta_text
-from d2i_helpers.spec import PURGE, Block, Document, Field, load_spec
+from d2i_helpers.payload_spec import PURGE, Block, Document, Field, load_spec
 
 SPEC = load_spec()
 SIZE = 4096

@@ -29,10 +29,12 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, make_url, text
 
-from d2i_helpers import database, extract, simulate
+from d2i_helpers import database
+from d2i_helpers.demo import simulate
+from d2i_helpers.extract import stage as extract
 from d2i_helpers.extract.documents import Documents
+from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings, load_settings
-from d2i_helpers.spec import load_spec
 
 RUN_DATE = "2026-08-10"
 PAGES_IN_MEMORY = 20  # of the assembly figure, so that its rows fit in memory at any size

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import papermill
 
-from d2i_helpers import simulate
+from d2i_helpers.demo import simulate
 from d2i_helpers.runs.day import run_day
 from d2i_helpers.settings import load_settings, project_root
 from d2i_helpers.stages import STAGES

@@ -29,11 +29,11 @@ from pathlib import Path
 import orjson
 import requests
 
-from d2i_helpers import receiver
-from d2i_helpers.api import Client
-from d2i_helpers.endpoint import simulated_endpoint
+from d2i_helpers.demo import receiver
 from d2i_helpers.settings import load_settings
-from d2i_helpers.states import Outcome
+from d2i_helpers.staging.states import Outcome
+from d2i_helpers.submit.client import Client
+from d2i_helpers.submit.endpoint import simulated_endpoint
 
 BATCH = 100
 BYTES = 4500  # of one record, what a child with some episodes has

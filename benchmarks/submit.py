@@ -30,13 +30,15 @@ from extract import server  # the benchmarks beside this one
 from send import BATCH, record
 from sqlalchemy import Engine, bindparam, delete, select, update
 
-from d2i_helpers import database, prepare, submit
-from d2i_helpers.endpoint import Endpoint, simulated_endpoint
-from d2i_helpers.payload.canonical import content_hash
+from d2i_helpers import database
+from d2i_helpers.database.tables import our_tables
+from d2i_helpers.delta import stage as delta_stage
+from d2i_helpers.document.canonical import content_hash
+from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings, load_settings
-from d2i_helpers.spec import load_spec
 from d2i_helpers.staging import Staged, Staging
-from d2i_helpers.tables import our_tables
+from d2i_helpers.submit import stage as submit
+from d2i_helpers.submit.endpoint import Endpoint, simulated_endpoint
 
 SPEC = load_spec()
 TABLE = "ssd_api_data_staging"
@@ -56,7 +58,7 @@ def fill(engine: Engine, settings: Settings, records: list[bytes]) -> None:
                 Staged(d["la_child_id"], None, text, content_hash(SPEC, d)) for d, text in documents
             ]
             staging.stage(connection, rows)
-    prepare.run(engine, settings, SPEC)
+    delta_stage.run(engine, settings, SPEC)
 
 
 def floor(engine: Engine, endpoint: Endpoint) -> None:

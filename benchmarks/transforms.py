@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from d2i_helpers.payload.canonical import content_hash, to_text
-from d2i_helpers.payload.transforms import compile_transform
-from d2i_helpers.payload.validation import Validator, firewall_warnings
-from d2i_helpers.spec import load_spec
+from d2i_helpers.document.canonical import content_hash, to_text
+from d2i_helpers.document.transforms import compile_transform
+from d2i_helpers.document.validation import Validator, firewall_warnings
+from d2i_helpers.payload_spec import load_spec
 
 CHILDREN = 20_000
 SEED = 1

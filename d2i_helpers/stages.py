@@ -30,11 +30,11 @@ class Stage:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("preflight", "00_preflight.ipynb", "d2i_helpers.preflight:run"),
+    Stage("preflight", "00_preflight.ipynb", "d2i_helpers.preflight.stage:run"),
     Stage(
         "extract",
         "01_extract.ipynb",
-        "d2i_helpers.extract:run",
+        "d2i_helpers.extract.stage:run",
         locks=("staging_table",),
         changes_cohort=True,
     ),
@@ -44,8 +44,14 @@ STAGES: tuple[Stage, ...] = (
         "d2i_helpers.anonymise.stage:run",
         locks=("staging_table", "anon_table"),
     ),
-    Stage("delta", "03_delta.ipynb", "d2i_helpers.prepare:run", locks=("send_table",)),
-    Stage("submit", "04_submit.ipynb", "d2i_helpers.submit:run", locks=("send_table",), sends=True),
+    Stage("delta", "03_delta.ipynb", "d2i_helpers.delta.stage:run", locks=("send_table",)),
+    Stage(
+        "submit",
+        "04_submit.ipynb",
+        "d2i_helpers.submit.stage:run",
+        locks=("send_table",),
+        sends=True,
+    ),
 )
 
 

@@ -21,11 +21,11 @@ from d2i_helpers.anonymise import fake_documents
 from d2i_helpers.anonymise.leak_check import LeakCheck
 from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.cohort import Window
+from d2i_helpers.document.canonical import to_text
 from d2i_helpers.errors import DatabaseError, LeakError
-from d2i_helpers.payload.canonical import to_text
+from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.privacy.identities import collector
 from d2i_helpers.settings import Settings
-from d2i_helpers.spec import Document, Spec
 from d2i_helpers.staging import Staging, attention
 
 Progress = Callable[[int, int | None], None]

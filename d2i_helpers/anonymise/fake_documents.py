@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from d2i_helpers.anonymise import keyed
-from d2i_helpers.anonymise.field_rules import id_length, names
+from d2i_helpers.anonymise.rules import id_length, names
 from d2i_helpers.anonymise.upn import upn_text
-from d2i_helpers.spec import PURGE, Block, Document, Field, Spec
+from d2i_helpers.payload_spec import PURGE, Block, Document, Field, Spec
 
 _PUBLIC_KEY = keyed.Keyed(b"documents of children who do not exist")
 _DAYS_BETWEEN = 9  # from one date of an item to the next

@@ -17,9 +17,9 @@ from collections.abc import Collection
 
 import orjson
 
+from d2i_helpers.payload_spec import PURGE, Document, Spec
 from d2i_helpers.privacy.identities import IDS, Identity, person_reader
 from d2i_helpers.privacy.redaction import normal
-from d2i_helpers.spec import PURGE, Document, Spec
 
 _TEXTS = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _INSIDE = 6  # characters of a value that is looked for inside of longer texts too

@@ -16,11 +16,11 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from d2i_helpers.anonymise import keyed
-from d2i_helpers.anonymise.field_rules import Child, Rule, Rules
+from d2i_helpers.anonymise.rules import Child, Rule, Rules
 from d2i_helpers.errors import SpecificationError
+from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
 from d2i_helpers.privacy.identities import NAMES, Identity, person_reader
 from d2i_helpers.privacy.redaction import normal
-from d2i_helpers.spec import PURGE, Block, Document, Spec
 
 _OLDEST = 26  # years: children leave the cohort on their 26th birthday
 _NOT_LETTERS = re.compile(r"[\W_]+")

@@ -24,17 +24,17 @@ from d2i_helpers.anonymise.documents import (
     Progress,
 )
 from d2i_helpers.anonymise.key import mark, pseudonym_key
+from d2i_helpers.document.canonical import canonical_name, content_hash, text_hasher
+from d2i_helpers.document.validation import Validator
 from d2i_helpers.errors import GuardError, LeakError
-from d2i_helpers.extract.landing import Seen
-from d2i_helpers.payload.canonical import canonical_name, content_hash, text_hasher
-from d2i_helpers.payload.validation import Validator
+from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Secrets, Settings
-from d2i_helpers.spec import Document, Spec
 from d2i_helpers.staging import Staged, Staging, adopt, attention, utc_now
 from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.evidence import CANONICAL_FACT
 from d2i_helpers.staging.lease import BY_HAND, working_on
-from d2i_helpers.states import COUNTED_AS
+from d2i_helpers.staging.pending_changes import Seen
+from d2i_helpers.staging.states import COUNTED_AS
 
 STAGE = "anonymise"  # whose entries of d2i_attention these are
 KEY_FACT = "pseudonym_mark"

@@ -171,7 +171,7 @@ def _first_demo(parameters: dict[str, Any], console: Any) -> None:
         return
     if settings.path(make_url(usual).database or "").is_file():
         return
-    from d2i_helpers import simulate
+    from d2i_helpers.demo import simulate
 
     console.print(f"No fictional data yet: making an SSD of {settings.simulate_children} children.")
     simulate.init(settings)
@@ -184,8 +184,8 @@ def _first_demo(parameters: dict[str, Any], console: Any) -> None:
 )
 def check(parameters: dict[str, Any], ddl: bool) -> int:
     """Look at everything that a run needs, and leave nothing changed."""
-    from d2i_helpers import preflight
     from d2i_helpers.cli.console import make_console, show_checks
+    from d2i_helpers.preflight import stage as preflight
     from d2i_helpers.settings import load_settings
 
     settings = load_settings(None, **parameters)
@@ -210,9 +210,9 @@ def attention(parameters: dict[str, Any], anonymised: bool) -> int:
     """Who needs attention, and why, with whole ids: for a person at a terminal only."""
     from d2i_helpers import database
     from d2i_helpers.cli.console import make_console, show_attention
-    from d2i_helpers.privacy.attended import require_terminal
+    from d2i_helpers.payload_spec import load_spec
+    from d2i_helpers.privacy.human_present import require_terminal
     from d2i_helpers.settings import load_settings
-    from d2i_helpers.spec import load_spec
     from d2i_helpers.staging import Staging
     from d2i_helpers.staging.attention import everything
 
@@ -236,7 +236,7 @@ def simulate() -> None:
 @click.option("--seed", type=int, help="Another seed gives other children.")
 def simulate_init(parameters: dict[str, Any], children: int | None, seed: int | None) -> None:
     """Make the fictional SSD anew."""
-    from d2i_helpers import simulate as module
+    from d2i_helpers.demo import simulate as module
     from d2i_helpers.settings import load_settings
 
     settings = load_settings(None, **parameters)
@@ -254,7 +254,7 @@ def simulate_init(parameters: dict[str, Any], children: int | None, seed: int | 
 @click.option("--days", type=click.IntRange(1), default=1, help="How many days pass.")
 def simulate_day(parameters: dict[str, Any], days: int) -> None:
     """Let a day pass: referrals, closures, corrections, children who leave and come back."""
-    from d2i_helpers import simulate as module
+    from d2i_helpers.demo import simulate as module
     from d2i_helpers.settings import load_settings
 
     _echo_counts("Changed", module.day(load_settings(None, **parameters), days=days))
@@ -272,7 +272,7 @@ def _echo_counts(title: str, counts: dict[str, int]) -> None:
 @click.option("--faults", type=click.Path(exists=True), help="YAML file of faults to play.")
 def receiver(parameters: dict[str, Any], port: int | None, faults: str | None) -> None:
     """Serve the simulated DfE API of the profile until Ctrl+C."""
-    from d2i_helpers import receiver as module
+    from d2i_helpers.demo import receiver as module
     from d2i_helpers.settings import load_settings
 
     settings = load_settings(None, **parameters)

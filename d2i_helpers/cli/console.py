@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from d2i_helpers import stages
+from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.errors import D2IError
 from d2i_helpers.kernel_protocol import ATTENTION_TITLE
-from d2i_helpers.plain_message import without_controls
 from d2i_helpers.runs.execution import Listener
 from d2i_helpers.runs.records import (
     ATTENTION,
@@ -28,7 +28,7 @@ from d2i_helpers.runs.records import (
 )
 
 if TYPE_CHECKING:  # preflight imports much that a console does not need
-    from d2i_helpers.preflight import Check
+    from d2i_helpers.preflight.checks import Check
     from d2i_helpers.staging.attention import Reason
 
 _MOST_REASONS = 10  # lines of reasons for each stage

@@ -99,7 +99,7 @@ def verify(
     strict: bool,
 ) -> None:
     """Prove that no record was altered, removed, added or reordered."""
-    from d2i_helpers.plain_message import without_controls
+    from d2i_helpers.database.plain_message import without_controls
     from d2i_helpers.runs import ledger, records, verification
     from d2i_helpers.runs.known_databases import known_databases
     from d2i_helpers.settings import ledger_key, load_secrets, load_settings
@@ -204,7 +204,7 @@ def spec() -> None:
 @click.option("--partial", is_flag=True, help="Of the messages of phase delta.")
 def schema(parameters: dict[str, Any], partial: bool) -> None:
     """Print the JSON Schema (2020-12) of a document."""
-    from d2i_helpers.spec.outputs import json_schema
+    from d2i_helpers.payload_spec.outputs import json_schema
 
     click.echo(json.dumps(json_schema(_spec(parameters), partial=partial), indent=2))
 
@@ -228,8 +228,8 @@ def check_spec(parameters: dict[str, Any]) -> None:
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("docs"), help="Where to.")
 def docs(parameters: dict[str, Any], folder: Path) -> None:
     """Write the pages that are generated from the specification and the parameters."""
-    from d2i_helpers.parameter_page import write_parameters_page
-    from d2i_helpers.spec.outputs import write_pages
+    from d2i_helpers.payload_spec.outputs import write_pages
+    from d2i_helpers.settings.parameters_page import write_parameters_page
 
     spec = _spec(parameters)
     try:
@@ -245,8 +245,8 @@ def docs(parameters: dict[str, Any], folder: Path) -> None:
 
 
 def _spec(parameters: dict[str, Any]) -> Any:
+    from d2i_helpers.payload_spec import load_spec
     from d2i_helpers.settings import load_settings
-    from d2i_helpers.spec import load_spec
 
     settings = load_settings(None, **parameters)
     return load_spec(settings.cms, settings.overlay_path)

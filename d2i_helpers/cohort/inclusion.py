@@ -13,10 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from d2i_helpers.raw import is_unreadable_date, is_unreadable_text
+from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable_text
+from d2i_helpers.document.source_rows import (
+    Doubt,
+    Page,
+    Plan,
+    Row,
+    Verdict,
+    all_of,
+    any_of,
+    unreadable,
+)
+from d2i_helpers.payload_spec import Source
 from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import Doubt, Page, Plan, Row, Verdict, all_of, any_of, unreadable
-from d2i_helpers.spec import Source
 
 MONTHS_BACK = 24
 AGE_LIMIT = 26  # in, while aged 25 or less at some moment of the window

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from d2i_helpers.cohort.inclusion import Window
-from d2i_helpers.raw import is_unreadable_date, is_unreadable_text, read_text
-from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import (
+from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable_text, read_text
+from d2i_helpers.document.source_rows import (
     DATES,
     Page,
     Plan,
@@ -26,7 +25,8 @@ from d2i_helpers.source_rows import (
     date_text,
     unreadable,
 )
-from d2i_helpers.spec import Source, Spec
+from d2i_helpers.payload_spec import Source, Spec
+from d2i_helpers.settings import Settings
 
 # True, False, or a `Doubt` where the answer hangs on a value that cannot be read
 Test = Callable[[Row, Page], Verdict]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from d2i_helpers.spec import PURGE, Block, Document, Spec
+from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
 
 
 @dataclass(frozen=True, eq=False, slots=True)

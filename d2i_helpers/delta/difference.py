@@ -19,7 +19,7 @@ from orjson import dumps, loads
 from d2i_helpers.delta.blocks import Plan, layers, own_content, plan_of, same_bag, unique, whole
 from d2i_helpers.delta.merge import Mode, apply, removed_items, with_removals
 from d2i_helpers.errors import ChildErrors
-from d2i_helpers.spec import PURGE, Document, Spec
+from d2i_helpers.payload_spec import PURGE, Document, Spec
 
 Cleared = Literal["null", "omit"]
 

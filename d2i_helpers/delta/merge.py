@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, Literal
 
 from d2i_helpers.delta.blocks import Plan, layers, plan_of, settle, unique, whole
-from d2i_helpers.spec import PURGE, Document, Spec
+from d2i_helpers.payload_spec import PURGE, Document, Spec
 
 Mode = Literal["merge", "replace"]
 

@@ -1,11 +1,5 @@
-"""Extract: from the SSD to documents in the staging table."""
+"""From the SSD to documents in the staging table.
 
-from d2i_helpers.extract.reasons import Why, why
-from d2i_helpers.extract.stage import ExtractResult, run
-
-__all__ = [
-    "ExtractResult",
-    "Why",
-    "run",
-    "why",
-]
+`stage` runs the stage, `documents` makes a page of children into documents, `sources` and `filters`
+read their rows.
+"""

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from d2i_helpers.document.assembly import SAYS_NOTHING, Assembler
+from d2i_helpers.document.driver_values import is_unreadable_date, read_text
+from d2i_helpers.document.source_rows import Plan, Read, Row, date_text
 from d2i_helpers.extract.filters import date_columns
-from d2i_helpers.payload.assembly import SAYS_NOTHING, Assembler
-from d2i_helpers.raw import is_unreadable_date, read_text
-from d2i_helpers.source_rows import Plan, Read, Row, date_text
-from d2i_helpers.spec import Spec
+from d2i_helpers.payload_spec import Spec
 from d2i_helpers.staging.guards import ColumnUse
 
 Rules = Mapping[tuple[str, str], tuple[int, list[str]]]  # (path, rule) to a count and examples

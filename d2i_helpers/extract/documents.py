@@ -24,13 +24,9 @@ from d2i_helpers.cohort import (
     inclusion_sources,
 )
 from d2i_helpers.cohort.row_rules import rule_columns, with_rule_sources
-from d2i_helpers.extract.columns import DateColumns, uses_of_fields
-from d2i_helpers.extract.filters import Filters
-from d2i_helpers.extract.sources import Batch, SourceReader
-from d2i_helpers.payload.assembly import Assembler, sources_of
-from d2i_helpers.raw import is_unreadable_date, is_unreadable_text
-from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import (
+from d2i_helpers.document.assembly import Assembler, sources_of
+from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable_text
+from d2i_helpers.document.source_rows import (
     Doubt,
     Page,
     Plan,
@@ -40,10 +36,14 @@ from d2i_helpers.source_rows import (
     key_text,
     unreadable,
 )
-from d2i_helpers.spec import Document, Spec
+from d2i_helpers.extract.columns import DateColumns, uses_of_fields
+from d2i_helpers.extract.filters import Filters
+from d2i_helpers.extract.sources import Batch, SourceReader
+from d2i_helpers.payload_spec import Document, Spec
+from d2i_helpers.settings import Settings
 from d2i_helpers.staging.attention import MASKED_IDS, mask
 from d2i_helpers.staging.guards import ColumnUse
-from d2i_helpers.states import AGED_OUT, LEFT_COHORT, NO_LONGER_THERE
+from d2i_helpers.staging.states import AGED_OUT, LEFT_COHORT, NO_LONGER_THERE
 
 BORN, EXPECTED, LEGACY = "pers_dob", "pers_expected_dob", "pers_legacy_id"
 LEGACY_LENGTH = 36  # of the staging column as it is deployed

@@ -12,8 +12,8 @@ from typing import Any
 
 from d2i_helpers.cohort import Window
 from d2i_helpers.cohort.row_rules import AllOf, Compiler, Test, in_words, looks_into
-from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import (
+from d2i_helpers.database.tables import ssd_columns
+from d2i_helpers.document.source_rows import (
     CARE_PERIOD,
     CARE_PERIODS,
     Doubt,
@@ -27,9 +27,9 @@ from d2i_helpers.source_rows import (
     overtaking,
     sorter,
 )
-from d2i_helpers.source_rows import grouped as group_rows
-from d2i_helpers.spec import Source, Spec
-from d2i_helpers.tables import ssd_columns
+from d2i_helpers.document.source_rows import grouped as group_rows
+from d2i_helpers.payload_spec import Source, Spec
+from d2i_helpers.settings import Settings
 
 
 @functools.cache

@@ -33,11 +33,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, OperationalError
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import SSD_SCHEMA
+from d2i_helpers.document.source_rows import CARE_PERIODS, Plan, Read, Row, key_text
 from d2i_helpers.errors import DatabaseError
+from d2i_helpers.payload_spec import Source, Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.source_rows import CARE_PERIODS, Plan, Read, Row, key_text
-from d2i_helpers.spec import Source, Spec
-from d2i_helpers.tables import SSD_SCHEMA
 
 _MOST_IDS = 900  # in one query
 _ID_CHARACTERS = 400  # of an id that is looked at for blanks

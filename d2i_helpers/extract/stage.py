@@ -22,17 +22,16 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.cohort import Window
 from d2i_helpers.delta import removed_items
+from d2i_helpers.document.canonical import canonical_name, content_hash, text_hasher, to_text
+from d2i_helpers.document.validation import Validator, firewall_warnings
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.extract.documents import (
     Child,
     Documents,
     Withheld,
 )
-from d2i_helpers.extract.landing import Change, Landing, Seen, unseen
-from d2i_helpers.payload.canonical import canonical_name, content_hash, text_hasher, to_text
-from d2i_helpers.payload.validation import Validator, firewall_warnings
+from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.spec import Spec
 from d2i_helpers.staging import (
     Row,
     Staged,
@@ -46,7 +45,8 @@ from d2i_helpers.staging import (
 from d2i_helpers.staging.attention import MASKED_IDS, Entry, mask
 from d2i_helpers.staging.evidence import CANONICAL_FACT
 from d2i_helpers.staging.lease import BY_HAND, working_on
-from d2i_helpers.states import COUNTED_AS, WHY_GONE, Event, RowState, Unsent
+from d2i_helpers.staging.pending_changes import Change, Landing, Seen, unseen
+from d2i_helpers.staging.states import COUNTED_AS, WHY_GONE, Event, RowState, Unsent
 
 Progress = Callable[[int, int | None], None]
 

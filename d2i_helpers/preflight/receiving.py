@@ -11,18 +11,20 @@ from collections.abc import Iterator
 
 import orjson
 
-from d2i_helpers import delta, gates
-from d2i_helpers.api import Client, endpoint_for
-from d2i_helpers.api.outcomes import Kind, Verdict
-from d2i_helpers.api.results import BatchResult
+from d2i_helpers import delta
+from d2i_helpers.demo.receiver.faults import read_faults
+from d2i_helpers.document.validation import Validator
 from d2i_helpers.errors import D2IError
-from d2i_helpers.payload.validation import Validator
+from d2i_helpers.payload_spec import PURGE, Document, Spec
 from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check, failed
 from d2i_helpers.preflight.machine import clock
-from d2i_helpers.receiver.faults import read_faults
 from d2i_helpers.settings import Secrets, Settings
-from d2i_helpers.spec import PURGE, Document, Spec
-from d2i_helpers.states import Outcome
+from d2i_helpers.staging.states import Outcome
+from d2i_helpers.submit import gates
+from d2i_helpers.submit.client import Client
+from d2i_helpers.submit.endpoint import endpoint_for
+from d2i_helpers.submit.outcomes import Kind, Verdict
+from d2i_helpers.submit.results import BatchResult
 
 FAKE_CHILD = "d2i-preflight"  # no authority gives such an id
 FAKE_RECORD: Document = {

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from sqlalchemy import Column, Engine, MetaData, Table, false, select
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import SSD_SCHEMA
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract.documents import MASKED_IDS, Documents, mask
 from d2i_helpers.extract.sources import SourceReader
+from d2i_helpers.payload_spec import Spec
 from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check, grants, guarded
 from d2i_helpers.settings import Settings
-from d2i_helpers.spec import Spec
 from d2i_helpers.staging import guards, row_counts
-from d2i_helpers.tables import SSD_SCHEMA
 
 _SAMPLE = 300  # persons
 

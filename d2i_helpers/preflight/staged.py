@@ -27,7 +27,8 @@ from sqlalchemy import (
     update,
 )
 
-from d2i_helpers import database, tables
+from d2i_helpers import database
+from d2i_helpers.database import tables
 from d2i_helpers.errors import D2IError
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, grants
 from d2i_helpers.settings import Settings

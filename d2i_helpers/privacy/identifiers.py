@@ -8,9 +8,9 @@ import orjson
 from sqlalchemy import Engine, bindparam, case, null, select
 
 from d2i_helpers import database
+from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.privacy.identities import Identity, collector
 from d2i_helpers.settings import Settings
-from d2i_helpers.spec import load_spec
 from d2i_helpers.staging import Staging, same
 
 _PAGE = 1000

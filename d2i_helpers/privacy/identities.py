@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from d2i_helpers.payload_spec import Block, Document, Spec
 from d2i_helpers.privacy.redaction import normal
-from d2i_helpers.spec import Block, Document, Spec
 
 IDS = frozenset({"child_id", "item_id", "worker_id", "upn"})
 NAMES = frozenset({"first_name", "surname"})

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from d2i_helpers.database.plain_message import without_values
 from d2i_helpers.errors import D2IError
-from d2i_helpers.plain_message import without_values
 from d2i_helpers.privacy.safe_words import vocabulary
 
 _MOST_FRAMES = 30  # of one exception: the first and the last of a deep recursion

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from d2i_helpers.plain_message import without_values
+from d2i_helpers.database.plain_message import without_values
 from d2i_helpers.privacy.safe_errors import traceback_of
 
 Redact = Callable[[str], str]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from d2i_helpers.url_secrets import ADDRESSES, address_parts
+from d2i_helpers.settings.addresses import ADDRESSES, address_parts
 
 HIDDEN = "(hidden)"
 _ABBREVIATIONS = (
@@ -41,10 +41,12 @@ _LOOKS_LIKE_A_VALUE = re.compile(
 @functools.cache
 def vocabulary() -> frozenset[str]:
     """Words that only this project can have written: fields, columns, sources, rules, states."""
-    from d2i_helpers import stages, states, tables
+    from d2i_helpers import stages
+    from d2i_helpers.database import tables
+    from d2i_helpers.payload_spec import load_spec
+    from d2i_helpers.payload_spec.checks import NAMED_RULES
     from d2i_helpers.settings import Settings
-    from d2i_helpers.spec import load_spec
-    from d2i_helpers.spec.checks import NAMED_RULES
+    from d2i_helpers.staging import states
 
     words = set(Settings.model_fields)
     for kind in (states.RowState, states.Status, states.Outcome, states.Event):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from d2i_helpers.errors import D2IError
 from d2i_helpers.settings import Secrets, Settings, parameters_in_environment
-from d2i_helpers.url_secrets import ADDRESSES, address_parts, secrets_in_text
+from d2i_helpers.settings.addresses import ADDRESSES, address_parts, secrets_in_text
 
 # names under which other software keeps secrets (PGPASSWORD, AIRFLOW__…__SECRET_KEY, GH_TOKEN)
 _SECRET_NAME = re.compile(

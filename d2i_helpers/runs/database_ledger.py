@@ -16,11 +16,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import ledger_entries
 from d2i_helpers.runs import ledger
 from d2i_helpers.runs.ledger import Chain, Entry
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging.lease import lives
-from d2i_helpers.tables import ledger_entries
 
 # of an address these say which database is meant, and nothing else of it is used: no secret
 _WHICH_IN_QUERY = ("host", "port", "dbname", "service_name", "sid", "dsn")

@@ -19,6 +19,7 @@ from d2i_helpers.errors import (
     RecordError,
 )
 from d2i_helpers.kernel_protocol import PROGRESS_MIME
+from d2i_helpers.payload_spec import Spec, load_spec
 from d2i_helpers.privacy.safe_words import safe_label
 from d2i_helpers.processes import this_process
 from d2i_helpers.runs import ledger, outcome, plan, records, summary
@@ -38,7 +39,6 @@ from d2i_helpers.runs.records import (
 )
 from d2i_helpers.runs.stopping import Interrupted, StopSwitch, stoppable, stopped_by
 from d2i_helpers.settings import Settings, project_root
-from d2i_helpers.spec import Spec, load_spec
 from d2i_helpers.stages import stage_named
 from d2i_helpers.staging.lease import Lease
 

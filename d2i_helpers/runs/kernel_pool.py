@@ -24,10 +24,10 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
+from d2i_helpers.database.plain_message import without_values
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import file_lock
 from d2i_helpers.kernel_protocol import MODULES_VARIABLE
-from d2i_helpers.plain_message import without_values
 
 PACKAGE = "d2i_helpers"
 FOLDER_PREFIX = "d2i-kernel-"

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from d2i_helpers import __version__
+from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import TEMPORARY_PREFIX, make_private_folder, sha256_of, write_atomic
-from d2i_helpers.plain_message import without_controls
 from d2i_helpers.processes import may_be_alive, place, this_process
 
 RECORD_FILE = "run.json"

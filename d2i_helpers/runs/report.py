@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import make_private_folder, write_atomic
-from d2i_helpers.plain_message import without_controls
 from d2i_helpers.runs import records
 from d2i_helpers.runs.records import RunRecord
 

@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from d2i_helpers.plain_message import without_controls
+from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.runs import ledger, records
 from d2i_helpers.runs.ledger import Chain, Entry
 

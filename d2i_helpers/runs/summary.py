@@ -43,7 +43,7 @@ def post(url: str, record: RunRecord, proxy: str | None, ca_bundle: str | None) 
     Returns:
         None, or why it could not be posted (without the address, which may hold a key).
     """
-    from d2i_helpers.api.sessions import TIMED_OUT, Session, exchange  # only where it is used
+    from d2i_helpers.submit.sessions import TIMED_OUT, Session, exchange
 
     content = {**summary_of(record), "record": record.run_id}  # a path tells of the machine
     if ca_bundle and not Path(ca_bundle).exists():

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.errors import DatabaseError, RecordError
 from d2i_helpers.files import sha256_of
-from d2i_helpers.plain_message import without_controls
 from d2i_helpers.runs import ledger, records, sequence
 from d2i_helpers.runs.database_ledger import DatabaseLedger, Row
 from d2i_helpers.runs.ledger import Chain, Entry

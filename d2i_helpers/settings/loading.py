@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
+from d2i_helpers.settings.addresses import ADDRESSES, AddressParts, address_parts
 from d2i_helpers.settings.environment import (
     process_variables,
     refuse_unknown,
@@ -31,7 +32,6 @@ from d2i_helpers.settings.model import (
     may_be_none,
     project_root,
 )
-from d2i_helpers.url_secrets import ADDRESSES, AddressParts, address_parts
 
 # where a password belongs that somebody writes into an address
 _SECRET_OF = {

@@ -1,6 +1,6 @@
 """The staging table and what is kept beside it: the only writer of row and submission states."""
 
-from d2i_helpers.staging.adoption import adopt
+from d2i_helpers.staging.rehash import adopt
 from d2i_helpers.staging.rows import Row, Staged, Staging, same, utc_now
 
 __all__ = [

@@ -21,10 +21,10 @@ from sqlalchemy import Engine, bindparam, delete, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.spec import Spec
+from d2i_helpers.database.tables import attention, journal
+from d2i_helpers.payload_spec import Spec
 from d2i_helpers.staging.rows import Staging, utc_now
-from d2i_helpers.states import Status, Unsent
-from d2i_helpers.tables import attention, journal
+from d2i_helpers.staging.states import Status, Unsent
 
 # what became of children beside the words of `states.Unsent`
 NOT_VALID, NOT_TAKEN, UNKNOWN = "not valid", "not taken by the receiver", "outcome unknown"

@@ -26,8 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.states import Outcome
-from d2i_helpers.tables import facts, journal, submission_log
+from d2i_helpers.database.tables import facts, journal, submission_log
+from d2i_helpers.staging.states import Outcome
 
 DOCUMENT, PURGE = "document", "purge"  # kinds of message
 CANONICAL_FACT = "canonical"  # the form of the hashes; there once this project fills the table

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from d2i_helpers.errors import GuardError
+from d2i_helpers.payload_spec import Block, Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.spec import Block, Spec
 
 MADE_ANEW = "fictional_source_made_anew"  # fact of a staging table: other children than it holds
 ENOUGH_VALUES = 20  # of a column, before it is judged

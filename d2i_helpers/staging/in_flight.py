@@ -27,14 +27,14 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import journal, notes
+from d2i_helpers.database.tables import submission_log as log_table
 from d2i_helpers.staging import submission_log
 from d2i_helpers.staging.evidence import DOCUMENT, PURGE
 from d2i_helpers.staging.messages import Answer, Batch, LogEntry, Outgoing
 from d2i_helpers.staging.outbox import Outbox, partial_digest, text_digest
 from d2i_helpers.staging.rows import same, utc_now
-from d2i_helpers.states import TRANSITIONS, Event, Outcome, RowState
-from d2i_helpers.tables import journal, notes
-from d2i_helpers.tables import submission_log as log_table
+from d2i_helpers.staging.states import TRANSITIONS, Event, Outcome, RowState
 
 ON_WIRE, UNKNOWN = "on wire", "unknown"  # states of a journal entry
 

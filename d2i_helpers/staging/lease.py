@@ -25,10 +25,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import run_lock
 from d2i_helpers.errors import D2IError, DatabaseError, LockError
 from d2i_helpers.kernel_protocol import HOLDER_VARIABLE
 from d2i_helpers.processes import may_be_alive, place, this_process
-from d2i_helpers.tables import run_lock
 
 LEASE_SECONDS = 120.0
 BEAT_SECONDS = 20.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
-from d2i_helpers.states import Outcome
+from d2i_helpers.staging.states import Outcome
 
 
 @dataclass(frozen=True, slots=True)

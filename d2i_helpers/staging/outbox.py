@@ -28,10 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import attention, journal, notes
 from d2i_helpers.staging.evidence import PURGE
 from d2i_helpers.staging.rows import Staging, same
-from d2i_helpers.states import TRANSITIONS, Doubtful, Event, RowState, Status
-from d2i_helpers.tables import attention, journal, notes
+from d2i_helpers.staging.states import TRANSITIONS, Doubtful, Event, RowState, Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import source_rows
 from d2i_helpers.staging.guards import RowCount
-from d2i_helpers.tables import source_rows
 
 
 def compare(

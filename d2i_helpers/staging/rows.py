@@ -33,8 +33,9 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import attention, facts, journal, notes, staging_table
 from d2i_helpers.staging.evidence import Evidence, Hasher, baseline
-from d2i_helpers.states import (
+from d2i_helpers.staging.states import (
     TRANSITIONS,
     Event,
     RowState,
@@ -43,7 +44,6 @@ from d2i_helpers.states import (
     read_row_state,
     read_status,
 )
-from d2i_helpers.tables import attention, facts, journal, notes, staging_table
 
 WRITTEN_ANEW = "the next extract (or anonymise) writes the document anew"
 

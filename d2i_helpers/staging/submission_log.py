@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, insert, literal, select
 from sqlalchemy.engine import Connection
 
+from d2i_helpers.database.tables import journal, submission_log
 from d2i_helpers.staging.messages import Batch, LogEntry
-from d2i_helpers.states import Outcome
-from d2i_helpers.tables import journal, submission_log
+from d2i_helpers.staging.states import Outcome
 
 
 def write(connection: Connection, staging_name: str, batch: Batch, log: Sequence[LogEntry]) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 import nbformat
 from sqlalchemy import Engine, bindparam, text, update
 
-from d2i_helpers import database, tables
+from d2i_helpers import database
 from d2i_helpers.anonymise.upn import upn_check_letter
+from d2i_helpers.database import tables
 
 PREFIX = "qzjx"  # in every mark that has room for it; in no word and no base64 of ours
 SECRET = "Sq8wZk"  # in every secret

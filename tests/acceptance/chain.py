@@ -15,9 +15,10 @@ import orjson
 import requests
 from sqlalchemy import select
 
-from d2i_helpers import database, receiver
+from d2i_helpers import database
+from d2i_helpers.database.tables import journal, staging_table
+from d2i_helpers.demo import receiver
 from d2i_helpers.settings import Settings, load_settings
-from d2i_helpers.tables import journal, staging_table
 
 
 @dataclass

@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select, text
 
-from d2i_helpers import database, simulate
+from d2i_helpers import database
+from d2i_helpers.database.tables import staging_table, submission_log
+from d2i_helpers.demo import simulate
 from d2i_helpers.settings import Settings, load_settings, project_root
-from d2i_helpers.tables import staging_table, submission_log
 from tests.acceptance import canary
 from tests.acceptance.canary import SECRET
 from tests.acceptance.chain import clean
@@ -33,7 +34,7 @@ WAITING = (  # every child as if it had never been sent
     "update ssd_api_data_staging set submission_status = 'pending', row_state = 'new', "
     "previous_json_payload = null, previous_hash = null"
 )
-VALIDATION = "d2i_helpers.payload.validation:Validator.problems"
+VALIDATION = "d2i_helpers.document.validation:Validator.problems"
 SECRETS = {
     "D2I_DATABASE_PASSWORD": f"{SECRET}-database-1",
     "D2I_CLIENT_ID": f"{SECRET}-client-2",
@@ -333,8 +334,8 @@ def fail_in_submit(day: Canary, marked: str, echo: str, loud: dict[str, Any]) ->
     day.run("delta,submit", 4)
     undo()
     day.sql(WAITING)
-    day.run("delta,submit", 10, fail="d2i_helpers.api.transport:Wire.post", at_once="1")
-    keep = "d2i_helpers.receiver.store:Storing.keep"
+    day.run("delta,submit", 10, fail="d2i_helpers.submit.transport:Wire.post", at_once="1")
+    keep = "d2i_helpers.demo.receiver.store:Storing.keep"
     day.run("delta,submit", 9, 20, fail=keep, at_once="1")
 
 

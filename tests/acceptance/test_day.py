@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from d2i_helpers import database, tables
+from d2i_helpers import database
+from d2i_helpers.database import tables
 from tests.acceptance.chain import Chain
 
 IDENTIFYING = ("pers_forename", "pers_surname", "pers_upn")

@@ -16,11 +16,12 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
-from d2i_helpers import database, receiver, simulate
+from d2i_helpers import database
+from d2i_helpers.database.tables import staging_table, submission_log
+from d2i_helpers.demo import receiver, simulate
+from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Secrets, Settings, load_settings
-from d2i_helpers.spec import load_spec
 from d2i_helpers.stages import stage_named
-from d2i_helpers.tables import staging_table, submission_log
 
 APPROVED = Path(__file__).with_name("demo_day.json")
 DAYS = ("2026-03-10", "2026-03-11", "2026-03-12")

@@ -22,10 +22,11 @@ import pytest
 import requests
 from sqlalchemy import select
 
-from d2i_helpers import database, receiver, simulate
-from d2i_helpers.api import Endpoint
+from d2i_helpers import database
+from d2i_helpers.database.tables import journal, staging_table
+from d2i_helpers.demo import receiver, simulate
 from d2i_helpers.settings import Settings, project_root
-from d2i_helpers.tables import journal, staging_table
+from d2i_helpers.submit.endpoint import Endpoint
 from tests.acceptance.chain import Chain, clean
 
 CHILDREN = 80

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import sys
 
-from d2i_helpers import database, extract, prepare, submit
-from d2i_helpers.api import endpoint_for
+from d2i_helpers import database
+from d2i_helpers.delta import stage as delta_stage
+from d2i_helpers.extract import stage as extract
+from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import load_secrets, load_settings
-from d2i_helpers.spec import load_spec
+from d2i_helpers.submit import stage as submit
+from d2i_helpers.submit.endpoint import endpoint_for
 
 
 def main() -> None:
@@ -22,7 +25,7 @@ def main() -> None:
     print("ready", flush=True)
     extract.run(engine, settings, spec)
     print("extracted", flush=True)
-    prepare.run(engine, settings, spec)
+    delta_stage.run(engine, settings, spec)
     print("prepared", flush=True)
     submit.run(engine, settings, spec, endpoint_for(settings, load_secrets()))
     print("done", flush=True)

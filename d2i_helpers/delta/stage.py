@@ -1,0 +1,444 @@
+"""The delta stage: decide for every waiting row what is sent, and write it to the staging table.
+
+Each document is validated, compared with everything that the receiver may hold (the acknowledged
+document and those of unknown outcome), and the difference is stored. Rows that did not change are
+never read.
+
+In a table that this project fills no text is believed without its hash. A document that was altered
+is not sent; an altered baseline is put back where the acknowledged document still stands in the
+row, and else the whole document goes and the child is named as one that needs attention.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import orjson
+from sqlalchemy import ColumnElement, Engine, and_, bindparam, not_, select
+from sqlalchemy.engine import Connection
+
+from d2i_helpers import database, delta
+from d2i_helpers.database.tables import notes
+from d2i_helpers.document.canonical import canonical_name, text_hasher, to_text
+from d2i_helpers.document.validation import Validator, firewall_warnings
+from d2i_helpers.payload_spec import Document, Spec
+from d2i_helpers.settings import Settings
+from d2i_helpers.staging import Staging, attention, guards
+from d2i_helpers.staging.attention import Entry
+from d2i_helpers.staging.evidence import (
+    CANONICAL_FACT,
+    DOCUMENT,
+    PURGE,
+    Hasher,
+    LastSent,
+    baseline,
+)
+from d2i_helpers.staging.guards import Figures
+from d2i_helpers.staging.in_flight import InFlight
+from d2i_helpers.staging.lease import BY_HAND, working_on
+from d2i_helpers.staging.outbox import Due, Outbox, Partial
+from d2i_helpers.staging.states import Doubtful, Status
+
+PAGE = 500
+STAGE = "delta"  # whose entries of d2i_attention these are
+IN_DOUBT = "the acknowledged document was changed: sent whole, items that went may stay there"
+ROW_MISSING = "the receiver holds the child by the submission log, and its staging row is gone"
+
+
+@dataclass
+class PrepareResult:
+    """What the delta stage found; numbers and rules only."""
+
+    counts: dict[str, int]
+    problems: dict[str, int] = field(default_factory=dict)  # path and rule -> documents
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def messages(self) -> dict[str, int]:
+        """Messages by kind."""
+        kinds = ("whole_documents", "changes", "child_removals")
+        return {kind: self.counts[kind] for kind in kinds}
+
+
+@dataclass
+class _Page:
+    """What one page of waiting rows comes to."""
+
+    partials: list[Partial] = field(default_factory=list)
+    equal: list[Due] = field(default_factory=list)
+    nothing_held: list[Due] = field(default_factory=list)
+    refused: list[tuple[Due, str]] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
+    altered: list[int] = field(default_factory=list)
+    repaired: list[Due] = field(default_factory=list)  # with the baseline that is to be put back
+
+
+class _Unreadable(Exception):
+    """A stored document is no JSON object."""
+
+
+class _Altered(Exception):
+    """A stored document is not what its hash says, or that of another child."""
+
+
+def run(
+    engine: Engine,
+    settings: Settings,
+    spec: Spec,
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> PrepareResult:
+    """Write `partial_json_payload` of every row that waits; idempotent.
+
+    Raises:
+        GuardError: an unusual share of the children would be purged or changed.
+        DatabaseError: the staging table cannot be used. LockError: another run works on it.
+    """
+    database.create_staging(engine, settings.send_table)
+    with working_on(engine, [settings.send_table]):
+        return _prepare(engine, settings, spec, progress)
+
+
+def _prepare(
+    engine: Engine,
+    settings: Settings,
+    spec: Spec,
+    progress: Callable[[int, int | None], None] | None,
+) -> PrepareResult:
+    outbox = Outbox(_staging(engine, settings, spec))
+    lost = InFlight(outbox).recover()
+    counts: Counter[str] = Counter({"unknown_after_a_stop": lost})
+    result = PrepareResult({}, notices=_guard(outbox, settings, spec))
+    with database.transaction(engine) as connection:
+        outbox.staging.mark_unreadable(connection, outbox.staging.damaged(connection))
+        total = outbox.staging.count(connection, outbox.is_due)
+    work = _Work(spec, Validator(spec), settings, counts, Counter(), outbox.staging.hasher)
+    last, done = 0, 0
+    while True:
+        with database.transaction(engine) as connection:
+            rows = outbox.due(connection, last, PAGE)
+            if not rows:
+                break
+            page = work.page(rows, work.last_sent(connection, outbox, rows))
+            _put_back(connection, outbox, page.repaired)
+            counts["written"] += outbox.write_partials(connection, page.partials)
+            outbox.settle_equal(connection, page.equal)
+            outbox.settle_gone(connection, page.nothing_held)
+            outbox.refuse(connection, page.refused)
+            outbox.staging.mark_unreadable(connection, page.unreadable)
+            outbox.staging.mark_unreadable(
+                connection,
+                page.altered,
+                "json_payload is not the document that its hash or its row says",
+            )
+        last, done = rows[-1].id, done + len(rows)
+        if progress:
+            progress(done, total)
+    with database.transaction(engine) as connection:
+        _name_doubts(connection, outbox, settings, work.in_doubt)
+    with database.reading(engine) as connection:
+        counts["ready_to_send"], _ = outbox.ready(connection)
+        counts["held_back"] = outbox.staging.count(connection, outbox.staging.held_back)
+        counts["need_attention"] = outbox.left_behind(connection, after_sending=False)
+        named = Counter(row.outcome for row in attention.read(connection, outbox.staging))
+    counts["in_doubt"], counts["rows_missing"] = named[Doubtful.BASELINE], named[Doubtful.ROW]
+    counts["waiting_before"] = total
+    result.counts = _in_order(counts)
+    result.problems = dict(work.problems.most_common())
+    return result
+
+
+def _staging(engine: Engine, settings: Settings, spec: Spec) -> Staging:
+    """The table, with a hasher where its hashes are in the form of today's specification."""
+    volatile = spec.volatile_ids if settings.volatile_ids is None else settings.volatile_ids
+    staging = Staging(engine, settings.send_table)
+    with database.reading(engine) as connection:
+        stored = staging.fact(connection, CANONICAL_FACT)
+    if stored == canonical_name(spec, volatile):
+        staging.hasher = text_hasher(spec, volatile)
+    return staging
+
+
+def _name_doubts(
+    connection: Connection, outbox: Outbox, settings: Settings, in_doubt: set[str]
+) -> None:
+    """Keep the list of children of whom nobody can say what the receiver holds.
+
+    A child stays on it until the receiver has acknowledged that it erased the child, or somebody
+    who knows takes it off.
+    """
+    staging = outbox.staging
+    before = {
+        row.person_id
+        for row in attention.read(connection, staging)
+        if (row.stage, row.outcome) == (STAGE, Doubtful.BASELINE)
+    }
+    last = staging.evidence.last_sent(connection, sorted(before))
+    still = {person_id for person_id in before if last.get(person_id, LastSent()).kind != PURGE}
+    entries = [
+        *(Entry(person_id, Doubtful.BASELINE, IN_DOUBT) for person_id in sorted(in_doubt | still)),
+        *(
+            Entry(person_id, Doubtful.ROW, ROW_MISSING)
+            for person_id in staging.evidence.rows_missing(connection)
+        ),
+    ]
+    attention.add(connection, staging, STAGE, entries, settings.run_id or BY_HAND)
+    attention.remove_others(connection, staging, STAGE, entries)
+
+
+def _put_back(connection: Connection, outbox: Outbox, rows: Sequence[Due]) -> None:
+    outbox.staging.put_baselines(
+        connection,
+        [
+            {
+                "row": row.id,
+                "previous_json_payload": row.previous_json_payload,
+                "previous_hash": row.previous_hash,
+            }
+            for row in rows
+        ],
+    )
+
+
+def _in_order(counts: Counter[str]) -> dict[str, int]:
+    names = (
+        "ready_to_send", "whole_documents", "changes", "child_removals", "nothing_to_send",
+        "held_back", "not_valid", "unreadable", "altered", "in_doubt", "rows_missing",
+        "baselines_put_back", "unknown_after_a_stop", "written", "firewall_warnings",
+        "characters_whole", "characters_to_send", "waiting_before", "need_attention",
+    )  # fmt: skip
+    return {name: counts[name] for name in names}
+
+
+def _guard(outbox: Outbox, settings: Settings, spec: Spec) -> list[str]:
+    """Judge what was not prepared before: a table that other software filled has no other guard."""
+    staging, t = outbox.staging, outbox.table.c
+    noted = notes.select().where(outbox.noted).exists()
+    purge_noted = notes.select().where(outbox.noted, notes.c.partial_kind == PURGE).exists()
+    changed = and_(
+        not_(staging.is_deleted),
+        not_(staging.held_back),
+        staging.acknowledged,
+        staging.status != Status.SENT.value,
+        t.partial_json_payload.is_(None),
+        not_(noted),
+    )
+    with database.reading(outbox.engine) as connection:
+        staged = staging.count(connection, staging.acknowledged)
+        judged = staged >= settings.guard_min_children
+        figures = Figures(
+            staged=staged,
+            found=staging.count(connection, not_(staging.is_deleted)),
+            gone=staging.count(
+                connection,
+                staging.is_deleted,
+                staging.acknowledged,
+                not_(purge_noted),
+                not_(staging.held_back),
+            ),
+            changed=staging.count(connection, changed),
+            items=_item_losses(connection, outbox, settings, spec, changed) if judged else {},
+        )
+    return guards.check(figures, settings)
+
+
+def _item_losses(
+    connection: Connection,
+    outbox: Outbox,
+    settings: Settings,
+    spec: Spec,
+    changed: ColumnElement[bool],
+) -> dict[str, guards.ItemLoss]:
+    """What would be purged from children who stay, block by block.
+
+    The items of children who did not change are counted only where those of the changed ones alone
+    are over the limit: their documents are otherwise never read.
+    """
+    volatile = spec.volatile_ids if settings.volatile_ids is None else settings.volatile_ids
+    stays = and_(not_(outbox.staging.is_deleted), outbox.staging.acknowledged)
+    gone: Counter[str] = Counter()
+    before: Counter[str] = Counter()
+    for held, current in _documents(connection, outbox, changed):
+        lost, had = delta.removed_items(spec, held, current, by_number=volatile)
+        gone.update(lost)
+        before.update(had)
+    losses = guards.item_losses(spec, before, gone)
+    if not guards.findings(Figures(staged=settings.guard_min_children, items=losses), settings):
+        return losses
+    for held, _ in _documents(connection, outbox, and_(stays, not_(changed))):
+        before.update(delta.removed_items(spec, held, None)[1])
+    return guards.item_losses(spec, before, gone)
+
+
+def _documents(
+    connection: Connection, outbox: Outbox, wanted: ColumnElement[bool]
+) -> Iterator[tuple[Document, Document]]:
+    """What the receiver acknowledged and what is staged, of rows of which both can be read."""
+    t, last = outbox.table.c, 0
+    statement = (
+        select(t.id, t.previous_json_payload, t.json_payload)
+        .where(t.id > bindparam("last"), wanted)
+        .order_by(t.id)
+        .limit(PAGE)
+    )
+    while rows := connection.execute(statement, {"last": last}).all():
+        for row in rows:
+            with contextlib.suppress(_Unreadable):
+                yield _parsed(row.previous_json_payload), _parsed(row.json_payload)
+        last = rows[-1].id
+
+
+@dataclass
+class _Work:
+    """What is the same for every row of a run."""
+
+    spec: Spec
+    validator: Validator
+    settings: Settings
+    counts: Counter[str]
+    problems: Counter[str]
+    hasher: Hasher | None  # None: nobody here can say what this table's hashes were made from
+    in_doubt: set[str] = field(default_factory=set)  # children
+
+    @functools.cached_property
+    def rows_bear_ids(self) -> bool:
+        """A document's id is that of its row; an overlay may take it from another column."""
+        root, key_source = self.spec.root, self.spec.sources[self.spec.root.source or ""]
+        key = next(field for field in root.fields if field.name == root.key)
+        return (key.column, key.transform) == (key_source.key, "id")
+
+    def last_sent(
+        self, connection: Connection, outbox: Outbox, rows: list[Due]
+    ) -> dict[str, LastSent]:
+        """What the log says of these rows' children, where it can be relied on."""
+        if self.hasher is None:
+            return {}
+        return outbox.staging.evidence.last_sent(connection, [row.person_id for row in rows])
+
+    def page(self, rows: list[Due], last: Mapping[str, LastSent]) -> _Page:
+        page = _Page()
+        for row in rows:
+            try:
+                self._row(row, last.get(row.person_id), page)
+            except _Unreadable:
+                self.counts["unreadable"] += 1
+                page.unreadable.append(row.id)
+            except _Altered:
+                self.counts["altered"] += 1
+                page.altered.append(row.id)
+        return page
+
+    def _row(self, row: Due, last: LastSent | None, page: _Page) -> None:
+        current = None if row.deleted else self._current(row)
+        if current is not None and (reason := self._invalid(current)):
+            page.refused.append((row, reason))
+            return
+        row, baselines, in_doubt = self._baselines(row, last, page)
+        partial = delta.delta(
+            self.spec, current, *baselines, cleared_fields=self.settings.cleared_fields
+        )
+        if partial is None:
+            self.counts["nothing_to_send"] += 1
+            (page.nothing_held if row.deleted else page.equal).append(row)
+            return
+        if in_doubt and not row.deleted:  # a child that is gone is removed whatever was held of it
+            self.in_doubt.add(row.person_id)
+        text = to_text(partial)
+        page.partials.append(Partial(row, PURGE if row.deleted else DOCUMENT, text))
+        self._count(row, text)
+
+    def _current(self, row: Due) -> Document:
+        document = _parsed(row.json_payload)
+        if self.hasher is None:
+            return document
+        another = self.rows_bear_ids and document.get(self.spec.root.key or "") != row.person_id
+        if another or self.hasher(row.json_payload) != row.current_hash:
+            raise _Altered
+        return document
+
+    def _invalid(self, document: Document) -> str | None:
+        """Paths and rules that the document breaks, or None."""
+        found = self.validator.problems(document)
+        if not found:
+            return None
+        self.counts["not_valid"] += 1
+        self.problems.update(f"{problem.path}: {problem.rule}" for problem in found)
+        return "; ".join(f"{problem.path}: {problem.rule}" for problem in found)
+
+    def _baselines(
+        self, row: Due, last: LastSent | None, page: _Page
+    ) -> tuple[Due, list[Document | None], bool]:
+        """The row, every document that the receiver may hold, and whether that is in doubt.
+
+        None among the documents stands for nothing. The row comes with the baseline that the
+        evidence gives. In doubt, what is sent has to be right for a receiver that holds nothing as
+        well, so the whole document goes, with the marks for what an altered document names and
+        today's does not: most of it is mostly what the receiver holds. Of a child that is gone the
+        ids are enough.
+        """
+        row, sure = self._with_baseline(row, last, page)
+        texts = [row.previous_json_payload, *(text for text, _ in row.in_flight)]
+        documents: list[Document | None] = []
+        for text in texts:
+            try:
+                documents.append(_parsed(text) if text and text.strip() else None)
+            except _Unreadable:
+                sure = False
+        if sure:
+            return row, documents, False
+        if row.deleted:
+            return row, [self._ids(row)], True
+        usable = [d for d in documents if d is not None and not self.validator.problems(d)]
+        return row, [None, *usable], True
+
+    def _with_baseline(self, row: Due, last: LastSent | None, page: _Page) -> tuple[Due, bool]:
+        """The row with what the receiver acknowledged, and whether all that it may hold is known.
+
+        An acknowledged document that was altered is put back in the row where it is to be had.
+        """
+        if self.hasher is None:
+            return row, True
+        held = baseline(row, last, self.hasher)
+        sure = held.sure and not (last and last.journal_lost)
+        sure = sure and all(
+            text is None or self.hasher(text) == digest for text, digest in row.in_flight
+        )
+        before = (row.previous_json_payload, row.previous_hash)
+        if held.sure and before != (held.text, held.hash):
+            self.counts["baselines_put_back"] += 1
+            row = replace(row, previous_json_payload=held.text, previous_hash=held.hash)
+            page.repaired.append(row)
+        return row, sure
+
+    def _ids(self, row: Due) -> Document:
+        """The ids by which a child is removed of whom no document can be relied on."""
+        key = self.spec.root.key or "la_child_id"
+        with contextlib.suppress(_Unreadable, _Altered):
+            document = self._current(row)
+            if document.get(key):
+                return document
+        return {key: row.person_id}
+
+    def _count(self, row: Due, text: str) -> None:
+        if row.deleted:
+            self.counts["child_removals"] += 1
+            return
+        first = row.previous_json_payload is None and not row.in_flight
+        self.counts["whole_documents" if first else "changes"] += 1
+        self.counts["characters_whole"] += len(row.json_payload)
+        self.counts["characters_to_send"] += len(text)
+        self.counts["firewall_warnings"] += bool(firewall_warnings(text))
+
+
+def _parsed(text: str) -> Document:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise _Unreadable from None
+    if not isinstance(document, dict):
+        raise _Unreadable
+    return document

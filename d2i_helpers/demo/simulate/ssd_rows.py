@@ -1,0 +1,312 @@
+"""Database side of the fictional SSD: whose tables they are, loading, reading, changing rows.
+
+`d2i_simulated` marks SSD tables that `simulate` made; without it they are somebody's real SSD and
+are never touched. `d2i_simulated_away` keeps the rows of children who left, until they come back.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UnicodeText,
+    delete,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.schema import CreateTable
+
+from d2i_helpers import database
+from d2i_helpers.database import tables
+from d2i_helpers.errors import DatabaseError, GateError
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]  # rows by table
+
+_OWN = MetaData(schema=tables.SSD_SCHEMA)
+_KEYS_AT_A_TIME = 400  # in one IN list: below every engine's limit of parameters
+
+marker = Table(
+    "d2i_simulated",
+    _OWN,
+    Column("name", String(40), primary_key=True),
+    Column("value", String(200), nullable=False),
+)
+
+away = Table(
+    "d2i_simulated_away",
+    _OWN,
+    Column("person_id", String(48), primary_key=True),
+    Column("left_on_day", Integer, nullable=False),
+    Column("source_rows", UnicodeText, nullable=False),  # JSON: table to rows
+)
+
+# The column that leads to the person, in each table that has one.
+PERSON_COLUMNS = {
+    row["table"]: row["column"]
+    for row in tables.ssd_columns()
+    if row["references"] == "ssd_person.pers_person_id"
+} | {"ssd_person": "pers_person_id"}
+# Two tables are reached through another: (column here, table that leads here, its column). The
+# person in ssd_permanence may be the former id, as SystemC writes it.
+_THROUGH = {
+    "ssd_assessment_factors": ("cinf_assessment_id", "ssd_cin_assessments", "cina_assessment_id"),
+    "ssd_permanence": ("perm_cla_id", "ssd_cla_episodes", "clae_cla_id"),
+}
+
+
+# ---------------------------------------------------------------------------------- whose tables
+def refuse_real_ssd(connection: Connection) -> None:
+    """Make sure that the SSD tables are missing, or were made by `simulate`.
+
+    Raises:
+        GateError: there are SSD tables that `simulate` did not make, or that were loaded anew.
+    """
+    present = [table for table in _ssd() if database.has_table(connection, table)]
+    if not present:
+        return
+    facts = read_marker(connection)
+    full = [table for table in present if _any_row(connection, table)]
+    if facts and (not full or _witness_there(connection, facts.get("witness", ""))):
+        return
+    raise GateError(
+        f"The database holds {len(present)} SSD tables that `d2i simulate` did not make.",
+        hint="They may be a real SSD and are left alone. Give a database_url (or ssd_schema) of "
+        "its own for fictional data.",
+    )
+
+
+def _ssd() -> list[Table]:
+    return list(tables.ssd_metadata().tables.values())
+
+
+def _any_row(connection: Connection, table: Table) -> bool:
+    return connection.execute(select(*table.primary_key.columns).limit(1)).first() is not None
+
+
+def _witness_there(connection: Connection, witness: str) -> bool:
+    """Whether the professional whom `simulate` made first is there: no real load has run."""
+    table = tables.ssd_table("ssd_professionals")
+    if not database.has_table(connection, table):
+        return False
+    wanted = select(table.c.prof_professional_name).where(
+        table.c.prof_professional_id == witness.partition(" ")[0]
+    )
+    return connection.execute(wanted).scalar() == (witness.partition(" ")[2] or None)
+
+
+def read_marker(connection: Connection) -> dict[str, str]:
+    """What `simulate` noted about the tables it made; empty where it made none."""
+    if not database.has_table(connection, marker):
+        return {}
+    return {row.name: row.value for row in connection.execute(select(marker))}
+
+
+def write_marker(connection: Connection, facts: Mapping[str, object]) -> None:
+    """Note facts, in place of those of the same names."""
+    connection.execute(delete(marker).where(marker.c.name.in_(list(facts))))
+    connection.execute(insert(marker), [{"name": k, "value": str(v)} for k, v in facts.items()])
+
+
+# --------------------------------------------------------------------------------------- loading
+def recreate(connection: Connection) -> None:
+    """Empty SSD tables and own tables in place of those that `refuse_real_ssd` let pass."""
+    for table in (*_ssd(), marker, away):
+        table.drop(connection, checkfirst=True)
+    for table in (*_ssd(), marker, away):
+        connection.execute(CreateTable(table))  # without its indexes: loading is faster
+
+
+def create_indexes(connection: Connection) -> None:
+    """The indexes of the SSD tables, once they are loaded."""
+    for table in _ssd():
+        for index in sorted(table.indexes, key=lambda one: str(one.name)):
+            index.create(connection)
+
+
+def insert_rows(connection: Connection, rows: Mapping[str, list[Row]]) -> int:
+    """Insert rows by table, which must hold all columns in their order; how many.
+
+    The statement is compiled once and handed to the driver with all rows: half the time of a
+    SQLAlchemy insert, which looks at each value. The rows are used up (dates become what the
+    driver takes).
+    """
+    for name, of_table in rows.items():
+        if of_table:
+            _hand_over(connection, tables.ssd_table(name), of_table)
+    return sum(len(of_table) for of_table in rows.values())
+
+
+def _hand_over(connection: Connection, table: Table, rows: list[Row]) -> None:
+    dialect = connection.dialect
+    statement = insert(table).compile(
+        dialect=dialect,
+        column_keys=[column.name for column in table.columns],
+        schema_translate_map=connection.get_execution_options()["schema_translate_map"],
+        render_schema_translate=True,
+    )
+    for column in table.columns:
+        convert = column.type.dialect_impl(dialect).bind_processor(dialect)
+        if convert:
+            _convert(rows, column.name, convert)
+    given = [tuple(row.values()) for row in rows] if statement.positional else rows
+    connection.exec_driver_sql(str(statement), given)
+
+
+def _convert(rows: list[Row], column: str, convert: Callable[[Any], Any]) -> None:
+    known: dict[Any, Any] = {None: None}  # few days, many rows
+    for row in rows:
+        value = row[column]
+        if value not in known:
+            known[value] = convert(value)
+        row[column] = known[value]
+
+
+# --------------------------------------------------------------------------- reading and changing
+def column_values(connection: Connection, table: str, column: str) -> list[str]:
+    """All values of a key column, sorted here because databases sort text differently."""
+    wanted = select(tables.ssd_table(table).c[column])
+    return sorted(connection.execute(wanted).scalars())
+
+
+def read_children(connection: Connection, person_ids: Sequence[str]) -> dict[str, Rows]:
+    """All rows of these children by person and table, in the order of their keys."""
+    found: dict[str, Rows] = {person_id: {} for person_id in person_ids}
+    for name, column in PERSON_COLUMNS.items():
+        if name not in _THROUGH:
+            for row in _rows_where(connection, name, column, person_ids):
+                found[row[column]].setdefault(name, []).append(row)
+    for name, (column, through, leads) in _THROUGH.items():
+        owner = {
+            row[leads]: person_id
+            for person_id, rows in found.items()
+            for row in rows.get(through, ())
+        }
+        for row in _rows_where(connection, name, column, sorted(owner)):
+            found[owner[row[column]]].setdefault(name, []).append(row)
+    return found
+
+
+def _rows_where(
+    connection: Connection, name: str, column: str, values: Sequence[str]
+) -> Iterable[Row]:
+    table = tables.ssd_table(name)
+    key = _key(table)
+    rows: list[Row] = []
+    for start in range(0, len(values), _KEYS_AT_A_TIME):
+        part = list(values[start : start + _KEYS_AT_A_TIME])
+        these = table.c[column].in_(part)
+        try:
+            rows += [dict(row) for row in connection.execute(select(table).where(these)).mappings()]
+        except (ValueError, TypeError):  # SQLite keeps any text in a date column
+            raise _not_a_date(connection, table, these) from None
+    return sorted(rows, key=lambda row: row[key])
+
+
+def _not_a_date(connection: Connection, table: Table, these: ColumnElement[bool]) -> DatabaseError:
+    """The error that names the columns of these rows in which something is no date."""
+    columns = []
+    for column in table.columns:
+        try:
+            connection.execute(select(column).where(these)).all()
+        except (ValueError, TypeError):
+            columns.append(f"`{column.name}`")
+    return DatabaseError(
+        f"`{table.name}` holds something in {', '.join(columns) or 'a column'} that is no date, so "
+        "no day can pass in the fictional data.",
+        hint="Put a date such as 2026-08-10 or null there, or make the data anew with "
+        "`d2i simulate init`.",
+    )
+
+
+def _key(table: Table) -> str:
+    """The first column of the key; it alone is unique in a fictional SSD."""
+    return next(iter(table.primary_key.columns)).name
+
+
+def apply(
+    connection: Connection,
+    updates: Iterable[tuple[str, str, Row]],
+    deletes: Iterable[tuple[str, str]],
+) -> None:
+    """Change rows (table, key, new values) and delete rows (table, key)."""
+    for name, value, columns in updates:
+        table = tables.ssd_table(name)
+        connection.execute(update(table).where(table.c[_key(table)] == value).values(columns))
+    for name, value in deletes:
+        table = tables.ssd_table(name)
+        connection.execute(delete(table).where(table.c[_key(table)] == value))
+
+
+def delete_child(connection: Connection, rows: Rows) -> None:
+    """Delete all rows of a child."""
+    for name, of_table in rows.items():
+        key = _key(tables.ssd_table(name))
+        apply(connection, (), ((name, row[key]) for row in of_table))
+
+
+# ------------------------------------------------------------------------------------------ away
+def keep_away(connection: Connection, person_id: str, rows: Rows, day: int) -> None:
+    """Keep the rows of a child who left."""
+    text = json.dumps(rows, default=_date_text, ensure_ascii=False)
+    connection.execute(
+        insert(away), [{"person_id": person_id, "left_on_day": day, "source_rows": text}]
+    )
+
+
+def take_back(connection: Connection, day: int, count: int) -> list[Rows]:
+    """Rows of the children who left longest ago, before the day; no longer kept as away."""
+    wanted = select(away).where(away.c.left_on_day < day)
+    gone = sorted(
+        connection.execute(wanted).all(), key=lambda row: (row.left_on_day, row.person_id)
+    )[:count]
+    for row in gone:
+        connection.execute(delete(away).where(away.c.person_id == row.person_id))
+    return [_with_dates(json.loads(row.source_rows)) for row in gone]
+
+
+def _date_text(value: Any) -> str:
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+def _with_dates(rows: Rows) -> Rows:
+    for name, of_table in rows.items():
+        dates = [c.name for c in tables.ssd_table(name).columns if isinstance(c.type, DateTime)]
+        for row in of_table:
+            for column in dates:
+                if row[column] is not None:
+                    row[column] = dt.datetime.fromisoformat(row[column])
+    return rows
+
+
+def open_simulated(engine: Engine) -> dict[str, str]:
+    """The marker of a finished fictional SSD.
+
+    Raises:
+        GateError: `simulate` did not make these tables, or did not finish.
+    """
+    with database.reading(engine) as connection:
+        facts = read_marker(connection)
+        if facts:
+            refuse_real_ssd(connection)
+    if facts.get("state") != "ready":
+        raise GateError(
+            "There is no fictional SSD in this database that `d2i simulate` could change.",
+            hint="Make one with `d2i simulate init`; a real SSD is never changed.",
+        )
+    return facts

@@ -1,0 +1,276 @@
+"""Rows of one child to its document, as the specification says; no field is named here.
+
+An `Assembler` is compiled once a run. What cannot be used is left out of the document and reported
+as (path, rule), never with its value; a default stands only for nothing in the source. An item
+without a usable key is left out; of two items with one key the first in the list's order stays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from d2i_helpers.document.driver_values import PLACEHOLDER, UNREADABLE
+from d2i_helpers.document.field_values import FieldMaker, Remembered, route
+from d2i_helpers.document.source_rows import Page, Plan, Row, unreadable
+from d2i_helpers.document.transforms import UN_CODE_AS_UPN
+from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
+
+LEFT_OUT = "item left out: no usable value in a mandatory field"
+DUPLICATE = "item left out: its key is in the list already"
+
+# Values that stand where none is known, as systems write them.
+SAYS_NOTHING = frozenset({PLACEHOLDER, UN_CODE_AS_UPN})
+
+Problem = tuple[str, str]  # path without list positions, rule
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How often a field was filled, and how often it could have been."""
+
+    rows: int
+    filled: int
+    unusable: int
+    wrong: int  # of the unusable: those that say something, and nothing that can be used
+
+
+class _BlockMaker:
+    """One block, compiled with the lists and blocks that belong to it."""
+
+    def __init__(self, block: Block, parent: Block | None, assembler: Assembler) -> None:
+        plan, spec = assembler.plan, assembler.spec
+        self.block, self.assembler, self.built = block, assembler, 0
+        parent_source = assembler.source_of[parent.name] if parent else plan.person.name
+        source = block.source or parent_source
+        assembler.source_of[block.name] = source
+        self.rows = None if source == parent_source else route(plan, source, parent_source)
+        self.fields = [
+            FieldMaker(one, source, spec, plan, assembler.shared) for one in block.fields
+        ]
+        # sorted by how a value is made, so that the loops over them need not ask
+        self.direct = [(f, f.name, f.at, f.direct) for f in self.fields if f.direct]
+        self.remembered = [
+            (f, f.name, f.at, f.remembered) for f in self.fields if f.remembered is not None
+        ]
+        self.routed = [(f, f.name, f.routed) for f in self.fields if f.routed]
+        self.defaults = [one for one in block.fields if one.default is not None]
+        self.mandatory = [one.name for one in block.fields if one.mandatory]
+        wanted = [b for b in (*block.values, *block.blocks) if assembler.includes(b)]
+        makers = [_BlockMaker(one, block, assembler) for one in wanted]
+        once = assembler.once_per_child and block.kind == "list"
+        self.inner = [m for m in makers if not (once and m.block.person_fact)]
+        self.once = [m for m in makers if once and m.block.person_fact]
+        self.end_field = _end_field(block, spec)
+
+    # -------------------------------------------------------------------------------- one row
+    def item(self, row: Row, person_id: str, page: Page) -> Document | None:
+        """The object that one row gives; None where a mandatory field has no usable value."""
+        built: Document = {}
+        self.built += 1
+        reported_before = len(self.assembler.problems)
+        for maker, name, at, direct in self.direct:
+            raw = row[at]
+            value, problem = direct(raw, row)
+            if value is not None:
+                built[name] = value
+                maker.filled += 1
+            if problem is not None:
+                self._report(maker, value, problem)
+        for maker, name, at, remembered in self.remembered:
+            raw = row[at]
+            if raw is None:
+                continue
+            try:
+                value, problem = remembered[raw]
+            except TypeError:
+                value, problem = remembered.anew(raw)
+            if value is not None:
+                built[name] = value
+                maker.filled += 1
+            if problem is not None:
+                self._report(maker, value, problem)
+        for maker, name, routed in self.routed:
+            value, problem = routed(row, person_id, page)
+            if value is not None:
+                built[name] = value
+                maker.filled += 1
+            if problem is not None:
+                self._report(maker, value, problem)
+        for name in self.mandatory:
+            if name not in built:
+                self._note_unreadable(name, self.assembler.problems[reported_before:], page)
+                self.assembler.problems.append((self.block.path, LEFT_OUT))
+                return None
+        if self.defaults:
+            self._add_defaults(built, self.assembler.problems[reported_before:])
+        for inner in self.inner:
+            held = inner.make(row, person_id, page)
+            if held is not None:
+                built[inner.block.name] = held
+        return built
+
+    def _add_defaults(self, built: Document, problems: list[Problem]) -> None:
+        """Defaults where the source holds nothing.
+
+        Where it holds what cannot be used, a default would say that there is none: the field stays
+        out, unless its default says that nothing is known.
+        """
+        unusable = {path for path, _ in problems}
+        for field in self.defaults:
+            if field.name in built or (field.path in unusable and not field.default_if_unusable):
+                continue
+            default = field.default
+            built[field.name] = list(default) if isinstance(default, list) else default
+
+    def _note_unreadable(self, name: str, problems: list[Problem], page: Page) -> None:
+        """A doubt, where an item is left out for a value that nobody can read.
+
+        One that was read and breaks a rule can never be sent, and was never sent.
+        """
+        field = next(one for one in self.block.fields if one.name == name)
+        if any(path == field.path and rule in UNREADABLE for path, rule in problems):
+            table = self.assembler.plan.sources[field.source].table
+            page.met.append(unreadable(table, field.column, "whether the item is sent"))
+
+    def _report(self, maker: FieldMaker, value: Any, problem: str) -> None:
+        if value is None:
+            maker.unusable += 1
+            maker.wrong += problem not in SAYS_NOTHING
+        self.assembler.problems.append((maker.path, problem))
+
+    # ------------------------------------------------------------------------------ the block
+    def make(self, row: Row, person_id: str, page: Page) -> Any:
+        """What stands in the document for this block; None where it is left out."""
+        if self.block.kind == "object":
+            return self._object(row, person_id, page)
+        rows = self.rows(row, person_id, page) if self.rows else (row,)
+        if not rows:
+            return None
+        items = [built for one in rows if (built := self.item(one, person_id, page))]
+        if len(items) > 1:
+            items = self.block.sorted_items(items)
+        if self.block.kind == "list":
+            if len(items) > 1:
+                items = self._unique(items)
+            if self.block.purge:
+                for built in items:
+                    built[PURGE] = False
+        if items:
+            self.assembler.items[self.block.name] += len(items)
+        if self.once and items:
+            self._add_once(items, row, person_id, page)
+        return items or None
+
+    def _object(self, row: Row, person_id: str, page: Page) -> Document | None:
+        block = self.block
+        rows: Sequence[Row] = (row,)
+        if self.rows:
+            rows = self.rows(row, person_id, page)
+        built = self.item(rows[0], person_id, page) if rows else None
+        if not built:
+            if not block.always_sent:
+                return None
+            built = {}
+        if block.purge:
+            built[PURGE] = False
+        if not block.always_sent:
+            self.assembler.items[block.name] += 1
+        return built
+
+    def _unique(self, items: list[Document]) -> list[Document]:
+        key = self.block.key or ""
+        kept: dict[str, Document] = {}
+        for built in items:
+            if kept.setdefault(built[key], built) is not built:
+                self.assembler.problems.append((self.block.path, DUPLICATE))
+        return items if len(kept) == len(items) else list(kept.values())
+
+    def _add_once(self, items: list[Document], row: Row, person_id: str, page: Page) -> None:
+        """Facts of the person on one item only: the first that is open, else the first."""
+        chosen = next((item for item in items if self.end_field not in item), items[0])
+        for maker in self.once:
+            held = maker.make(row, person_id, page)
+            if held is not None:
+                chosen[maker.block.name] = held
+
+
+def _end_field(block: Block, spec: Spec) -> str | None:
+    """The field that says when an item ended: it is read from the end of the source's span."""
+    source = spec.sources.get(block.source or "")
+    rules = source.where if source else ()
+    ends = [entry["overlaps"][1] for entry in rules if "overlaps" in entry]
+    return next((field.name for field in block.fields if field.column in ends), None)
+
+
+class Assembler:
+    """Makes documents; compiled once for a specification, a plan and the settings that steer it.
+
+    Args:
+        header_only: only the ids and the blocks that are always sent.
+        once_per_child: facts of the person on one item instead of on every item.
+    """
+
+    def __init__(
+        self, spec: Spec, plan: Plan, *, header_only: bool = False, once_per_child: bool = False
+    ) -> None:
+        self.spec, self.plan = spec, plan
+        self.header_only, self.once_per_child = header_only, once_per_child
+        self.source_of: dict[str, str] = {}
+        self.shared: dict[str, Remembered] = {}
+        self.problems: list[Problem] = []
+        # items and blocks of the last document that could be purged each, by the block's name
+        self.items: Counter[str] = Counter()
+        self._root = _BlockMaker(spec.root, None, self)
+
+    def includes(self, block: Block) -> bool:
+        """Whether this block is made at all."""
+        return block.always_sent or not self.header_only
+
+    def assemble(
+        self, row: Row, person_id: str, page: Page
+    ) -> tuple[Document | None, list[Problem]]:
+        """The document of one child and what was left out of it.
+
+        Args:
+            row: the child's own row.
+            person_id: the child's id as text, under which the page holds its rows.
+            page: all rows of the child (and of others).
+
+        Returns:
+            The document, None where the child's own id cannot be used; and (path, rule) of
+            everything that was left out. Where `page.met` holds doubts afterwards, it cannot be
+            said what belongs into the document.
+        """
+        page.met.clear()
+        self.problems = []
+        self.items = Counter()
+        document = self._root.item(row, person_id, page)
+        if document is not None and self.spec.root.purge:
+            document[PURGE] = False
+        return document, self.problems
+
+    def tallies(self) -> dict[str, Tally]:
+        """How often each field was filled so far, by path, in the order of the document."""
+        found: dict[str, Tally] = {}
+
+        def collect(maker: _BlockMaker) -> None:
+            for one in maker.fields:
+                found[one.path] = Tally(maker.built, one.filled, one.unusable, one.wrong)
+            for inner in (*maker.inner, *maker.once):
+                collect(inner)
+
+        collect(self._root)
+        return found
+
+
+def sources_of(spec: Spec, *, header_only: bool = False) -> set[str]:
+    """The sources that the documents are made from, without what those hang on."""
+    wanted = {spec.root.source or ""}
+    for block in spec.blocks.values():
+        if header_only and not (block.kind == "root" or block.always_sent):
+            continue
+        wanted.update((block.source or "", *(field.source for field in block.fields)))
+    return wanted - {""}

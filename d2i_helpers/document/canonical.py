@@ -1,0 +1,133 @@
+"""The one form of a document that is hashed, and the compact text in which it is stored.
+
+Two documents with the same content hash alike whatever the order of their keys and lists; a
+duplicate counts. Where the source renumbers its forms overnight (`volatile_ids`) the item ids are
+left out, and items are compared as a multiset of content. Raise `canonical_form` in the
+specification when the same data would hash differently.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from d2i_helpers.payload_spec import Block, Document, Spec
+
+
+def to_text(document: Any) -> str:
+    """Compact JSON text (UTF-8 once encoded), keys in the order in which they were built."""
+    return orjson.dumps(document).decode()
+
+
+def canonical_name(spec: Spec, volatile_ids: bool) -> str:
+    """Name of the form that hashes are in, such as ``1``, or ``1v`` without item ids.
+
+    It is kept with a staging table, so that an upgrade is noticed and does not resend a cohort
+    unseen.
+    """
+    return f"{spec.canonical_form}{'v' if volatile_ids else ''}"
+
+
+def content_hash(spec: Spec, document: Document, *, volatile_ids: bool = False) -> bytes:
+    """SHA-256 digest (32 bytes) of the canonical bytes of a document."""
+    return hashlib.sha256(canonical_bytes(spec, document, volatile_ids)).digest()
+
+
+def text_hasher(spec: Spec, volatile_ids: bool = False) -> Callable[[str], bytes | None]:
+    """A function from a document's JSON text to its content hash; None for what is no document."""
+
+    def hash_of(text: str) -> bytes | None:
+        try:
+            document = orjson.loads(text)
+        except (ValueError, TypeError):
+            return None
+        if not isinstance(document, dict):
+            return None
+        return content_hash(spec, document, volatile_ids=volatile_ids)
+
+    return hash_of
+
+
+def canonical_bytes(spec: Spec, document: Document, volatile_ids: bool = False) -> bytes:
+    """The document with sorted keys and lists, without nulls, and without ids where volatile."""
+    return orjson.dumps(
+        _canonical(document, _plan(spec, volatile_ids)), option=orjson.OPT_SORT_KEYS
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which keys to leave out of one block and of those nested in it, and what sorts its items."""
+
+    leave_out: frozenset[str]
+    inner: Mapping[str, _Plan]
+    key: str | None = None  # sorts items quickly; None: by whole content
+
+
+_NOTHING = _Plan(frozenset(), {})
+
+
+@functools.lru_cache(maxsize=8)
+def _plan(spec: Spec, volatile_ids: bool) -> _Plan:
+    def of(block: Block) -> _Plan:
+        volatile = {field.name for field in block.fields if field.volatile and volatile_ids}
+        inner = {child.name: of(child) for child in (*block.values, *block.blocks)}
+        return _Plan(frozenset(volatile), inner, None if block.key in volatile else block.key)
+
+    return of(spec.root)
+
+
+def _canonical(block: Mapping[str, Any], plan: _Plan) -> dict[str, Any]:
+    built = {}
+    for name, held in block.items():
+        if held is None or name in plan.leave_out:
+            continue
+        kind = type(held)
+        if kind is dict:
+            held = _canonical(held, plan.inner.get(name, _NOTHING))
+        elif kind is list:
+            held = _sorted(held, plan.inner.get(name, _NOTHING))
+        elif kind is float:
+            held = _exact(held)
+        built[name] = held
+    return built
+
+
+def _sorted(items: list[Any], plan: _Plan) -> list[Any]:
+    """Items in an order that their content alone gives: by key where that tells them apart."""
+    built = [_item(item, plan) for item in items]
+    if len(built) < 2:
+        return built
+    try:
+        if type(built[0]) is str:
+            return sorted(built)
+        if plan.key is not None:
+            by_key = {item[plan.key]: item for item in built}
+            if len(by_key) == len(built):
+                return [by_key[key] for key in sorted(by_key)]
+    except (KeyError, TypeError):  # foreign content: items without a key, or of several kinds
+        pass
+    return sorted(built, key=_text)
+
+
+def _item(item: Any, plan: _Plan) -> Any:
+    kind = type(item)
+    if kind is dict:
+        return _canonical(item, plan)
+    if kind is list:
+        return _sorted(item, plan)
+    return _exact(item) if kind is float else item
+
+
+def _exact(number: float) -> int | str:
+    """A float prints differently from library to library."""
+    return int(number) if number.is_integer() else repr(number)
+
+
+def _text(item: Any) -> bytes:
+    return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)

@@ -1,0 +1,170 @@
+"""One field compiled: where its raw value stands and what makes of it what is sent.
+
+Also the way from a row of one source to the rows of another. `payload` puts fields together.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from d2i_helpers.document.source_rows import Page, Plan, Row, key_text
+from d2i_helpers.document.transforms import compile_transform
+from d2i_helpers.payload_spec import Field, Spec
+
+Rows = Callable[[Row, str, Page], Sequence[Row]]
+Answer = tuple[Any, str | None]  # what may be sent, or None; and the rule that was broken
+_MOST_REMEMBERED = 50_000
+_NO_ROWS: tuple = ()
+
+
+class Remembered(dict):
+    """Answers of a transform that looks at nothing but its value: the same values come again."""
+
+    def __init__(self, transform: Callable[..., Answer]) -> None:
+        self._transform = transform
+
+    def __missing__(self, value: Any) -> Answer:
+        answer = self._transform(value, None)
+        if type(value) in (str, dt.datetime, dt.date):  # 1, 1.0 and True would be one key
+            if len(self) >= _MOST_REMEMBERED:
+                self.clear()
+            self[value] = answer
+        return answer
+
+    def anew(self, value: Any) -> Answer:
+        """The answer for a value that cannot be a key, such as a structure read from JSON."""
+        return self._transform(value, None)
+
+
+class FieldMaker:
+    """One field of a block; exactly one of `remembered`, `direct` and `routed` makes its value.
+
+    `remembered`: a look-up by the raw value in the block's own row. `direct`: a function of the raw
+    value and the row (at which only transforms with `also` or `not_before` look). `routed`: a
+    function of (row, person id, page), for values of other sources.
+    """
+
+    def __init__(
+        self,
+        field: Field,
+        block_source: str,
+        spec: Spec,
+        plan: Plan,
+        shared: dict[str, Remembered],
+    ) -> None:
+        """Compile a field; ``shared`` holds the answers of transforms that are alike everywhere."""
+        self.name, self.path, self.at = field.name, field.path, plan.at(field.source, field.column)
+        self.filled = self.unusable = self.wrong = 0
+        self.remembered: Remembered | None = None
+        self.direct: Callable[[Any, Row], Answer] | None = None
+        self.routed: Callable[[Row, str, Page], Answer] | None = None
+        transform = compile_transform(field, spec)
+        others = [field.options[o] for o in ("also", "not_before") if field.options.get(o)]
+        if field.source != block_source or field.type == "codes":
+            self.routed = self._routed(field, transform, block_source, plan, others)
+        elif others:
+            self.direct = _with_others(transform, field.source, plan, others)
+        elif field.type == "date":
+            self.remembered = shared.setdefault(field.transform, Remembered(transform))
+        elif field.codes or field.type in ("boolean", "integer"):
+            self.remembered = Remembered(transform)
+        else:
+            self.direct = transform
+
+    def _routed(
+        self, field: Field, transform: Callable, block_source: str, plan: Plan, others: list[str]
+    ) -> Callable[[Row, str, Page], Answer]:
+        """All rows for a list of codes; else the first row whose value can be used."""
+        at, reach = self.at, route(plan, field.source, block_source)
+        call = _with_others(transform, field.source, plan, others) if others else transform
+        if field.type == "codes":
+
+            def codes(row: Row, person_id: str, page: Page) -> Answer:
+                rows = reach(row, person_id, page)
+                return transform(tuple([one[at] for one in rows]), None) if rows else _NOTHING
+
+            return codes
+
+        def first_usable(row: Row, person_id: str, page: Page) -> Answer:
+            first_problem = None
+            for one in reach(row, person_id, page):
+                value, problem = call(one[at], one)
+                if value is not None:
+                    return value, problem
+                first_problem = first_problem or problem
+            return None, first_problem
+
+        return first_usable
+
+
+_NOTHING: Answer = (None, None)
+
+
+def _with_others(
+    transform: Callable, source: str, plan: Plan, others: list[str]
+) -> Callable[[Any, Row], Answer]:
+    """The transform with a look at other columns of the same row."""
+    places = {name: plan.at(source, name) for name in others}
+    return lambda value, row: transform(value, lambda name: row[places[name]])
+
+
+def route(plan: Plan, wanted: str, start: str) -> Rows:
+    """How to get from a row of one source to the rows of another, link by link.
+
+    Sources of the person are looked up by the person's id from anywhere.
+    """
+    names: list[str] = []
+    name = wanted
+    while name != start:
+        names.append(name)
+        if plan.sources[name].person:
+            break
+        name = plan.sources[name].via or start
+    hops: list[Rows] = []
+    for name in reversed(names):
+        source = plan.sources[name]
+        parent = plan.sources.get(source.via or "")
+        if source.person or parent is None:
+            place = None
+        else:
+            place = plan.at(parent.name, source.via_column or parent.key)
+        hops.append(_hop(name, place))
+    if not hops:
+        return lambda row, _person_id, _page: (row,)
+    if len(hops) == 1:
+        return hops[0]
+
+    def walk(row: Row, person_id: str, page: Page) -> Sequence[Row]:
+        rows: Sequence[Row] = (row,)
+        for hop in hops:
+            # a row that two links lead to counts once
+            rows = list(
+                {id(new): new for one in rows for new in hop(one, person_id, page)}.values()
+            )
+        return rows
+
+    return walk
+
+
+def _hop(source: str, place: int | None) -> Rows:
+    if place is None:
+
+        def of_person(_row: Row, person_id: str, page: Page) -> Sequence[Row]:
+            if source in page.doubts:
+                page.meet(source, person_id)
+            return page.found[source].get(person_id, _NO_ROWS)
+
+        return of_person
+
+    def hop(row: Row, _person_id: str, page: Page) -> Sequence[Row]:
+        key = row[place]
+        if source in page.doubts:
+            page.meet(source, key_text(key))
+        if type(key) is not str:
+            return page.by_any(source, key)
+        found = page.found[source]
+        return found.get(key) or found.get(key.strip()) or _NO_ROWS
+
+    return hop

@@ -1,0 +1,342 @@
+"""Source rows of a page of children: which columns are read, and how the rows hang together.
+
+A `Plan` is compiled once a run from the sources of the specification. A `Page` holds the rows of
+some hundred children, found by person id or by what links a row to its parent, filtered and sorted
+as the sources say. Nothing here knows a database, a table or a field by name.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from d2i_helpers.document.driver_values import is_unreadable_date, read_date, read_text
+from d2i_helpers.payload_spec import Source, Spec, source_columns
+
+Row = Sequence[Any]  # as the driver gives it, one value a column
+_MOST_REMEMBERED = 100_000
+_NO_ROWS: tuple = ()
+
+
+class _Dates(dict):
+    """Raw value to date text; what was read once is remembered, since days repeat endlessly."""
+
+    def __missing__(self, value: Any) -> str | None:
+        day, _ = read_date(value)
+        text = day.isoformat() if day else None
+        if value is None or type(value) in (str, dt.datetime, dt.date):
+            if len(self) >= _MOST_REMEMBERED:
+                self.clear()
+            self[value] = text
+        return text
+
+
+DATES = _Dates()  # for loops over many rows; a TypeError stands for a structure, as in date_text
+
+
+def date_text(value: Any) -> str | None:
+    """A raw value as text YYYY-MM-DD; None where it is empty, unreadable or stands for "none"."""
+    try:
+        return DATES[value]
+    except TypeError:  # a structure, as some drivers read JSON
+        return None
+
+
+def key_text(value: Any) -> str | None:
+    """A raw id as text without outer blanks, so that number and text columns can be joined."""
+    if type(value) is str and value and not value[0].isspace() and not value[-1].isspace():
+        return value
+    return read_text(value)[0]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a question about a row has neither a yes nor a no: a value that decides says nothing.
+
+    False wherever a yes is wanted; ask ``is False`` where a no is wanted.
+    """
+
+    table: str
+    column: str
+    rule: str  # what is wrong, and what hangs on it; never the value
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"{self.table}.{self.column} {self.rule}"
+
+
+Verdict = bool | Doubt
+
+
+def unreadable(table: str, column: str, decides: str) -> Doubt:
+    """The doubt about a value that cannot be read; ``decides``: what hangs on it."""
+    return Doubt(table, column, f"cannot be read ({decides})")
+
+
+def all_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """No where one of them is a no, else the first doubt, else yes."""
+    doubt: Verdict = True
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        if verdict is not True and doubt is True:
+            doubt = verdict
+    return doubt
+
+
+def any_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """Yes where one of them is a yes, else the first doubt, else no."""
+    doubt: Verdict = False
+    for verdict in verdicts:
+        if verdict is True:
+            return True
+        if verdict is not False and doubt is False:
+            doubt = verdict
+    return doubt
+
+
+@dataclass(frozen=True)
+class Step:
+    """One link from a table towards the person: rows of `table` by `by`, giving `value`."""
+
+    table: str
+    value: str
+    by: str
+
+
+@dataclass(frozen=True)
+class Read:
+    """One query: rows of `table` whose `by` is a person of the page, or reaches one by `chain`."""
+
+    table: str
+    by: str
+    chain: tuple[Step, ...] = ()
+
+
+class Plan:
+    """What is read for which sources, and where each column stands in a row.
+
+    Args:
+        spec: the specification.
+        wanted: names of the specification's sources that are needed; None: all of them.
+        extra: further sources by name (those of the inclusion sets).
+        columns: further columns by source, such as those that a named rule looks at.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        wanted: Iterable[str] | None = None,
+        extra: Mapping[str, Source] | None = None,
+        columns: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        self.sources = {**{n: spec.sources[n] for n in wanted or spec.sources}, **(extra or {})}
+        self.person = spec.sources[str(spec.root.source)]
+        self._columns: dict[Read, dict[str, int]] = {}
+        self._read_of: dict[str, Read] = {}
+        for name, source in self.sources.items():
+            read = self._query(source)
+            self._read_of[name] = read
+            self._want(read, [read.by, *sorted(source_columns(source))])
+            self._want(read, (columns or {}).get(name, ()))
+            parent = self.sources.get(source.via or "")
+            if parent is not None:
+                self._want(self._query(parent), [source.via_column or parent.key])
+        for _, field in spec.fields():
+            if field.source in self.sources:
+                asked = (field.column, field.options.get("also"), field.options.get("not_before"))
+                self._want(self._read_of[field.source], [c for c in asked if c])
+        # for sources with `care_period`: their rows by the person's periods of care, and whose the
+        # periods are that their rows by person id name
+        self.care_period_reads: dict[str, Read] = {}
+        self.owner_reads: dict[str, Read] = {}
+        for name, source in self.sources.items():
+            if source.care_period:
+                self._care_periods(name, source)
+
+    def _query(self, source: Source) -> Read:
+        if source.person:
+            return Read(source.table, source.person)
+        # the checks of the specification see to both
+        assert source.via is not None and source.link is not None
+        parent = self.sources[source.via]
+        above = self._query(parent)
+        step = Step(above.table, source.via_column or parent.key, above.by)
+        return Read(source.table, source.link, (step, *above.chain))
+
+    def _care_periods(self, name: str, source: Source) -> None:
+        episodes = self.sources[CARE_PERIODS]
+        assert source.care_period and source.person and episodes.person
+        to_person = Step(episodes.table, CARE_PERIOD, episodes.person)
+        read = Read(source.table, source.care_period, (to_person,))
+        self._columns[read] = self._columns[self._read_of[name]]
+        self.care_period_reads[name] = read
+        named = Step(source.table, source.care_period, source.person)
+        owners = Read(episodes.table, CARE_PERIOD, (named,))
+        self._columns[owners] = self._columns[self._read_of[CARE_PERIODS]]
+        self.owner_reads[name] = owners
+
+    def _want(self, read: Read, names: Iterable[str]) -> None:
+        positions = self._columns.setdefault(read, {})
+        for name in names:
+            positions.setdefault(name, len(positions))
+
+    @property
+    def reads(self) -> dict[Read, tuple[str, ...]]:
+        """Every query with its columns in the order of the rows."""
+        return {read: tuple(positions) for read, positions in self._columns.items()}
+
+    def read_of(self, source: str) -> Read:
+        """The query that gives the rows of a source."""
+        return self._read_of[source]
+
+    def at(self, source: str, column: str) -> int:
+        """Where a column stands in the rows of a source."""
+        return self._columns[self._read_of[source]][column]
+
+    def date(self, source: str, column: str) -> Callable[[Row], str | None]:
+        """A function of a row: the column as date text."""
+        place = self.at(source, column)
+        return lambda row: date_text(row[place])
+
+    def text(self, source: str, column: str) -> Callable[[Row], str | None]:
+        """A function of a row: the column as text without outer blanks."""
+        place = self.at(source, column)
+        return lambda row: key_text(row[place])
+
+
+# Which episodes tell the periods of care of a person, for sources with `care_period`; the rows are
+# those that the inclusion sets look at.
+CARE_PERIODS = "cohort.cla_episodes"
+CARE_PERIOD = "clae_cla_id"
+
+
+class Page:
+    """Rows of some children, by source and by the text of what they are looked up by."""
+
+    def __init__(self, persons: Sequence[Row]) -> None:
+        self.persons = persons
+        self.found: dict[str, dict[str, list[Row]]] = {}  # by source, then by key
+        # what cannot be said of the rows under a key; only sources that have some
+        self.doubts: dict[str, dict[str, list[Doubt]]] = {}
+        self.met: list[Doubt] = []  # those that somebody came upon who asked for rows by `meet`
+
+    def meet(self, source: str, key: str | None) -> None:
+        """Note the doubts about the rows of a source for a person id or link value."""
+        self.met += self.doubts[source].get(key or "", ())
+
+    def doubt(self, source: str, key: str | None) -> Verdict:
+        """The first doubt about the rows of a source for a person id or link value; else False."""
+        doubts = self.doubts.get(source)
+        return next(iter(doubts.get(key or "", ())), False) if doubts else False
+
+    def rows(self, source: str, key: str | None) -> Sequence[Row]:
+        """Rows of a source for a person id or link value, filtered and sorted."""
+        return self.found[source].get(key or "", _NO_ROWS)
+
+    def by_any(self, source: str, key: Any) -> Sequence[Row]:
+        """As `rows`, for a raw link value of any type."""
+        return self.found[source].get(key_text(key) or "", _NO_ROWS)
+
+
+def grouped(rows: Iterable[Row], place: int) -> dict[str, list[Row]]:
+    """Rows by the text in one column; rows with nothing there are left out."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        key = row[place]
+        if type(key) is not str or key != key.strip() or not key:
+            key = key_text(key)
+            if key is None:
+                continue
+        try:
+            found[key].append(row)
+        except KeyError:
+            found[key] = [row]
+    return found
+
+
+def sorter(plan: Plan, source: Source, is_date: Callable[[str], bool]) -> Callable | None:
+    """A function that gives rows of a source in its `order`; None where the order does not matter.
+
+    Nulls and unreadable values come last (first with `open`); the row's key and then its whole
+    content settle ties, so that the order never depends on how the database delivers rows.
+    """
+    if not (source.order or source.pick_first):
+        return None
+    passes: list[tuple[Callable[[Row], Any], bool]] = [(_content, False)]
+    for part in reversed((*source.order, source.key)):
+        words = part.split()
+        mode = words.pop(0) if words[0] in {"open", "first"} else ""
+        descending = mode == "open" or words[0].startswith("-")
+        readers = [_reader(plan, source, word.lstrip("-"), is_date) for word in words]
+        passes.append((_sort_key(readers, nulls_high=descending == (mode == "open")), descending))
+
+    def in_order(rows: list[Row]) -> list[Row]:
+        for key, reverse in passes:
+            rows = sorted(rows, key=key, reverse=reverse)
+        return rows
+
+    return in_order
+
+
+def overtaking(
+    plan: Plan, source: Source, is_date: Callable[[str], bool]
+) -> Callable[[Row, Row], Doubt | None] | None:
+    """A function that tells why a row might stand before the one that is first in `order`.
+
+    Called with (the first row, another row): a doubt where an unreadable date decides which of the
+    two comes first, else None. None instead of a function where no date is part of the order.
+    """
+    parts: list[tuple[str, list[tuple[str, int, Callable]]]] = []
+    for part in source.order:
+        words = part.split()
+        mode = words.pop(0) if words[0] in {"open", "first"} else ""
+        names = [word.lstrip("-") for word in words]
+        parts.append(
+            (mode, [(n, plan.at(source.name, n), _reader(plan, source, n, is_date)) for n in names])
+        )
+    if not any(is_date(name) for _, columns in parts for name, _, _ in columns):
+        return None
+
+    def read(columns: list[tuple[str, int, Callable]], row: Row) -> str | Doubt | None:
+        for name, place, reader in columns:
+            value = reader(row)
+            if value is not None:
+                return value
+            if is_date(name) and is_unreadable_date(row[place]):
+                return unreadable(source.table, name, "which row comes first")
+        return None
+
+    def overtakes(first: Row, other: Row) -> Doubt | None:
+        for mode, columns in parts:
+            one, two = read(columns, first), read(columns, other)
+            if mode == "open" and one is None and two is not None:
+                return None  # nothing comes before a row that is open
+            for value in (one, two):
+                if isinstance(value, Doubt):
+                    return value
+            if one != two:
+                return None
+        return None
+
+    return overtakes
+
+
+def _reader(plan: Plan, source: Source, column: str, is_date: Callable[[str], bool]) -> Callable:
+    return plan.date(source.name, column) if is_date(column) else plan.text(source.name, column)
+
+
+def _sort_key(readers: list[Callable], *, nulls_high: bool) -> Callable[[Row], Any]:
+    def key(row: Row) -> tuple[bool, str]:
+        value = next((v for reader in readers if (v := reader(row)) is not None), None)
+        return ((value is None) == nulls_high, value or "")
+
+    return key
+
+
+def _content(row: Row) -> list[str]:
+    return [str(value) for value in row]

@@ -1,0 +1,206 @@
+"""Checks of documents and deltas before they are sent; paths and rules, never a value.
+
+The generated JSON Schema does most of it. What it cannot say is added here: that an identifier
+stands once in its list, that a whole document erases nothing, that all text can be sent as UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jsonschema_rs
+import orjson
+
+from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
+from d2i_helpers.payload_spec.outputs import json_schema
+from d2i_helpers.payload_spec.patterns import LINEAR_TIME
+
+NOT_UTF8 = "text that cannot be sent as UTF-8"
+NOT_JSON = "not JSON"
+NOT_AN_OBJECT = "not a JSON object"
+DUPLICATE = "identifier more than once in its list"
+PURGED = "purge is true in a whole document"
+
+# Names of rules in words; what is not here goes by its name in JSON Schema.
+_RULES = {
+    "additionalProperties": "unknown field",
+    "required": "missing",
+    "enum": "not in code list",
+    "maxLength": "too long",
+    "minLength": "empty text",
+    "pattern": "wrong format",
+    "format": "not a date",
+    "type": "wrong type",
+    "minimum": "out of range",
+    "maximum": "out of range",
+    "maxItems": "too many items",
+    "minItems": "empty list",
+    "uniqueItems": "item more than once",
+    "propertyNames": "content beside purge",
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+
+
+class Problem(NamedTuple):
+    """Where a document breaks which rule; it never holds the value."""
+
+    path: str  # such as social_care_episodes[2].referral_date; the document itself is $
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.rule}"
+
+
+class Validator:
+    """The checks of one specification, compiled once; safe to use for many documents."""
+
+    def __init__(self, spec: Spec) -> None:
+        """Compile the schemas of whole documents and of deltas."""
+        self._root = spec.root
+        self._schemas = {
+            partial: jsonschema_rs.Draft202012Validator(
+                json_schema(spec, partial=partial),
+                validate_formats=True,
+                pattern_options=LINEAR_TIME,
+            )
+            for partial in (False, True)
+        }
+
+    def problems(self, document: Any) -> list[Problem]:
+        """Every rule that a whole document breaks, sorted by path; none for a good one."""
+        return self._check(document, partial=False)
+
+    def partial_problems(self, partial: Any) -> list[Problem]:
+        """Every rule that a delta (or a document completed by removals) breaks."""
+        return self._check(partial, partial=True)
+
+    def _check(self, document: Any, *, partial: bool) -> list[Problem]:
+        if not isinstance(document, dict):
+            return [Problem("$", NOT_AN_OBJECT)]
+        try:
+            orjson.dumps(document)
+        except (TypeError, RecursionError):
+            # a lone surrogate, a number beyond 64 bits, a type that JSON has not
+            return [Problem("$", NOT_UTF8 if _has_bad_text(document) else NOT_JSON)]
+        schema = self._schemas[partial]
+        found = set() if schema.is_valid(document) else set(_schema_problems(schema, document))
+        found.update(_block_problems(self._root, document, "", partial=partial))
+        return sorted(found, key=_natural)
+
+
+def _schema_problems(schema: Any, document: Document) -> Iterator[Problem]:
+    for error in schema.iter_errors(document):
+        path = _path(error.instance_path)
+        kind = error.kind.name
+        rule = _RULES.get(kind, kind)
+        if kind == "required":
+            yield Problem(_joined(path, error.kind.property), rule)
+        elif kind == "additionalProperties":
+            for name in error.kind.unexpected:
+                # a name that looks like none of ours might itself be data
+                yield Problem(_joined(path, name) if _NAME.fullmatch(name) else path, rule)
+        elif kind == "maxItems" and "then" in error.schema_path:
+            yield Problem(path, "code that must stand alone beside others")
+        else:
+            yield Problem(path, rule)
+
+
+def _block_problems(block: Block, held: Document, path: str, *, partial: bool) -> Iterator[Problem]:
+    if not partial and held.get(PURGE) is True:
+        yield Problem(_joined(path, PURGE), PURGED)
+    for child in block.blocks:
+        inner = held.get(child.name)
+        here = _joined(path, child.name)
+        if child.kind == "object" and isinstance(inner, dict):
+            yield from _block_problems(child, inner, here, partial=partial)
+        elif child.kind == "list" and isinstance(inner, list):
+            seen: set[str] = set()
+            for position, item in enumerate(inner):
+                if not isinstance(item, dict):
+                    continue
+                key = item.get(child.key)
+                if isinstance(key, str) and key in seen:
+                    yield Problem(f"{here}[{position}].{child.key}", DUPLICATE)
+                elif isinstance(key, str):
+                    seen.add(key)
+                yield from _block_problems(child, item, f"{here}[{position}]", partial=partial)
+
+
+def _path(parts: Any) -> str:
+    """`a[2].b` of the parts of a path; a part that may be data is shown as `?`."""
+    path = ""
+    for part in parts:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path = _joined(path, part if _NAME.fullmatch(part) else "?")
+    return path or "$"
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path not in {"", "$"} else name
+
+
+def _natural(problem: Problem) -> tuple:
+    """Sorts list positions by number, so that [10] follows [9]."""
+    words = re.split(r"(\d+)", problem.path)
+    return [(0, int(w), "") if w.isdigit() else (1, 0, w) for w in words], problem.rule
+
+
+def _has_bad_text(value: Any) -> bool:
+    if isinstance(value, str):
+        return not _encodes(value)
+    if isinstance(value, dict):
+        return any(_has_bad_text(part) for pair in value.items() for part in pair)
+    return isinstance(value, list | tuple) and any(_has_bad_text(part) for part in value)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------------------- firewall
+# A web application firewall before the API answers 403 to what looks like an attack. These are
+# warnings: an identifier is never altered to please it.
+_SQL_WORDS = re.compile(
+    r"\b(?:union\s+(?:all\s+)?select|select\s.{1,200}\sfrom|insert\s+into|delete\s+from"
+    r"|drop\s+(?:table|database)|update\s+\w+\s+set|exec(?:ute)?\s+\w*xp_\w+|waitfor\s+delay"
+    r"|truncate\s+table|alter\s+table)\b",
+    re.DOTALL,
+)
+# By name: words of which one must be there, which is quickly seen, and then the pattern.
+_FIREWALL: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
+    "0x": (("0x",), re.compile("0x")),
+    "SQL words": (
+        ("union", "select", "insert", "delete", "drop", "update", "exec", "waitfor", "truncate",
+         "alter"),
+        _SQL_WORDS,
+    ),
+    "SQL comment": (("--", "/*", ";"), re.compile(r"--|/\*|;\s*#")),
+    "SQL condition": (("'",), re.compile(r"'\s*(?:or|and)\b[^a-z]{0,10}[\w']+\s*=")),
+    "script": (
+        ("<", "javascript:", "onerror"),
+        re.compile(r"<\s*script|javascript:|\bonerror\s*="),
+    ),
+    "path": (("..",), re.compile(r"\.\./|\.\.\\")),
+}  # fmt: skip
+
+
+def firewall_warnings(body_text: str) -> list[str]:
+    """Names of the kinds of text in a body that web firewalls are known to block, sorted.
+
+    ``0x`` in random identifiers has been seen to be blocked; the others follow the common rule
+    sets.
+    """
+    lower = body_text.lower()
+    return [
+        name
+        for name, (words, pattern) in sorted(_FIREWALL.items())
+        if any(word in lower for word in words) and pattern.search(lower)
+    ]

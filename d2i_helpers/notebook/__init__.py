@@ -1,0 +1,1 @@
+"""What notebooks show: counts, tables and pictures, and the tools of analysts."""

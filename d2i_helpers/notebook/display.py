@@ -1,0 +1,376 @@
+"""What notebooks show: counts, tables of counts, bars, progress. Safe by construction.
+
+A saved notebook is read by people who must not see a child's identity: everything shown here goes
+through `safe_words` first. Pictures are drawn as inline SVG: a plotting library would cost each
+notebook about a second of import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from d2i_helpers.kernel_protocol import (
+    ATTENTION_TITLE,
+    COUNTS_MIME,
+    GATE_MIME,
+    NOTICES_MIME,
+    PROGRESS_MIME,
+    RUN_ID_VARIABLE,
+)
+from d2i_helpers.privacy.human_present import is_attended
+from d2i_helpers.privacy.safe_words import (
+    masked,
+    safe_label,
+    safe_sentence,
+    safe_title,
+    safe_value,
+    shown_setting,
+)
+
+Number = int | float
+_MOST_REASONS = 40  # rows of a list of reasons
+_TABLE = "border-collapse:collapse;font-size:0.95em;margin:0.3em 0"
+_CELL = "padding:0.2em 0.9em 0.2em 0;border-bottom:1px solid rgba(128,128,128,.3)"
+
+
+def _publish(
+    data: Mapping[str, Any], *, display_id: str | None = None, update: bool = False
+) -> None:
+    """Display in a notebook; print the plain text elsewhere."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        print(data["text/plain"])
+        return
+    transient = {"display_id": display_id} if display_id else None
+    shell.display_pub.publish(data=dict(data), transient=transient, update=update)
+
+
+def counts(title: str, mapping: Mapping[str, Any]) -> None:
+    """Counts with their names; the runner also writes them into the run record.
+
+    Args:
+        title: what is counted.
+        mapping: name to number; words of ours are shown too, but are no counts.
+    """
+    _counts(title, mapping, closing=False)
+
+
+def closing(stage: str, mapping: Mapping[str, Number]) -> None:
+    """The closing counts of a stage: those that the run's summary shows."""
+    _counts(f"{stage.capitalize()}: what came out", mapping, closing=True)
+
+
+def _counts(title: str, mapping: Mapping[str, Any], *, closing: bool) -> None:
+    if not mapping:
+        _publish({"text/plain": f"{safe_title(title)}: none"})
+        return
+    numbers = {safe_label(str(name)): n for name, n in mapping.items() if _is_number(n)}
+    data = {"title": safe_title(title), "counts": numbers, "closing": closing}
+    rows = [(_spoken(str(name)), value) for name, value in mapping.items()]
+    header = ("", "count" if len(numbers) == len(mapping) else "")
+    _show_rows(title, header, rows, **{COUNTS_MIME: data})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _spoken(name: str) -> str:
+    """`children_sent` as people write it; a path of a field stays."""
+    return name if "." in name or "[" in name else name.replace("_", " ")
+
+
+def table(rows: Iterable[Any], title: str = "") -> None:
+    """Rows (mappings, dataclasses or named tuples) of numbers and known words.
+
+    Any other text is shown as ``(hidden)``.
+    """
+    listed = [_as_mapping(row) for row in rows]
+    header = list(dict.fromkeys(name for row in listed for name in row))
+    if not listed:
+        _publish({"text/plain": f"{safe_title(title)}: none" if title else "None."})
+        return
+    cells = [[row.get(name) for name in header] for row in listed]
+    _show_rows(title, [_spoken(str(name)) for name in header], cells)
+
+
+def _as_mapping(row: Any) -> Mapping[str, Any]:
+    if isinstance(row, Mapping):
+        return row
+    if dataclasses.is_dataclass(row):
+        return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+    return row._asdict()
+
+
+def quality(rows: Iterable[Any]) -> None:
+    """Per field of the document how many children have it: filled, missing, unusable, per cent."""
+    table(rows, "Fields: how many are filled")
+
+
+def known_gaps(gaps: Mapping[str, str]) -> None:
+    """What this case-management system cannot give, by block or field, and why."""
+    sentences = [f"{place}: {why}" for place, why in gaps.items()]
+    _sentences("Known gaps of this system", sentences, "No known gaps of this system.")
+
+
+def problems(rows: Iterable[Any] | Mapping[str, Number]) -> None:
+    """Problems by field and rule with the number of children; never a value or a child."""
+    if isinstance(rows, Mapping):
+        rows = [{"problem": name, "children": number} for name, number in rows.items()]
+    table(rows, "Problems found")
+
+
+def warnings(messages: Iterable[str]) -> None:
+    """Warnings of a stage as a list; says so when there are none."""
+    _sentences("Warnings", messages, "No warnings.")
+
+
+def notices(
+    messages: Iterable[str],
+    counts: Mapping[str, Number] | None = None,
+    *,
+    for_console: Iterable[str] = (),
+) -> None:
+    """What a stage has to say about the day; says so when there is nothing.
+
+    Args:
+        messages: shown in the notebook.
+        counts: the stage's closing counts; children who need attention are out of the ordinary.
+        for_console: shown too, and repeated on the run's console and in its record.
+    """
+    repeated = [safe_sentence(message) for message in for_console]
+    said = [*messages, *repeated]
+    if needy := (counts or {}).get("need_attention", 0):
+        said.append(f"{needy:,} children need attention; the list below says why.")
+    nothing = "Nothing out of the ordinary."
+    _sentences("Notices", said, nothing, **{NOTICES_MIME: repeated})
+
+
+def attention(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Who needs attention, and why: rows of `staging.attention.shown`, with masked ids.
+
+    The run record keeps the number of children by what became of them, place and rule.
+    """
+    title, listed = ATTENTION_TITLE, list(rows)
+    if not listed:
+        _publish({"text/plain": "Nobody needs attention."})
+        return
+    numbers: Counter[str] = Counter()
+    for row in listed:
+        place = f"{row['table']}.{row['column']}" if row["table"] else row["field"] or ""
+        parts = (row["what"], safe_label(place), safe_label(row["rule"]))
+        numbers[": ".join(filter(None, parts))] += row["children"]
+    header = list(listed[0])
+    shown = [[row[name] for name in header] for row in listed[:_MOST_REASONS]]
+    if rest := sum(row["children"] for row in listed[_MOST_REASONS:]):
+        shown.append(["further reasons", *[None] * (len(header) - 3), rest, None])
+    data = {"title": title, "counts": dict(numbers), "closing": False}
+    _show_rows(title, header, shown, **{COUNTS_MIME: data})
+
+
+def _sentences(title: str, messages: Iterable[str], nothing: str, **more: Any) -> None:
+    safe = [safe_sentence(message) for message in messages]
+    if not safe:
+        _publish({"text/plain": nothing})
+        return
+    items = "".join(f"<li>{html.escape(message)}</li>" for message in safe)
+    _publish(
+        {
+            "text/plain": "\n".join([f"{title}:", *(f"- {message}" for message in safe)]),
+            "text/html": f"<p><strong>{title}</strong></p><ul>{items}</ul>",
+            **more,
+        }
+    )
+
+
+def checks(found: Iterable[Any]) -> None:
+    """Preflight's checks: name, status, what was found and what to do; sentences of ours."""
+    header = ("check", "status", "found", "advice")
+    rows = [
+        [safe_sentence(str(getattr(check, part) or "")) for part in ("name", "status", "detail")]
+        + [safe_sentence(check.advice or "")]
+        for check in found
+    ]
+    title = "Checks"
+    _publish(
+        {"text/plain": _plain(title, header, rows), "text/html": _html_table(title, header, rows)}
+    )
+
+
+def gate(decision: Any) -> None:
+    """What a gate decided (a `gates.Decision`), refusals too; the runner keeps it in the record."""
+    held = {k: v for k, v in dataclasses.asdict(decision).items() if k != "hint"}
+    said = {**held, "allowed": "yes" if decision.allowed else "no"}
+    said["dry_run"] = "yes: nothing is sent" if decision.dry_run else "no"
+    rows = [(_spoken(name), safe_sentence(text)) for name, text in said.items() if text]
+    title, header = "May this data go there?", ("", "")
+    _publish(
+        {
+            "text/plain": _plain(title, header, rows),
+            "text/html": _html_table(title, header, rows),
+            GATE_MIME: held,
+        }
+    )
+
+
+def settings_table(settings: Any) -> None:
+    """The parameters in force: what differs from the defaults first, the rest folded away.
+
+    Secrets are no parameters; person ids are shown as their number, URLs without a password.
+    """
+    changed: list[tuple[str, ...]] = []
+    usual: list[tuple[str, ...]] = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        row = (name, shown_setting(name, value), field.description or "")
+        (usual if value == field.get_default() else changed).append(row)
+    header, title = ("parameter", "value", "meaning"), "Parameters in force"
+    rest = _html_table("", header, usual)
+    _publish(
+        {
+            "text/plain": _plain(title, header, changed + usual),
+            "text/html": _html_table(title, header, changed)
+            + f"<details><summary>{len(usual)} more, as by default</summary>{rest}</details>",
+        }
+    )
+
+
+# ------------------------------------------------------------------------------------- rendering
+def _show_rows(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], **more: Any
+) -> None:
+    """A table: title, header and cells are made safe here, whoever calls."""
+    title, names = safe_title(title), [safe_label(name) for name in header]
+    cells = [[safe_value(value) for value in row] for row in rows]
+    right = [all(_is_number(row[i]) or row[i] is None for row in rows) for i in range(len(names))]
+    _publish(
+        {
+            "text/plain": _plain(title, names, cells),
+            "text/html": _html_table(title, names, cells, right),
+            **more,
+        }
+    )
+
+
+def _plain(title: str, names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    widths = [max([len(n), *(len(row[i]) for row in cells)]) for i, n in enumerate(names)]
+    lines = [title] if title else []
+    for row in (names, *cells) if any(names) else cells:
+        lines.append("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    return "\n".join(lines)
+
+
+def _html_table(
+    title: str,
+    names: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    right: Sequence[bool] | None = None,
+) -> str:
+    """``right``: which columns are numbers. No colours: the page's own serve light and dark."""
+    align = ["right" if number else "left" for number in right or [False] * len(names)]
+
+    def line(tag: str, row: Sequence[str]) -> str:
+        return "".join(
+            f'<{tag} style="{_CELL};text-align:{side}">{html.escape(cell)}</{tag}>'
+            for cell, side in zip(row, align, strict=True)
+        )
+
+    head = f"<thead><tr>{line('th', names)}</tr></thead>" if any(names) else ""
+    body = "".join(f"<tr>{line('td', row)}</tr>" for row in cells)
+    heading = f"<p><strong>{html.escape(title)}</strong></p>" if title else ""
+    return f'{heading}<table style="{_TABLE}">{head}<tbody>{body}</tbody></table>'
+
+
+def bars(title: str, mapping: Mapping[str, Number]) -> None:
+    """A horizontal bar for each name; also readable as text.
+
+    Args:
+        title: what is counted.
+        mapping: name to number, drawn in this order.
+    """
+    title = safe_title(title)
+    items = [(_spoken(safe_label(str(k))), n) for k, n in mapping.items() if _is_number(n)]
+    if not items:
+        _publish({"text/plain": f"{title}: nothing to show"})
+        return
+    most = max(1, *(number for _, number in items))
+    plain = [(name, "▇" * round(24 * n / most), safe_value(n)) for name, n in items]
+    _publish(
+        {
+            "text/plain": _plain(title, ("", "", ""), plain),
+            "text/html": _svg_bars(title, items, most),
+        }
+    )
+
+
+def _svg_bars(title: str, items: Sequence[tuple[str, Number]], most: Number) -> str:
+    """Bars that take the page's text colour, so that they read in light and in dark."""
+    row, left, width = 24, 230, 340
+    said = html.escape(title)
+    parts = [
+        f'<svg role="img" aria-label="{said}" xmlns="http://www.w3.org/2000/svg" '
+        f'viewBox="0 0 {left + width + 90} {30 + row * len(items)}" '
+        f'style="max-width:46em;width:100%;font:13px sans-serif" fill="currentColor">'
+        f'<text x="0" y="16" font-weight="bold">{said}</text>'
+    ]
+    for place, (name, number) in enumerate(items):
+        top, length = 28 + row * place, max(0.0, width * number / most)
+        short = name if len(name) <= 34 else name[:33] + "…"
+        parts.append(
+            f"<g><title>{html.escape(name)}: {safe_value(number)}</title>"
+            f'<text x="{left - 8}" y="{top + 14}" text-anchor="end">{html.escape(short)}</text>'
+            f'<rect x="{left}" y="{top + 3}" width="{length:.1f}" height="{row - 8}" rx="2" '
+            f'fill="#3b7dd8"/><text x="{left + length + 6:.1f}" y="{top + 14}">'
+            f"{safe_value(number)}</text></g>"
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def progress(label: str, *, every: float = 0.25) -> Callable[[int, int | None], None]:
+    """A function to call with (done, total); the saved notebook keeps the last state only.
+
+    Args:
+        label: what is counted, such as "children read".
+        every: seconds between two displays, at least.
+    """
+    name, display_id = safe_label(label), f"progress-{uuid.uuid4().hex[:12]}"
+    last: list[float] = []  # when something was shown, and how much was done then
+
+    def show(done: int, total: int | None = None) -> None:
+        now = time.monotonic()
+        if last and (done == last[1] or (now - last[0] < every and done != total)):
+            return
+        of = f" of {total:,}" if total is not None else ""
+        data = {
+            PROGRESS_MIME: {"label": name, "done": int(done), "total": total},
+            "text/plain": f"{name}: {done:,}{of}",
+        }
+        _publish(data, display_id=display_id, update=bool(last))
+        last[:] = [now, done]
+
+    return show
+
+
+# ---------------------------------------------------------------------------------- for analysts
+def may_show_identifiers() -> bool:
+    """Only where a person sits at the notebook; never where a run is recorded."""
+    if os.environ.get(RUN_ID_VARIABLE):
+        return False
+    return is_attended()
+
+
+def explore(document: Mapping[str, Any], *, show_identifiers: bool = False) -> None:
+    """The shape of one document; its values only for a person who asks for them at the notebook."""
+    shown = document if show_identifiers and may_show_identifiers() else masked(document)
+    text = json.dumps(shown, indent=2, ensure_ascii=False, default=str)
+    _publish({"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"})

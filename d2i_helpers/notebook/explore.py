@@ -1,0 +1,132 @@
+"""One child or the whole table, for an analyst who sits at a notebook.
+
+What this gives may be about a child: `display` shows its shape only, unless the person asks for
+values, and never in a recorded run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Engine, func, select
+
+from d2i_helpers import database
+from d2i_helpers.database.tables import submission_log
+from d2i_helpers.errors import D2IError, SettingsError
+from d2i_helpers.payload_spec import Document
+from d2i_helpers.privacy.safe_words import OwnTime
+from d2i_helpers.settings import Settings
+from d2i_helpers.staging import Staging
+
+LONGEST_ID = 48  # characters of the staging column
+_QUOTE_IT = "Quote it in the notebook; with papermill use -r person_id ID, which keeps it as typed."
+
+
+@dataclass(frozen=True)
+class Child:
+    """What the staging table and the submission log hold of one child."""
+
+    person_id: str = field(repr=False)
+    row_state: str
+    submission_status: str
+    answer: str | None
+    document: Document | None = field(repr=False)
+    acknowledged: Document | None = field(repr=False)
+    partial: Document | None = field(repr=False)
+    attempts: list[dict[str, Any]]  # when, outcome, HTTP status, what was said
+
+
+def overview(engine: Engine, settings: Settings) -> dict[str, int]:
+    """Rows of the sent staging table by state and status, such as ``new, pending``."""
+    staging = Staging(engine, settings.send_table)
+    with database.reading(engine) as connection:
+        rows = connection.execute(
+            select(staging.state, staging.status, func.count()).group_by(
+                staging.state, staging.status
+            )
+        ).all()
+    return {f"{state}, {status}": count for state, status, count in sorted(rows)}
+
+
+def child(engine: Engine, settings: Settings, person_id: str | int | None = None) -> Child:
+    """One child; without an id the first that waits, or else the first of the table.
+
+    Args:
+        person_id: a number, as papermill's ``-p`` makes of figures, stands for the only staged id
+            that it can have been, with or without zeros in front.
+
+    A child that was never staged has a state that says so, and no document: why it is out is
+    still to be asked.
+
+    Raises:
+        SettingsError: a number that can be two ids, or something that is neither text nor whole.
+        D2IError: the table is empty, or a document of the row is no JSON.
+    """
+    staging = Staging(engine, settings.send_table)
+    t = staging.table.c
+    statement = select(staging.table, staging.state, staging.status).limit(1)
+    person_id = _as_text(engine, staging, person_id)
+    if person_id:
+        statement = statement.where(t.person_id == person_id)
+    waits_first = staging.status == "sent"
+    with database.reading(engine) as connection:
+        row = connection.execute(statement.order_by(waits_first, t.id)).first()
+        if row is None and person_id:
+            return Child(person_id, "not staged", "not staged", None, None, None, None, [])
+        if row is None:
+            raise D2IError("The staging table is empty.", hint="Run the extract stage.")
+        attempts = connection.execute(
+            select(
+                submission_log.c.started_at,
+                submission_log.c.outcome,
+                submission_log.c.http_status,
+                submission_log.c.detail,
+            )
+            .where(
+                submission_log.c.staging_table == settings.send_table,
+                submission_log.c.person_id == row.person_id,
+            )
+            .order_by(submission_log.c.id)
+        ).mappings()
+        return Child(
+            row.person_id,
+            str(row.row_state),
+            str(row.submission_status),
+            row.api_response,
+            _document(row.json_payload) or {},
+            _document(row.previous_json_payload),
+            _document(row.partial_json_payload),
+            [{**attempt, "started_at": OwnTime(attempt["started_at"])} for attempt in attempts],
+        )
+
+
+def _as_text(engine: Engine, staging: Staging, person_id: Any) -> str | None:
+    """The id that is meant: as it is, or the one that a number was made from."""
+    if person_id is None or isinstance(person_id, str):
+        return person_id
+    if isinstance(person_id, bool) or not isinstance(person_id, int) or person_id < 0:
+        raise SettingsError("`person_id` must be text.", hint=_QUOTE_IT)
+    held = staging.table.c.person_id
+    written = str(person_id)
+    possible = [written.zfill(length) for length in range(len(written), LONGEST_ID + 1)]
+    with database.reading(engine) as connection:
+        fitting = connection.execute(select(held).where(held.in_(possible))).scalars().all()
+    if len(fitting) > 1:
+        raise SettingsError(
+            f"{len(fitting)} children's ids are that number, with zeros in front.", hint=_QUOTE_IT
+        )
+    return fitting[0] if fitting else written
+
+
+def _document(text: str | None) -> Document | None:
+    if not text:
+        return None
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        raise D2IError(
+            "A document of this row is no valid JSON, and cannot be shown.",
+            hint="The next extract writes `json_payload` anew; `--stages extract` does only that.",
+        ) from None

@@ -1,0 +1,28 @@
+"""The payload specification: the single place that knows a field, and what is made from it."""
+
+from d2i_helpers.payload_spec.checks import faults
+from d2i_helpers.payload_spec.loading import (
+    Spec,
+    build_spec,
+    load_spec,
+    merge,
+    merged_text,
+    source_columns,
+)
+from d2i_helpers.payload_spec.model import PURGE, Block, CodeList, Document, Field, Source
+
+__all__ = [
+    "PURGE",
+    "Block",
+    "CodeList",
+    "Document",
+    "Field",
+    "Source",
+    "Spec",
+    "build_spec",
+    "faults",
+    "load_spec",
+    "merge",
+    "merged_text",
+    "source_columns",
+]

@@ -1,0 +1,295 @@
+"""The payload specification: read, overlaid, checked; the shape of a document and of its blocks.
+
+`payload_spec.yaml` is the single place that knows a field. Everything else asks this module. The
+JSON Schema and the documentation page made from it are in `spec_outputs`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from d2i_helpers.errors import SpecificationError
+from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
+from d2i_helpers.payload_spec.checks import faults
+from d2i_helpers.payload_spec.model import (
+    PURGE,
+    Block,
+    CodeList,
+    Document,
+    Field,
+    Source,
+    source_columns,
+)
+from d2i_helpers.payload_spec.registry import TRANSFORMS
+from d2i_helpers.payload_spec.typed import typed
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """The whole specification with its overlays applied."""
+
+    version: str
+    canonical_form: int
+    volatile_ids: bool  # whether the source renumbers items, so that ids say nothing of a change
+    root: Block
+    blocks: Mapping[str, Block]  # by name, root included, parents first
+    sources: Mapping[str, Source]
+    code_lists: Mapping[str, CodeList]
+    booleans: Mapping[str, bool]  # upper-case word to its meaning
+    uasc_statuses: frozenset[str]
+    placeholders: frozenset[str]
+    request: Mapping[str, Mapping[str, Any]]
+    extra_columns: Mapping[str, Mapping[str, str]]  # by table: the authority's own, with types
+    renamed_columns: Mapping[str, Mapping[str, str]]  # by table: what a column is called here
+    known_gaps: Mapping[str, str]  # block or field: why this system leaves it empty
+    fingerprint: str  # SHA-256 of the merged text, for the run record
+
+    def fields(self) -> Iterator[tuple[Block, Field]]:
+        """Every field with the block that it stands in, in the order of the document."""
+        for block in self.blocks.values():
+            for one in block.fields:
+                yield block, one
+
+    def known_gap(self, block: Block, field: Field) -> str | None:
+        """Why this system leaves a field empty, where that is known of it or of its block."""
+        named = self.known_gaps.get(f"{block.name}.{field.name}")
+        return named or self.known_gaps.get(block.name)
+
+    def columns(self) -> dict[str, set[str]]:
+        """The SSD columns that are read, by table."""
+        wanted: dict[str, set[str]] = {}
+        for source in self.sources.values():
+            wanted.setdefault(source.table, set()).update(source_columns(source))
+        for _, one in self.fields():
+            table = self.sources[one.source].table
+            extra = (one.column, one.options.get("also"), one.options.get("not_before"))
+            wanted[table].update(column for column in extra if column)
+        for source in self.sources.values():
+            if source.via and source.via_column:
+                wanted[self.sources[source.via].table].add(source.via_column)
+        return wanted
+
+
+__all__ = [
+    "PURGE", "Block", "CodeList", "Document", "Field", "Source", "Spec", "build_spec", "faults",
+    "load_spec", "merge", "merged_text", "source_columns",
+]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------- reading
+def load_spec(cms: str = "generic", overlay: str | Path | None = None) -> Spec:
+    """The specification for a case-management system, with the LA's own overlay on top.
+
+    Args:
+        cms: name of a file in ``d2i_helpers/payload_spec/overlays/``; ``generic`` has none.
+        overlay: an LA's own overlay file.
+
+    Raises:
+        SpecificationError: a file is missing or wrong; the message lists every fault.
+    """
+    return _cached(cms, str(overlay) if overlay else None, _stamp(overlay))
+
+
+def _stamp(overlay: str | Path | None) -> float | None:
+    try:
+        return Path(overlay).stat().st_mtime if overlay else None
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _cached(cms: str, overlay: str | None, _stamp: float | None) -> Spec:
+    return build_spec(merged_text(cms, overlay))
+
+
+def merged_text(cms: str = "generic", overlay: str | Path | None = None) -> dict[str, Any]:
+    """The text of the specification with its overlays merged, not yet checked.
+
+    Raises:
+        SpecificationError: a file is missing, is not YAML, or is no table of names.
+    """
+    merged = _read(resources.files(__package__).joinpath("payload_spec.yaml"), "payload_spec.yaml")
+    if cms != "generic":
+        name = f"overlays/{cms}.yaml"
+        merged = merge(merged, _read(resources.files(__package__).joinpath(name), name))
+    if overlay:
+        merged = merge(merged, _read(Path(overlay), Path(overlay).name))
+    return typed(merged)
+
+
+def _read(path: Any, name: str) -> dict[str, Any]:
+    try:
+        content = parse_yaml(read_text(path))
+    except FileNotFoundError:
+        raise SpecificationError(
+            f"There is no specification file {name}.", hint="Check `cms` and `spec_overlay`."
+        ) from None
+    except Unreadable as error:
+        raise SpecificationError(f"{name}{error.said}.", hint=error.hint) from None
+    except OSError as error:
+        raise SpecificationError(
+            f"{name} cannot be read ({error.strerror or type(error).__name__}).",
+            hint="Check `spec_overlay`.",
+        ) from None
+    if content is None:  # nothing but comments: nothing differs
+        return {}
+    if not isinstance(content, dict):
+        raise SpecificationError(f"{name} must be a table of names.")
+    return content
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base`` key by key; a value of None takes the key out."""
+    merged = dict(base)
+    for key, value in over.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            held = merged.get(key)
+            merged[key] = merge(held if isinstance(held, Mapping) else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def build_spec(text: Mapping[str, Any]) -> Spec:
+    """A specification from its (merged) text.
+
+    Raises:
+        SpecificationError: lists every fault that `faults` finds.
+    """
+    found = faults(text)
+    if found:
+        raise SpecificationError(
+            "The specification has faults: " + "; ".join(found) + ".",
+            hint="docs/specification.md explains every key.",
+        )
+    lists = {
+        name: CodeList(
+            name,
+            {str(code): str(meaning) for code, meaning in entry["codes"].items()},
+            {str(k).upper(): str(v) for k, v in (entry.get("aliases") or {}).items()},
+            frozenset(str(code).upper() for code in entry.get("retired") or ()),
+        )
+        for name, entry in text["code_lists"].items()
+    }
+    sources = {name: _source(name, entry) for name, entry in text["sources"].items()}
+    blocks = _blocks(text["blocks"], lists)
+    words = text.get("booleans") or {}
+    return Spec(
+        version=str(text["version"]),
+        canonical_form=int(text["canonical_form"]),
+        volatile_ids=bool(text.get("volatile_ids", False)),
+        root=next(block for block in blocks.values() if block.kind == "root"),
+        blocks=blocks,
+        sources=sources,
+        code_lists=lists,
+        booleans={str(w).upper(): bool(truth) for truth, ws in words.items() for w in ws},
+        uasc_statuses=frozenset(str(s).upper() for s in text.get("uasc_statuses") or ()),
+        placeholders=frozenset(str(s).upper() for s in text.get("placeholders") or ()),
+        request=text.get("request") or {},
+        extra_columns=text.get("extra_columns") or {},
+        renamed_columns=text.get("renamed_columns") or {},
+        known_gaps=text.get("known_gaps") or {},
+        fingerprint=hashlib.sha256(
+            json.dumps(_text_keys(text), sort_keys=True, default=str).encode()
+        ).hexdigest(),
+    )
+
+
+def _text_keys(value: Any) -> Any:
+    """The same with every key as text, so that `10` and `"10"` can be sorted."""
+    if isinstance(value, Mapping):
+        return {str(key): _text_keys(inner) for key, inner in value.items()}
+    return [_text_keys(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _source(name: str, entry: Mapping[str, Any]) -> Source:
+    return Source(
+        name=name,
+        table=entry["table"],
+        key=entry["key"],
+        person=entry.get("person"),
+        via=entry.get("via"),
+        via_column=entry.get("via_column"),
+        link=entry.get("link"),
+        care_period=entry.get("care_period"),
+        where=tuple(entry.get("where") or ()),
+        order=tuple(entry.get("order") or ()),
+        pick_first=entry.get("pick") == "first",
+        columns=tuple(entry.get("columns") or ()),
+        optional=bool(entry.get("optional")),
+    )
+
+
+def _field(name: str, entry: Mapping[str, Any], block: Mapping[str, Any], lists: Mapping) -> Field:
+    prefix = "" if block["path"] == "$" else f"{block['path']}."
+    transform = entry["transform"]
+    limits = ("max_length", "max_items", "minimum", "maximum", "pattern", "default", "item")
+    return Field(
+        name=name,
+        path=f"{prefix}{name}",
+        source=entry.get("source") or block["source"],
+        column=entry["column"],
+        transform=transform,
+        type=entry.get("type") or TRANSFORMS[transform].makes,
+        meaning=str(entry.get("meaning", "")),
+        mandatory=bool(entry.get("mandatory")),
+        volatile=bool(entry.get("volatile")),
+        default_if_unusable=bool(entry.get("default_if_unusable")),
+        anonymise=str(entry.get("anonymise", "")),
+        codes=lists[entry["codes"]] if "codes" in entry else None,
+        options={
+            k: entry[k]
+            for k in (
+                "also",
+                "alone",
+                "keys",
+                "sentences",
+                "not_before",
+                "code_map",
+                "optional",
+                "notes",
+            )
+            if k in entry
+        },
+        **{limit: entry.get(limit) for limit in limits},
+    )
+
+
+def _blocks(entries: Mapping[str, Any], lists: Mapping[str, CodeList]) -> dict[str, Block]:
+    """Blocks by name, parents before what is nested in them."""
+
+    def build(name: str) -> Block:
+        entry = entries[name]
+        inner = [build(child) for child, e in entries.items() if e.get("in") == name]
+        return Block(
+            name=name,
+            path=entry["path"],
+            kind=entry["kind"],
+            source=entry.get("source"),
+            key=entry.get("key"),
+            purge=bool(entry.get("purge")),
+            always_sent=bool(entry.get("always_sent")),
+            person_fact=bool(entry.get("person_fact")),
+            order=tuple(entry.get("order") or ()),
+            meaning=str(entry.get("meaning", "")),
+            fields=tuple(_field(n, e, entry, lists) for n, e in entry["fields"].items()),
+            values=tuple(block for block in inner if block.kind == "values"),
+            blocks=tuple(block for block in inner if block.kind != "values"),
+        )
+
+    def walk(block: Block) -> Iterator[Block]:
+        yield block
+        for child in (*block.values, *block.blocks):
+            yield from walk(child)
+
+    root = build(next(name for name, entry in entries.items() if entry["kind"] == "root"))
+    return {block.name: block for block in walk(root)}

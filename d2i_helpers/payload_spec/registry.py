@@ -1,0 +1,111 @@
+"""Rules that a specification calls by name. Each stands in one place and registers itself there.
+
+The specification lies below the packages that know what a rule does. A `Registry` therefore knows
+only the modules in which the rules of its kind are written, and imports them when it is first
+asked. Checks, pages of the docs and what runs a rule all ask the registry; no second list exists.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+
+@dataclass(frozen=True)
+class TransformRule:
+    """How a stored value is read."""
+
+    name: str
+    words: str  # for docs/payload.md
+    makes: str  # type of the field: string, date, boolean, integer or codes
+    make: Callable[..., Any]  # (field, spec) -> the transform
+    reads: str = ""  # for docs/specification.md, where it has more to say than `words`
+    problems: tuple[str, ...] = ()  # what it may report of a value
+    needs: tuple[str, ...] = ()  # keys of a field's entry, of which it needs at least one
+
+
+@dataclass(frozen=True)
+class AnonymisingRule:
+    """What stands for a value in the anonymised copy."""
+
+    name: str
+    words: str  # for docs/specification.md
+    type: str | None  # type of the fields it is for; None: any
+    make: Callable[..., Any]  # (rules, block, field) -> the rule
+
+
+Rule = TypeVar("Rule", TransformRule, AnonymisingRule)
+
+
+class Registry(Generic[Rule]):
+    """The rules of one kind by name, in the order in which they are written."""
+
+    def __init__(self, *modules: str) -> None:
+        """``modules``: where the rules of this kind are written."""
+        self._modules = modules
+        self._rules: dict[str, Rule] = {}
+        self._complete = False
+
+    def add(self, rule: Rule) -> None:
+        """Register a rule.
+
+        Raises:
+            ValueError: another rule has its name.
+        """
+        known = self._rules.get(rule.name)
+        if known is not None and known.make.__qualname__ != rule.make.__qualname__:
+            raise ValueError(f"two rules are called {rule.name}")
+        self._rules[rule.name] = rule
+
+    def _all(self) -> dict[str, Rule]:
+        if not self._complete:
+            for module in self._modules:
+                importlib.import_module(module)
+            self._complete = True
+        return self._rules
+
+    def __getitem__(self, name: str) -> Rule:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
+    def get(self, name: object) -> Rule | None:
+        """The rule of this name, or None; any value may be asked for."""
+        return self._all().get(name) if isinstance(name, str) else None
+
+    def rules(self) -> list[Rule]:
+        """All rules."""
+        return list(self._all().values())
+
+
+TRANSFORMS: Registry[TransformRule] = Registry("d2i_helpers.document.transforms")
+ANONYMISING_RULES: Registry[AnonymisingRule] = Registry("d2i_helpers.anonymise.rules")
+
+
+def transform(name: str, **about: Any) -> Callable[[Callable], Callable]:
+    """Register the function below as the maker of a transform; ``about``: see `TransformRule`."""
+
+    def register(make: Callable) -> Callable:
+        TRANSFORMS.add(TransformRule(name=name, make=make, **about))
+        return make
+
+    return register
+
+
+def anonymising_rule(name: str, **about: Any) -> Callable[[Callable], Callable]:
+    """Register the function below as the maker of a rule; ``about``: see `AnonymisingRule`."""
+
+    def register(make: Callable) -> Callable:
+        ANONYMISING_RULES.add(AnonymisingRule(name=name, make=make, **about))
+        return make
+
+    return register

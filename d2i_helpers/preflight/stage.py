@@ -1,0 +1,107 @@
+"""Can this run succeed? Looked at before anything is read or sent; nothing is left changed."""
+
+from __future__ import annotations
+
+from d2i_helpers import database
+from d2i_helpers.errors import D2IError
+from d2i_helpers.payload_spec import Spec, load_spec
+from d2i_helpers.preflight import machine, profile, receiving, script, source, staged
+from d2i_helpers.preflight.checks import (
+    FAIL,
+    PASS,
+    SKIPPED,
+    WARN,
+    Check,
+    counts,
+    error_of,
+    failed,
+    guarded,
+    require,
+)
+from d2i_helpers.settings import Secrets, Settings, load_secrets
+
+__all__ = [
+    "FAIL", "PASS", "SKIPPED", "WARN", "Check", "counts", "ddl_script", "error_of", "require",
+    "run",
+]  # fmt: skip
+
+
+def run(settings: Settings, secrets: Secrets | None = None) -> list[Check]:
+    """Look at everything that a run needs, in the order in which it will need it.
+
+    Returns:
+        One or more checks a subject; nothing is raised for what is found.
+    """
+    found = [Check("settings", PASS, f"profile {settings.profile}, endpoint {settings.endpoint}")]
+    try:
+        secrets = secrets or load_secrets()
+    except D2IError as error:
+        unlooked = "not looked at without the secrets"
+        skipped = (Check(name, SKIPPED, unlooked) for name in ("database", "receiver"))
+        return [*found, failed("secrets", error), *skipped]
+    found += profile.checks(settings, secrets)
+    spec, check = _spec(settings)
+    found += [check, *_known_gaps(spec), machine.guards(settings)]
+    found += _database(settings, secrets, spec)
+    found += receiving.checks(settings, secrets, spec)
+    found += [machine.disk(settings), *machine.versions()]
+    return found
+
+
+def ddl_script(settings: Settings, secrets: Secrets | None = None) -> tuple[str, D2IError | None]:
+    """What a database administrator has to run, as one script with comments.
+
+    Returns:
+        The script; and why the database could not be asked, where it could not: the script then
+        makes everything, as if nothing were there.
+    """
+    spec, spec_check = _spec(settings)
+    found = [spec_check, *_database(settings, secrets or load_secrets(), spec)]
+    return script.of(found, settings), error_of([c for c in found if c.name == "database"])
+
+
+def _unasked(settings: Settings, secrets: Secrets) -> tuple[str, ...]:
+    """Statements for a database that cannot be asked; none where its driver is not here."""
+    try:
+        engine = database.open_database(settings, secrets)
+    except D2IError:
+        return ()
+    return staged.statements_for_nothing_there(engine, settings)
+
+
+def _spec(settings: Settings) -> tuple[Spec | None, Check]:
+    try:
+        spec = load_spec(settings.cms, settings.overlay_path)
+    except D2IError as error:
+        return None, failed("specification", error)
+    said = f"version {spec.version}, {sum(1 for _ in spec.fields())} fields"
+    return spec, Check("specification", PASS, said)
+
+
+def _known_gaps(spec: Spec | None) -> list[Check]:
+    """What this system cannot give; to be known, not to be mended, so it is no warning."""
+    if spec is None or not spec.known_gaps:
+        return []
+    said = "; ".join(f"{place} ({why})" for place, why in spec.known_gaps.items())
+    return [Check("known gaps", PASS, f"left empty or incomplete by this system: {said}")]
+
+
+def _database(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[Check]:
+    try:
+        engine = database.open_database(settings, secrets)
+        server = database.ping(engine)
+    except D2IError as error:
+        said = "the database cannot be reached"
+        return [
+            failed("database", error),
+            Check("tables", SKIPPED, said, ddl=_unasked(settings, secrets)),
+        ]
+    try:
+        found = [Check("database", PASS, server)]
+        found += guarded("database clock", lambda: machine.database_clock(engine))
+        if spec is not None:
+            found += guarded("source tables", lambda: source.checks(engine, settings, spec))
+        found += guarded("staging tables", lambda: staged.checks(engine, settings))
+        return found
+    finally:
+        engine.dispose()

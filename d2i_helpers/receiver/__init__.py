@@ -1,9 +1,0 @@
-"""The simulated DfE API: a real HTTP server that keeps and merges what it got."""
-
-from d2i_helpers.receiver.serving import Config, running, serve
-
-__all__ = [
-    "Config",
-    "running",
-    "serve",
-]

@@ -1,0 +1,111 @@
+"""Stored hashes brought into one canonical form, so that an upgrade re-sends nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection
+
+from d2i_helpers import database
+from d2i_helpers.database.tables import journal, submission_log
+from d2i_helpers.staging.evidence import (
+    CANONICAL_FACT,
+    LOG_COUNTS_FACT,
+    LOG_HASHES_FACT,
+    Hasher,
+)
+from d2i_helpers.staging.rows import Staging, renamed, update_by_id
+from d2i_helpers.staging.states import RowState, Status, read_row_state, read_status
+
+
+def adopt(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 500) -> int:
+    """Bring all hashes into one canonical form, so that an upgrade re-sends nobody.
+
+    Also takes over a table that other software filled with hashes of its own making. Rows whose
+    text is no JSON lose their hash and are written anew by the next extract. A row of such a table
+    that says `sent` is taken at its word: the receiver holds its document, which becomes the
+    baseline where another or none is kept. So nobody is sent again because the software changed.
+
+    Args:
+        staging: the table.
+        hasher: document text to hash; None for text that is no JSON.
+        canonical: name of the form, stored as a fact. A table without that fact is taken over
+            from other software.
+
+    Returns:
+        Number of rows whose hashes changed.
+    """
+    t = staging.table.c
+    with database.reading(staging.engine) as connection:
+        taken_over = staging.fact(connection, CANONICAL_FACT) is None
+    changed, last = 0, -1
+    while True:
+        with database.transaction(staging.engine) as connection:
+            rows = connection.execute(
+                select(
+                    t.id,
+                    t.json_payload,
+                    t.previous_json_payload,
+                    t.current_hash,
+                    t.previous_hash,
+                    t.row_state,
+                    t.submission_status,
+                )
+                .where(t.id > last)
+                .order_by(t.id)
+                .limit(page)
+            ).all()
+            if not rows:
+                _adopt_journal(staging, connection, hasher)
+                _set_facts(staging, connection, canonical, taken_over)
+                return changed
+            last = rows[-1].id
+            updates = [
+                new
+                for row in rows
+                if (new := _rehashed(row, hasher, taken_over=taken_over))
+                and (new["current_hash"], new["previous_hash"])
+                != (row.current_hash, row.previous_hash)
+            ]
+            if updates:
+                connection.execute(update_by_id(staging.table, updates[0]), renamed(updates))
+            changed += len(updates)
+
+
+def _adopt_journal(staging: Staging, connection: Connection, hasher: Hasher) -> None:
+    rows = connection.execute(
+        select(journal.c.id, journal.c.document).where(
+            journal.c.staging_table == staging.name, journal.c.document.is_not(None)
+        )
+    ).all()
+    updates = [{"row": r.id, "document_hash": hasher(r.document)} for r in rows]
+    if updates:
+        connection.execute(update_by_id(journal, updates[0]), renamed(updates))
+
+
+def _set_facts(staging: Staging, connection: Connection, canonical: str, taken_over: bool) -> None:
+    """Say what the hashes are, and from where on the submission log can be compared with them."""
+    newest = str(connection.execute(select(func.max(submission_log.c.id))).scalar() or 0)
+    staging.set_fact(connection, CANONICAL_FACT, canonical)
+    staging.set_fact(connection, LOG_HASHES_FACT, newest)
+    if taken_over:
+        staging.set_fact(connection, LOG_COUNTS_FACT, newest)
+
+
+def _rehashed(row: Any, hasher: Hasher, *, taken_over: bool) -> dict[str, Any]:
+    previous, current = row.previous_json_payload, hasher(row.json_payload)
+    before = hasher(previous) if previous is not None else None
+    if taken_over and current is not None and before != current and _says_sent(row):
+        previous, before = row.json_payload, current
+    return {
+        "row": row.id,
+        "current_hash": current,
+        "previous_hash": before,
+        "previous_json_payload": previous,
+    }
+
+
+def _says_sent(row: Any) -> bool:
+    gone = read_row_state(row.row_state) is RowState.DELETED
+    return not gone and read_status(row.submission_status) is Status.SENT

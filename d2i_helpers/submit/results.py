@@ -1,0 +1,203 @@
+"""What `Client.send` hands back, and the bookkeeping while it works."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from d2i_helpers.errors import D2IError
+from d2i_helpers.staging.states import Outcome
+from d2i_helpers.submit.answers import Answer
+from d2i_helpers.submit.outcomes import MAYBE_STORED, Kind, Verdict
+
+_TAKEN_FOR_EMPTY = 204  # a refusal of the request, whatever was in it
+
+
+@dataclass(frozen=True)
+class RecordResult:
+    """How sending one record ended."""
+
+    outcome: Outcome
+    http_status: int | None  # of the last request that the record was in
+    reference: str | None  # the DfE's receipt
+    correlation_id: str | None
+    detail: str  # path and rule, never a value
+    started_at: dt.datetime  # UTC, without a zone; of the last request that the record was in
+    milliseconds: int
+    attempts: int  # requests that the record was in
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request, or the part of its records that came out of it alike.
+
+    A request that names three of 100 records gives four attempts of one `number`: one for each
+    named record and one for the 97 that were not stored because of them.
+    """
+
+    number: int  # of the request, from 1
+    positions: tuple[int, ...]  # of the records in what `send` was given
+    outcome: Outcome  # as this request left them; UNSENT: not stored, and sent again
+    http_status: int | None
+    detail: str
+    correlation_id: str | None
+    started_at: dt.datetime
+    milliseconds: int
+
+
+@dataclass
+class BatchResult:
+    """How one call of `send` ended."""
+
+    results: list[RecordResult]
+    attempts: list[Attempt]
+    stop: D2IError | None = None  # TokenError or ReceiverError: record the results, end the run
+
+    @property
+    def requests(self) -> int:
+        """Requests that were made."""
+        return len({attempt.number for attempt in self.attempts})
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the receiver took a record, or refused one that it named or had alone.
+
+        Otherwise it said the same of all records: then nothing is known to be wrong with one.
+        """
+        if any(record.outcome is Outcome.ACKNOWLEDGED for record in self.results):
+            return True
+        return any(
+            attempt.outcome is Outcome.REFUSED and attempt.http_status != _TAKEN_FOR_EMPTY
+            for attempt in self.attempts
+        )
+
+
+@dataclass
+class _Record:
+    """What is known so far of one record."""
+
+    outcome: Outcome | None = None
+    detail: str = ""
+    reference: str | None = None
+    answer: Answer | None = None
+    attempts: int = 0
+    maybe_stored: bool = False  # a request that it was in may have been stored
+
+
+@dataclass
+class Delivery:
+    """The records of one call of `send` on their way to an outcome."""
+
+    contents: Sequence[bytes]
+    started_at: dt.datetime
+    attempts: list[Attempt] = field(default_factory=list)
+    records: list[_Record] = field(init=False)
+    requests: int = 0
+
+    def __post_init__(self) -> None:
+        self.records = [_Record() for _ in self.contents]
+
+    def body(self, positions: Iterable[int]) -> bytes:
+        """The JSON array of these records."""
+        parts = [self.contents[position] for position in positions] or [b""]
+        parts[0] = b"[" + parts[0]  # on the parts, so that the whole is copied once
+        parts[-1] += b"]"
+        return b",".join(parts)
+
+    def note(self, positions: tuple[int, ...], answer: Answer, found: Verdict) -> None:
+        """Log a request that was made, and what it may have done at the receiver."""
+        self.requests += 1
+        maybe_stored = found.kind in MAYBE_STORED
+        for position in positions:
+            record = self.records[position]
+            record.answer = answer
+            record.attempts += 1
+            record.maybe_stored |= maybe_stored
+        named = {positions[index]: reason for index, reason in found.named.items()}
+        for position, reason in named.items():
+            self._log((position,), answer, Outcome.REFUSED, reason)
+        taken: tuple[int, ...] = ()
+        if found.kind is Kind.PARTLY:
+            taken = tuple(p for p, ref in zip(positions, found.references, strict=True) if ref)
+            self._log(taken, answer, Outcome.ACKNOWLEDGED, "")
+        rest = tuple(p for p in positions if p not in named and p not in set(taken))
+        if rest:
+            self._log(rest, answer, _left_as(found, len(positions)), found.detail)
+
+    def _log(
+        self, positions: tuple[int, ...], answer: Answer, outcome: Outcome, detail: str
+    ) -> None:
+        self.attempts.append(
+            Attempt(
+                number=self.requests,
+                positions=positions,
+                outcome=outcome,
+                http_status=answer.status,
+                detail=detail,
+                correlation_id=answer.correlation_id,
+                started_at=answer.started_at,
+                milliseconds=answer.milliseconds,
+            )
+        )
+
+    def acknowledge(self, positions: tuple[int, ...], references: Sequence[str | None]) -> None:
+        """The receiver has stored those of these that have a reference."""
+        for position, reference in zip(positions, references, strict=True):
+            if reference is not None:
+                self.records[position].outcome = Outcome.ACKNOWLEDGED
+                self.records[position].reference = reference
+                self.records[position].detail = ""
+
+    def settle(self, positions: Iterable[int], outcome: Outcome, detail: str) -> None:
+        """These will not be sent again.
+
+        A record of which any request may have been stored cannot end better than UNKNOWN: the
+        refusal of a later request says nothing of the earlier one.
+        """
+        for position in positions:
+            record = self.records[position]
+            record.outcome = Outcome.UNKNOWN if record.maybe_stored else outcome
+            record.detail = detail
+
+    def settle_rest(self, detail: str) -> None:
+        """The run stops: what has no outcome yet was not stored, or nobody knows."""
+        rest = [number for number, one in enumerate(self.records) if one.outcome is None]
+        self.settle(rest, Outcome.UNSENT, detail)
+
+    @property
+    def any_stored(self) -> bool:
+        """Whether the receiver has acknowledged any of the records."""
+        return any(one.outcome is Outcome.ACKNOWLEDGED for one in self.records)
+
+    def result(self, stop: D2IError | None) -> BatchResult:
+        """Everything as it ended; each record has an outcome."""
+        return BatchResult([self._result(one) for one in self.records], self.attempts, stop)
+
+    def _result(self, record: _Record) -> RecordResult:
+        answer = record.answer
+        return RecordResult(
+            outcome=record.outcome or Outcome.UNSENT,
+            http_status=answer.status if answer else None,
+            reference=record.reference,
+            correlation_id=answer.correlation_id if answer else None,
+            detail=record.detail,
+            started_at=answer.started_at if answer else self.started_at,
+            milliseconds=answer.milliseconds if answer else 0,
+            attempts=record.attempts,
+        )
+
+
+def _left_as(found: Verdict, count: int) -> Outcome:
+    """How a request left the records that it did not name."""
+    if found.kind is Kind.ACCEPTED:
+        return Outcome.ACKNOWLEDGED
+    if found.kind in MAYBE_STORED:
+        return Outcome.UNKNOWN
+    if found.kind is Kind.EMPTY:
+        return Outcome.REFUSED
+    if found.kind in (Kind.UNNAMED, Kind.TOO_LARGE) and count == 1:
+        return Outcome.REFUSED
+    if found.kind in (Kind.BLOCKED, Kind.BUSY):
+        return Outcome.FAILED
+    return Outcome.UNSENT

@@ -1,0 +1,305 @@
+"""The submit stage: batches from the staging table to the API, and the answers back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import uuid
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import orjson
+from sqlalchemy import Engine
+from sqlalchemy.engine import Connection
+
+from d2i_helpers import database, delta
+from d2i_helpers.document.canonical import to_text
+from d2i_helpers.errors import D2IError, ReceiverError
+from d2i_helpers.payload_spec import Spec
+from d2i_helpers.settings import Settings
+from d2i_helpers.staging import Staging, utc_now
+from d2i_helpers.staging.evidence import DOCUMENT
+from d2i_helpers.staging.in_flight import InFlight
+from d2i_helpers.staging.lease import BY_HAND, working_on
+from d2i_helpers.staging.messages import Answer, Batch, LogEntry, Outgoing
+from d2i_helpers.staging.outbox import Outbox
+from d2i_helpers.staging.states import Outcome
+from d2i_helpers.submit import gates
+from d2i_helpers.submit.client import Client
+from d2i_helpers.submit.endpoint import Endpoint
+from d2i_helpers.submit.results import Attempt, BatchResult, Delivery
+
+
+@dataclass
+class SubmitResult:
+    """What was sent and answered; numbers and rules only."""
+
+    counts: dict[str, int]
+    statuses: dict[str, int] = field(default_factory=dict)  # HTTP status -> requests
+    reasons: dict[str, int] = field(default_factory=dict)  # why children ended in error -> children
+    notices: list[str] = field(default_factory=list)
+    outage: ReceiverError | None = None  # the receiver took nothing and found no single fault
+
+    def raise_for_outage(self) -> None:
+        """End a run in which the receiver was out of order, once its counts are shown.
+
+        Raises:
+            ReceiverError: it treated all records alike and took none.
+        """
+        if self.outage is not None:
+            raise self.outage
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Children by what became of their message."""
+        return {str(outcome): self.counts[str(outcome)] for outcome in Outcome}
+
+
+def run(
+    engine: Engine,
+    settings: Settings,
+    spec: Spec,
+    endpoint: Endpoint,
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+    client: Client | None = None,
+) -> SubmitResult:
+    """Send every prepared message once and write down what became of it.
+
+    Args:
+        client: a client to use instead of a new one (tests).
+
+    Raises:
+        GateError: this table may not go to this endpoint.
+        TokenError, ReceiverError: the run stopped early; what was not sent stays pending.
+        DatabaseError: the staging table cannot be used. LockError: another run works on it.
+    """
+    gates.require(gates.decide(settings))  # whoever calls this, notebook or not
+    database.create_staging(engine, settings.send_table)
+    run_id = settings.run_id or f"{BY_HAND}{uuid.uuid4().hex[:8]}"
+    with contextlib.ExitStack() as stack:
+        look = stack.enter_context(working_on(engine, [settings.send_table]))
+        client = client or stack.enter_context(Client(endpoint, settings, may_send=look))
+        in_flight = InFlight(Outbox(Staging(engine, settings.send_table)))
+        return _submit(_Sender(in_flight, settings, spec, client, run_id), progress)
+
+
+def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None) -> SubmitResult:
+    outbox, settings = sender.in_flight.outbox, sender.settings
+    lost = sender.in_flight.recover()
+    with database.reading(outbox.engine) as connection:
+        waiting, size = outbox.ready(connection)
+        unprepared = outbox.count_due(connection) - waiting
+        sender.rows = outbox.ready_rows(connection)
+    tally = _Tally(Counter({"waiting_before": waiting, "characters": size}))
+    tally.counts["not_prepared"] = unprepared
+    tally.counts["unknown_after_a_stop"] = lost
+    notices = []
+    if not waiting:
+        notices = ["There was nothing to send."]
+    elif settings.dry_run:
+        least = -(-waiting // settings.batch_size)
+        notices = [
+            f"Dry run: nothing was sent. {waiting:,} messages of {size:,} characters together "
+            f"would go in {least:,} requests or more."
+        ]
+    elif stop := _send_all(sender, tally, waiting, progress):
+        raise stop
+    tally.counts["altered"] = sender.altered
+    _count_what_is_left(outbox, settings, tally.counts)
+    return tally.result(notices)
+
+
+def _count_what_is_left(outbox: Outbox, settings: Settings, counts: Counter[str]) -> None:
+    """The counts of the end of the stage; that a dry run leaves everything is no failure."""
+    with database.reading(outbox.engine) as connection:
+        counts["still_waiting"] = outbox.count_due(connection)
+        counts["held_back"] = outbox.staging.count(connection, outbox.staging.held_back)
+        counts["need_attention"] = outbox.left_behind(connection, after_sending=True)
+        if settings.dry_run:
+            counts["need_attention"] = counts["held_back"]
+
+
+def _send_all(
+    sender: _Sender,
+    tally: _Tally,
+    total: int,
+    progress: Callable[[int, int | None], None] | None,
+) -> D2IError | None:
+    """Keep `max_in_flight` requests under way; the next batch is read and journalled meanwhile."""
+    stop: D2IError | None = None
+    under_way: deque[tuple[Batch, list[bytes], Future[BatchResult]]] = deque()
+    with ThreadPoolExecutor(sender.settings.max_in_flight) as pool:
+
+        def leave(batch: Batch) -> None:
+            bodies = sender.bodies(batch)
+            under_way.append((batch, bodies, pool.submit(sender.send, bodies)))
+
+        # one more than is in flight, so that a connection never waits for the database
+        while len(under_way) <= sender.settings.max_in_flight and (batch := sender.take()):
+            leave(batch)
+        while under_way:
+            batch, bodies, future = under_way.popleft()
+            result = future.result()
+            stop = stop or result.stop
+            sender.stop = stop
+            answers, following = sender.record(batch, bodies, result)
+            if following:
+                leave(following)
+            tally.add(answers, result)
+            if progress:
+                progress(tally.counts["sent"], total)
+    return stop
+
+
+class _Sender:
+    """Batches of one run: read and journalled, made into bodies, posted, written back."""
+
+    def __init__(
+        self, in_flight: InFlight, settings: Settings, spec: Spec, client: Client, run_id: str
+    ) -> None:
+        self.in_flight = in_flight
+        self.settings = settings
+        self.spec = spec
+        self.client = client
+        self.run_id = run_id
+        self.stop: D2IError | None = None
+        self.rows: array[int] = array("q")  # every waiting message, in the order of row numbers
+        self.taken = 0
+        self.altered = 0  # rows that another hand changed after delta
+
+    def take(self) -> Batch | None:
+        """The next batch, journalled; None where nothing is left."""
+        with database.transaction(self.in_flight.engine) as connection:
+            return self._next(connection)
+
+    def _next(self, connection: Connection) -> Batch | None:
+        settings = self.settings
+        while self.taken < len(self.rows):
+            part = self.rows[self.taken : self.taken + settings.batch_size]
+            self.taken += len(part)
+            batch = self.in_flight.take(
+                connection, part.tolist(), self.run_id, uuid.uuid4().hex, settings.phase
+            )
+            self.altered += batch.altered
+            if batch.messages:  # else other software has changed these rows meanwhile
+                return batch
+        return None
+
+    def bodies(self, batch: Batch) -> list[bytes]:
+        """The JSON bytes of each message: the partial document; in phase `full` the whole one."""
+        return [self._body(message) for message in batch.messages]
+
+    def _body(self, message: Outgoing) -> bytes:
+        if self.settings.phase == "delta" or message.kind != DOCUMENT:
+            return message.partial.encode()
+        if '"purge":true' not in message.partial and ":null" not in message.partial:
+            return message.json_payload.encode()
+        whole = delta.with_removals(
+            self.spec, orjson.loads(message.json_payload), orjson.loads(message.partial)
+        )
+        return to_text(whole).encode()
+
+    def send(self, bodies: list[bytes]) -> BatchResult:
+        """Post one batch; once the run is to stop, nothing more leaves."""
+        if self.stop is None:
+            return self.client.send(bodies)
+        nothing = Delivery(bodies, utc_now())
+        nothing.settle_rest(self.stop.message)
+        return nothing.result(self.stop)
+
+    def record(
+        self, batch: Batch, bodies: list[bytes], result: BatchResult
+    ) -> tuple[list[Answer], Batch | None]:
+        """Write answers and attempts back, and journal the next batch where the run goes on.
+
+        Both in one transaction: what a database takes longest for is to make it last.
+        """
+        answers = [
+            Answer(message, one.outcome, one.detail)
+            for message, one in zip(batch.messages, result.results, strict=True)
+        ]
+        digests = [hashlib.sha256(body).digest() for body in bodies]
+        log = [
+            LogEntry(
+                message=batch.messages[position],
+                attempt=attempt.number,
+                outcome=attempt.outcome,
+                body_hash=digests[position],
+                started_at=attempt.started_at,
+                milliseconds=attempt.milliseconds,
+                http_status=attempt.http_status,
+                reference=_reference(attempt, result, position),
+                correlation_id=attempt.correlation_id,
+                detail=attempt.detail,
+            )
+            for attempt in result.attempts
+            for position in attempt.positions
+        ]
+        with database.transaction(self.in_flight.engine) as connection:
+            self.in_flight.record(connection, batch, answers, log)
+            following = self._next(connection) if self.stop is None else None
+        return answers, following
+
+
+def _reference(attempt: Attempt, result: BatchResult, position: int) -> str | None:
+    """The receipt, on the attempt that brought it."""
+    if attempt.outcome is not Outcome.ACKNOWLEDGED:
+        return None
+    return result.results[position].reference
+
+
+@dataclass
+class _Tally:
+    """Counts of a run, kept as answers come in."""
+
+    counts: Counter[str]
+    statuses: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    told_apart: bool = False  # the receiver took a record of this run, or refused one by itself
+    last_answer: str = ""
+
+    def add(self, answers: list[Answer], result: BatchResult) -> None:
+        for answer in answers:
+            self.counts[str(answer.outcome)] += 1
+            self.counts["sent"] += answer.outcome is not Outcome.UNSENT
+            if answer.outcome not in (Outcome.ACKNOWLEDGED, Outcome.UNSENT):
+                self.reasons[answer.detail or str(answer.outcome)] += 1
+        self.counts["requests"] += result.requests
+        seen = {attempt.number: attempt.http_status for attempt in result.attempts}
+        self.statuses.update(str(status or "no answer") for status in seen.values())
+        self.told_apart |= result.told_apart
+        if result.attempts:
+            self.last_answer = result.attempts[-1].detail
+
+    def _outage(self) -> ReceiverError | None:
+        """The error of a run in which the receiver treated all records alike and took none.
+
+        The client stops after `breaker_batches` of that kind; a run may be shorter than that.
+        """
+        requests, sent = self.counts["requests"], self.counts["sent"]
+        if not requests or self.told_apart:
+            return None
+        return ReceiverError(
+            f"The receiver has accepted nothing of this run: {sent:,} messages in {requests:,} "
+            f"requests (last answer: {self.last_answer}).",
+            hint="Most likely it is out of order: run again later. The next run sends what is "
+            "still to be sent; the submission log holds each answer.",
+        )
+
+    def result(self, notices: list[str]) -> SubmitResult:
+        outcomes = [str(o) for o in Outcome]
+        names = (*outcomes, "still_waiting", "not_prepared", "held_back", "altered", "sent",
+                 "requests", "characters", "unknown_after_a_stop", "waiting_before",
+                 "need_attention")  # fmt: skip
+        counts = {name: self.counts[name] for name in names}
+        return SubmitResult(
+            counts,
+            dict(self.statuses),
+            dict(self.reasons.most_common()),
+            notices,
+            self._outage(),
+        )

@@ -1,0 +1,219 @@
+"""The command line: help, values, clear errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from d2i_helpers.cli import cli, main, read_parameters
+from d2i_helpers.cli import commands as module
+from d2i_helpers.errors import GateError, SettingsError
+from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
+from d2i_helpers.privacy import human_present as attended
+from d2i_helpers.settings import ENV_PREFIX
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["d2i", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("words", [[], ["runs"], ["spec"], ["simulate"]])
+def test_nothing_shows_help_and_runs_nothing(words: list[str]) -> None:
+    shown = CliRunner().invoke(cli, words)
+    assert shown.exit_code == 0
+    assert "Usage:" in shown.output
+
+
+def test_help_is_not_slowed_by_what_it_does_not_need() -> None:
+    code = (
+        "import sys; sys.argv = ['d2i', '--help']\n"
+        "from d2i_helpers.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'sqlalchemy', 'pydantic', 'papermill', 'pandas', 'rich', 'yaml', 'nbformat'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert said.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("la_code", "001", "001"),
+        ("la_code", "'012'", "012"),
+        ("person_ids", "[0123, NO]", "[0123, NO]"),
+        ("live_approver", "Jo: head of service", "Jo: head of service"),
+        ("live_approver", "1e3", "1e3"),
+        ("ssd_schema", "null", None),
+        ("cleared_fields", "null", "null"),
+        ("outputs_dir", r"C:\new\today", r"C:\new\today"),
+        ("batch_size", "7", 7),
+        ("batch_size", "010", 10),
+        ("pause_seconds", "0.5", 0.5),
+        ("dry_run", "true", True),
+        ("volatile_ids", "no", False),
+        ("run_date", "2026-08-10", "2026-08-10"),
+        ("run_date", "", None),
+        ("batch_size", "many", "many"),
+        ("fase", "full", "full"),
+    ],
+)
+def test_a_value_is_what_its_parameter_is_declared_to_be(
+    name: str, text: str, value: object
+) -> None:
+    assert read_parameters(None, (f"{name}={text}",)) == {name: value}
+
+
+def test_a_value_may_hold_an_equals_sign_and_a_name_a_hyphen() -> None:
+    assert read_parameters(None, ("database-url=mssql://h/d?driver=x",)) == {
+        "database_url": "mssql://h/d?driver=x"
+    }
+    with pytest.raises(SettingsError, match="not NAME=VALUE"):
+        read_parameters(None, ("phase",))
+
+
+def test_a_profile_outside_the_project_is_taken_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("phase: full\n")
+    assert read_parameters(str(path), ())["profile"] == str(path)
+    assert read_parameters("live", ())["profile"] == "live"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["run", "-p", "fase=full"], 3, "Did you mean `phase`?"),
+        (["run", "-P", "nowhere"], 3, "There is no profile nowhere.yaml"),
+        (["run", "--stages", "extrakt"], 3, "There is no stage `extrakt`"),
+        (["runs", "show", "20260810T020000-abcd"], 15, "There is no run record"),
+        (["run", "--resume", "20260810T020000-abcd"], 15, "There is no run record"),
+        (["nonsense"], 2, "No such command"),
+        (["run", "--nonsense"], 2, "No such option"),
+    ],
+)
+def test_errors_are_one_message_with_their_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(module, "_first_demo", lambda *_: None)
+    assert exit_code(monkeypatch, *words) == code
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "Traceback" not in shown.err + shown.out
+
+
+def test_a_params_file_with_a_typo_says_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("phase: full\n  la_code: 1\n")
+    assert exit_code(monkeypatch, "check", "--params", str(path)) == 3
+    assert "mine.yaml, line 2, is not valid YAML" in capsys.readouterr().err
+
+
+def test_a_missing_database_is_named_by_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    url = f"database_url=sqlite:///{tmp_path / 'nowhere.sqlite'}"
+    assert exit_code(monkeypatch, "check", "-p", url) == 4
+    assert "nowhere.sqlite" in capsys.readouterr().out
+
+
+def test_a_fault_of_the_program_shows_no_text_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("Anna Smith")
+
+    monkeypatch.setattr(module, "_first_demo", broken)
+    assert exit_code(monkeypatch, "run") == 1
+    said = capsys.readouterr().err
+    assert "KeyError" in said
+    assert "Anna" not in said
+
+
+def test_the_first_demo_run_makes_its_data_but_never_another_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from d2i_helpers import settings
+    from d2i_helpers.cli.console import make_console
+    from d2i_helpers.demo import simulate
+
+    made: list[object] = []
+    monkeypatch.setattr(simulate, "init", made.append)
+    monkeypatch.setattr(
+        settings.Settings, "path", lambda _, relative: tmp_path / relative, raising=True
+    )
+    module._first_demo({"database_url": "sqlite:///typo.sqlite"}, make_console(to_stderr=True))
+    assert made == []
+    module._first_demo({}, make_console(to_stderr=True))
+    assert len(made) == 1
+
+
+def test_spec_commands_print_what_they_promise() -> None:
+    schema = CliRunner().invoke(cli, ["spec", "schema"])
+    assert json.loads(schema.output)["$schema"].endswith("2020-12/schema")
+    assert "is sound" in CliRunner().invoke(cli, ["spec", "check"]).output
+
+
+def test_generated_pages_go_into_a_new_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "not" / "there"
+    assert exit_code(monkeypatch, "spec", "docs", "--folder", str(folder)) == 0
+    written = {path.name for path in folder.iterdir()}
+    assert {"payload.md", "code_lists.md", "parameters.md"} <= written
+    capsys.readouterr()
+    assert exit_code(monkeypatch, "spec", "docs", "--folder", str(folder / "payload.md")) == 3
+    said = capsys.readouterr().err
+    assert "could not be written" in said and "--folder" in said
+
+
+def test_whole_ids_are_shown_at_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Piped, kept, or in a recorded run: the command refuses before it opens anything."""
+    assert exit_code(monkeypatch, "attention", "-P", "demo") == GateError.exit_code
+    assert "at a terminal only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("led_here", "shown"),
+    [
+        (["bash", "sshd"], True),
+        (["bash", "python -m ipykernel_launcher -f x.json"], False),
+        (["sh -c d2i attention", "papermill a b"], False),
+        (["airflow worker"], False),
+        (None, False),
+    ],
+)
+def test_no_notebook_and_no_scheduler_counts_as_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, led_here: list[str] | None, shown: bool
+) -> None:
+    terminal = type("Terminal", (), {"isatty": lambda _self: True})()
+    monkeypatch.setattr(attended.sys, "stdin", terminal)
+    monkeypatch.setattr(attended.sys, "stdout", terminal)
+    monkeypatch.setattr(attended, "_ancestors", lambda: led_here)
+    monkeypatch.delenv(RUN_ID_VARIABLE, raising=False)
+    assert attended.is_at_a_terminal() is shown
+    monkeypatch.setenv(RUN_ID_VARIABLE, "run")
+    assert attended.is_at_a_terminal() is False

@@ -1,0 +1,243 @@
+"""The same tables on every database."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Callable
+from urllib.parse import quote_plus
+
+import pytest
+from sqlalchemy import Engine, insert, make_url, select, text
+
+from d2i_helpers import database, settings
+from d2i_helpers.database import tables
+from d2i_helpers.errors import DatabaseError
+from d2i_helpers.preflight import stage as preflight
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("D2I_") and not name.startswith("D2I_TEST_"):
+            monkeypatch.delenv(name)
+
+
+def test_staging_tables_are_created_once(engine: Engine) -> None:
+    created = database.create_staging(engine, "ssd_api_data_staging", "ssd_api_data_staging_anon")
+    assert "ssd_api_data_staging_anon" in created
+    assert (
+        database.create_staging(engine, "ssd_api_data_staging", "ssd_api_data_staging_anon") == []
+    )
+
+
+def test_every_ssd_table_can_be_made_and_read(engine: Engine) -> None:
+    with database.transaction(engine) as connection:
+        tables.ssd_metadata().create_all(connection)
+    with database.reading(engine) as connection:
+        for table in tables.ssd_metadata().tables.values():
+            assert connection.execute(select(table)).all() == []
+    assert len(tables.ssd_metadata().tables) == 19
+
+
+def test_a_database_error_never_shows_a_value(engine: Engine) -> None:
+    database.create_staging(engine, "ssd_api_data_staging")
+    row = {"person_id": "CANARY-1", "json_payload": "CANARY-2", "submission_status": "pending"}
+    table = tables.staging_table("ssd_api_data_staging")
+    with pytest.raises(DatabaseError) as caught, database.transaction(engine) as connection:
+        connection.execute(insert(table), [row, row])
+    assert "CANARY" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_missing_table_is_named(engine: Engine) -> None:
+    with pytest.raises(DatabaseError, match="ssd_person"), database.reading(engine) as connection:
+        connection.execute(select(tables.ssd_table("ssd_person")))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("alter table ssd_api_data_staging drop column legacy_id", "no column legacy_id"),
+        ("alter table ssd_api_data_staging alter column json_payload type jsonb "
+         "using json_payload::jsonb", "keeps json_payload in a JSON type"),
+    ],
+)  # fmt: skip
+def test_a_staging_table_that_cannot_be_used_is_refused_at_once(
+    engine: Engine, make_settings: Callable[..., settings.Settings], change: str, said: str
+) -> None:
+    if "jsonb" in change and engine.dialect.name != "postgresql":
+        pytest.skip("only PostgreSQL has a type for JSON that is no text")
+    name = "ssd_api_data_staging"
+    database.create_staging(engine, name)
+    with database.transaction(engine) as connection:
+        connection.execute(text(change))
+    with pytest.raises(DatabaseError, match=said):
+        database.create_staging(engine, name)
+    checks = {check.name: check for check in preflight.run(make_settings())}
+    assert checks["staging columns"].status == preflight.FAIL
+    assert said in checks["staging columns"].detail
+
+
+def the_error(engine: Engine, statement: str) -> DatabaseError:
+    with pytest.raises(DatabaseError) as caught, database.transaction(engine) as connection:
+        connection.execute(text(statement))
+    return caught.value
+
+
+def test_what_is_not_there_is_named_with_its_code_and_without_a_value(engine: Engine) -> None:
+    error = the_error(engine, "select 'CANARY', 12 from ssd_person")
+    assert error.message.startswith("A table, column or schema is not there")
+    assert "ssd_person" in error.message and "docs/setup.md" in error.hint
+    assert {"sqlite": "SQLITE_ERROR", "postgresql": "42P01"}[engine.dialect.name] in error.message
+    database.create_staging(engine, "ssd_api_data_staging")
+    values = "(person_id, json_payload, submission_status) values ('CANARY', '{}', 'pending')"
+    insert_one = f"insert into ssd_api_data_staging {values}"
+    with database.transaction(engine) as connection:
+        connection.execute(text(insert_one))
+    error = the_error(engine, insert_one)
+    assert error.message.startswith("A row of that key is there already: ")
+    assert "CANARY" not in str(error) and "d2i check`" not in str(error)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_lock_that_another_holds_ends_in_a_message(
+    engine: Engine, make_settings: Callable[..., settings.Settings], reads: bool
+) -> None:
+    if reads and engine.dialect.name == "sqlite":
+        pytest.skip("readers of SQLite do not wait for a writer")
+    name = "ssd_api_data_staging"
+    database.create_staging(engine, name)
+    waiting = database.open_database(make_settings(lock_timeout=1))
+    table = tables.staging_table(name)
+    change = insert(table).values(person_id="1", json_payload="{}", submission_status="pending")
+    with engine.connect() as holder:
+        if reads:
+            holder.execute(text(f"lock table {name} in access exclusive mode"))
+        else:
+            holder.execute(change)
+        with pytest.raises(DatabaseError) as caught, database.transaction(waiting) as connection:
+            connection.execute(select(table) if reads else change)
+    waiting.dispose()
+    assert caught.value.message.startswith("Another transaction held what this step needs")
+    assert "lock_timeout" in caught.value.message and "run again" in caught.value.hint
+
+
+def test_a_statement_without_an_end_is_ended(
+    engine: Engine, make_settings: Callable[..., settings.Settings]
+) -> None:
+    database.create_staging(engine)  # SQLite needs a file
+    limited = database.open_database(make_settings(statement_timeout=1))
+    endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n"
+    error = the_error(limited, endless)
+    assert error.message.startswith("The statement took longer than `statement_timeout`")
+    with database.reading(limited) as connection:  # the connection is still good
+        assert connection.execute(text("select 7")).scalar_one() == 7
+    limited.dispose()
+
+
+def test_limits_have_defaults_and_can_be_taken_off(
+    make_settings: Callable[..., settings.Settings], engine: Engine
+) -> None:
+    database.create_staging(engine)
+    usual = make_settings()
+    assert (usual.statement_timeout, usual.lock_timeout) == (600, 60)
+    free = database.open_database(make_settings(statement_timeout=0, lock_timeout=0))
+    with database.reading(free) as connection:
+        if engine.dialect.name == "postgresql":
+            asked = [text("show statement_timeout"), text("show lock_timeout")]
+            assert [connection.execute(one).scalar_one() for one in asked] == ["0", "0"]
+        else:
+            found = connection.execute(text("pragma busy_timeout")).scalar_one()
+            assert found > 24 * 3600 * 1000
+    free.dispose()
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("svc@no-such-host.invalid/d", "The server's name cannot be found"),
+        ("svc@127.0.0.1:1/d", "Nothing listens on that port"),
+        (None, "There is no such database"),
+    ],
+)
+def test_a_server_that_cannot_be_had_is_told_by_its_cause(
+    postgres_url: str, no_settings: None, monkeypatch: pytest.MonkeyPatch,
+    place: str | None, said: str,
+) -> None:  # fmt: skip
+    wrong = make_url(postgres_url).set(database="canary_db")
+    url = f"postgresql+psycopg://{place}" if place else wrong.render_as_string(hide_password=False)
+    monkeypatch.setenv("D2I_DATABASE_URL", url)
+    opened = database.open_database(settings.load_settings())
+    with pytest.raises(DatabaseError) as caught:
+        database.ping(opened)
+    opened.dispose()
+    assert caught.value.message.startswith(said)
+    assert caught.value.hint
+    assert "canary_db" not in str(caught.value) and "no-such-host" not in str(caught.value)
+
+
+ODBC_KEYS = "DRIVER={ODBC Driver 18 for SQL Server};SERVER=srv;DATABASE=HDM"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (f"mssql+pyodbc:///?odbc_connect={quote_plus(ODBC_KEYS + ';UID=svc')}",
+         f"{ODBC_KEYS};UID=svc;PWD={{p;w}}}}d+1%41}}"),
+        (f"mssql+pyodbc:///?odbc_connect={quote_plus(ODBC_KEYS + ';UID=svc;PWD=own')}",
+         f"{ODBC_KEYS};UID=svc;PWD=own"),
+        (f"mssql+pyodbc:///?odbc_connect={quote_plus(ODBC_KEYS + ';Trusted_Connection=yes')}",
+         f"{ODBC_KEYS};Trusted_Connection=yes"),
+        (f"mssql+pyodbc:///?odbc_connect={quote_plus(ODBC_KEYS + ';UID=a;Trusted_Connection=Yes')}",
+         f"{ODBC_KEYS};UID=a;Trusted_Connection=Yes"),
+        (f"mssql+pyodbc:///?odbc_connect="
+         f"{quote_plus(ODBC_KEYS + ';Uid=id;Authentication=ActiveDirectoryMsi;')}",
+         f"{ODBC_KEYS};Uid=id;Authentication=ActiveDirectoryMsi;"),
+        ("mssql+pyodbc://@srv/HDM?driver=X&Trusted_Connection=yes", None),
+        ("mssql+pyodbc://srv/HDM?driver=X", None),
+        ("mssql+pyodbc://svc@srv/HDM?driver=X&Authentication=ActiveDirectoryIntegrated", None),
+        ("mssql+pyodbc://svc@srv/HDM?driver=X", "PWD={p;w}}d+1%41}"),
+        ("mssql+pyodbc://svc@srv/HDM?driver=X&Authentication=ActiveDirectoryPassword",
+         "PWD={p;w}}d+1%41}"),
+    ],
+)  # fmt: skip
+def test_a_password_goes_only_where_a_login_needs_one(
+    url: str, expected: str | None, no_settings: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as if Microsoft's driver were there; nothing is connected
+    driver = types.SimpleNamespace(version="5.2.0", paramstyle="qmark", Error=OSError, Cursor=list)
+    monkeypatch.setitem(sys.modules, "pyodbc", driver)
+    monkeypatch.setenv("D2I_DATABASE_PASSWORD", "p;w}d+1%41")
+    monkeypatch.setenv("D2I_DATABASE_URL", url)
+    opened = database.open_database(settings.load_settings())
+    (said,) = opened.dialect.create_connect_args(opened.url)[0]
+    if expected is None:
+        assert "pwd" not in said.lower() and "d+1" not in said
+    elif "odbc_connect" in url:
+        assert said == expected
+    else:
+        assert expected in said
+
+
+def test_a_connection_string_that_cannot_be_read_is_refused(
+    no_settings: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D2I_DATABASE_PASSWORD", "word-1")
+    monkeypatch.setenv("D2I_DATABASE_URL", "mssql+pyodbc:///?odbc_connect=UID=x;A={open")
+    with pytest.raises(DatabaseError, match="cannot be read") as caught:
+        database.open_database(settings.load_settings())
+    assert "open" not in str(caught.value)
+
+
+def test_a_table_of_ours_from_an_older_version_gets_its_new_columns(engine: Engine) -> None:
+    database.create_staging(engine, "ssd_api_data_staging")
+    added = {"partial_digest", "document_digest"}
+    with database.transaction(engine) as connection:
+        for column in added:
+            connection.execute(text(f"alter table d2i_row_notes drop column {column}"))
+        assert not added & database.columns_present(connection, tables.notes)
+    database.create_staging(engine, "ssd_api_data_staging")
+    with database.reading(engine) as connection:
+        assert connection.execute(select(tables.notes)).all() == []

@@ -1,0 +1,131 @@
+"""An analyst asks why: the answer names every rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, insert
+
+from d2i_helpers import database
+from d2i_helpers.database import tables
+from d2i_helpers.errors import GateError, SettingsError
+from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
+from d2i_helpers.notebook import explore
+from d2i_helpers.notebook.why import why
+from d2i_helpers.payload_spec import load_spec
+from d2i_helpers.privacy.safe_words import HIDDEN, safe_value
+
+
+def _verdicts(answer: Any) -> dict[str, bool]:
+    return {row["rule"]: row["holds"] for row in answer.rules}
+
+
+def test_every_rule_has_a_verdict(ssd: Any, engine: Engine, make_settings: Callable) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2012-05-17", "pers_sex": "X"})
+    ssd.add("ssd_disability", {"disa_person_id": "A1", "disa_disability_code": "Asthma"})
+    ssd.add("ssd_cin_episodes",
+            {"cine_referral_id": "R1", "cine_person_id": "A1", "cine_referral_date": "2025-01-01"},
+            {"cine_referral_id": "R2", "cine_person_id": "A1", "cine_referral_date": "2019-01-01",
+             "cine_close_date": "2020-01-01"})  # fmt: skip
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    assert answer.is_in
+    assert _verdicts(answer)["of age in the window"]
+    assert _verdicts(answer)["inclusion set active_referral"]
+    assert not _verdicts(answer)["inclusion set cp_plan"]
+    rows = {row["key"]: row for row in answer.rows if row["source"] == "episodes"}
+    assert rows["R1"]["counts"] and not rows["R2"]["counts"]
+    assert rows["R2"]["broken"] == ["overlaps cine_referral_date, cine_close_date"]
+    missing = {row["field"]: row["why"] for row in answer.fields}
+    assert missing["child_details.sex"] == "not in code list; its default is sent"
+    assert missing["child_details.uasc_flag"] == "nothing in the source; its default is sent"
+    assert missing["child_details.disabilities"] == "not in code list"
+    assert missing["child_details.surname"] == "empty in the source"
+    assert answer.document["social_care_episodes"][0]["social_care_episode_id"] == "R1"
+
+
+def test_a_child_that_is_out(ssd: Any, engine: Engine, make_settings: Callable) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "1990-05-17"})
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    assert not answer.is_in
+    details = {row["rule"]: row["detail"] for row in answer.rules}
+    assert "aged 26 when the window starts" in details.values()
+    assert not why(engine, make_settings(), load_spec(), "nobody").is_in
+
+
+def test_a_recorded_run_may_not_ask(
+    engine: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUN_ID_VARIABLE, "1")
+    with pytest.raises(GateError):
+        why(engine, make_settings(), load_spec(), "A1")
+
+
+def test_a_care_worker_that_is_left_out(ssd: Any, engine: Engine, make_settings: Callable) -> None:
+    """Each condition of the gate is named, and no row is named by its id."""
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2012-05-17"})
+    ssd.add("ssd_cin_episodes",
+            {"cine_referral_id": "R1", "cine_person_id": "A1", "cine_referral_date": "2025-01-01"},
+            )  # fmt: skip
+    ssd.add("ssd_involvements",
+            {"invo_involvements_id": "I1", "invo_referral_id": "R1", "invo_professional_id": "W1",
+             "invo_professional_role_id": "IRO", "invo_involvement_start_date": "2025-04-01",
+             "invo_involvement_end_date": "2026-03-30"})  # fmt: skip
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    gate = "rule care_worker_gate: "
+    assert [row["rule"] for row in answer.rows_left_out()] == [
+        gate + "no plan of the referral in the window",
+        gate + "not active at the end of a financial year in the window",
+        gate + "professional unknown or without a registration number",
+        gate + "role is not one of care_worker_roles",
+    ]
+    assert {(row["source"], row["rows"]) for row in answer.rows_left_out()} == {("involvements", 1)}
+
+
+def test_what_is_said_can_be_shown(ssd: Any, engine: Engine, make_settings: Callable) -> None:
+    """A notebook hides words that it does not know: every verdict must come through."""
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "1990-05-17", "pers_sex": "X"})
+    ssd.add("ssd_cin_episodes", {"cine_referral_id": "R1", "cine_person_id": "A1"})
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    shown = [*answer.rules, *answer.rows_left_out(), *answer.fields]
+    assert len(shown) > 20
+    assert HIDDEN not in {safe_value(value) for row in shown for value in row.values()}
+
+
+def test_a_child_that_was_never_staged_can_be_asked_for(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "1990-05-17"})
+    settings = make_settings()
+    database.create_staging(engine, settings.staging_table)
+    child = explore.child(engine, settings, "A1")
+    assert (child.row_state, child.document, child.attempts) == ("not staged", None, [])
+    assert not why(engine, settings, load_spec(), child.person_id).is_in
+
+
+def test_a_number_stands_for_the_only_id_that_it_can_have_been(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    settings = make_settings()
+    database.create_staging(engine, settings.staging_table)
+    staging = tables.staging_table(settings.staging_table)
+
+    def stage(*ids: str) -> None:
+        with database.transaction(engine) as connection:
+            for person_id in ids:
+                row = {"person_id": person_id, "json_payload": "{}", "row_state": "new"}
+                row["submission_status"] = "pending"
+                connection.execute(insert(staging), row)
+
+    stage("10000017", "0123")
+    assert explore.child(engine, settings, 10000017).person_id == "10000017"
+    assert explore.child(engine, settings, 123).person_id == "0123"
+    assert explore.child(engine, settings, 9).row_state == "not staged"
+    stage("123")
+    with pytest.raises(SettingsError, match="2 children's ids are that number"):
+        explore.child(engine, settings, 123)
+    assert explore.child(engine, settings, "123").person_id == "123"
+    for wrong in (1e5, True, -3):
+        with pytest.raises(SettingsError, match="must be text"):
+            explore.child(engine, settings, wrong)

@@ -1,0 +1,374 @@
+"""What is said of a wrong overlay: the place, what is wrong, and the nearest right thing."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2i_helpers.anonymise.keyed import Keyed
+from d2i_helpers.anonymise.rules import Rules
+from d2i_helpers.cohort import row_rules as rules
+from d2i_helpers.document import transforms
+from d2i_helpers.errors import SpecificationError
+from d2i_helpers.hand_written import parse_yaml
+from d2i_helpers.payload_spec import build_spec, faults, load_spec, merge, merged_text
+from d2i_helpers.payload_spec import registry as registry_module
+from d2i_helpers.payload_spec.checks import (
+    BLOCK_KEYS,
+    CODE_LIST_KEYS,
+    NAMED_RULES,
+    SOURCE_KEYS,
+    TOP_KEYS,
+)
+from d2i_helpers.payload_spec.field_checks import FIELD_KEYS
+from d2i_helpers.payload_spec.outputs import payload_page, rule_tables
+from d2i_helpers.payload_spec.typed import typed
+
+TEXT = merged_text()
+CMS = ("generic", "systemc", "mosaic", "eclipse")
+
+
+def told(overlay: str) -> list[str]:
+    return faults(laid_on(overlay))
+
+
+def laid_on(overlay: str) -> dict[str, Any]:
+    """The shipped text with an overlay, read as a file is."""
+    return typed(merge(TEXT, parse_yaml(overlay)))
+
+
+def in_details(field: str) -> str:
+    return f"blocks: {{child_details: {{fields: {{{field}}}}}}}"
+
+
+GOOD_FIELD = "column: pers_nationality, transform: text, anonymise: drop"
+
+
+@pytest.mark.parametrize("cms", CMS)
+def test_what_is_shipped_has_no_faults(cms: str) -> None:
+    assert faults(merged_text(cms)) == []
+
+
+@pytest.mark.parametrize(
+    ("overlay", "fault"),
+    [
+        ("blokcs: {}", "the specification: unknown key `blokcs` (did you mean `blocks`?)"),
+        ("version: null", "`version` is missing"),
+        ("sources: [a]", "`sources` must be a table of names"),
+        ("canonical_form: one", "`canonical_form` must be a whole number"),
+        ("blocks: {child_detials: {fields: {}}}",
+         "block `child_detials` (did you mean `child_details`?): `path` is missing"),
+        ("known_gaps: {care_worker_detail: none}",
+         "there is no block or field `care_worker_detail` (did you mean `care_worker_details`?)"),
+        # fields
+        (in_details("ethnicty: {column: pers_gender}"),
+         "`child_details.ethnicty` (did you mean `ethnicity`?): `transform` is missing"),
+        (in_details(f"purge: {{{GOOD_FIELD}}}"),
+         "block `child_details`: the name `purge` is taken, it cannot be a field's"),
+        ("blocks: {social_care_episodes: {fields: {adoption: "
+         "{column: cine_close_reason, transform: text, anonymise: drop}}}}",
+         "block `social_care_episodes`: the name `adoption` is taken, it cannot be a field's"),
+        ("blocks: {sdq_assessments: {fields: {score: {minimum: 41}}}}",
+         "field `sdq_assessments.score`: `minimum` is greater than `maximum`"),
+        (in_details("sex: {colunm: x}"),
+         "field `child_details.sex`: unknown key `colunm` (did you mean `column`?)"),
+        (in_details("sex: text"), "field `child_details.sex` must be a table of names"),
+        (in_details("sex: {codes: sexes}"),
+         "field `child_details.sex`: there is no code list `sexes`"),
+        (in_details("sex: {codes: null}"), "`child_details.sex`: its transform needs `codes`"),
+        (in_details("ethnicity: {codes: ethncity}"),
+         "there is no code list `ethncity` (did you mean `ethnicity`?)"),
+        (in_details("sex: {transform: codes}"),
+         "there is no transform `codes` (did you mean `code`?)"),
+        (in_details("sex: {anonymise: coed}"),
+         "there is no anonymise rule `coed` (did you mean `code`?)"),
+        (in_details("sex: {anonymise: date}"), "anonymise rule `date` is not for type string"),
+        (in_details("sex: {anonymise: null}"), "`anonymise` is missing"),
+        (in_details("sex: {column: null}"), "`column` is missing"),
+        (in_details("sex: {type: boolean}"), "transform `code` makes type string, not boolean"),
+        (in_details("sex: {type: words}"), "type must be one of string, date"),
+        (in_details("sex: {source: persons}"),
+         "there is no source `persons` (did you mean `person`?)"),
+        (in_details("sex: {column: pers_sexx}"),
+         "table `ssd_person` has no column `pers_sexx` (did you mean `pers_sex`?); "
+         "one of your own goes into `extra_columns`"),
+        (in_details("sex: {column: local_sex}"), "table `ssd_person` has no column `local_sex`; "),
+        (in_details("sex: {default: X}"), "`X` (default or alone) is not in the list"),
+        (in_details("sex: {code_map: {Male: MM}}"),
+         "code_map sends `Male` to `MM`, which is not in the list"),
+        (in_details("sex: {code_map: [M]}"), "`code_map` must be a table"),
+        (in_details("surname: {code_map: {a: b}}"), "`code_map` is for fields with `codes`"),
+        (in_details("surname: {max_length: long}"), "`max_length` must be a whole number"),
+        (in_details("surname: {max_length: 0}"), "`max_length` must be at least 1"),
+        *(
+            (in_details(f"surname: {{pattern: '{pattern}'}}"),
+             "`pattern` is not a regular expression that can be matched in linear time")
+            for pattern in ("([", "(?=a)b", "(?<!a)b", r"(a+)\1", "(?P<x>a)(?P=x)", "(?>a+)b",
+                            "(.{1,300}){1,300}", "a)|(b")
+        ),
+        (in_details("surname: {mandatory: maybe}"), "`mandatory` must be true or false"),
+        (in_details("surname: {default: [a]}"), "`default` must be a string"),
+        (in_details("uasc_flag: {default: 'never'}"), "`default` must be a boolean"),
+        (in_details(f"nationality: {{item: 6, {GOOD_FIELD}}}"),
+         "item 6 is claimed by `child_details.first_name` and by `child_details.nationality`"),
+        (in_details(f"Nationality: {{{GOOD_FIELD}}}"), "field name `Nationality` must be small"),
+        (in_details("x: {column: pers_sex, transform: json_flag, anonymise: flag}"),
+         "its transform needs `keys` or `sentences`"),
+        # blocks
+        ("blocks: {child: {key: mis_child_id}}",
+         "block `child`: its key `mis_child_id` must be `mandatory: true`"),
+        ("blocks: {child: {key: child_id}}", "block `child`: its `key` must be one of its fields"),
+        ("blocks: {adoption: {in: social_care_episode}}",
+         "there is no block `social_care_episode` (did you mean `social_care_episodes`?)"),
+        ("blocks: {adoption: {kind: thing}}", "kind must be one of root, object, list, values"),
+        ("blocks: {adoption: {kind: root}}", "there must be one block of kind root, there are 2"),
+        ("blocks: {adoption: {fields: []}}", "`fields` must be a table of names"),
+        ("blocks: {sdq_assessments: {order: [datum]}}", "`order` names `datum`"),
+        ("blocks: {child: {fields: {la_child_id: {mandatory: false}}}}",
+         "its key `la_child_id` must be `mandatory: true`"),
+        # sources
+        ("sources: {sdq: {table: ssd_sdq_score}}",
+         "source `sdq`: there is no SSD table `ssd_sdq_score` (did you mean `ssd_sdq_scores`?)"),
+        ("sources: {sdq: {keys: x}}", "unknown key `keys` (did you mean `key`?)"),
+        ("sources: {sdq: {person: csdq_persons_id}}", "(did you mean `csdq_person_id`?)"),
+        ("sources: {sdq: {order: [-csdq_date]}}", "has no column `csdq_date`"),
+        ("sources: {sdq: {pick: last}}", "`pick` can only be `first`"),
+        ("sources: {sdq: {where: [{insde: [csdq_sdq_completed_date]}]}}",
+         "there is no rule kind `insde` (did you mean `inside`?)"),
+        ("sources: {sdq: {where: [{inside: [csdq_date]}]}}", "has no column `csdq_date`"),
+        ("sources: {sdq: {where: [{overlaps: [csdq_sdq_completed_date]}]}}",
+         "`overlaps` needs two columns, start and end"),
+        ("sources: {sdq: {where: [{rule: uasc}]}}", "there is no rule `uasc`"),
+        ("sources: {sdq: {where: {rule: uasc}}}", "`where` must be a list"),
+        ("sources: {address: null}",
+         "field `child_details.postcode`: there is no source `address`"),
+        ("sources: {icpc: {via: s48}}", "source `icpc`, via: there is no source `s48`"),
+        ("sources: {episodes: {person: null, via: assessments, link: cine_referral_id}}",
+         "source `episodes`: its `via` leads back to itself"),
+        ("sources: {episodes: {person: null}}", "needs `person`, or `via` and `link`"),
+        ("sources: {placements: {via_column: clae_cla_idd}}",
+         "table `ssd_cla_episodes` has no column `clae_cla_idd`"),
+        # code lists
+        ("code_lists: {sex: {aliases: {MALE: Q}}}", "alias `MALE` is for `Q`, which is not in"),
+        ("code_lists: {sex: {retired: [M]}}", "`M` is both in the list and retired"),
+        ("code_lists: {sex: {codes: []}}", "code list `sex`: `codes` must be a table of names"),
+        # what is the authority's own
+        ("extra_columns: {ssd_person: [pers_x]}", "must be a table of column: type"),
+        ("extra_columns: {ssd_person: {pers_x: varchar}}", "type of `pers_x` must be one of text"),
+        ("renamed_columns: {ssd_person: {pers_name: x}}", "there is no column `pers_name`"),
+        ("known_gaps: {child_details.sexx: never}",
+         "there is no block or field `child_details.sexx` (did you mean `child_details.sex`?)"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_told_with_its_place_and_the_nearest_name(overlay: str, fault: str) -> None:
+    assert any(fault in one for one in told(overlay)), told(overlay)
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        in_details(f"nationality: {{{GOOD_FIELD}}}"),
+        in_details("sex: {code_map: {Male: M, Unclear: ''}}"),
+        in_details("postcode: null"),
+        "extra_columns: {ssd_person: {pers_faith: text}}\n"
+        + in_details("faith: {column: pers_faith, transform: text, anonymise: drop}"),
+        "extra_columns: {la_schools: {person_id: text, school: text}}\n"
+        "sources: {school: {table: la_schools, person: person_id, key: person_id, pick: first}}\n"
+        + in_details("school: {source: school, column: school, transform: id, anonymise: drop}"),
+        "blocks: {care_worker_details: {fields: {worker_id: {column: prof_staff_id}}}}",
+        "code_lists: {sex: {aliases: {MALE: M, FEMALE: F}}}",
+    ],
+)
+def test_a_good_overlay_has_no_faults(overlay: str) -> None:
+    assert told(overlay) == []
+    build_spec(laid_on(overlay))
+
+
+def test_all_faults_are_told_at_once_and_with_where_to_read(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(in_details("sex: {codes: sexes}, surname: {max_length: x}"))
+    with pytest.raises(SpecificationError) as caught:
+        load_spec("generic", overlay)
+    assert "sexes" in str(caught.value)
+    assert "max_length" in str(caught.value)
+    assert "docs/specification.md" in str(caught.value)
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a: [", "line 2, is not valid YAML"),
+        ("- a", "must be a table of names"),
+        ("# Si\xe2n", "line 1, is not UTF-8 text; it looks like ANSI"),
+        ("\xff\xfe#", "is damaged UTF-16 text"),
+        ("blocks: {}\nblocks: {}", "line 2, holds `blocks` twice in one table"),
+    ],
+)
+def test_a_file_that_is_no_overlay(tmp_path: Path, content: str, said: str) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_bytes(content.encode("latin-1"))
+    with pytest.raises(SpecificationError, match=said):
+        load_spec("generic", overlay)
+    with pytest.raises(SpecificationError, match="no specification file"):
+        load_spec("generic", tmp_path / "none.yaml")
+
+
+def test_an_overlay_that_was_mended_is_read_again(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(in_details("postcode: null"))
+    without = load_spec("generic", overlay)
+    assert "postcode" not in [field.name for field in without.blocks["child_details"].fields]
+    assert load_spec().fingerprint != without.fingerprint
+
+
+def test_the_checks_know_what_the_other_modules_know() -> None:
+    assert set(rules.RULE_COLUMNS) == NAMED_RULES
+
+
+def test_a_transform_and_an_anonymising_rule_are_each_added_in_one_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = merge(TEXT, parse_yaml(in_details("postcode: {transform: shout, anonymise: hush}")))
+    assert any("there is no transform `shout`" in fault for fault in faults(text))
+    for registry in (registry_module.TRANSFORMS, registry_module.ANONYMISING_RULES):
+        monkeypatch.setattr(registry, "_rules", {n: registry[n] for n in registry})
+
+    @registry_module.transform("shout", makes="string", words="in capitals")
+    def _shout(field: Any, spec: Any) -> Any:
+        return lambda value, row_lookup=None: (str(value).upper(), None)
+
+    @registry_module.anonymising_rule("hush", type="string", words="silence")
+    def _hush(rules: Any, block: Any, field: Any) -> Any:
+        return lambda child, value: "hush"
+
+    assert faults(text) == []
+    spec = build_spec(text)
+    field = next(f for _, f in spec.fields() if f.name == "postcode")
+    assert transforms.compile_transform(field, spec)("ab1 2cd") == ("AB1 2CD", None)
+    page = rule_tables()
+    assert "| `shout` | in capitals |" in page["transforms"]
+    assert "| `hush` | string | silence |" in page["anonymising"]
+    assert "in capitals" in payload_page(spec)
+    rule = Rules(spec, Keyed(b"k" * 32), frozenset()).of(spec.blocks["child_details"], field)
+    assert rule(None, "AB1 2CD") == "hush"
+
+
+def test_two_rules_may_not_share_a_name() -> None:
+    with pytest.raises(ValueError, match="two rules are called text"):
+        registry_module.transform("text", makes="string", words="another")(lambda field, spec: None)
+
+
+# Every place of the text, to be damaged in turn.
+def places(part: Any, path: tuple = ()) -> list[tuple]:
+    inner = part.items() if isinstance(part, dict) else ()
+    return [path] * bool(path) + [one for k, v in inner for one in places(v, (*path, k))]
+
+
+junk = st.sampled_from([None, 1, 1.5, True, "x", "", [], ["x"], [1], [{}], {}, {"x": 1}, {1: []}])
+
+
+@given(st.lists(st.tuples(st.sampled_from(places(TEXT)), junk), min_size=1, max_size=3))
+def test_no_damage_to_the_text_makes_the_checks_fail(damage: list[tuple]) -> None:
+    text = copy.deepcopy(TEXT)
+    for path, value in damage:
+        held: Any = text
+        for step in path[:-1]:
+            held = held.get(step) if isinstance(held, dict) else None
+        if isinstance(held, dict):
+            held[path[-1]] = value
+    if not faults(text):
+        build_spec(text)
+
+
+def test_an_overlay_of_comments_changes_nothing(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text("# nothing of ours yet\n", encoding="utf-8")
+    assert load_spec("generic", overlay).fingerprint == load_spec().fingerprint
+
+
+def test_a_code_with_and_without_quotes_is_one_code(tmp_path: Path) -> None:
+    """YAML reads a bare 10 as a number; beside the shipped `"10"` that is no fault."""
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text("code_lists: {referral_source: {codes: {10: not known}}}", encoding="utf-8")
+    codes = load_spec("generic", overlay).code_lists["referral_source"].codes
+    assert codes["10"] == "not known"
+    assert len(codes) == len(load_spec().code_lists["referral_source"].codes)
+
+
+# -------------------------------------------------------------------- text stays as it is typed
+RETYPED = ["010", "NO", "on", "1:30", "2026-01-05", "1e3", "0x1F", "1_000"]
+LEVELS: dict[str, tuple[dict[str, type], Any]] = {
+    "the specification": (TOP_KEYS, lambda entry: entry),
+    "a source": (SOURCE_KEYS, lambda entry: {"sources": {"s": entry}}),
+    "a block": (BLOCK_KEYS, lambda entry: {"blocks": {"b": entry}}),
+    "a field": (FIELD_KEYS, lambda entry: {"blocks": {"b": {"fields": {"f": entry}}}}),
+    "a code list": (CODE_LIST_KEYS, lambda entry: {"code_lists": {"c": entry}}),
+}
+KEYS = [(level, key) for level, (keys, _) in LEVELS.items() for key in keys]
+NAMED_BY_TRUTH = {"booleans", "sentences"}
+
+
+@pytest.mark.parametrize(("level", "key"), KEYS)
+def test_an_overlays_key_holds_what_it_is_declared_to_hold(level: str, key: str) -> None:
+    keys, place = LEVELS[level]
+    listed = ", ".join(RETYPED)
+    written = {
+        bool: "on",
+        int: "010",
+        list: f"[{listed}]",
+        dict: "{" + ", ".join(f"{name}: {name}" for name in RETYPED) + "}",
+    }.get(keys[key], "0123x")
+    wanted: Any = {
+        bool: True,
+        int: 10,
+        list: RETYPED,
+        dict: {name: name for name in RETYPED},
+    }.get(keys[key], "0123x")
+    if key in NAMED_BY_TRUTH:
+        written, wanted = f"{{no: [{listed}], on: [{listed}]}}", {False: RETYPED, True: RETYPED}
+    read = typed(place(parse_yaml(f"{key}: {written}")))
+    assert read == place({key: wanted})
+    if keys[key] is str:
+        for text in RETYPED:
+            assert typed(place(parse_yaml(f"{key}: {text}"))) == place({key: text})
+
+
+def test_codes_of_an_overlay_are_what_was_typed(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(
+        "code_lists: {referral_source: {codes: {010: ten, NO: none, 1e3: many}}}\n"
+        "sources: {sdq: {where: [{equals: {csdq_sdq_reason: [010, NO]}}]}}\n"
+        "blocks:\n  social_care_episodes:\n    fields:\n      referral_source:\n"
+        "        code_map: {8: 010, No: NO, 12:30: 1A}\n",
+        encoding="utf-8",
+    )
+    spec = load_spec("generic", overlay)
+    assert {"010", "NO", "1e3"} <= set(spec.code_lists["referral_source"].codes)
+    (rule,) = spec.sources["sdq"].where
+    assert rule == {"equals": {"csdq_sdq_reason": ["010", "NO"]}}
+    fields = {field.name: field for field in spec.blocks["social_care_episodes"].fields}
+    mapped = fields["referral_source"].options["code_map"]
+    assert mapped == {"8": "010", "No": "NO", "12:30": "1A"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("code_lists: {sex: {retired: [X, null]}}", "line 1, has an entry of a list that is empty"),
+        ("code_lists: {sex: {retired: [!!int 010]}}", "names the type int"),
+        ('blocks: {b: {pattern: "\\d"}}', "not valid YAML"),
+    ],
+)
+def test_an_overlay_that_leaves_a_value_open_is_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecificationError, match=said):
+        load_spec("generic", overlay)

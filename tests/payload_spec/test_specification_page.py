@@ -1,0 +1,80 @@
+"""docs/specification.md names every key, transform, problem and rule, and its examples work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from d2i_helpers.document import codes, transforms
+from d2i_helpers.document import driver_values as raw
+from d2i_helpers.payload_spec import build_spec, faults, merge, merged_text
+from d2i_helpers.payload_spec.checks import (
+    BLOCK_KEYS,
+    CODE_LIST_KEYS,
+    NAMED_RULES,
+    SOURCE_KEYS,
+    TOP_KEYS,
+)
+from d2i_helpers.payload_spec.field_checks import FIELD_KEYS
+from d2i_helpers.payload_spec.outputs import rule_tables, with_generated
+from d2i_helpers.payload_spec.registry import ANONYMISING_RULES, TRANSFORMS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "specification.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("title", "keys"),
+    [
+        ("Keys at the top", TOP_KEYS),
+        ("Keys of a source", SOURCE_KEYS),
+        ("Keys of a block", BLOCK_KEYS),
+        ("Keys of a field", FIELD_KEYS),
+        ("Keys of a code list", CODE_LIST_KEYS),
+        ("Transforms", TRANSFORMS),
+        ("Rules of the anonymised copy", ANONYMISING_RULES),
+    ],
+)
+def test_every_key_is_explained(title: str, keys: dict) -> None:
+    rows = [line.split("|")[1] for line in section(title).splitlines() if line.startswith("| `")]
+    named = re.findall(r"`(\w+)`", " ".join(rows))
+    assert sorted(named) == sorted(keys)
+
+
+def test_the_tables_of_rules_are_current() -> None:
+    assert with_generated(PAGE, rule_tables()) == PAGE, "run `d2i spec docs`"
+    assert PAGE.count("<!-- generated: ") == len(rule_tables())
+
+
+def test_every_problem_that_a_transform_reports_is_named() -> None:
+    modules = (raw, codes, transforms)
+    rules = {
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, str) and re.fullmatch(r"\w+( \w+)+", value)
+    }
+    unusual = {raw.WRONG_TYPE}  # a structure where a driver never gives one
+    assert len(rules) > 15
+    assert [rule for rule in sorted(rules - unusual) if rule not in section("Transforms")] == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_worked_examples_are_good_overlays(example: str) -> None:
+    text = merge(merged_text(), yaml.safe_load(example))
+    assert faults(text) == []
+    assert build_spec(text).fingerprint != build_spec(merged_text()).fingerprint
+
+
+def test_there_are_examples_and_named_rules() -> None:
+    assert len(EXAMPLES) == 7
+    used = {rule for source in merged_text()["sources"].values() for rule in re.findall(
+        r"'rule': '(\w+)'", str(source.get("where")))}  # fmt: skip
+    assert used == NAMED_RULES

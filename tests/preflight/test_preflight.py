@@ -1,0 +1,515 @@
+"""Preflight on real databases: each check passes, warns or fails as it should, and changes nothing.
+
+What it asks of the receiver is tested in `api/test_preflight_receiver.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine, create_mock_engine, func, inspect, make_url, select, text
+
+from d2i_helpers import database
+from d2i_helpers.cli import cli
+from d2i_helpers.database import tables
+from d2i_helpers.demo import simulate
+from d2i_helpers.errors import DatabaseError, SettingsError, SpecificationError
+from d2i_helpers.preflight import machine, receiving
+from d2i_helpers.preflight import stage as preflight
+from d2i_helpers.preflight import staged as staged_checks
+from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check
+from d2i_helpers.preflight.profile import checks as profile_checks
+from d2i_helpers.runs.day import run_day
+from d2i_helpers.settings import Secrets, Settings, load_settings, project_root
+
+STAGING = "ssd_api_data_staging"
+
+
+def look(settings: Any) -> dict[str, Check]:
+    return {check.name: check for check in preflight.run(settings)}
+
+
+def do(engine: Engine, *statements: str) -> None:
+    with database.transaction(engine) as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+@pytest.fixture
+def staged(engine: Engine, ssd: Any) -> Engine:
+    """An SSD and all staging tables, empty."""
+    database.create_staging(engine, STAGING, f"{STAGING}_anon")
+    return engine
+
+
+def contents(engine: Engine) -> dict[str, int]:
+    """Every table that is there, with its number of rows."""
+    names = inspect(engine).get_table_names()
+    with database.reading(engine) as connection:
+        return {
+            name: connection.execute(select(func.count()).select_from(text(name))).scalar_one()
+            for name in names
+        }
+
+
+def test_everything_passes_and_nothing_is_left_changed(
+    staged: Engine, make_settings: Callable
+) -> None:
+    before = contents(staged)
+    checks = preflight.run(make_settings())
+    assert {check.status for check in checks} == {PASS}, checks
+    assert preflight.error_of(checks) is None
+    assert preflight.counts(checks)[PASS] == len(checks) > 10
+    assert contents(staged) == before
+
+
+def test_tables_that_are_missing_will_be_made(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    before = contents(engine)
+    found = look(make_settings())
+    assert found["staging tables"].status == PASS
+    assert "will be made" in found["staging tables"].detail
+    assert contents(engine) == before
+
+
+def test_a_database_that_is_not_there_fails_with_its_own_code(make_settings: Callable) -> None:
+    settings = make_settings(database_url="sqlite:///nowhere/at-all.sqlite")
+    found = look(settings)
+    assert found["database"].status == FAIL
+    assert found["tables"].status == SKIPPED
+    with pytest.raises(DatabaseError, match="at-all"):
+        preflight.require(list(found.values()))
+
+
+def test_a_specification_that_is_wrong_fails(make_settings: Callable, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("blocks: {no_such_block: {}}", encoding="utf-8")
+    checks = preflight.run(make_settings(spec_overlay=str(overlay)))
+    assert isinstance(preflight.error_of(checks), SpecificationError)
+
+
+def test_a_missing_index_is_named_with_the_statement_that_makes_it(
+    staged: Engine, make_settings: Callable
+) -> None:
+    do(staged, "drop index ix_ssd_ssd_cin_plans_cinp_referral_id")
+    check = look(make_settings())["source indexes"]
+    assert check.status == WARN
+    assert check.detail.endswith("children: ssd_cin_plans.cinp_referral_id")
+    assert check.advice
+    (statement,) = check.ddl
+    do(staged, statement)
+    assert look(make_settings())["source indexes"].status == PASS
+
+
+def test_the_index_on_the_child_of_a_deployed_table_is_warned_of_and_made_by_the_next_run(
+    staged: Engine, make_settings: Callable
+) -> None:
+    do(staged, f"drop index ux_{STAGING}_person")
+    check = look(make_settings())["staging index"]
+    assert check.status == WARN
+    assert "person_id" in check.ddl[0]
+    assert database.create_staging(staged, STAGING) == []
+    assert "staging index" not in look(make_settings())
+    assert database.create_staging(staged, STAGING) == []  # not a second one
+    indexes = inspect(staged).get_indexes(STAGING)
+    assert sum(index["column_names"] == ["person_id"] for index in indexes) == 1
+    do(staged, f"drop index {next(i['name'] for i in indexes if i['name'].startswith('ix_d2i'))}")
+    do(staged, check.ddl[0])
+    assert "staging index" not in look(make_settings())
+
+
+def test_a_staging_table_without_a_column_fails(staged: Engine, make_settings: Callable) -> None:
+    do(staged, f"alter table {STAGING} drop column api_response")
+    check = look(make_settings())["staging columns"]
+    assert (check.status, check.kind) == (FAIL, "DatabaseError")
+    assert check.detail == f"{STAGING} has no column api_response"
+
+
+def test_a_table_that_cannot_be_written_fails(staged: Engine, make_settings: Callable) -> None:
+    do(staged, f"alter table {STAGING}_anon add column team varchar(5) not null default 'a'")
+    assert look(make_settings())["rights to write"].status == PASS  # filled by itself
+    if staged.dialect.name == "sqlite":
+        do(
+            staged,
+            f"create trigger no_rows before insert on {STAGING}_anon "
+            "begin select raise(abort, 'no'); end",
+        )
+    else:
+        do(staged, f"alter table {STAGING}_anon alter column team drop default")
+    check = look(make_settings())["rights to write"]
+    assert (check.status, check.kind) == (FAIL, "DatabaseError")
+    assert f"cannot be written: {STAGING}_anon." in check.detail
+    assert "GRANT" in check.advice.upper()
+
+
+@pytest.fixture
+def limited(
+    staged: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """Settings of a PostgreSQL login that may do only what is granted."""
+    if staged.dialect.name != "postgresql":
+        pytest.skip("SQLite has no logins")
+    do(
+        staged,
+        "drop role if exists d2i_limited",
+        "create role d2i_limited login password 'limited'",
+        "revoke create on schema public from public",
+        "grant select on all tables in schema public to d2i_limited",
+    )
+    url = staged.url.set(username="d2i_limited", password="limited")
+    monkeypatch.setenv("D2I_DATABASE_URL", url.render_as_string(hide_password=False))
+    yield make_settings()
+    do(staged, "drop owned by d2i_limited", "drop role d2i_limited")
+
+
+def test_rights_that_a_login_lacks_are_named(staged: Engine, limited: Any) -> None:
+    found = look(limited)
+    assert found["rights to read"].status == PASS
+    assert found["rights to write"].status == FAIL
+    assert STAGING in found["rights to write"].detail
+    assert "d2i_in_flight" in found["rights to write"].detail
+    do(
+        staged,
+        "grant insert, update, delete on all tables in schema public to d2i_limited",
+        "grant usage on all sequences in schema public to d2i_limited",
+        f"revoke delete on {STAGING} from d2i_limited",
+        "revoke select on ssd_person from d2i_limited",
+    )
+    found = look(limited)
+    assert found["rights to read"].detail == "cannot be read: ssd_person"
+    assert found["rights to read"].status == FAIL
+    assert f"cannot be written: {STAGING}." in found["rights to write"].detail
+    do(staged, "drop table d2i_run_lock")
+    missing = look(limited)["staging tables"]
+    assert missing.status == FAIL
+    assert missing.detail == "missing: d2i_run_lock; this user may not create tables"
+
+
+# ------------------------------------------------------------------------------- the machine
+@pytest.mark.parametrize(
+    ("skew", "status"),
+    [(0, PASS), (-59, PASS), (61, WARN), (-3000, WARN), (3601, FAIL), (-86400, FAIL)],
+)
+def test_a_clock_that_is_apart_warns_and_then_fails(skew: float, status: str) -> None:
+    check = machine.clock("receiver clock", skew, "the receiver")
+    assert check.status == status
+    assert bool(check.advice) == (status != PASS)
+    if status != PASS:
+        assert ("ahead of" if skew > 0 else "behind") in check.detail
+
+
+@pytest.mark.parametrize(("free", "status"), [(10**10, PASS), (10**8, WARN), (10**6, FAIL)])
+def test_a_full_disk_warns_and_then_fails(
+    make_settings: Callable, monkeypatch: pytest.MonkeyPatch, free: int, status: str
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 0, free))
+    check = machine.disk(make_settings())
+    assert check.status == status
+    assert bool(check.advice) == (status != PASS)
+
+
+def test_outputs_that_cannot_be_written_fail(
+    make_settings: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    check = machine.disk(make_settings())
+    assert (check.status, check.kind) == (FAIL, "RecordError")
+
+
+@pytest.mark.parametrize(("held", "status"), [("0.0.1", WARN), (None, FAIL)])
+def test_packages_that_are_old_or_missing_are_named(
+    monkeypatch: pytest.MonkeyPatch, held: str | None, status: str
+) -> None:
+    (check,) = machine.versions()
+    assert check.status == PASS
+    assert "sqlalchemy" in check.detail
+    real = machine._installed
+    monkeypatch.setattr(
+        machine, "_installed", lambda name: held if name.lower() == "papermill" else real(name)
+    )
+    (check,) = machine.versions()
+    assert (check.status, bool(check.advice)) == (status, True)
+    assert "papermill" in check.detail
+    assert "orjson" not in check.detail
+
+
+def test_a_guard_that_is_switched_off_warns(make_settings: Callable) -> None:
+    assert machine.guards(make_settings()).status == PASS
+    check = machine.guards(make_settings(max_deleted_share=1, max_changed_share=1.0))
+    assert check.status == WARN
+    assert check.detail == "switched off: max_deleted_share, max_changed_share"
+    check = machine.guards(make_settings(allow_fewer_rows="ssd_cp_plans"))
+    assert (check.status, check.detail) == (WARN, "switched off: allow_fewer_rows")
+
+
+def test_every_table_that_is_written_is_tried() -> None:
+    """A filler for each kind of column: a new one must not slip through as a wrong value."""
+    from d2i_helpers.preflight import staged as module
+
+    for table in (tables.staging_table(STAGING), *tables.our_tables().tables.values()):
+        for column in table.columns:
+            assert isinstance(module._filler(column), column.type.python_type)
+
+
+# ------------------------------------------------------------------- the script for a DBA
+def statements_of(script: str) -> list[str]:
+    """The statements of the script, as a DBA's tool would run them one by one."""
+    lines = [line for line in script.splitlines() if not line.startswith("--")]
+    return [part.strip() for part in "\n".join([*lines, ""]).split(";\n") if part.strip()]
+
+
+def script_for(settings: Settings) -> str:
+    found, error = preflight.ddl_script(settings)
+    assert error is None
+    return found
+
+
+@pytest.fixture
+def granted_nothing(
+    engine: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """Settings of a login that may not create, beside an SSD that it may read.
+
+    SQLite has no logins; there it is the file itself.
+    """
+    simulate.init(make_settings(), children=12)
+    ssd = {table.name for table in tables.ssd_metadata().tables.values()}
+    ours = set(inspect(engine).get_table_names()) - ssd
+    do(engine, *(f"drop table {name}" for name in sorted(ours)))
+    if engine.dialect.name == "sqlite":
+        yield make_settings()
+        return
+    do(
+        engine,
+        "drop role if exists d2i_granted",
+        "create role d2i_granted login password 'limited'",
+        "revoke create on schema public from public",
+        "grant select on all tables in schema public to d2i_granted",
+    )
+    url = engine.url.set(username="d2i_granted", password="limited")
+    monkeypatch.setenv("D2I_DATABASE_URL", url.render_as_string(hide_password=False))
+    yield make_settings()
+    do(engine, "drop owned by d2i_granted", "drop role d2i_granted")
+
+
+def test_after_the_script_a_login_that_may_not_create_has_its_night(
+    engine: Engine, granted_nothing: Settings
+) -> None:
+    found = script_for(granted_nothing)
+    statements = statements_of(found)
+    made = sum(statement.lower().startswith("create table") for statement in statements)
+    assert made == 2 + len(tables.our_tables().tables)
+    for statement in statements:
+        do(engine, statement)
+    assert script_for(granted_nothing) == "-- nothing to do"
+    before = set(inspect(engine).get_table_names())
+    given = {"outputs_dir": granted_nothing.outputs_dir, "run_date": "2026-08-10",
+             "receiver_store": granted_nothing.receiver_store, "receiver_port": 0}  # fmt: skip
+    record = run_day(given)
+    assert record.exit_code == 0, record.error
+    assert set(inspect(engine).get_table_names()) == before
+    assert script_for(granted_nothing) == "-- nothing to do"
+
+
+def test_the_script_mends_columns_indexes_and_rights(
+    staged: Engine, make_settings: Callable
+) -> None:
+    do(staged, f"alter table {STAGING} drop column api_response")
+    do(staged, f"drop index ux_{STAGING}_anon_person", "drop table d2i_facts")
+    do(staged, "drop index ix_ssd_ssd_cin_plans_cinp_referral_id")
+    found = script_for(make_settings())
+    for name in ("api_response", f"{STAGING}_anon", "d2i_facts", "cinp_referral_id"):
+        assert name in found
+    for statement in statements_of(found):
+        do(staged, statement)
+    assert script_for(make_settings()) == "-- nothing to do"
+
+
+def test_the_script_grants_what_a_login_lacks(staged: Engine, limited: Settings) -> None:
+    do(staged, "revoke select on ssd_person from d2i_limited")
+    for statement in statements_of(script_for(limited)):
+        assert statement.startswith("grant ")
+        do(staged, statement)
+    assert script_for(limited) == "-- nothing to do"
+    assert {check.status for check in preflight.run(limited)} == {PASS}
+
+
+def test_the_script_has_the_schema_of_the_profile(
+    engine: Engine, ssd: Any, make_settings: Callable
+) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has no schemas")
+    settings = make_settings(staging_schema="Staging Area")
+    for statement in statements_of(script_for(settings)):
+        do(engine, statement)
+    assert script_for(settings) == "-- nothing to do"
+    assert "d2i_facts" in inspect(engine).get_table_names(schema="Staging Area")
+
+
+def test_what_the_script_cannot_do_is_not_called_nothing(
+    engine: Engine, make_settings: Callable
+) -> None:
+    database.create_staging(engine, STAGING, f"{STAGING}_anon")
+    found = script_for(make_settings())
+    assert "-- source tables: missing: ssd_" in found and statements_of(found) == []
+    assert "nothing to do" not in found
+
+
+def test_a_database_that_does_not_answer_gets_the_whole_script(
+    postgres_url: str, make_settings: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D2I_DATABASE_URL", "postgresql+psycopg://svc@127.0.0.1:1/d")
+    settings = make_settings()
+    found, error = preflight.ddl_script(settings)
+    assert isinstance(error, DatabaseError)
+    assert "-- tables: the database cannot be reached" in found
+    statements = statements_of(found)
+    for name in (STAGING, f"{STAGING}_anon", *tables.our_tables().tables):
+        assert any(f"TABLE {name.rpartition('.')[2]} (" in statement for statement in statements)
+    assert any('to "svc"' in statement for statement in statements)
+    done = CliRunner().invoke(cli, ["check", "--ddl"])
+    assert "CREATE TABLE d2i_facts" in done.output
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (
+            "mssql+pyodbc://svc@srv/d?driver=X",
+            ["NVARCHAR(max)", "IDENTITY", "to [svc]", "[my team]"],
+        ),
+        ("oracle+oracledb://svc@srv/?service_name=d", ["CLOB", "IDENTITY", 'to "svc"']),
+    ],
+)
+def test_the_script_speaks_the_dialect_of_the_profile(
+    url: str, words: list[str], make_settings: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(staging_schema="my team")
+    # made without connecting, as the drivers are not here
+    engine = create_mock_engine(url, lambda *_: None)
+    monkeypatch.setattr(engine, "url", make_url(url), raising=False)
+    found = "\n".join(staged_checks.statements_for_nothing_there(engine, settings))
+    assert all(word in found for word in words), found
+    assert "NTEXT" not in found and "IMAGE" not in found
+
+
+@pytest.mark.parametrize(
+    "profile", sorted(p.stem for p in (project_root() / "params").glob("phase*.yaml"))
+)
+def test_what_a_shipped_profile_leaves_open_is_named(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("D2I_DATABASE_URL", raising=False)
+    settings = load_settings({"profile": profile})
+    found = {check.name: check for check in profile_checks(settings, Secrets())}
+    assert found["filled in"].status == FAIL
+    for name in ("database_url", "token_url", "token_scope"):
+        assert f"`{name}`" in found["filled in"].detail
+    assert "authority" in found or settings.endpoint == "live"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("live_approver", "<name>", FAIL),
+        ("ssd_schema", "CHANGE_ME", FAIL),
+        ("live_approver", "tbc", FAIL),
+        ("proxy", "http://proxy.example.com:8080", FAIL),
+        ("webhook_url", "https://example.org/hook", FAIL),
+        ("proxy", "http://proxy.council.gov.uk:8080", PASS),
+        ("live_approver", "Todd Xu, service manager", PASS),
+        ("ssd_schema", "SERVER", PASS),  # a word for addresses only
+    ],
+)
+def test_words_that_stand_for_something_to_fill_in(name: str, value: str, status: str) -> None:
+    found = {c.name: c for c in profile_checks(Settings(**{name: value}), Secrets())}
+    assert found["filled in"].status == status
+    assert value not in found["filled in"].detail
+
+
+def test_a_variable_that_nobody_knows_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D2I_ABCDEFGH", "canary")
+    found = {c.name: c for c in profile_checks(Settings(), Secrets())}
+    assert found["variables"].status == WARN
+    assert "D2I_ABCDEFGH" in found["variables"].detail
+    assert "canary" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "status"),
+    [
+        ({}, None, PASS),
+        ({"pseudonym_key_mode": "fresh", "endpoint": "test"}, None, PASS),
+        ({"endpoint": "test", "source": "anonymised"}, None, FAIL),
+        ({"endpoint": "live"}, None, WARN),
+        ({"endpoint": "live"}, "short", FAIL),
+        ({"endpoint": "test", "source": "anonymised"}, "k" * 16, PASS),
+    ],
+)
+def test_the_pseudonym_key_is_looked_at_and_none_is_made(
+    given: dict[str, Any], key: str | None, status: str, tmp_path: Path
+) -> None:
+    settings = Settings(outputs_dir=str(tmp_path), **given)
+    found = {c.name: c for c in profile_checks(settings, Secrets(pseudonym_key=key))}
+    assert found["pseudonym key"].status == status
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(Secrets.model_fields))
+def test_a_secret_that_cannot_be_used_fails_by_its_name(
+    staged: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = make_settings()
+    monkeypatch.setenv(f"D2I_{name.upper()}", "canary\ncanary")
+    found = look(settings)
+    assert found["secrets"].status == FAIL
+    assert f"D2I_{name.upper()}" in found["secrets"].detail
+    assert "canary" not in str(found)
+    assert preflight.error_of(list(found.values())).exit_code == SettingsError.exit_code
+
+
+def test_tables_that_are_missing_are_not_said_to_be_in_order(
+    staged: Engine, make_settings: Callable
+) -> None:
+    do(staged, "drop table ssd_cp_plans")
+    found = look(make_settings())
+    assert found["source tables"].status == FAIL
+    for name in ("rights to read", "source indexes"):
+        assert found[name].status == SKIPPED
+        assert "not checked: ssd_cp_plans" in found[name].detail
+
+
+@pytest.mark.parametrize(("ids", "status"), [("P1", PASS), ("P1,P1x", WARN), ("P1x,P2x", FAIL)])
+def test_a_pilot_of_nobody_is_seen(
+    staged: Engine, ssd: Any, make_settings: Callable, ids: str, status: str
+) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "P1"})
+    found = look(make_settings(person_ids=ids))
+    assert found["pilot"].status == status
+    assert "P1x" not in str(found["pilot"])
+
+
+def test_a_file_of_faults_that_is_none_is_seen(tmp_path: Path) -> None:
+    faults = tmp_path / "faults.yaml"
+    settings = Settings(receiver_faults=str(faults))
+    for content, status in ((None, FAIL), ("faults: [{sttus: 500}]", FAIL), ("faults: []", PASS)):
+        if content is not None:
+            faults.write_text(content)
+        found = {check.name: check for check in receiving.checks(settings, Secrets(), None)}
+        assert found["receiver"].status == status
+
+
+def test_a_ledger_key_that_is_too_short_is_seen_before_a_run() -> None:
+    found = {c.name: c for c in profile_checks(Settings(), Secrets(ledger_key="short"))}
+    assert (found["ledger key"].status, found["ledger key"].kind) == (FAIL, "SettingsError")
+    assert "ledger key" not in {
+        c.name for c in profile_checks(Settings(), Secrets(ledger_key="k" * 16))
+    }
