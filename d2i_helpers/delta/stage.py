@@ -47,6 +47,12 @@ PAGE = 500
 STAGE = "delta"  # whose entries of d2i_attention these are
 IN_DOUBT = "the acknowledged document was changed: sent whole, items that went may stay there"
 ROW_MISSING = "the receiver holds the child by the submission log, and its staging row is gone"
+COUNTS = (
+    "ready_to_send", "whole_documents", "changes", "child_removals", "nothing_to_send",
+    "held_back", "not_valid", "unreadable", "altered", "in_doubt", "rows_missing",
+    "baselines_put_back", "unknown_after_a_stop", "written", "firewall_warnings",
+    "characters_whole", "characters_to_send", "waiting_before", "need_attention",
+)  # fmt: skip
 
 
 @dataclass
@@ -147,7 +153,7 @@ def _prepare(
         named = Counter(row.outcome for row in attention.read(connection, outbox.staging))
     counts["in_doubt"], counts["rows_missing"] = named[Doubtful.BASELINE], named[Doubtful.ROW]
     counts["waiting_before"] = total
-    result.counts = _in_order(counts)
+    result.counts = {name: counts[name] for name in COUNTS}
     result.problems = dict(work.problems.most_common())
     return result
 
@@ -202,16 +208,6 @@ def _put_back(connection: Connection, outbox: Outbox, rows: Sequence[Due]) -> No
             for row in rows
         ],
     )
-
-
-def _in_order(counts: Counter[str]) -> dict[str, int]:
-    names = (
-        "ready_to_send", "whole_documents", "changes", "child_removals", "nothing_to_send",
-        "held_back", "not_valid", "unreadable", "altered", "in_doubt", "rows_missing",
-        "baselines_put_back", "unknown_after_a_stop", "written", "firewall_warnings",
-        "characters_whole", "characters_to_send", "waiting_before", "need_attention",
-    )  # fmt: skip
-    return {name: counts[name] for name in names}
 
 
 def _guard(outbox: Outbox, settings: Settings, spec: Spec) -> list[str]:

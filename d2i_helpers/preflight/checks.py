@@ -11,6 +11,7 @@ from d2i_helpers import database
 from d2i_helpers.errors import D2IError, PreflightError, error_named
 
 PASS, WARN, FAIL, SKIPPED = "pass", "warn", "fail", "skipped"
+COUNTS = (PASS, WARN, FAIL, SKIPPED)
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,7 @@ def grants(
 
 def counts(checks: Sequence[Check]) -> dict[str, int]:
     """Number of checks by status."""
-    return {
-        status: sum(check.status == status for check in checks)
-        for status in (PASS, WARN, FAIL, SKIPPED)
-    }
+    return {status: sum(check.status == status for check in checks) for status in COUNTS}
 
 
 def error_of(checks: Sequence[Check]) -> D2IError | None:

@@ -7,6 +7,7 @@ from d2i_helpers.errors import D2IError
 from d2i_helpers.payload_spec import Spec, load_spec
 from d2i_helpers.preflight import machine, profile, receiving, script, source, staged
 from d2i_helpers.preflight.checks import (
+    COUNTS,
     FAIL,
     PASS,
     SKIPPED,
@@ -21,8 +22,8 @@ from d2i_helpers.preflight.checks import (
 from d2i_helpers.settings import Secrets, Settings, load_secrets
 
 __all__ = [
-    "FAIL", "PASS", "SKIPPED", "WARN", "Check", "counts", "ddl_script", "error_of", "require",
-    "run",
+    "COUNTS", "FAIL", "PASS", "SKIPPED", "WARN", "Check", "counts", "ddl_script", "error_of",
+    "require", "run",
 ]  # fmt: skip
 
 

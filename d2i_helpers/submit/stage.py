@@ -32,6 +32,11 @@ from d2i_helpers.submit.client import Client
 from d2i_helpers.submit.endpoint import Endpoint
 from d2i_helpers.submit.results import Attempt, BatchResult, Delivery
 
+COUNTS = (
+    *map(str, Outcome), "still_waiting", "not_prepared", "held_back", "altered", "sent",
+    "requests", "characters", "unknown_after_a_stop", "waiting_before", "need_attention",
+)  # fmt: skip
+
 
 @dataclass
 class SubmitResult:
@@ -291,11 +296,7 @@ class _Tally:
         )
 
     def result(self, notices: list[str]) -> SubmitResult:
-        outcomes = [str(o) for o in Outcome]
-        names = (*outcomes, "still_waiting", "not_prepared", "held_back", "altered", "sent",
-                 "requests", "characters", "unknown_after_a_stop", "waiting_before",
-                 "need_attention")  # fmt: skip
-        counts = {name: self.counts[name] for name in names}
+        counts = {name: self.counts[name] for name in COUNTS}
         return SubmitResult(
             counts,
             dict(self.statuses),

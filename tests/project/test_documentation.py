@@ -12,6 +12,7 @@ import pytest
 
 from d2i_helpers.cli.commands import cli
 from d2i_helpers.settings import Settings
+from d2i_helpers.stages import STAGES, Stage
 
 ROOT = Path(__file__).parents[2]
 # CHANGELOG.md names what is gone, too
@@ -118,3 +119,56 @@ def test_profiles_that_a_page_names_are_there(page: Path) -> None:
     profiles = {name for name in named if name not in MADE_BY_THE_READER}
     missing = {n for n in profiles if not (ROOT / n).is_file()}
     assert {n for n in missing if not (ROOT / "params" / f"{n}.yaml").is_file()} == set()
+
+
+SECTIONS_OF_A_STAGE = [
+    "In and out",
+    "Counts",
+    "What stops it",
+    "Settings that matter",
+    "Where it is",
+]
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_stage_has_its_word_in_four_places(stage: Stage) -> None:
+    """A newcomer finds notebook, code, tests and page of a stage by its one word."""
+    assert re.fullmatch(rf"\d\d_{stage.name}\.ipynb", stage.notebook)
+    assert stage.function == f"d2i_helpers.{stage.name}.stage:run"
+    assert callable(stage.load())
+    assert (ROOT / "notebooks" / stage.notebook).is_file()
+    assert (ROOT / "d2i_helpers" / stage.name / "stage.py").is_file()
+    assert list((ROOT / "tests" / stage.name).glob("test_*.py"))
+    assert (ROOT / "docs" / f"{stage.name}.md").is_file()
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_the_page_of_a_stage_has_all_that_is_asked_of_it(stage: Stage) -> None:
+    text = (ROOT / "docs" / f"{stage.name}.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", text, re.M))
+    assert [name for name in sections if name in SECTIONS_OF_A_STAGE] == SECTIONS_OF_A_STAGE
+    # each count of the closing cell stands in the first column of the table, and no other
+    cells = re.findall(r"^\| (.+?) \|", sections["Counts"], re.M)
+    listed = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    module = importlib.import_module(stage.function.partition(":")[0])
+    assert listed == set(module.COUNTS)
+    named = sections["Where it is"]
+    assert f"notebooks/{stage.notebook}" in named and f"d2i_helpers/{stage.name}" in named
+    assert f"tests/{stage.name}" in named
+
+
+def anchors(page: Path) -> set[str]:
+    """Where a link into a page may lead: its headings, as GitHub writes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", name).lower().replace(" ", "-") for name in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target, _, anchor in re.findall(r"\]\(([\w./-]*)(#?)([\w-]*)\)", text):
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), f"{target}#{anchor}"
