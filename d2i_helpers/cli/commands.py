@@ -16,6 +16,7 @@ import click
 from d2i_helpers import __version__
 from d2i_helpers.cli.audience import outliving_audience
 from d2i_helpers.errors import D2IError, SettingsError
+from d2i_helpers.stages import names
 
 STOPPED = 130  # as shells say it of a command that was stopped
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -128,7 +129,10 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(
+    help=f"Run the day: {', '.join(names())}, each as a notebook that is kept.",
+    short_help="Run the day, each stage as a notebook that is kept.",
+)
 @profile_options
 @click.option("--stages", metavar="A,B", help="Only these stages, such as delta,submit.")
 @click.option("--outputs", type=click.Path(path_type=Path), help="Folder of the run records.")
@@ -143,7 +147,7 @@ def run(
     resume: str | None,
     summary: str | None,
 ) -> int:
-    """Run the day: extract, anonymise, delta, submit, each as a notebook that is kept."""
+    """Run the day, or some of its stages."""
     from d2i_helpers.cli.console import ConsoleListener, make_console, show_run
     from d2i_helpers.runs.day import run_day
     from d2i_helpers.runs.summary import summary_of

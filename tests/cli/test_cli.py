@@ -17,6 +17,7 @@ from d2i_helpers.errors import GateError, SettingsError
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.privacy import human_present as attended
 from d2i_helpers.settings import ENV_PREFIX
+from d2i_helpers.stages import names
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,25 @@ def test_help_is_not_slowed_by_what_it_does_not_need() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert said.splitlines()[-1] == "[]"
+
+
+def test_the_help_names_every_stage() -> None:
+    shown = CliRunner().invoke(cli, ["run", "--help"]).output
+    assert ", ".join(names()) in " ".join(shown.split())
+
+
+def test_a_stop_while_the_program_is_read_in_leaves_no_traceback() -> None:
+    code = (
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop)\n"
+        "from d2i_helpers.__main__ import main\n"
+        "main()"
+    )
+    stopped = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (stopped.returncode, stopped.stderr) == (130, "Stopped.\n")
 
 
 @pytest.mark.parametrize(
