@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from d2i_helpers.anonymise.key import require_key
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, failed
+from d2i_helpers.privacy.secrets_in_force import secrets_not_sought
 from d2i_helpers.settings import Secrets, Settings, ledger_key, unknown_variables
 
 NOBODYS_CODE = "000"  # of the shipped profiles; no authority has it
@@ -32,10 +33,20 @@ def checks(settings: Settings, secrets: Secrets) -> Iterator[Check]:
         yield Check("authority", WARN, said, "Write your own, of three digits, into the profile.")
     yield from _unknown_variables()
     yield from _pseudonym_key(settings, secrets)
+    yield from _secrets_not_sought(settings, secrets)
     try:
         ledger_key(secrets)
     except SettingsError as error:
         yield failed("ledger key", error)
+
+
+def _secrets_not_sought(settings: Settings, secrets: Secrets) -> Iterator[Check]:
+    """Secrets that a record could hold unseen."""
+    names = secrets_not_sought(secrets, settings)
+    if names:
+        said = f"too short or too plain a word to be searched for in records: {', '.join(names)}"
+        advice = "Have another one set, of 8 characters or more that are no word."
+        yield Check("secrets", WARN, said, advice)
 
 
 def _left_open(settings: Settings) -> Check:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 _AMPERSAND = "&(?:amp;)*"  # HTML within HTML
-_INSIDE_WORDS = 6  # characters of a secret that is looked for inside of words too
+INSIDE_WORDS = 6  # characters of a secret that is looked for inside of words too
 
 
 def secret_patterns(secrets: Iterable[str]) -> list[re.Pattern[str]]:
@@ -25,7 +25,7 @@ def secret_patterns(secrets: Iterable[str]) -> list[re.Pattern[str]]:
 
 def _pattern(secret: str) -> str:
     plain = "".join(_character(character) for character in secret)
-    if len(secret) < _INSIDE_WORDS:
+    if len(secret) < INSIDE_WORDS:
         return rf"(?<!\w){plain}(?!\w)"
     return "|".join([plain, *_base64_forms(secret)])
 

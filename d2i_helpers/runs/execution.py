@@ -202,6 +202,11 @@ class Run:
                 "The notebooks were compared with the secrets only: the database with the "
                 "identities of the cohort could not be read."
             )
+        if names := self.leaks.not_sought:
+            record.warnings.append(
+                "Not searched for in the notebooks, being too short or plain words: "
+                f"{', '.join(names)}. Have other ones set."
+            )
         error = error or self._leak() or self._child_errors()
         if error is not None:
             error = self.leaks.clean(error)
@@ -231,9 +236,8 @@ class Run:
     def _post(self) -> None:
         settings = self.settings
         if settings.webhook_url:
-            problem = summary.post(
-                settings.webhook_url, self.record, settings.proxy, settings.ca_bundle
-            )
+            bundle = settings.path(settings.ca_bundle) if settings.ca_bundle else None
+            problem = summary.post(settings.webhook_url, self.record, settings.proxy, bundle)
             if problem:
                 self.record.warnings.append(problem)
 

@@ -14,7 +14,7 @@ from d2i_helpers.privacy.identifiers import cohort_identifiers
 from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.privacy.safe_logging import guard_process
 from d2i_helpers.privacy.safe_words import saved_setting
-from d2i_helpers.privacy.secrets_in_force import secrets_in_force
+from d2i_helpers.privacy.secrets_in_force import secrets_in_force, secrets_not_sought
 from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
 
@@ -33,6 +33,7 @@ class LeakCheck:
         self._secrets = load_secrets()
         self.ledger_key = ledger_key(self._secrets)
         self._known = secrets_in_force(self._secrets, settings)
+        self.not_sought = secrets_not_sought(self._secrets, settings)
         self._redactor: Redactor | None = None
         self._for_logs = self._make(())
         self.engine: Engine | None = None

@@ -37,8 +37,12 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def post(url: str, record: RunRecord, proxy: str | None, ca_bundle: str | None) -> str | None:
+def post(url: str, record: RunRecord, proxy: str | None, ca_bundle: Path | None) -> str | None:
     """Post the summary; a run never fails because its webhook does, and never waits long for it.
+
+    Args:
+        proxy: its address; None: as the environment says.
+        ca_bundle: file of the CA certificates to trust, from the root of the file system.
 
     Returns:
         None, or why it could not be posted (without the address, which may hold a key).
@@ -46,7 +50,7 @@ def post(url: str, record: RunRecord, proxy: str | None, ca_bundle: str | None) 
     from d2i_helpers.submit.sessions import TIMED_OUT, Session, exchange
 
     content = {**summary_of(record), "record": record.run_id}  # a path tells of the machine
-    if ca_bundle and not Path(ca_bundle).exists():
+    if ca_bundle and not ca_bundle.exists():
         return "The webhook could not be reached (there is no such file as `ca_bundle` names)."
     with Session() as session:
         answer = exchange(
@@ -55,7 +59,7 @@ def post(url: str, record: RunRecord, proxy: str | None, ca_bundle: str | None) 
             timeout=(WEBHOOK_SECONDS, WEBHOOK_SECONDS),
             json=content,
             proxies={"https": proxy, "http": proxy} if proxy else None,
-            verify=ca_bundle or True,
+            verify=str(ca_bundle) if ca_bundle else True,
         )
     if answer.status is not None:  # what else it says is of no interest
         return f"The webhook answered {answer.status}." if answer.status >= 300 else None

@@ -507,6 +507,15 @@ def test_a_file_of_faults_that_is_none_is_seen(tmp_path: Path) -> None:
         assert found["receiver"].status == status
 
 
+@pytest.mark.parametrize("password", ["x", "sa", "ssd", "postgres", "Password"])
+def test_a_secret_that_every_record_holds_is_named(password: str) -> None:
+    found = {c.name: c for c in profile_checks(Settings(), Secrets(proxy_password=password))}
+    assert found["secrets"].status == WARN
+    assert "D2I_PROXY_PASSWORD" in found["secrets"].detail
+    telling = Secrets(proxy_password="Tr0ub4dor", client_id="ab-1")
+    assert "secrets" not in {c.name for c in profile_checks(Settings(), telling)}
+
+
 def test_a_ledger_key_that_is_too_short_is_seen_before_a_run() -> None:
     found = {c.name: c for c in profile_checks(Settings(), Secrets(ledger_key="short"))}
     assert (found["ledger key"].status, found["ledger key"].kind) == (FAIL, "SettingsError")

@@ -308,6 +308,16 @@ def test_the_address_of_a_webhook_is_nowhere_in_the_record(project: Project) -> 
         assert "a-key" not in path.read_text(encoding="utf-8")
 
 
+def test_a_secret_that_every_record_holds_ends_no_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D2I_PROXY_PASSWORD", "a")
+    record = project.run("extract")
+    assert record.exit_code == 0
+    (said,) = record.warnings
+    assert said.startswith("Not searched for") and "D2I_PROXY_PASSWORD" in said
+
+
 SECRETS_IN_ADDRESSES = {  # part of an address, with the secret that it holds
     "login": ("svc:one/two#three?four ca-na-ry&5@", "", "one/two#three?four ca-na-ry&5"),
     "query": ("", "&sslpassword=ca%2Dna-ry/5+6%22", 'ca-na-ry/5 6"'),

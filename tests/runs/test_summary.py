@@ -118,7 +118,7 @@ def test_a_webhook_that_is_not_there_is_told_without_its_address(
 
 
 def test_a_missing_ca_bundle_is_told(record: RunRecord, tmp_path: Path) -> None:
-    said = summary.post("https://127.0.0.1:9/key", record, None, str(tmp_path / "ca.pem"))
+    said = summary.post("https://127.0.0.1:9/key", record, None, tmp_path / "ca.pem")
     assert said == "The webhook could not be reached (there is no such file as `ca_bundle` names)."
 
 
