@@ -56,7 +56,7 @@ def _block_plan(block: Block) -> Plan:
     )
 
 
-def layers(plan: Plan, items: list) -> list[dict]:
+def layers(plan: Plan, items: list[Any]) -> list[dict[Any, Document]]:
     """Items by key. Where a foreign document repeats a key, the receiver may hold either item: the
     second ones are a layer more, and are treated as one baseline more."""
     key = plan.key
@@ -66,7 +66,7 @@ def layers(plan: Plan, items: list) -> list[dict]:
             return [index]
     except (AttributeError, TypeError):
         items = _usable(items, key)
-    found: list[dict] = [{}]
+    found: list[dict[Any, Document]] = [{}]
     for item in items:
         identifier = item.get(key)
         layer = next((layer for layer in found if identifier not in layer), None)
@@ -76,7 +76,7 @@ def layers(plan: Plan, items: list) -> list[dict]:
     return found
 
 
-def unique(plan: Plan, items: list) -> list[Document]:
+def unique(plan: Plan, items: list[Any]) -> list[Document]:
     """Items with each key once: of items that share one, the first in canonical order."""
     key = plan.key
     try:
@@ -90,7 +90,7 @@ def unique(plan: Plan, items: list) -> list[Document]:
     return list(first.values())
 
 
-def _usable(items: list, key: str) -> list[Document]:
+def _usable(items: list[Any], key: str) -> list[Document]:
     """The entries that can be matched at all: objects whose key is not itself a structure."""
     return [
         item for item in items if type(item) is dict and not isinstance(item.get(key), dict | list)

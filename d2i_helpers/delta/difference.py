@@ -163,7 +163,9 @@ def _leaf_against(plan: Plan, current: Document, base: Document, clear: bool) ->
     return part if changed else None
 
 
-def _items_against(plan: Plan, current: list, old: list, clear: bool) -> list[Document] | None:
+def _items_against(
+    plan: Plan, current: list[Any], old: list[Any], clear: bool
+) -> list[Document] | None:
     """`_list_difference` from one version and no other."""
     key = plan.key
     try:
@@ -272,7 +274,7 @@ def _nested_difference(
 
 
 def _list_difference(
-    plan: Plan, current: list, olds: list[list], new: bool, clear: bool
+    plan: Plan, current: list[Any], olds: list[list[Any]], new: bool, clear: bool
 ) -> list[Document] | None:
     """Items matched by key; ``new``: the receiver may hold none of them."""
     key = plan.key

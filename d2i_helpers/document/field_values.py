@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from d2i_helpers.document.driver_values import Transform
 from d2i_helpers.document.source_rows import Page, Plan, Row, key_text
 from d2i_helpers.document.transforms import compile_transform
 from d2i_helpers.payload_spec import Field, Spec
@@ -16,10 +17,10 @@ from d2i_helpers.payload_spec import Field, Spec
 Rows = Callable[[Row, str, Page], Sequence[Row]]
 Answer = tuple[Any, str | None]  # what may be sent, or None; and the rule that was broken
 _MOST_REMEMBERED = 50_000
-_NO_ROWS: tuple = ()
+_NO_ROWS: tuple[Row, ...] = ()
 
 
-class Remembered(dict):
+class Remembered(dict[Any, Answer]):
     """Answers of a transform that looks at nothing but its value: the same values come again."""
 
     def __init__(self, transform: Callable[..., Answer]) -> None:
@@ -74,7 +75,7 @@ class FieldMaker:
             self.direct = transform
 
     def _routed(
-        self, field: Field, transform: Callable, block_source: str, plan: Plan, others: list[str]
+        self, field: Field, transform: Transform, block_source: str, plan: Plan, others: list[str]
     ) -> Callable[[Row, str, Page], Answer]:
         """All rows for a list of codes; else the first row whose value can be used."""
         at, reach = self.at, route(plan, field.source, block_source)
@@ -103,7 +104,7 @@ _NOTHING: Answer = (None, None)
 
 
 def _with_others(
-    transform: Callable, source: str, plan: Plan, others: list[str]
+    transform: Transform, source: str, plan: Plan, others: list[str]
 ) -> Callable[[Any, Row], Answer]:
     """The transform with a look at other columns of the same row."""
     places = {name: plan.at(source, name) for name in others}

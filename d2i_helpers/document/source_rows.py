@@ -16,11 +16,12 @@ from d2i_helpers.document.driver_values import is_unreadable_date, read_date, re
 from d2i_helpers.payload_spec import Source, Spec, source_columns
 
 Row = Sequence[Any]  # as the driver gives it, one value a column
+ReadText = Callable[[Row], str | None]  # one value of a row as text
 _MOST_REMEMBERED = 100_000
-_NO_ROWS: tuple = ()
+_NO_ROWS: tuple[Row, ...] = ()
 
 
-class _Dates(dict):
+class _Dates(dict[Any, str | None]):
     """Raw value to date text; what was read once is remembered, since days repeat endlessly."""
 
     def __missing__(self, value: Any) -> str | None:
@@ -259,7 +260,9 @@ def grouped(rows: Iterable[Row], place: int) -> dict[str, list[Row]]:
     return found
 
 
-def sorter(plan: Plan, source: Source, is_date: Callable[[str], bool]) -> Callable | None:
+def sorter(
+    plan: Plan, source: Source, is_date: Callable[[str], bool]
+) -> Callable[[list[Row]], list[Row]] | None:
     """A function that gives rows of a source in its `order`; None where the order does not matter.
 
     Nulls and unreadable values come last (first with `open`); the row's key and then its whole
@@ -291,7 +294,7 @@ def overtaking(
     Called with (the first row, another row): a doubt where an unreadable date decides which of the
     two comes first, else None. None instead of a function where no date is part of the order.
     """
-    parts: list[tuple[str, list[tuple[str, int, Callable]]]] = []
+    parts: list[tuple[str, list[tuple[str, int, ReadText]]]] = []
     for part in source.order:
         words = part.split()
         mode = words.pop(0) if words[0] in {"open", "first"} else ""
@@ -302,7 +305,7 @@ def overtaking(
     if not any(is_date(name) for _, columns in parts for name, _, _ in columns):
         return None
 
-    def read(columns: list[tuple[str, int, Callable]], row: Row) -> str | Doubt | None:
+    def read(columns: list[tuple[str, int, ReadText]], row: Row) -> str | Doubt | None:
         for name, place, reader in columns:
             value = reader(row)
             if value is not None:
@@ -326,11 +329,11 @@ def overtaking(
     return overtakes
 
 
-def _reader(plan: Plan, source: Source, column: str, is_date: Callable[[str], bool]) -> Callable:
+def _reader(plan: Plan, source: Source, column: str, is_date: Callable[[str], bool]) -> ReadText:
     return plan.date(source.name, column) if is_date(column) else plan.text(source.name, column)
 
 
-def _sort_key(readers: list[Callable], *, nulls_high: bool) -> Callable[[Row], Any]:
+def _sort_key(readers: list[ReadText], *, nulls_high: bool) -> Callable[[Row], Any]:
     def key(row: Row) -> tuple[bool, str]:
         value = next((v for reader in readers if (v := reader(row)) is not None), None)
         return ((value is None) == nulls_high, value or "")

@@ -82,7 +82,8 @@ def compile_transform(field: Field, spec: Spec) -> Transform:
     Raises:
         KeyError: the specification names a transform that does not exist (its checks say so first).
     """
-    return TRANSFORMS[field.transform].make(field, spec)
+    compiled: Transform = TRANSFORMS[field.transform].make(field, spec)
+    return compiled
 
 
 def usable_upn(value: Any) -> str | None:
@@ -378,7 +379,9 @@ def _code_json(field: Field, spec: Spec) -> Transform:
     return _from_rows(field, lambda value: read_json_codes(value, match, spec.booleans), tuple)
 
 
-def _from_rows(field: Field, read: Callable[[Any], tuple[list[str], str | None]], rows: Any) -> Any:
+def _from_rows(
+    field: Field, read: Callable[[Any], tuple[list[str], str | None]], rows: Any
+) -> Transform:
     """The codes of all rows together; the first rule that any row breaks is the problem.
 
     Codes that say "none" (`alone`) are no answer where a row could not be read.

@@ -143,7 +143,7 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path not in {"", "$"} else name
 
 
-def _natural(problem: Problem) -> tuple:
+def _natural(problem: Problem) -> tuple[Any, ...]:
     """Sorts list positions by number, so that [10] follows [9]."""
     words = re.split(r"(\d+)", problem.path)
     return [(0, int(w), "") if w.isdigit() else (1, 0, w) for w in words], problem.rule

@@ -156,7 +156,9 @@ def _code_list_faults(where: str, entry: Any) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------- sources
-def _source_faults(where: str, entry: Any, sources: Mapping, columns: Columns) -> list[str]:
+def _source_faults(
+    where: str, entry: Any, sources: Mapping[str, Any], columns: Columns
+) -> list[str]:
     found = shape_faults(entry, SOURCE_KEYS, where)
     if found:
         return found
@@ -190,7 +192,7 @@ def _source_faults(where: str, entry: Any, sources: Mapping, columns: Columns) -
     return found + list(column_faults(where, table, [*own, *named], columns))
 
 
-def _circular(entry: Mapping, others: Mapping, link: str = "via") -> bool:
+def _circular(entry: Mapping[str, Any], others: Mapping[str, Any], link: str = "via") -> bool:
     """Whether following ``link`` from entry to entry never ends."""
     for _ in range(len(others) + 1):
         following = entry.get(link) if isinstance(entry, Mapping) else None

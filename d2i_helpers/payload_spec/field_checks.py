@@ -79,7 +79,7 @@ def column_faults(where: str, table: Any, names: Iterable[Any], columns: Columns
 
 # ----------------------------------------------------------------------------------------- fields
 def field_faults(
-    where: str, entry: Any, block: Mapping, text: Mapping[str, Any], columns: Columns
+    where: str, entry: Any, block: Mapping[str, Any], text: Mapping[str, Any], columns: Columns
 ) -> list[str]:
     """Everything that is wrong with one field of a block."""
     found = shape_faults(entry, FIELD_KEYS, where)
@@ -103,7 +103,7 @@ def field_faults(
     return found
 
 
-def _type_faults(where: str, entry: Mapping, found: list[str]) -> str | None:
+def _type_faults(where: str, entry: Mapping[str, Any], found: list[str]) -> str | None:
     """Adds to ``found`` what is wrong with transform, type and anonymise; gives the type."""
     transform = TRANSFORMS.get(entry.get("transform"))
     kind = transform.makes if transform else None
@@ -122,7 +122,7 @@ def _type_faults(where: str, entry: Mapping, found: list[str]) -> str | None:
     return kind
 
 
-def _code_faults(where: str, entry: Mapping, text: Mapping[str, Any]) -> Iterator[str]:
+def _code_faults(where: str, entry: Mapping[str, Any], text: Mapping[str, Any]) -> Iterator[str]:
     transform = TRANSFORMS.get(entry.get("transform"))
     if transform and transform.needs and not any(entry.get(key) for key in transform.needs):
         needed = " or ".join(f"`{key}`" for key in transform.needs)
@@ -148,7 +148,7 @@ def _code_faults(where: str, entry: Mapping, text: Mapping[str, Any]) -> Iterato
             yield f"{where}: `{code}` (default or alone) is not in the list"
 
 
-def _limit_faults(where: str, entry: Mapping, kind: str | None) -> Iterator[str]:
+def _limit_faults(where: str, entry: Mapping[str, Any], kind: str | None) -> Iterator[str]:
     for limit in ("max_length", "max_items", "minimum", "maximum"):
         value = entry.get(limit)
         if value is not None and limit.startswith("max_") and value < 1:

@@ -229,7 +229,9 @@ def _source(name: str, entry: Mapping[str, Any]) -> Source:
     )
 
 
-def _field(name: str, entry: Mapping[str, Any], block: Mapping[str, Any], lists: Mapping) -> Field:
+def _field(
+    name: str, entry: Mapping[str, Any], block: Mapping[str, Any], lists: Mapping[str, CodeList]
+) -> Field:
     prefix = "" if block["path"] == "$" else f"{block['path']}."
     transform = entry["transform"]
     limits = ("max_length", "max_items", "minimum", "maximum", "pattern", "default", "item")

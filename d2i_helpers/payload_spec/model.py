@@ -109,8 +109,8 @@ class Block:
         return True
 
 
-def _last_if_missing(name: str, descending: bool) -> Callable[[Document], tuple]:
-    def key(item: Document) -> tuple:
+def _last_if_missing(name: str, descending: bool) -> Callable[[Document], tuple[Any, ...]]:
+    def key(item: Document) -> tuple[Any, ...]:
         value = item.get(name)
         return (not descending,) if value is None else (descending, value)
 

@@ -37,6 +37,7 @@ class AnonymisingRule:
 
 
 Rule = TypeVar("Rule", TransformRule, AnonymisingRule)
+Maker = TypeVar("Maker", bound=Callable[..., Any])
 
 
 class Registry(Generic[Rule]):
@@ -91,20 +92,20 @@ TRANSFORMS: Registry[TransformRule] = Registry("d2i_helpers.document.transforms"
 ANONYMISING_RULES: Registry[AnonymisingRule] = Registry("d2i_helpers.anonymise.rules")
 
 
-def transform(name: str, **about: Any) -> Callable[[Callable], Callable]:
+def transform(name: str, **about: Any) -> Callable[[Maker], Maker]:
     """Register the function below as the maker of a transform; ``about``: see `TransformRule`."""
 
-    def register(make: Callable) -> Callable:
+    def register(make: Maker) -> Maker:
         TRANSFORMS.add(TransformRule(name=name, make=make, **about))
         return make
 
     return register
 
 
-def anonymising_rule(name: str, **about: Any) -> Callable[[Callable], Callable]:
+def anonymising_rule(name: str, **about: Any) -> Callable[[Maker], Maker]:
     """Register the function below as the maker of a rule; ``about``: see `AnonymisingRule`."""
 
-    def register(make: Callable) -> Callable:
+    def register(make: Maker) -> Maker:
         ANONYMISING_RULES.add(AnonymisingRule(name=name, make=make, **about))
         return make
 
