@@ -23,11 +23,6 @@ _FIRST_DAY = 20  # after the start of the window; the window is two years long a
 _MANY = 3  # items of a list in the full document
 
 
-def full_document(spec: Spec, window_start: dt.date) -> Document:
-    """One document with every block and every field that may stand together."""
-    return _Maker(spec, window_start, 0).document()
-
-
 def documents(spec: Spec, window_start: dt.date, count: int) -> Iterator[Document]:
     """``count`` documents of different shapes, the first of them the full one."""
     for number in range(count):

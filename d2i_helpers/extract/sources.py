@@ -26,7 +26,6 @@ from sqlalchemy import (
     func,
     null,
     select,
-    table,
     true,
 )
 from sqlalchemy.engine import Connection
@@ -34,7 +33,7 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import SSD_SCHEMA
-from d2i_helpers.document.source_rows import CARE_PERIODS, Plan, Read, Row, key_text
+from d2i_helpers.document.source_rows import Plan, Read, Row, key_text
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.payload_spec import Source, Spec
 from d2i_helpers.settings import Settings
@@ -459,6 +458,3 @@ def _condition(kind: str) -> Condition:
         return and_(*parts) if parts else true()
 
     return condition
-
-
-__all__ = ["CARE_PERIODS", "Batch", "Gaps", "SourceReader", "table"]

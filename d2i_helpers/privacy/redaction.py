@@ -66,12 +66,6 @@ def normal(text: str) -> str:
     return "".join(letter for letter in plain if letter.isalnum())
 
 
-def mask_id(value: object) -> str:
-    """An id as a person may see it in a record: ``…78``; ids of fewer than 6 characters: ``…``."""
-    text = str(value)
-    return f"…{text[-2:]}" if len(text) >= 6 else "…"
-
-
 class Redactor:
     """Looks for the identifiers of a cohort and the secrets in force.
 

@@ -27,7 +27,7 @@ _WORD = rf"(?:[a-z]+(?:['’][a-z]+)?|{_KNOWN})"
 _LABEL = re.compile(
     rf"(?:[A-Z][a-z]+(?=[ ,:/-])|{_WORD})(?:[-/ ,;:()+.%_<>=`\[\]]+(?:{_WORD}|\d{{1,3}}%?)?)*"
 )
-_MASKED_IDS = re.compile(r"…\w{0,2}(?:, …\w{0,2})*(?:, …)?")  # as `redaction.mask_id` makes them
+_MASKED_IDS = re.compile(r"…\w{0,2}(?:, …\w{0,2})*(?:, …)?")  # as `attention.mask` makes them
 _NAME_IN_CODE = re.compile(r"\b[a-z][a-z0-9_]*\b")
 _SHORT_NUMBER = re.compile(r"\d{1,3}")  # such as an HTTP status
 _LOOKS_LIKE_A_VALUE = re.compile(

@@ -190,7 +190,7 @@ def test_no_canary_of_a_thousand_children_gets_through() -> None:
 def test_a_canary_that_gets_through_is_found() -> None:
     """The same with one field passed through: the check above can fail."""
     check, collect = LeakCheck(SPEC), collector(SPEC)
-    document = fake_documents.full_document(SPEC, START)
+    document = next(fake_documents.documents(SPEC, START, 1))
     original, _ = marked(document, 1)
     pseudonyms = Pseudonymiser(SPEC, b"k" * 32, max_shift_days=183, window_start=START)
     made = pseudonyms.document(original["la_child_id"], original, collect(original))

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from d2i_helpers.anonymise.upn import upn_check_letter
 from d2i_helpers.demo.simulate.words import (
     Codes,
     Draw,
@@ -15,7 +16,6 @@ from d2i_helpers.demo.simulate.words import (
     postcode,
     postcode_as_stored,
     upn,
-    upn_check_letter,
 )
 from d2i_helpers.document.codes import code_matcher
 from d2i_helpers.payload_spec import load_spec

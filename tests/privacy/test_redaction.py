@@ -8,7 +8,7 @@ import json
 import pytest
 
 from d2i_helpers.privacy import redaction
-from d2i_helpers.privacy.redaction import REDACTED, Redactor, mask_id, normal
+from d2i_helpers.privacy.redaction import REDACTED, Redactor, normal
 
 TODAY = dt.date(2026, 8, 10)
 IDENTIFIERS = [
@@ -172,13 +172,6 @@ def test_one_pass_however_many_identifiers() -> None:
 )  # fmt: skip
 def test_normal_form(text: str, form: str) -> None:
     assert normal(text) == form
-
-
-def test_mask_id() -> None:
-    assert mask_id("12345678") == "…78"
-    assert mask_id(123456) == "…56"
-    assert mask_id("12345") == "…"
-    assert mask_id("") == "…"
 
 
 def test_no_hit_without_identifiers() -> None:

@@ -18,17 +18,6 @@ _SOURCES = Weights(
      "9": 2, "10": 1}
 )  # fmt: skip
 _FACTOR_COUNTS = Weights({1: 20, 2: 25, 3: 22, 4: 14, 5: 9, 7: 5, 10: 3})
-# flags as SystemC stores them, with a space after each colon
-_REFERRAL_OUTCOMES = {
-    depth: json.dumps(
-        {
-            "NFA": "Y" if depth == "nothing" else "N",
-            "SINGLE_ASSESSMENT_FLAG": "N" if depth == "nothing" else "Y",
-            "STRATEGY_DISCUSSION_FLAG": "Y" if depth == "protection" else "N",
-        }
-    )
-    for depth in DEPTHS
-}
 _ASSESSMENT_OUTCOMES = tuple(
     json.dumps({"NFA_FLAG": nothing, "CIN_PLAN_FLAG": plan, "STRATEGY_DISCUSSION_FLAG": "N"})
     for nothing, plan in ("YN", "NY", "NN")

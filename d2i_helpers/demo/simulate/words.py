@@ -15,6 +15,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
+from d2i_helpers.anonymise.upn import upn_check_letter
 from d2i_helpers.payload_spec import load_spec
 
 T = TypeVar("T")
@@ -96,19 +97,11 @@ class Weights(Generic[T]):
 def upn(draw: Draw, *, temporary: bool = False) -> str:
     """A pupil number of no real authority, with a right check letter.
 
-    The letter is the sum of the twelve digits times 2 to 13, modulo 23 (DfE, unique pupil numbers:
-    guide for schools). A temporary one ends in a letter, which counts as its place in the list.
+    A temporary one ends in a letter.
     """
     body = f"{draw.between(990, 999)}{draw.between(0, 99_999_999):08d}"
     body += draw.pick(_UPN_LETTERS.replace("X", "")) if temporary else str(draw.between(0, 9))
     return upn_check_letter(body) + body
-
-
-def upn_check_letter(body: str) -> str:
-    """The check letter of the twelve characters that follow it."""
-    places = (_UPN_LETTERS.index(c) if c.isalpha() else int(c) for c in body)
-    total = sum(place * weight for weight, place in enumerate(places, start=2))
-    return _UPN_LETTERS[total % 23]
 
 
 def nhs_like_number(draw: Draw) -> str:
@@ -152,10 +145,6 @@ class Codes:
     def of(self, name: str) -> tuple[str, ...]:
         """All codes of a list."""
         return self._names[name]
-
-    def any(self, draw: Draw, name: str, length: int) -> str:
-        """Any code of a list, as stored in a column of that length."""
-        return self.stored(draw, name, draw.pick(self._names[name]), length)
 
     def stored(self, draw: Draw, name: str, code: str, length: int) -> str:
         """A code bare, lower case, with spaces or a tab, or followed by its description."""
