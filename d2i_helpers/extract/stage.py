@@ -174,6 +174,7 @@ class _Day:
                 f"None of the {number} ids in `person_ids` is a person's in the source.",
                 hint="Compare them with ssd_person: zeros in front, blanks, capitals. Quote them.",
             )
+        self.counts["pilot_of_nobody"] = len(strangers)
         shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])
         said = f"{len(strangers)} of the {number} ids in `person_ids` fit no person ({shown})"
         return [said] if strangers else []
@@ -374,7 +375,9 @@ class _Day:
         if gone := self.counts["gone"]:
             why = (f"{name.replace('_', ' ')} {self.counts[name]:,}" for name in WHY_GONE)
             notices = [*notices, f"{gone:,} children are gone: {', '.join(why)}."]
-        unsent = ("held_back", "left_out", "refused", "without_id", "not_valid")
+        unsent = (
+            "held_back", "left_out", "refused", "without_id", "not_valid", "pilot_of_nobody",
+        )  # fmt: skip
         self.counts["need_attention"] = sum(self.counts[name] for name in unsent)
         return ExtractResult(
             window=found.window,
