@@ -115,10 +115,17 @@ def verify(
     for fault in found.faults:
         click.echo(str(fault))
     if found.faults:
+        hint = "Compare with a backup; docs/run_record.md says what each fault means."
+        if ledger.is_from_before_the_database(ledger.entries(folder)):
+            hint = (
+                "Where these runs are of a version that kept its ledger in a file only, move "
+                f"{ledger.LEDGER_FILE} and their folders together to another place, and keep them "
+                f"there; a new ledger begins with the next run. Else: {hint}"
+            )
         raise RecordError(
             f"The records in {folder.name} are not as they were written "
             f"({len(found.faults)} found).",
-            hint="Compare with a backup; docs/run_record.md says what each fault means.",
+            hint=hint,
         )
     number = len(ledger.entries(folder))
     click.echo(f"{len(records.folders(folder))} records and {number} ledger entries are intact.")

@@ -153,6 +153,11 @@ def head(outputs: Path) -> dict[str, Any] | None:
     return {"entry": last.get("entry"), "hash": last.get("hash")} if last else None
 
 
+def is_from_before_the_database(chain: Chain) -> bool:
+    """Whether the first entry was made by a version that kept its ledger in a file only."""
+    return bool(chain) and chain[0] is not None and "database" not in chain[0]
+
+
 def last_by_run(chain: Chain) -> dict[str, Entry]:
     """The latest entry of each run, by its id."""
     return {e["run_id"]: e for e in chain if e and isinstance(e.get("run_id"), str)}

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import create_engine
 
+from d2i_helpers.cli import runs
 from d2i_helpers.database import tables
 from d2i_helpers.errors import DatabaseError, RecordError, SettingsError
 from d2i_helpers.runs import ledger, records, retention, sequence, verification
@@ -216,6 +218,24 @@ def test_a_head_that_was_kept_elsewhere_shows_what_is_missing(
     for given in (str(mail), "no such file"):
         with pytest.raises(RecordError, match="head"):
             verification.read_heads(given)
+
+
+def test_a_ledger_from_before_the_one_in_the_database_proves_nothing_and_says_what_to_do(
+    outputs: Path, ids: list[str]
+) -> None:
+    before, old = ledger.START, []
+    for entry in ledger.entries(outputs):
+        assert entry is not None
+        bare = {k: v for k, v in entry.items() if k not in ("database", "asked_sha256", "hash")}
+        bare["before"] = before
+        before = bare["hash"] = ledger.entry_hash(bare)
+        old.append(ledger.as_line(bare).encode() + b"\n")
+    rewrite(outputs, old)
+    shown = CliRunner().invoke(runs, ["verify", "--no-database", "--outputs", str(outputs)])
+    assert isinstance(shown.exception, RecordError)
+    assert "a version that kept its ledger in a file only" in shown.exception.hint
+    for run_id in ids:
+        assert f"{run_id}: no entry of this run is to be believed" in shown.output
 
 
 def test_a_pruned_record_leaves_a_tombstone(book: Book, ids: list[str]) -> None:
