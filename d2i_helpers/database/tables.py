@@ -29,13 +29,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from d2i_helpers.database.dialects import RowNumber
+
 # Schema names in the metadata are placeholders; `database.open_database` translates them to the
 # schemas of the profile, so that one set of tables serves every deployment.
 SSD_SCHEMA = "ssd"
 STAGING_SCHEMA = "staging"
 
-# SQLite counts up only an INTEGER key; the other engines get 64 bits.
-_ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+_ROW_NUMBER = RowNumber()
 _HASH_BYTES = 32  # SHA-256
 
 

@@ -1,0 +1,178 @@
+"""Making tables, and the scripts by which a database administrator makes them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import DDL, Column, Engine, Index, MetaData, Table, inspect
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
+
+from d2i_helpers.database import dialects, tables
+from d2i_helpers.database.catalogue import (
+    columns_present,
+    has_table,
+    indexed_columns,
+    json_columns,
+    real_schema,
+)
+from d2i_helpers.database.transactions import transaction
+from d2i_helpers.errors import DatabaseError
+
+
+def create_staging(engine: Engine, *names: str) -> list[str]:
+    """Create the staging tables of these names and this project's own, where they are missing.
+
+    Nothing that is there is altered, except that an index on the person id is added where this
+    login may: without one every answer costs a search through the whole table. Columns that a
+    newer version of this project needs are added to its own tables.
+
+    Returns:
+        Names of the tables that were created.
+
+    Raises:
+        DatabaseError: a staging table is there that lacks columns or keeps documents as JSON.
+    """
+    created: list[str] = []
+    with transaction(engine) as connection:
+        for table in map(tables.staging_table, names):
+            if not has_table(connection, table):
+                table.create(connection)
+                created.append(table.name)
+            else:
+                _refuse_other_columns(connection, table)
+        created += _create_ours(connection)
+    for name in set(names) - set(created):
+        with suppress(DatabaseError):  # preflight says so, with the statement for a DBA
+            _index_person(engine, tables.staging_table(name))
+    return created
+
+
+def _refuse_other_columns(connection: Connection, table: Table) -> None:
+    """Stop before anything is read where a deployed staging table cannot hold the documents."""
+    gone = sorted({column.name for column in table.columns} - columns_present(connection, table))
+    if gone:
+        raise DatabaseError(
+            f"{table.name} has no column {', '.join(gone)}.",
+            hint="docs/setup.md names the columns; a DBA can add them to the table.",
+        )
+    if structured := json_columns(connection, table):
+        raise DatabaseError(
+            f"{table.name} keeps {', '.join(structured)} in a JSON type.",
+            hint="Documents are kept as text: alter these columns to text, or name another table "
+            "in `staging_table`.",
+        )
+
+
+def _create_ours(connection: Connection) -> list[str]:
+    """Create this project's own tables, and add the columns that an older version's lack."""
+    ours = tables.our_tables().tables.values()
+    schema = real_schema(connection, next(iter(ours)))
+    read = inspect(connection).get_multi_columns(
+        schema=schema, filter_names=[table.name for table in ours]
+    )
+    present = {name: {c["name"].lower() for c in columns} for (_, name), columns in read.items()}
+    created = []
+    for table in ours:
+        if table.name not in present:
+            table.create(connection)
+            created.append(table.name)
+        elif missing := [c for c in table.columns if c.name not in present[table.name]]:
+            _add_columns(connection, table, missing)
+    return created
+
+
+def _add_columns(connection: Connection, table: Table, missing: Sequence[Column]) -> None:
+    deployed = Table(table.name, MetaData(), schema=real_schema(connection, table))
+    name = connection.dialect.identifier_preparer.format_table(deployed)
+    for column in missing:
+        said = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(DDL(f"alter table {name} add {said}"))
+
+
+def _index_person(engine: Engine, table: Table) -> None:
+    with transaction(engine) as connection:
+        if "person_id" not in indexed_columns(connection, table):
+            schema = real_schema(connection, table)
+            connection.execute(_index(schema, table.name, "person_id"))
+
+
+def _deployed(table: Table, schema: str | None) -> Table:
+    """The table in a schema; None is the login's own, which SQLAlchemy's types do not know."""
+    own: Any = schema
+    return table.to_metadata(MetaData(), schema=own)
+
+
+def index_statement(engine: Engine, schema: str | None, table: str, column: str) -> str:
+    """The statement by which a database administrator makes an index on one column."""
+    said = _index(schema, table, column).compile(dialect=_for_scripts(engine))
+    return f"{' '.join(str(said).split())};"
+
+
+def table_statements(engine: Engine, schema: str | None, table: Table) -> list[str]:
+    """The statements that make a table of ours with its indexes."""
+    deployed = _deployed(table, schema)
+    indexes = sorted(deployed.indexes, key=lambda index: str(index.name))
+    parts: list[Any] = [CreateTable(deployed), *(CreateIndex(index) for index in indexes)]
+    dialect = _for_scripts(engine)
+    return [f"{str(part.compile(dialect=dialect)).strip()};" for part in parts]
+
+
+def column_statement(engine: Engine, schema: str | None, table: Table, name: str) -> str:
+    """The statement that adds a column to a deployed table; it may be empty in the rows there."""
+    deployed = _deployed(table, schema)
+    column = Column(name, table.columns[name].type)
+    deployed_name = _for_scripts(engine).identifier_preparer.format_table(deployed)
+    said = CreateColumn(column).compile(dialect=_for_scripts(engine))
+    return f"alter table {deployed_name} add {said};"
+
+
+def schema_statements(
+    engine: Engine, schema: str | None, login: str | None, *, is_there: bool
+) -> list[str]:
+    """The statements that make a schema of the profile and let the login use it."""
+    if schema is None:
+        return []
+    quoted = _for_scripts(engine).identifier_preparer.quote_identifier
+    login = quoted(login) if login else None
+    return dialects.of(engine).schema_statements(quoted(schema), login, is_there=is_there)
+
+
+def grant_statements(
+    engine: Engine, schema: str | None, table: Table, login: str | None, rights: Sequence[str]
+) -> list[str]:
+    """The statements that let a login use a table.
+
+    Args:
+        login: as the database calls it; None where it is not known, or needs no grant.
+        rights: such as select, insert.
+    """
+    if login is None:
+        return []
+    preparer = _for_scripts(engine).identifier_preparer
+    name = preparer.format_table(_deployed(table, schema))
+    return dialects.of(engine).grant_statements(name, preparer.quote_identifier(login), rights)
+
+
+def login_name(connection: Connection) -> str | None:
+    """What the database calls the login that is connected; None where nobody has to grant it."""
+    dialect = dialects.of(connection)
+    query = dialect.login_query()
+    if query is None:
+        return None
+    name = connection.execute(query).scalar_one()
+    return None if name in dialect.owners else name
+
+
+def _for_scripts(engine: Engine) -> Dialect:
+    return dialects.of(engine).for_scripts(engine.dialect)
+
+
+def _index(schema: str | None, table: str, column: str) -> CreateIndex:
+    target = Table(table, MetaData(), Column(column), schema=schema)
+    # names are unique within a schema on some databases; 30 characters are what old Oracles take
+    name = f"ix_d2i_{zlib.crc32(f'{table}.{column}'.encode()):08x}_{column}"[:30]
+    return CreateIndex(Index(name, target.c[column]))

@@ -1,0 +1,336 @@
+"""Where the databases differ: one class for each, with the reason beside each difference.
+
+`Portable` is what the project does anywhere. A class for a database says only what has to be
+otherwise there. No other module asks which database it is: it takes the class with `of` or `named`,
+and calls it. A database that has no class of its own is treated as portable.
+
+To add a database: write a class here, mark it with `@register`, and give it its errors in
+`messages.py`. SQLAlchemy has to know the database under the same name.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    ColumnElement,
+    Engine,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    cast,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.sql import Select
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from d2i_helpers.errors import DatabaseError
+from d2i_helpers.files import make_private_file
+from d2i_helpers.settings import Settings
+
+_WITHOUT_END = 2_000_000  # seconds; what SQLite counts in milliseconds of 31 bits
+_DEADLINE = "d2i_deadline"
+_STEPS_BETWEEN_LOOKS = 50_000  # of SQLite's machine, some milliseconds
+
+
+class Portable:
+    """What holds for every database, unless its class says otherwise."""
+
+    name: ClassVar[str] = ""  # as SQLAlchemy calls the database
+
+    # ---------------------------------------------------------------------------- logging in
+    takes_password: ClassVar[bool] = True
+    password_without_login: ClassVar[bool] = False  # whether one is given where no login is named
+
+    def prepare_url(self, url: URL, settings: Settings, *, create: bool) -> URL:
+        """The URL as the driver is to have it.
+
+        Args:
+            create: make what is missing, where a database is a file.
+
+        Raises:
+            DatabaseError: the database is a file that is not there.
+        """
+        return url
+
+    # ------------------------------------------------------------------------------ sessions
+    def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
+        """What SQLAlchemy's `create_engine` is given for a driver, beside what all are given."""
+        return {}
+
+    def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
+        """Set the limits of a session, which a driver takes only once it is connected.
+
+        Args:
+            connection: the driver's own.
+            info: SQLAlchemy's notes on this connection, to which an engine's listeners add.
+        """
+
+    def limit_statements(self, engine: Engine, settings: Settings) -> None:
+        """Let statements end after `statement_timeout`, where the session does not see to it."""
+
+    # ----------------------------------------------------------------------------- statements
+    # SQL Server takes 2,100 parameters a statement, and some statements give a list twice or
+    # more values beside it; Oracle takes 1,000 values a list
+    most_in_list: ClassVar[int] = 900
+
+    def hold_rows(self, statement: Select, table: Table) -> Select:
+        """The select FOR UPDATE, with what else it takes here to keep its rows from others."""
+        return statement
+
+    def as_raw_text(self, column: ColumnElement) -> ColumnElement:
+        """A column of any type as text that the driver cannot choke on."""
+        return cast(column, Text())
+
+    def utc_now(self) -> ColumnElement:
+        """The clock of the database, in UTC and without a zone."""
+        return func.current_timestamp()
+
+    def server(self, dialect: Dialect) -> str:
+        """Name and version of the server that is connected, for the run record."""
+        version = dialect.server_version_info or ()
+        return f"{dialect.name} {'.'.join(str(part) for part in version)}"
+
+    # ----------------------------------------------------------------------------- deployment
+    row_number: ClassVar[TypeEngine[int]] = BigInteger()  # a key that the database counts up
+    owners: ClassVar[frozenset[str]] = frozenset()  # users whom nobody has to grant anything
+
+    def login_query(self) -> Select | None:
+        """The query for what the database calls this login; None where there are no logins."""
+        return None
+
+    def for_scripts(self, dialect: Dialect) -> Dialect:
+        """SQLAlchemy's dialect, set up for a server of today where none was asked."""
+        return dialect
+
+    def schema_statements(self, schema: str, login: str | None, *, is_there: bool) -> list[str]:
+        """The statements that make a schema and let a login use it, both quoted where needed."""
+        return []
+
+    def grant_statements(self, table: str, login: str, rights: Sequence[str]) -> list[str]:
+        """The statements that let a login use a table, both quoted where needed."""
+        return [f"grant {', '.join(rights)} on {table} to {login};"]
+
+
+_REGISTERED: dict[str, Portable] = {}
+DialectClass = TypeVar("DialectClass", bound=type[Portable])
+
+
+def register(dialect: DialectClass) -> DialectClass:
+    """Mark a class as that of the database it names."""
+    _REGISTERED[dialect.name] = dialect()
+    return dialect
+
+
+def named(name: str) -> Portable:
+    """The dialect of a database by SQLAlchemy's name for it, such as mssql."""
+    return _REGISTERED.get(name) or Portable()
+
+
+def of(database: Engine | Connection) -> Portable:
+    """The dialect of an engine or a connection."""
+    return named(database.dialect.name)
+
+
+def registered() -> list[Portable]:
+    """The dialects that have a class of their own."""
+    return list(_REGISTERED.values())
+
+
+class RowNumber(TypeDecorator[int]):
+    """The type of a key that the database counts up."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        # as it is: Oracle's `type_descriptor` would take 64 bits for any integer
+        return named(dialect.name).row_number
+
+
+@register
+class SQLite(Portable):
+    """A file: no server, no login, no schema, one writer at a time.
+
+    A select needs no lock, because a transaction that writes is alone.
+    """
+
+    name = "sqlite"
+    takes_password = False
+    row_number = Integer()  # it counts up only a key of the type INTEGER
+
+    def prepare_url(self, url: URL, settings: Settings, *, create: bool) -> URL:
+        """The path of the file, which has to be there.
+
+        SQLite makes an empty database of any name: refuse instead, so that a typo is seen.
+        """
+        if not url.database or url.database == ":memory:":
+            return url
+        path: Path = settings.path(url.database)
+        if create:
+            make_private_file(path)
+        elif not path.is_file():
+            raise DatabaseError(
+                f"There is no database file {path.name} (parameter `database_url`).",
+                hint="For the fictional one run `d2i simulate init`; else correct the parameter.",
+            )
+        return url.set(database=str(path))
+
+    def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
+        """What one waits for there is always a lock; 0 would mean not to wait at all."""
+        return {"connect_args": {"timeout": settings.lock_timeout or _WITHOUT_END}}
+
+    def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
+        """Set how the file is written, and look at the time while a statement runs."""
+        # readers do not wait for the writer; what is committed survives a power cut, without
+        # which the journal could forget a document that is on the wire
+        connection.execute("pragma journal_mode=wal")
+        connection.execute("pragma synchronous=full")
+        if settings.statement_timeout:
+            connection.set_progress_handler(
+                lambda: time.monotonic() > info.get(_DEADLINE, math.inf), _STEPS_BETWEEN_LOOKS
+            )
+
+    def limit_statements(self, engine: Engine, settings: Settings) -> None:
+        """Give each statement a deadline, as SQLite has no limit of its own.
+
+        Rows that are fetched later do not count.
+        """
+        seconds = settings.statement_timeout
+        if not seconds:
+            return
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def _begin(connection: Connection, *_: Any) -> None:
+            connection.info[_DEADLINE] = time.monotonic() + seconds
+
+        @event.listens_for(engine, "after_cursor_execute")
+        def _end(connection: Connection, *_: Any) -> None:
+            connection.info.pop(_DEADLINE, None)
+
+    def as_raw_text(self, column: ColumnElement) -> ColumnElement:
+        """As bytes: SQLite checks that text is UTF-8 when it hands it over, but not bytes."""
+        return cast(column, LargeBinary())
+
+    def utc_now(self) -> ColumnElement:
+        """Not `current_timestamp`, which has whole seconds only."""
+        return func.strftime("%Y-%m-%d %H:%M:%f", "now")
+
+    def grant_statements(self, table: str, login: str, rights: Sequence[str]) -> list[str]:
+        """None: the rights are those of the file."""
+        return []
+
+
+@register
+class PostgreSQL(Portable):
+    """PostgreSQL, through psycopg."""
+
+    name = "postgresql"
+    # its own library takes the login from elsewhere too, and gives a password only when asked
+    password_without_login = True
+
+    def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
+        """The time to connect, in seconds."""
+        return {"connect_args": {"connect_timeout": settings.connect_timeout}}
+
+    def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
+        """Set both limits; the session takes them in milliseconds, and 0 for no limit."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"set statement_timeout = {settings.statement_timeout * 1000:d}")
+            cursor.execute(f"set lock_timeout = {settings.lock_timeout * 1000:d}")
+        connection.commit()
+
+    def utc_now(self) -> ColumnElement:
+        """Not `now()`, which stands still within a transaction."""
+        return func.timezone("utc", func.clock_timestamp())
+
+    def login_query(self) -> Select | None:
+        """`current_user`, the role that grants are made to."""
+        return select(func.current_user())
+
+    def schema_statements(self, schema: str, login: str | None, *, is_there: bool) -> list[str]:
+        """A grant on a table is of no use there without one on its schema."""
+        make = [] if is_there else [f"create schema {schema};"]
+        use = [f"grant usage on schema {schema} to {login};"] if login else []
+        return [*make, *use]
+
+
+@register
+class SQLServer(Portable):
+    """SQL Server and Azure SQL, through Microsoft's ODBC driver or mssql-python."""
+
+    name = "mssql"
+    owners = frozenset({"dbo"})  # the owner of the database
+
+    def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
+        """With pyodbc one round trip per batch of rows instead of one per row."""
+        if driver != "pyodbc":
+            return {}
+        return {"fast_executemany": True, "connect_args": {"timeout": settings.connect_timeout}}
+
+    def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
+        """The driver limits a statement, the session the wait for a lock."""
+        if hasattr(connection, "timeout"):  # of pyodbc and mssql-python: seconds, 0 without end
+            connection.timeout = settings.statement_timeout
+        # 0 would mean not to wait at all
+        milliseconds = settings.lock_timeout * 1000 if settings.lock_timeout else -1
+        cursor = connection.cursor()
+        cursor.execute(f"set lock_timeout {milliseconds:d}")
+        cursor.close()
+        connection.commit()
+
+    def hold_rows(self, statement: Select, table: Table) -> Select:
+        """It has no FOR UPDATE; the hint takes the lock of a writer, row by row."""
+        return statement.with_hint(table, "with (updlock, rowlock)", self.name)
+
+    def utc_now(self) -> ColumnElement:
+        """Not `current_timestamp`, which is local time there and jumps twice a year."""
+        return func.sysutcdatetime()
+
+    def login_query(self) -> Select | None:
+        """The user within the database, which is what grants are made to, and not the login."""
+        return select(func.user_name())
+
+    def for_scripts(self, dialect: Dialect) -> Dialect:
+        """Write nvarchar(max) in place of ntext, which only a server before 2012 needs."""
+        unasked: Any = dialect
+        if getattr(dialect, "deprecate_large_types", True) is None:
+            unasked.deprecate_large_types = True
+        return dialect
+
+    def schema_statements(self, schema: str, login: str | None, *, is_there: bool) -> list[str]:
+        """`create schema` has to be the one statement of its batch, hence the exec.
+
+        A grant on a table is enough to use it there.
+        """
+        return [] if is_there else [f"exec('create schema {schema}');"]
+
+
+@register
+class Oracle(Portable):
+    """Oracle, through oracledb. A schema is a user there, whom only a DBA can make."""
+
+    name = "oracle"
+
+    def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
+        """One limit, in milliseconds: a session has none of its own for the wait for a lock."""
+        connection.call_timeout = 1000 * settings.statement_timeout
+
+    def utc_now(self) -> ColumnElement:
+        """Not `current_timestamp`, which is in the zone of the session."""
+        return func.sys_extract_utc(func.systimestamp())
+
+    def login_query(self) -> Select | None:
+        """From dual: before 23ai every select needs a table."""
+        return select(text("user")).select_from(text("dual"))

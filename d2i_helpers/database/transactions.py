@@ -1,0 +1,107 @@
+"""Transactions, errors without values, and the parts of statements in which databases differ."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Engine, Table, literal, select
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql import Select
+
+from d2i_helpers.database import dialects
+from d2i_helpers.database.messages import error_codes, situation_of
+from d2i_helpers.database.plain_message import GONE, known_names, without_values
+from d2i_helpers.errors import DatabaseError
+
+Item = TypeVar("Item")
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed at the end, rolled back on any error.
+
+    Raises:
+        DatabaseError: the database refused something; the message holds no value of a row.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise _explained(error) from None
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection that only reads; errors as in `transaction`."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise _explained(error) from None
+
+
+def _explained(error: SQLAlchemyError) -> DatabaseError:
+    """The error without any value: what the driver quotes may be a child's data."""
+    kind = type(error).__name__
+    if not isinstance(error, DBAPIError):
+        return DatabaseError(f"The database step failed ({kind}).")
+    codes = ", ".join([kind, *error_codes(error.orig)])
+    situation = situation_of(error.orig)
+    if situation is None:
+        line = next(iter(str(error.orig).strip().splitlines()), "")
+        words = re.sub(r"\d+", GONE, without_values(line))  # a short number may be a value too
+        return DatabaseError(
+            f"The database refused a step ({codes}: {words}).",
+            hint="A DBA can tell what this code means; docs/setup.md lists what is needed.",
+        )
+    names = known_names(error.orig) if situation.names_help else []
+    about = f": {', '.join(names)}" if names else ""
+    return DatabaseError(f"{situation.meaning}{about} ({codes}).", hint=situation.advice)
+
+
+def locking(statement: Select, table: Table) -> Select:
+    """The select, with its rows held against other writers until the transaction ends."""
+    # by a column: of a table Oracle's FOR UPDATE OF would be written without a name
+    held = statement.with_for_update(of=next(iter(table.columns)))
+    for dialect in dialects.registered():
+        held = dialect.hold_rows(held, table)
+    return held
+
+
+def in_batches(items: Sequence[Item], size: int | None = None) -> Iterator[Sequence[Item]]:
+    """Slices for an IN list.
+
+    Args:
+        size: of a slice; without it as long as every database takes.
+    """
+    size = size or min(dialect.most_in_list for dialect in dialects.registered())
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def as_raw_text(engine: Engine, column: ColumnElement) -> ColumnElement:
+    """A column of any type as text that the driver cannot choke on."""
+    return dialects.of(engine).as_raw_text(column)
+
+
+def as_bytes(value: Any) -> bytes | None:
+    """A binary value as bytes, whatever the driver hands out (memoryview, bytearray)."""
+    return bytes(value) if value is not None else None
+
+
+def ping(engine: Engine) -> str:
+    """Connect and ask for nothing; the dialect and server version for the run record."""
+    with reading(engine) as connection:
+        connection.execute(select(literal(1)))
+        return dialects.of(connection).server(connection.dialect)
+
+
+def utc_now(connection: Connection) -> dt.datetime:
+    """The database's own clock, UTC without a zone: one clock for all machines that share it."""
+    now = connection.execute(select(dialects.of(connection).utc_now())).scalar_one()
+    return dt.datetime.fromisoformat(now) if isinstance(now, str) else now

@@ -1,0 +1,299 @@
+"""What each database is told that another is not, and that a new one needs a class and no more."""
+
+from __future__ import annotations
+
+import itertools
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, UnicodeText, create_engine, insert, select
+from sqlalchemy.dialects import mssql, oracle, postgresql, registry, sqlite
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import CompileError
+from sqlalchemy.schema import CreateTable
+
+from d2i_helpers import database, settings
+from d2i_helpers.database import dialects, tables
+from d2i_helpers.errors import DatabaseError
+
+SQLALCHEMY = {"sqlite": sqlite, "postgresql": postgresql, "mssql": mssql, "oracle": oracle}
+ROWS = Table("t", MetaData(), Column("a", Integer))
+LIMITS: Any = types.SimpleNamespace(lock_timeout=60, statement_timeout=600, connect_timeout=15)
+NO_LIMITS: Any = types.SimpleNamespace(lock_timeout=0, statement_timeout=0, connect_timeout=15)
+
+
+class Driver:
+    """Stands for the connection of any driver, and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.timeout = self.call_timeout = None
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def cursor(self) -> Driver:
+        return self
+
+    def execute(self, statement: str) -> None:
+        self.told.append(statement)
+
+    def set_progress_handler(self, handler: Callable[[], bool], steps: int) -> None:
+        self.told.append(f"looks at the time: {handler()}")
+
+    def commit(self) -> None:
+        self.told.append("commit")
+
+    def close(self) -> None:
+        pass
+
+
+def session(dialect: dialects.Portable, limits: Any) -> list[str]:
+    """What a new connection is told."""
+    driver = Driver()
+    dialect.set_up_connection(driver, limits, {})
+    limited = {"timeout": driver.timeout, "call_timeout": driver.call_timeout}
+    return driver.told + [f"{name}={value}" for name, value in limited.items() if value is not None]
+
+
+def has_listeners(dialect: dialects.Portable, limits: Any) -> bool:
+    engine = create_engine("sqlite://")
+    dialect.limit_statements(engine, limits)
+    return bool(engine.dispatch.before_cursor_execute and engine.dispatch.after_cursor_execute)
+
+
+def file_is_needed(dialect: dialects.Portable) -> bool:
+    profile: Any = types.SimpleNamespace(path=lambda name: Path("/no/such/folder") / name)
+    url = make_url("any:///x")
+    try:
+        assert dialect.prepare_url(url, profile, create=False) == url
+    except DatabaseError:
+        return True
+    return False
+
+
+def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
+    """All that a dialect answers, the parts of statements as the text that is sent."""
+    library: Any = SQLALCHEMY[dialect.name]
+
+    def sql(statement: Any, to: Any = None) -> str:
+        written = {"dialect": to or library.dialect(), "compile_kwargs": {"literal_binds": True}}
+        try:
+            return " ".join(str(statement.compile(**written)).split())
+        except CompileError as error:  # a hint that belongs to another database
+            return f"{error}"
+
+    login = dialect.login_query()
+    held = database.locking(select(ROWS), ROWS)
+    counted = Table("c", MetaData(), Column("id", tables.RowNumber()), Column("x", UnicodeText))
+    connected: Any = types.SimpleNamespace(name=dialect.name, server_version_info=(16, 2))
+    schema = dialect.schema_statements
+    return {
+        "password": (dialect.takes_password, dialect.password_without_login),
+        "file": file_is_needed(dialect),
+        "pyodbc": dialect.engine_options("pyodbc", LIMITS),
+        "driver": dialect.engine_options("any", LIMITS),
+        "driver without limits": dialect.engine_options("any", NO_LIMITS),
+        "session": session(dialect, LIMITS),
+        "session without limits": session(dialect, NO_LIMITS),
+        "listeners": (has_listeners(dialect, LIMITS), has_listeners(dialect, NO_LIMITS)),
+        "list": dialect.most_in_list,
+        "text": sql(dialect.as_raw_text(ROWS.c.a)),
+        "now": sql(dialect.utc_now()),
+        "server": dialect.server(connected),
+        "held": sql(held),
+        "table": sql(CreateTable(counted), dialect.for_scripts(library.dialect())),
+        "login": (None if login is None else sql(login), sorted(dialect.owners)),
+        "new schema": schema("s", "u", is_there=False),
+        "schema": (schema("s", "u", is_there=True), schema("s", None, is_there=True)),
+        "grant": dialect.grant_statements("s.t", "u", ["select", "insert"]),
+    }
+
+
+NO_SESSION: dict[str, Any] = {"session": [], "session without limits": []}
+SAID: dict[str, dict[str, Any]] = {
+    "sqlite": {
+        "password": (False, False),
+        "file": True,
+        "pyodbc": {"connect_args": {"timeout": 60}},
+        "driver": {"connect_args": {"timeout": 60}},
+        "driver without limits": {"connect_args": {"timeout": 2_000_000}},
+        "session": ["pragma journal_mode=wal", "pragma synchronous=full",
+                    "looks at the time: False"],
+        "session without limits": ["pragma journal_mode=wal", "pragma synchronous=full"],
+        "listeners": (True, False),
+        "list": 900,
+        "text": "CAST(t.a AS BLOB)",
+        "now": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
+        "server": "sqlite 16.2",
+        "held": "SELECT t.a FROM t",
+        "table": "CREATE TABLE c ( id INTEGER, x TEXT )",
+        "login": (None, []),
+        "new schema": [],
+        "schema": ([], []),
+        "grant": [],
+    },
+    "postgresql": {
+        "password": (True, True),
+        "file": False,
+        "pyodbc": {"connect_args": {"connect_timeout": 15}},
+        "driver": {"connect_args": {"connect_timeout": 15}},
+        "driver without limits": {"connect_args": {"connect_timeout": 15}},
+        "session": ["set statement_timeout = 600000", "set lock_timeout = 60000", "commit"],
+        "session without limits": ["set statement_timeout = 0", "set lock_timeout = 0", "commit"],
+        "listeners": (False, False),
+        "list": 900,
+        "text": "CAST(t.a AS TEXT)",
+        "now": "timezone('utc', clock_timestamp())",
+        "server": "postgresql 16.2",
+        "held": "SELECT t.a FROM t FOR UPDATE OF t",
+        "table": "CREATE TABLE c ( id BIGINT, x TEXT )",
+        "login": ("SELECT CURRENT_USER AS current_user_1", []),
+        "new schema": ["create schema s;", "grant usage on schema s to u;"],
+        "schema": (["grant usage on schema s to u;"], []),
+        "grant": ["grant select, insert on s.t to u;"],
+    },
+    "mssql": {
+        "password": (True, False),
+        "file": False,
+        "pyodbc": {"fast_executemany": True, "connect_args": {"timeout": 15}},
+        "driver": {},
+        "driver without limits": {},
+        "session": ["set lock_timeout 60000", "commit", "timeout=600"],
+        "session without limits": ["set lock_timeout -1", "commit", "timeout=0"],
+        "listeners": (False, False),
+        "list": 900,
+        "text": "CAST(t.a AS TEXT)",
+        "now": "sysutcdatetime()",
+        "server": "mssql 16.2",
+        "held": "SELECT t.a FROM t with (updlock, rowlock)",
+        "table": "CREATE TABLE c ( id BIGINT NULL, x NVARCHAR(max) NULL )",
+        "login": ("SELECT user_name() AS user_name_1", ["dbo"]),
+        "new schema": ["exec('create schema s');"],
+        "schema": ([], []),
+        "grant": ["grant select, insert on s.t to u;"],
+    },
+    "oracle": {
+        "password": (True, False),
+        "file": False,
+        "pyodbc": {},
+        "driver": {},
+        "driver without limits": {},
+        "session": ["call_timeout=600000"],
+        "session without limits": ["call_timeout=0"],
+        "listeners": (False, False),
+        "list": 900,
+        "text": "CAST(t.a AS CLOB)",
+        "now": "sys_extract_utc(systimestamp())",
+        "server": "oracle 16.2",
+        "held": "SELECT t.a FROM t FOR UPDATE OF t.a",
+        "table": "CREATE TABLE c ( id NUMBER(19), x CLOB )",
+        "login": ("SELECT user FROM dual", []),
+        "new schema": [],
+        "schema": ([], []),
+        "grant": ["grant select, insert on s.t to u;"],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_a_database_is_told(name: str) -> None:
+    assert what_it_says(dialects.named(name)) == SAID[name]
+
+
+def test_every_class_is_held_here() -> None:
+    assert {dialect.name for dialect in dialects.registered()} == set(SAID)
+
+
+PAIRS = list(itertools.combinations([dialects.Portable(), *dialects.registered()], 2))
+
+
+def differences(first: type, second: type) -> Iterator[str]:
+    for name in sorted({*vars(first), *vars(second)}):
+        plain = name == "name" or name.startswith("__")
+        if not plain and getattr(first, name, None) is not getattr(second, name, None):
+            yield name
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda of: type(of).__name__)
+def test_a_method_that_is_swapped_is_noticed(
+    first: dialects.Portable, second: dialects.Portable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each difference of two classes shows in what is held above, so none can be mixed up."""
+    swapped = 0
+    for name in differences(type(first), type(second)):
+        with monkeypatch.context() as patch:
+            ours = [(one, other) for one, other in ((first, second), (second, first)) if one.name]
+            theirs = [getattr(type(other), name) for _, other in ours]
+            for (one, _), method in zip(ours, theirs, strict=True):
+                patch.setattr(type(one), name, method)
+            assert any(what_it_says(one) != SAID[one.name] for one, _ in ours), name
+        swapped += 1
+    assert swapped
+
+
+def test_no_list_is_longer_than_the_shortest_that_a_database_takes() -> None:
+    assert [len(part) for part in database.in_batches(range(2000))] == [900, 900, 200]
+    assert [len(part) for part in database.in_batches(range(5), 2)] == [2, 2, 1]
+
+
+def test_a_database_without_a_class_is_treated_as_portable() -> None:
+    unknown = dialects.named("mysql")
+    assert type(unknown) is dialects.Portable
+    assert unknown.engine_options("any", LIMITS) == {} and session(unknown, LIMITS) == []
+    assert str(unknown.utc_now()) == "CURRENT_TIMESTAMP"
+
+
+class ShelfOfSQLAlchemy(SQLiteDialect_pysqlite):
+    """A fifth database, as SQLAlchemy knows it."""
+
+    name = "shelf"
+    supports_statement_cache = True
+
+
+class Shelf(dialects.Portable):
+    """The fifth database, as this project is told about it."""
+
+    name = "shelf"
+    takes_password = False
+    row_number = Integer()
+    most_in_list = 3
+    opened: ClassVar[list[int]] = []
+
+    def set_up_connection(self, connection: Any, settings: Any, info: dict[Any, Any]) -> None:
+        self.opened.append(settings.lock_timeout)
+
+    def utc_now(self) -> Any:
+        return select(dialects.text("'2026-08-10 03:00:00'")).scalar_subquery()
+
+
+def test_a_fifth_database_takes_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.register("shelf", __name__, "ShelfOfSQLAlchemy")
+    monkeypatch.setattr(dialects, "_REGISTERED", {**dialects._REGISTERED})
+    dialects.register(Shelf)
+    monkeypatch.setenv("D2I_DATABASE_URL", f"shelf:///{tmp_path / 'shelf.db'}")
+    engine = database.open_database(settings.load_settings(lock_timeout=7))
+    name = "ssd_api_data_staging"
+    staging = tables.staging_table(name)
+    assert name in database.create_staging(engine, name)
+    row = {"json_payload": "{}", "submission_status": "pending"}
+    with database.transaction(engine) as connection:
+        connection.execute(insert(staging), [{**row, "person_id": str(n)} for n in range(2)])
+    with database.reading(engine) as connection:
+        held = database.locking(select(staging.c.id, staging.c.person_id), staging)
+        assert connection.execute(held).all() == [(1, "0"), (2, "1")]
+        assert database.utc_now(connection).isoformat() == "2026-08-10T03:00:00"
+        assert database.login_name(connection) is None
+    assert database.ping(engine).startswith("shelf 3.")
+    assert Shelf.opened and set(Shelf.opened) == {7}
+    assert [len(part) for part in database.in_batches(range(7))] == [3, 3, 1]
+    grants = database.grant_statements(engine, None, staging, "u", ["select"])
+    assert grants == [f'grant select on {name} to "u";']
+    engine.dispose()
