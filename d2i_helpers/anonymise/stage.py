@@ -268,7 +268,11 @@ class _Day:
         return AnonymiseResult(
             counts={name: self.counts[name] for name in COUNTS},
             unusable=dict(unusable.most_common()),
-            notices=self.notices,
+            notices=[
+                *self.notices,
+                *self.source.moves.notices(),
+                *self.twin.moves.notices(),
+            ],
         )
 
 

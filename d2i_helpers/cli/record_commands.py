@@ -234,14 +234,16 @@ def check_spec(parameters: dict[str, Any]) -> None:
 @profile_options
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("docs"), help="Where to.")
 def docs(parameters: dict[str, Any], folder: Path) -> None:
-    """Write the pages that are generated from the specification and the parameters."""
-    from d2i_helpers.payload_spec.outputs import write_pages
+    """Write what is generated from the specification, the parameters and the states."""
+    from d2i_helpers.payload_spec.outputs import renew_page, write_pages
     from d2i_helpers.settings.parameters_page import write_parameters_page
+    from d2i_helpers.staging.states import generated_parts
 
     spec = _spec(parameters)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = [*write_pages(folder, spec), write_parameters_page(folder)]
+        written += renew_page(folder / "convergence.md", generated_parts())
     except OSError as err:
         raise SettingsError(
             f"The pages could not be written to `{folder}` ({err.strerror}).",

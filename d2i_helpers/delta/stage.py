@@ -154,6 +154,7 @@ def _prepare(
     counts["in_doubt"], counts["rows_missing"] = named[Doubtful.BASELINE], named[Doubtful.ROW]
     counts["waiting_before"] = total
     result.counts = {name: counts[name] for name in COUNTS}
+    result.notices += outbox.staging.moves.notices()
     result.problems = dict(work.problems.most_common())
     return result
 

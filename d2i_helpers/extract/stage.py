@@ -365,6 +365,7 @@ class _Day:
     # ------------------------------------------------------------------------------- result
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
         found = self.documents
+        notices = notices + self.staging.moves.notices()
         if self.counts["altered"]:
             notices.append(
                 f"{self.counts['altered']:,} staged documents had been changed by other software "

@@ -304,15 +304,20 @@ def with_generated(page: str, parts: Mapping[str, str]) -> str:
     return page
 
 
+def renew_page(path: Path, parts: Mapping[str, str]) -> list[Path]:
+    """Renew the generated parts of a hand-written page; gives its path, where it is there."""
+    if not path.is_file():
+        return []
+    page = with_generated(path.read_text(encoding="utf-8"), parts)
+    path.write_text(page, encoding="utf-8", newline="\n")
+    return [path]
+
+
 def write_pages(folder: str | Path = "docs", spec: Spec | None = None) -> list[Path]:
     """Write the generated pages into a folder, of the specification without overlays by default."""
     spec = spec or load_spec()
     pages = {"payload.md": payload_page(spec), "code_lists.md": code_list_page(spec)}
-    hand_written = Path(folder) / "specification.md"
-    if hand_written.is_file():
-        page = hand_written.read_text(encoding="utf-8")
-        pages["specification.md"] = with_generated(page, rule_tables())
-    written = []
+    written = renew_page(Path(folder) / "specification.md", rule_tables())
     for name, text in pages.items():
         path = Path(folder) / name
         path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,6 +1,6 @@
 """Messages on the wire: journalled before they leave, moved by the answer in one transaction.
 
-With `staging` and `outbox` the only writer of states. Only what delta wrote leaves, and what is
+Only what delta wrote leaves, and what is
 journalled is the very document that it was made from. What a crash or a time-out leaves in the
 journal is an unknown outcome: the receiver may hold it.
 """
@@ -15,12 +15,10 @@ from sqlalchemy import (
     ScalarSelect,
     and_,
     bindparam,
-    case,
     delete,
     func,
     insert,
     null,
-    or_,
     select,
     update,
 )
@@ -32,9 +30,10 @@ from d2i_helpers.database.tables import submission_log as log_table
 from d2i_helpers.staging import submission_log
 from d2i_helpers.staging.evidence import DOCUMENT, PURGE
 from d2i_helpers.staging.messages import Answer, Batch, LogEntry, Outgoing
+from d2i_helpers.staging.moves import Events
 from d2i_helpers.staging.outbox import Outbox, partial_digest, text_digest
 from d2i_helpers.staging.rows import same, utc_now
-from d2i_helpers.staging.states import TRANSITIONS, Event, Outcome, RowState
+from d2i_helpers.staging.states import Event, Outcome
 
 ON_WIRE, UNKNOWN = "on wire", "unknown"  # states of a journal entry
 
@@ -94,17 +93,13 @@ class InFlight:
 
     def _mark_altered(self, connection: Connection, rows: Sequence[Any]) -> None:
         """Rows that another hand changed after delta: an error, and made anew by the next delta."""
-        for part in database.in_batches(rows):
-            connection.execute(
-                update(self.table)
-                .where(self.table.c.id.in_([row.id for row in part]))
-                .values(
-                    submission_status=str(TRANSITIONS[Event.REFUSED][2]),
-                    partial_json_payload=null(),
-                    api_response="not sent: other software changed the row after delta; "
-                    "the next delta makes its message anew",
-                )
-            )
+        values = {
+            "partial_json_payload": null(),
+            "api_response": "not sent: other software changed the row after delta; "
+            "the next delta makes its message anew",
+        }
+        ids = [row.id for row in rows]
+        self.staging.moves.move(connection, Event.MESSAGE_ALTERED, ids, values)
         self.staging.forget_notes(connection, [row.person_id for row in rows])
 
     def _journal(
@@ -184,57 +179,38 @@ class InFlight:
             "partial_json_payload": null(),
         }
         is_current = same(t.current_hash, self._of_batch(batch, journal.c.document_hash))
-        deleted = self.staging.is_deleted
-        for part in database.in_batches([m for m in messages if m.kind == DOCUMENT]):
-            people = [m.person_id for m in part]
-            connection.execute(
-                update(self.table)
-                .where(t.person_id.in_(people))
-                .values(
-                    previous_json_payload=self._of_batch(batch, journal.c.document),
-                    previous_hash=self._of_batch(batch, journal.c.document_hash),
-                    row_state=case(
-                        (deleted, str(RowState.DELETED)),
-                        (is_current, str(TRANSITIONS[Event.ACKNOWLEDGED][1])),
-                        else_=str(TRANSITIONS[Event.MOVED_ON][1]),
-                    ),
-                    submission_status=case(
-                        (or_(deleted, is_current), str(TRANSITIONS[Event.ACKNOWLEDGED][2])),
-                        else_=str(TRANSITIONS[Event.MOVED_ON][2]),
-                    ),
-                    **receipt,
-                )
-            )
-            self.outbox.forget(connection, people)
-        for part in database.in_batches([m for m in messages if m.kind == PURGE]):
-            people = [m.person_id for m in part]
-            # a child that came back while its purge was on the wire is new to the receiver
-            connection.execute(
-                update(self.table)
-                .where(t.person_id.in_(people))
-                .values(
-                    previous_json_payload=null(),
-                    previous_hash=null(),
-                    row_state=case(
-                        (deleted, str(RowState.DELETED)),
-                        else_=str(TRANSITIONS[Event.BACK_NEW][1]),
-                    ),
-                    submission_status=case(
-                        (deleted, str(TRANSITIONS[Event.PURGE_ACKNOWLEDGED][2])),
-                        else_=str(TRANSITIONS[Event.BACK_NEW][2]),
-                    ),
-                    **receipt,
-                )
-            )
-            self.outbox.forget(connection, people)
+        documents = [m.person_id for m in messages if m.kind == DOCUMENT]
+        self._settle(
+            connection,
+            {Event.ACKNOWLEDGED: is_current, Event.MOVED_ON: None, Event.GONE_MEANWHILE: None},
+            documents,
+            {
+                "previous_json_payload": self._of_batch(batch, journal.c.document),
+                "previous_hash": self._of_batch(batch, journal.c.document_hash),
+                **receipt,
+            },
+        )
+        purges = [m.person_id for m in messages if m.kind == PURGE]
+        # a child that came back while its purge was on the wire is new to the receiver
+        self._settle(
+            connection,
+            {Event.PURGE_ACKNOWLEDGED: None, Event.BACK_MEANWHILE: None},
+            purges,
+            {"previous_json_payload": null(), "previous_hash": null(), **receipt},
+        )
+
+    def _settle(
+        self, connection: Connection, events: Events, people: list[str], values: dict[str, Any]
+    ) -> None:
+        """Move rows to what the receiver acknowledged, and forget the attempts before it."""
+        key = self.table.c.person_id
+        moved = self.staging.moves.move(connection, events, people, values, key=key)
+        self.outbox.forget(connection, [one for one in people if one not in moved.refused])
 
     def _mark_error(self, connection: Connection, answers: Sequence[Answer], *, lost: bool) -> None:
         """Only rows that are still what was sent; one that moved on waits with its new document."""
         t = self.table.c
-        values = {
-            "submission_status": str(TRANSITIONS[Event.REFUSED][2]),
-            "api_response": bindparam("detail"),
-        }
+        values: dict[str, Any] = {"api_response": bindparam("detail")}
         if lost:
             values["partial_json_payload"] = null()
         prefix = "outcome unknown: " if lost else ""
@@ -243,13 +219,16 @@ class InFlight:
             if not some:
                 continue
             seen = t.current_hash.is_(None) if null_hash else t.current_hash == bindparam("seen")
-            connection.execute(
-                update(self.table).where(t.id == bindparam("row"), seen).values(values),
+            self.staging.moves.move_each(
+                connection,
+                Event.REFUSED,
                 [
                     {"row": a.message.row_id, "detail": f"{prefix}{a.detail}"[:4000]}
                     | ({} if null_hash else {"seen": a.message.current_hash})
                     for a in some
                 ],
+                values,
+                where=seen,
             )
 
     def _keep_unknown(self, connection: Connection, batch: Batch, people: Sequence[str]) -> None:
@@ -289,10 +268,13 @@ class InFlight:
                        same(journal.c.document_hash, t.current_hash))
                 .exists()
             )  # fmt: skip
-            connection.execute(
-                update(self.table)
-                .where(t.person_id.in_(people), is_what_was_sent)
-                .values(submission_status=str(TRANSITIONS[Event.REFUSED][2]))
+            self.staging.moves.move(
+                connection,
+                Event.REFUSED,
+                connection.execute(people).scalars().all(),
+                {},
+                key=t.person_id,
+                where=is_what_was_sent,
             )
             connection.execute(
                 update(self.table)

@@ -1,6 +1,6 @@
 """What of a staging table is to be sent: rows that are due, and their partial documents.
 
-With `staging` and `in_flight` the only writer of states. A partial document is valid only for the
+A partial document is valid only for the
 hashes and the very text that it was computed from, and as it was written; `notes` keep the hashes
 and the digests, so that nothing stale and nothing that another hand wrote is ever sent.
 """
@@ -11,6 +11,7 @@ import hashlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -23,7 +24,6 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    update,
 )
 from sqlalchemy.engine import Connection
 
@@ -31,7 +31,7 @@ from d2i_helpers import database
 from d2i_helpers.database.tables import attention, journal, notes
 from d2i_helpers.staging.evidence import PURGE
 from d2i_helpers.staging.rows import Staging, same
-from d2i_helpers.staging.states import TRANSITIONS, Doubtful, Event, RowState, Status
+from d2i_helpers.staging.states import Doubtful, Event, RowState, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,21 +192,16 @@ class Outbox:
             if not rows:
                 continue
             seen = t.current_hash.is_(None) if null_hash else t.current_hash == bindparam("seen")
-            connection.execute(
-                update(self.table)
-                .where(t.id == bindparam("row"), seen)
-                .values(
-                    partial_json_payload=bindparam("text"),
-                    submission_status=case(
-                        (self.staging.is_deleted, str(TRANSITIONS[Event.PURGE_QUEUED][2])),
-                        else_=t.submission_status,
-                    ),
-                ),
+            self.staging.moves.move_each(
+                connection,
+                {Event.PURGE_QUEUED: None, Event.PREPARED: None},
                 [
                     {"row": p.row.id, "text": p.text}
                     | ({} if null_hash else {"seen": p.row.current_hash})
                     for p in rows
                 ],
+                {"partial_json_payload": bindparam("text")},
+                where=seen,
             )
         self._write_notes(connection, wanted)
         return len(wanted)
@@ -248,37 +243,30 @@ class Outbox:
 
     def settle_equal(self, connection: Connection, rows: Sequence[Due]) -> None:
         """Rows that equal everything the receiver may hold: nothing has to be sent."""
-        _, state, status = TRANSITIONS[Event.UNDONE]
         t = self.table.c
-        for part in database.in_batches(rows):
-            ids = [row.id for row in part]
-            connection.execute(
-                update(self.table)
-                .where(t.id.in_(ids))
-                .values(
-                    previous_json_payload=t.json_payload,
-                    previous_hash=t.current_hash,
-                    partial_json_payload=null(),
-                    row_state=str(state),
-                    submission_status=str(status),
-                )
-            )
-            self.forget(connection, [row.person_id for row in part])
+        values = {
+            "previous_json_payload": t.json_payload,
+            "previous_hash": t.current_hash,
+            "partial_json_payload": null(),
+        }
+        self._settle(connection, Event.NOTHING_TO_SEND, rows, values)
 
     def settle_gone(self, connection: Connection, rows: Sequence[Due]) -> None:
         """Deleted rows of which the receiver holds nothing, whichever attempt it stored."""
-        for part in database.in_batches(rows):
-            connection.execute(
-                update(self.table)
-                .where(self.table.c.id.in_([row.id for row in part]))
-                .values(
-                    submission_status=str(TRANSITIONS[Event.PURGE_ACKNOWLEDGED][2]),
-                    previous_json_payload=null(),
-                    previous_hash=null(),
-                    partial_json_payload=null(),
-                )
-            )
-            self.forget(connection, [row.person_id for row in part])
+        values = {
+            "previous_json_payload": null(),
+            "previous_hash": null(),
+            "partial_json_payload": null(),
+        }
+        self._settle(connection, Event.NOTHING_HELD, rows, values)
+
+    def _settle(
+        self, connection: Connection, event: Event, rows: Sequence[Due], values: dict[str, Any]
+    ) -> None:
+        """Move rows to what the receiver holds; what is kept of a row that stays, stays as well."""
+        moved = self.staging.moves.move(connection, event, [row.id for row in rows], values)
+        settled = [row.person_id for row in rows if row.id not in moved.refused]
+        self.forget(connection, settled)
 
     def forget(self, connection: Connection, person_ids: Sequence[str]) -> None:
         """The receiver is known to hold what is acknowledged: older attempts no longer matter."""
@@ -294,26 +282,16 @@ class Outbox:
         """Rows that may not be sent, with paths and rules; a known reason is not written again."""
         t = self.table.c
         rows = [{"row": row.id, "reason": f"not sent: {reason}"[:4000]} for row, reason in reasons]
-        if not rows:
-            return 0
-        connection.execute(
-            update(self.table)
-            .where(
-                t.id == bindparam("row"),
-                or_(
-                    self.staging.status != Status.ERROR.value,
-                    t.api_response.is_(None),
-                    t.api_response != bindparam("reason"),
-                ),
-            )
-            .values(
-                submission_status=str(Status.ERROR),
-                api_response=bindparam("reason"),
-                partial_json_payload=null(),
-            ),
-            rows,
+        says_something_else = or_(
+            self.staging.status != Status.ERROR.value,
+            t.api_response.is_(None),
+            t.api_response != bindparam("reason"),
         )
-        return len(rows)
+        values = {"api_response": bindparam("reason"), "partial_json_payload": null()}
+        refused = self.staging.moves.move_each(
+            connection, Event.NOT_VALID, rows, values, where=says_something_else
+        )
+        return len(rows) - len(refused)
 
     # -------------------------------------------------------------------------------- sending
     def ready(self, connection: Connection) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""The staging table: the only place where row and submission states are written.
+"""The staging table, and what the source says of its rows.
 
-This module writes what the source says; `outbox` what is to be sent, `in_flight` what was answered.
-Every change of state is one `states.Event`, taken in one transaction with what belongs to it. What
+`outbox` knows what is to be sent, `in_flight` what was answered. Every change of state is one
+`states.Event`, carried out by `moves` in one transaction with what belongs to it. What
 the receiver holds is known from two places: the acknowledged document (`previous_*`) and the
 journal of documents whose outcome is not known.
 """
@@ -35,8 +35,8 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.database.tables import attention, facts, journal, notes, staging_table
 from d2i_helpers.staging.evidence import Evidence, Hasher, baseline
+from d2i_helpers.staging.moves import Moves
 from d2i_helpers.staging.states import (
-    TRANSITIONS,
     Event,
     RowState,
     Status,
@@ -93,8 +93,8 @@ class Staging:
         self.table = staging_table(name)
         self.hasher = hasher
         self.evidence = Evidence(self.table)
-        self.state = func.lower(func.coalesce(self.table.c.row_state, ""))
-        self.status = func.lower(func.coalesce(self.table.c.submission_status, ""))
+        self.moves = Moves(self.table)
+        self.state, self.status = self.moves.state, self.moves.status
         self.is_deleted = self.state == RowState.DELETED.value
         self.in_flight = exists(
             select(journal.c.id).where(
@@ -195,7 +195,9 @@ class Staging:
             if as_held:
                 return Event.BACK_SAME
             return Event.BACK_CHANGED if row.acknowledged else Event.BACK_NEW
-        return Event.UNDONE if as_held else Event.CHANGED
+        if as_held:
+            return Event.UNDONE
+        return Event.CHANGED if row.acknowledged else Event.CHANGED_NEW
 
     def stage(
         self, connection: Connection, documents: Sequence[Staged], now: dt.datetime | None = None
@@ -209,31 +211,44 @@ class Staging:
         rows = self.lookup(connection, [d.person_id for d in documents], lock=True)
         if rows and self.hasher:
             rows = self._trusted(connection, rows, documents, self.hasher)
-        done: Counter[Event] = Counter()
-        inserts: list[dict[str, Any]] = []
-        changes: list[dict[str, Any]] = []
-        restores: list[dict[str, Any]] = []
+        by_event: dict[Event, list[Staged]] = {}
         for document in documents:
-            row = rows.get(document.person_id)
-            event = self.event_of(row, document.hash)
-            if event is None:
-                continue
-            done[event] += 1
-            if row is None:
-                inserts.append(self._content(event, None, document, now))
-            elif event in (Event.UNDONE, Event.BACK_SAME):
-                restores.append({"row": row.id, "now": now})
-            else:
-                changes.append({"row": row.id, **self._content(event, row, document, now)})
-        if inserts:
-            connection.execute(insert(self.table), inserts)
-        if changes:
-            connection.execute(update_by_id(self.table, changes[0]), renamed(changes))
-        if restores:
-            connection.execute(self._restore(), restores)
-        touched = [rows[d.person_id].person_id for d in documents if d.person_id in rows]
-        self.forget_notes(connection, touched if changes or restores else [])
-        return done
+            event = self.event_of(rows.get(document.person_id), document.hash)
+            if event is not None:
+                by_event.setdefault(event, []).append(document)
+        done: Counter[Event] = Counter()
+        for event, some in by_event.items():
+            done[event] = len(some) - self._stage(connection, event, some, rows, now)
+        moved = by_event.keys() - {Event.FIRST_SEEN}
+        touched = [d.person_id for d in documents if d.person_id in rows]
+        self.forget_notes(connection, touched if moved else [])
+        return +done
+
+    def _stage(
+        self,
+        connection: Connection,
+        event: Event,
+        documents: Sequence[Staged],
+        rows: Mapping[str, Row],
+        now: dt.datetime,
+    ) -> int:
+        """Write the documents that one event brought; gives how many rows were refused."""
+        if event is Event.FIRST_SEEN:
+            new = [{"person_id": d.person_id, **_content(d, now)} for d in documents]
+            refused = self.moves.add(connection, event, new).refused
+        elif event in (Event.UNDONE, Event.BACK_SAME):
+            ids = [rows[d.person_id].id for d in documents]
+            values = {**self._as_acknowledged(), "last_updated": now}
+            refused = self.moves.move(connection, event, ids, values).refused
+        else:
+            changes = [{"row": rows[d.person_id].id, **_content(d, now)} for d in documents]
+            refused = self.moves.move_each(
+                connection, event, renamed(changes), new_values(changes[0])
+            )
+        if event not in (Event.UNDONE, Event.BACK_SAME):
+            people = [d.person_id for d in documents if d.problem]
+            self.moves.move(connection, Event.NOT_VALID, people, {}, key=self.table.c.person_id)
+        return len(refused)
 
     def altered(self, connection: Connection, texts: Mapping[str, str]) -> set[str]:
         """Children whose stored document was changed by other software, its hash kept.
@@ -332,59 +347,21 @@ class Staging:
         if repairs:
             connection.execute(update_by_id(self.table, repairs[0]), renamed(repairs))
 
-    def _content(
-        self, event: Event, row: Row | None, document: Staged, now: dt.datetime
-    ) -> dict[str, Any]:
-        _, state, status = TRANSITIONS[event]
-        if event is Event.CHANGED and row and not row.acknowledged:
-            state = RowState.NEW  # never acknowledged
-        problem = document.problem
-        content = {
-            "json_payload": document.payload,
-            "current_hash": document.hash,
-            "legacy_id": document.legacy_id,
-            "partial_json_payload": None,
-            "row_state": str(state),
-            "submission_status": str(Status.ERROR if problem else status),
-            "api_response": f"not sent: {problem}"[:4000] if problem else None,
-            "last_updated": now,
-        }
-        return {"person_id": document.person_id, **content} if row is None else content
-
-    def _restore(self) -> Any:
-        """Put the acknowledged document back: a change was undone before it was sent."""
-        _, state, status = TRANSITIONS[Event.UNDONE]
+    def _as_acknowledged(self) -> dict[str, Any]:
+        """The acknowledged document put back: a change was undone before it was sent."""
         t = self.table.c
-        return (
-            update(self.table)
-            .where(t.id == bindparam("row"))
-            .values(
-                json_payload=t.previous_json_payload,
-                current_hash=t.previous_hash,
-                partial_json_payload=null(),
-                row_state=str(state),
-                submission_status=str(status),
-                last_updated=bindparam("now"),
-            )
-        )
+        return {
+            "json_payload": t.previous_json_payload,
+            "current_hash": t.previous_hash,
+            "partial_json_payload": null(),
+        }
 
     def mark_gone(
         self, connection: Connection, row_ids: Iterable[int], now: dt.datetime | None = None
     ) -> int:
         """Mark rows whose child left the cohort; rows that are marked already stay untouched."""
-        t = self.table.c
-        gone = 0
-        for ids in database.in_batches(list(row_ids)):
-            gone += connection.execute(
-                update(self.table)
-                .where(t.id.in_(ids), ~self.is_deleted)
-                .values(
-                    row_state=str(TRANSITIONS[Event.GONE][1]),
-                    partial_json_payload=null(),
-                    last_updated=now or utc_now(),
-                )
-            ).rowcount
-        return gone
+        values = {"partial_json_payload": null(), "last_updated": now or utc_now()}
+        return self.moves.move(connection, Event.GONE, row_ids, values).rows
 
     def renumber(self, connection: Connection, *, page: int = 500) -> int:
         """Give all rows new numbers, in the order of the children's ids; nothing else changes.
@@ -430,18 +407,12 @@ class Staging:
 
         The hash is taken away so that the next extract sees a change and puts the document back.
         """
-        t = self.table.c
-        for ids in database.in_batches(list(row_ids)):
-            connection.execute(
-                update(self.table)
-                .where(t.id.in_(ids))
-                .values(
-                    submission_status=str(Status.ERROR),
-                    current_hash=null(),
-                    partial_json_payload=null(),
-                    api_response=f"not sent: {why}; {WRITTEN_ANEW}",
-                )
-            )
+        values = {
+            "current_hash": null(),
+            "partial_json_payload": null(),
+            "api_response": f"not sent: {why}; {WRITTEN_ANEW}",
+        }
+        self.moves.move(connection, Event.UNREADABLE, row_ids, values)
 
     def forget_notes(self, connection: Connection, person_ids: Sequence[str]) -> None:
         """What was noted of these children's partial documents no longer holds."""
@@ -464,10 +435,27 @@ def _row(row: Any) -> Row:
     )
 
 
+def _content(document: Staged, now: dt.datetime) -> dict[str, Any]:
+    """What a row holds of a document that is new to it."""
+    problem = document.problem
+    return {
+        "json_payload": document.payload,
+        "current_hash": document.hash,
+        "legacy_id": document.legacy_id,
+        "partial_json_payload": None,
+        "api_response": f"not sent: {problem}"[:4000] if problem else None,
+        "last_updated": now,
+    }
+
+
+def new_values(example: Mapping[str, Any]) -> dict[str, Any]:
+    """What an UPDATE of many rows sets, as parameters that `renamed` names."""
+    return {name: bindparam(f"new_{name}") for name in example if name != "row"}
+
+
 def update_by_id(table: Any, example: dict[str, Any]) -> Any:
     """An UPDATE by row number for `executemany`; parameters as `renamed` names them."""
-    columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in example if name != "row"}
-    return update(table).where(table.c.id == bindparam("row")).values(columns)
+    return update(table).where(table.c.id == bindparam("row")).values(new_values(example))
 
 
 def renamed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

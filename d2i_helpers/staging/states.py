@@ -2,11 +2,12 @@
 
 Stored lower case and read without regard to case: D2I's own SQL writes ``Pending`` and ``New``.
 `row_state` says how the staged document stands to the last acknowledged one;
-`submission_status` what became of the last attempt to send it. `staging` is the only writer.
+`submission_status` what became of the last attempt to send it. `moves` is the only writer.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -58,41 +59,83 @@ class Doubtful(StrEnum):
     ROW = "row missing"  # by the log the receiver holds the child, and the staging table has no row
 
 
+class NoState(StrEnum):
+    """What stands in the first column of the table where there is no row state."""
+
+    ROW = "no row"
+    WORD = "no word that is known"  # other software left it empty, or wrote a word of its own
+
+
 class Event(StrEnum):
     """What can happen to a staging row."""
 
     FIRST_SEEN = "first seen"
     CHANGED = "document changed"
+    CHANGED_NEW = "document changed, never acknowledged"
     UNDONE = "same as the acknowledged one"
-    GONE = "gone from source"
-    BACK_NEW = "back, never acknowledged"
+    GONE = "gone from the source"
+    BACK_NEW = "back, nothing acknowledged"
     BACK_CHANGED = "back with another document"
     BACK_SAME = "back as acknowledged"
+    NOT_VALID = "document breaks a rule"
+    UNREADABLE = "document cannot be used"
+    PREPARED = "message made"
     PURGE_QUEUED = "purge queued"
+    NOTHING_TO_SEND = "equals all that the receiver may hold"
+    NOTHING_HELD = "the receiver holds nothing"
+    MESSAGE_ALTERED = "message changed by other software"
     ACKNOWLEDGED = "acknowledged"
-    MOVED_ON = "acknowledged, but the document moved on meanwhile"
+    MOVED_ON = "acknowledged, but the document moved on"
+    GONE_MEANWHILE = "acknowledged, but gone meanwhile"
     PURGE_ACKNOWLEDGED = "purge acknowledged"
-    REFUSED = "refused, retries exhausted or outcome unknown"
+    BACK_MEANWHILE = "purge acknowledged, but back meanwhile"
+    REFUSED = "refused, retries used up or outcome unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One record of the table: from where to where an event moves a row."""
+
+    start: frozenset[RowState | NoState]  # row states that the event may start from
+    row_state: RowState | None  # afterwards; None: as it is
+    status: Status | None  # afterwards; None: as it is
 
 
 _N, _U, _S, _D = RowState.NEW, RowState.UPDATED, RowState.UNCHANGED, RowState.DELETED
-_LIVE = frozenset({_N, _U, _S})
+_Start = frozenset[RowState | NoState]
+_NO_ROW: _Start = frozenset({NoState.ROW})
+_LIVE: _Start = frozenset({_N, _U, _S, NoState.WORD})
+_GONE: _Start = frozenset({_D})
+_ANY: _Start = _LIVE | _GONE
+_PENDING, _SENT, _ERROR = Status.PENDING, Status.SENT, Status.ERROR
 
-# event -> (row states it may start from, row state afterwards, status afterwards)
-# None as a state afterwards means: as it is.
-TRANSITIONS: dict[Event, tuple[frozenset[RowState | None], RowState | None, Status | None]] = {
-    Event.FIRST_SEEN: (frozenset({None}), _N, Status.PENDING),
-    Event.CHANGED: (_LIVE, _U, Status.PENDING),  # stays `new` while never acknowledged
-    Event.UNDONE: (_LIVE, _S, Status.SENT),
-    Event.GONE: (_LIVE, _D, None),
-    Event.BACK_NEW: (frozenset({_D}), _N, Status.PENDING),
-    Event.BACK_CHANGED: (frozenset({_D}), _U, Status.PENDING),
-    Event.BACK_SAME: (frozenset({_D}), _S, Status.SENT),
-    Event.PURGE_QUEUED: (frozenset({_D}), _D, Status.PENDING),
-    Event.ACKNOWLEDGED: (frozenset(RowState), _S, Status.SENT),
-    Event.MOVED_ON: (frozenset(RowState), _U, Status.PENDING),
-    Event.PURGE_ACKNOWLEDGED: (frozenset({_D}), _D, Status.SENT),
-    Event.REFUSED: (frozenset(RowState), None, Status.ERROR),
+# The only place that says from where to where a row may move; `moves` carries it out.
+TRANSITIONS: dict[Event, Transition] = {
+    # what the source says
+    Event.FIRST_SEEN: Transition(_NO_ROW, _N, _PENDING),
+    Event.CHANGED: Transition(_LIVE, _U, _PENDING),
+    Event.CHANGED_NEW: Transition(_LIVE, _N, _PENDING),
+    Event.UNDONE: Transition(_LIVE, _S, _SENT),
+    Event.GONE: Transition(_LIVE, _D, None),
+    Event.BACK_NEW: Transition(_GONE, _N, _PENDING),
+    Event.BACK_CHANGED: Transition(_GONE, _U, _PENDING),
+    Event.BACK_SAME: Transition(_GONE, _S, _SENT),
+    # what is wrong with a document
+    Event.NOT_VALID: Transition(_LIVE, None, _ERROR),
+    Event.UNREADABLE: Transition(_LIVE, None, _ERROR),
+    # what delta makes of it
+    Event.PREPARED: Transition(_LIVE, None, None),
+    Event.PURGE_QUEUED: Transition(_GONE, _D, _PENDING),
+    Event.NOTHING_TO_SEND: Transition(_LIVE, _S, _SENT),
+    Event.NOTHING_HELD: Transition(_GONE, _D, _SENT),
+    # what submit finds, and what the receiver answers
+    Event.MESSAGE_ALTERED: Transition(_ANY, None, _ERROR),
+    Event.ACKNOWLEDGED: Transition(_LIVE, _S, _SENT),
+    Event.MOVED_ON: Transition(_LIVE, _U, _PENDING),
+    Event.GONE_MEANWHILE: Transition(_GONE, _D, _SENT),
+    Event.PURGE_ACKNOWLEDGED: Transition(_GONE, _D, _SENT),
+    Event.BACK_MEANWHILE: Transition(_LIVE, _N, _PENDING),
+    Event.REFUSED: Transition(_ANY, None, _ERROR),
 }
 
 
@@ -100,11 +143,47 @@ TRANSITIONS: dict[Event, tuple[frozenset[RowState | None], RowState | None, Stat
 COUNTED_AS: dict[Event, str] = {
     Event.FIRST_SEEN: "new",
     Event.CHANGED: "updated",
+    Event.CHANGED_NEW: "updated",
     Event.UNDONE: "undone",
     Event.BACK_NEW: "back",
     Event.BACK_CHANGED: "back",
     Event.BACK_SAME: "back",
 }
+
+
+def generated_parts() -> dict[str, str]:
+    """The generated parts of docs/convergence.md, by name."""
+    return {"states": diagram(), "transitions": table_of_transitions()}
+
+
+def diagram() -> str:
+    """The events that set a row state as a Mermaid diagram, with the status after in brackets."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for event, transition in TRANSITIONS.items():
+        after = f" ({transition.status})" if transition.status else ""
+        for start in (NoState.ROW, *RowState):
+            if start not in transition.start or transition.row_state is None:
+                continue
+            there = "[*]" if start is NoState.ROW else str(start)
+            arrows.setdefault((there, str(transition.row_state)), []).append(f"{event}{after}")
+    lines = [f"    {start} --> {to}: {'<br/>'.join(e)}" for (start, to), e in arrows.items()]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
+
+
+def table_of_transitions() -> str:
+    """The table as it stands in the docs (Markdown)."""
+    lines = ["| event | may start from | row_state | submission_status |", "|---|---|---|---|"]
+    for event, transition in TRANSITIONS.items():
+        start = ", ".join(
+            f"`{state}`" if isinstance(state, RowState) else str(state)
+            for state in (*RowState, *NoState)
+            if state in transition.start
+        )
+        state = f"`{transition.row_state}`" if transition.row_state else "as it is"
+        status = f"`{transition.status}`" if transition.status else "as it is"
+        lines.append(f"| {event} | {start} | {state} | {status} |")
+    return "\n".join(lines)
+
 
 _ROW_STATES = {state.value: state for state in RowState}
 _STATUSES = {status.value: status for status in Status}

@@ -115,7 +115,7 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
         raise stop
     tally.counts["altered"] = sender.altered
     _count_what_is_left(outbox, settings, tally.counts)
-    return tally.result(notices)
+    return tally.result(notices + outbox.staging.moves.notices())
 
 
 def _count_what_is_left(outbox: Outbox, settings: Settings, counts: Counter[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,9 +16,11 @@ from d2i_helpers.database.tables import journal, submission_log
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.document.canonical import canonical_name, content_hash, to_text
 from d2i_helpers.errors import GuardError
+from d2i_helpers.payload_spec.outputs import with_generated
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staged, Staging, adopt
-from d2i_helpers.staging.states import Event, Outcome
+from d2i_helpers.staging import Staged, Staging, adopt, states
+from d2i_helpers.staging.outbox import Outbox
+from d2i_helpers.staging.states import TRANSITIONS, Event, NoState, Outcome, RowState
 from d2i_helpers.submit import stage as submit
 from tests.staging.test_convergence import answered
 from tests.staging.world import HASHER, SPEC, NaiveReceiver, messages
@@ -578,3 +581,114 @@ def test_a_deleted_child_of_whom_no_document_can_be_read_is_still_purged(table: 
     table.send()
     assert table.sent == [{"la_child_id": "C1", "purge": True}]
     assert table.states() == ("deleted", "sent", False)
+
+
+# ------------------------------------------------------------------------ the table of transitions
+STORED = {
+    RowState.NEW: "new",
+    RowState.UPDATED: "Updated",
+    RowState.UNCHANGED: "unchanged",
+    RowState.DELETED: "DELETED",
+    NoState.WORD: "other",
+}
+
+
+def put_state(table: Table, word: str) -> None:
+    t = table.staging.table
+    with database.transaction(table.engine) as connection:
+        connection.execute(update(t).values(row_state=word, submission_status="Pending"))
+
+
+@pytest.mark.parametrize("event", [event for event in Event if event is not Event.FIRST_SEEN])
+@pytest.mark.parametrize("several", [False, True], ids=["move", "move_each"])
+def test_a_row_moves_only_from_a_state_that_the_table_names(
+    table: Table, event: Event, several: bool
+) -> None:
+    table.stage(document(), document("C2"))
+    moves, transition = table.staging.moves, TRANSITIONS[event]
+    refused_before = 0
+    for state, word in STORED.items():
+        put_state(table, word)
+        ids = [table.row().id, table.row("C2").id]
+        values = {"api_response": "moved"}
+        with database.transaction(table.engine) as connection:
+            if several:
+                rows = [{"row": row_id} for row_id in ids]
+                refused = moves.move_each(connection, event, rows, values)
+            else:
+                moved = moves.move(connection, event, ids, values)
+                refused = moved.refused
+                assert moved.rows + len(refused) == 2
+        row = table.row()
+        if state in transition.start:
+            assert not refused
+            assert row.api_response == "moved"
+            assert row.row_state == (transition.row_state or word)
+            assert row.submission_status == (transition.status or "Pending")
+        else:
+            assert refused == set(ids)
+            assert (row.row_state, row.submission_status) == (word, "Pending")
+            refused_before += 2
+        assert moves.refused[event] == refused_before
+    assert bool(moves.notices()) is bool(refused_before)
+
+
+def test_of_several_events_the_first_that_may_happen_does(table: Table) -> None:
+    table.stage(document(), document("C2"))
+    table.gone("C2")
+    with database.transaction(table.engine) as connection:
+        moved = table.staging.moves.move(
+            connection,
+            {
+                Event.ACKNOWLEDGED: table.staging.table.c.person_id == "C9",
+                Event.MOVED_ON: None,
+                Event.GONE_MEANWHILE: None,
+            },
+            ["C1", "C2"],
+            {},
+            key=table.staging.table.c.person_id,
+        )
+    assert (moved.rows, moved.refused) == (2, frozenset())
+    assert table.states()[:2] == ("updated", "pending")
+    assert table.states("C2")[:2] == ("deleted", "sent")
+
+
+def test_where_no_event_may_start_from_any_state_nothing_moves(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.stage(document(), document("C2"), document("C3"))
+    table.send()
+    table.gone("C3")
+    table.stage(document("C2", postcode="AB1 2CD"))
+    before = [table.row(person) for person in ("C1", "C2", "C3")]
+    for event, transition in TRANSITIONS.items():
+        nowhere = states.Transition(frozenset(), transition.row_state, transition.status)
+        monkeypatch.setitem(TRANSITIONS, event, nowhere)
+    assert table.stage(document("C4")) == {}
+    assert table.stage(document(postcode="AB1 2CD"), document("C2"), document("C3")) == {}
+    table.gone("C1")
+    result = delta_stage.run(table.engine, table.settings, SPEC)
+    assert [table.row(person) for person in ("C1", "C2", "C3")] == before
+    with database.reading(table.engine) as connection:
+        assert table.staging.count(connection) == 3
+    assert any("left as they were" in notice for notice in result.notices)
+
+
+def test_a_row_that_may_not_be_settled_keeps_what_was_journalled_of_it(table: Table) -> None:
+    """Else nothing would say any more that the receiver may hold the child."""
+    table.stage(document())
+    table.send(Outcome.UNKNOWN)
+    outbox = Outbox(table.staging)
+    with database.transaction(table.engine) as connection:
+        due = outbox.due(connection, 0, 10)
+    put_state(table, "Deleted")
+    with database.transaction(table.engine) as connection:
+        outbox.settle_equal(connection, due)
+    assert table.journalled() == 1
+    assert table.states()[0] == "Deleted"
+
+
+def test_the_page_shows_the_table_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "convergence.md").read_text(encoding="utf-8")
+    assert with_generated(page, states.generated_parts()) == page, "run `d2i spec docs`"
+    assert page.count("<!-- generated: ") == len(states.generated_parts())
