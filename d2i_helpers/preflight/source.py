@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from sqlalchemy import Column, Engine, MetaData, Table, false, select
 
 from d2i_helpers import database
-from d2i_helpers.database.tables import SSD_SCHEMA
+from d2i_helpers.database.tables import SSD_SCHEMA, facts
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract.documents import MASKED_IDS, Documents, mask
 from d2i_helpers.extract.sources import SourceReader
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check, grants, guarded
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import guards, row_counts
+from d2i_helpers.staging import Staging, guards, row_counts
 
 _SAMPLE = 300  # persons
 
@@ -145,6 +145,11 @@ def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Ite
     with database.reading(engine) as connection:
         today = reader.row_counts(connection)
         rows = row_counts.compare(connection, settings.staging_table, today)
+        staging = Staging(engine, settings.staging_table)
+        made_anew = (
+            database.has_table(connection, facts)
+            and staging.fact(connection, guards.MADE_ANEW) == "yes"
+        )
     persons = rows[reader.plan.person.table].before
     found = guards.row_findings(rows, settings, shares=persons >= settings.guard_min_children)
     if found:
@@ -153,6 +158,9 @@ def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Ite
     elif persons:
         said = "no table has lost more rows since the last completed run than the guards allow"
         yield Check("source rows", PASS, said)
+    elif made_anew:
+        said = "the fictional SSD was made anew, and other children are staged than it holds"
+        yield Check("source rows", WARN, said, f"Extract may stop.{guards.FRESH_START}")
     else:
         yield Check("source rows", PASS, "there is no earlier run to compare with")
 

@@ -267,11 +267,11 @@ def check(figures: Figures, settings: Settings) -> list[str]:
     raise GuardError(
         f"Stopped before anything was written: {'; '.join(f.said for f in found)}. "
         f"{moved or _cause(figures, found)}",
-        hint=how_to_allow(found) + (_FRESH_START if figures.made_anew else ""),
+        hint=how_to_allow(found) + (FRESH_START if figures.made_anew else ""),
     )
 
 
-_FRESH_START = (
+FRESH_START = (
     " For a fresh start instead, remove the database and the receiver's store together, and make "
     "the fictional data again."
 )
