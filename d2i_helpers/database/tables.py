@@ -219,7 +219,7 @@ source_rows = Table(
 attention = Table(
     "d2i_attention",
     _OURS,
-    Column("id", _ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("id", _ROW_NUMBER, Identity(), primary_key=True),
     Column("staging_table", String(64), nullable=False),
     Column("person_id", Unicode(200)),  # null: persons without an id
     Column("stage", String(20), nullable=False),
