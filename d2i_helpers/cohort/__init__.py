@@ -1,15 +1,7 @@
 """Who is in the cohort and which rows count: the window, eligibility, inclusion sets, row rules."""
 
 from d2i_helpers.cohort.inclusion import (
-    ACTIVE_REFERRAL,
-    CARE_LEAVER,
-    CIN_PLAN,
-    CLA_PLACEMENT,
-    CLA_REFERRAL,
-    CP_PLAN,
-    DISABILITY,
     TOO_OLD,
-    WAITING_ASSESSMENT,
     Eligibility,
     Inclusion,
     Membership,
@@ -20,15 +12,7 @@ from d2i_helpers.cohort.inclusion import (
 )
 
 __all__ = [
-    "ACTIVE_REFERRAL",
-    "CARE_LEAVER",
-    "CIN_PLAN",
-    "CLA_PLACEMENT",
-    "CLA_REFERRAL",
-    "CP_PLAN",
-    "DISABILITY",
     "TOO_OLD",
-    "WAITING_ASSESSMENT",
     "Eligibility",
     "Inclusion",
     "Membership",

@@ -2,19 +2,23 @@
 
 All rules are plain Python on the values that the driver gives, so that every database answers alike
 and a damaged value cannot stop a query. Dates are texts YYYY-MM-DD, which compare as dates do.
-docs/cohort.md lists the decisions behind the rules.
+
+An inclusion set is one function here: it registers itself with its letter, its words, the rows that
+it looks at and the setting that switches it on, and makes the test of a child. Nothing else has to
+know it. docs/cohort.md lists the decisions behind the rules.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable_text
 from d2i_helpers.document.source_rows import (
+    CARE_PERIODS,
     Doubt,
     Page,
     Plan,
@@ -25,22 +29,13 @@ from d2i_helpers.document.source_rows import (
     unreadable,
 )
 from d2i_helpers.payload_spec import Source
+from d2i_helpers.payload_spec.registry import INCLUSION_SETS, inclusion_set
 from d2i_helpers.settings import Settings
 
 MONTHS_BACK = 24
 AGE_LIMIT = 26  # in, while aged 25 or less at some moment of the window
 CARE_LEAVER_AGE = 16
 TOO_OLD = "aged 26 when the window starts"  # the reason of those who have aged out
-
-# Inclusion sets, by the letters of D2I's SQL (docs/cohort.md).
-ACTIVE_REFERRAL = "active_referral"  # A
-WAITING_ASSESSMENT = "waiting_assessment"  # B
-CIN_PLAN = "cin_plan"  # C
-CP_PLAN = "cp_plan"  # D, a setting
-CLA_REFERRAL = "looked_after_by_referral"  # E1
-CLA_PLACEMENT = "looked_after_by_placement"  # E2
-CARE_LEAVER = "care_leaver"  # F
-DISABILITY = "disability"  # G, a setting
 
 
 @dataclass(frozen=True)
@@ -140,61 +135,72 @@ def eligibility(
     return Eligibility(False, "due date outside the window", None)
 
 
+# ---------------------------------------- rows that the sets look at: those that count, of a child
+_IN_WINDOW = ({"overlaps": ["cine_referral_date", "cine_close_date"]},)
+REFERRALS = Source(
+    "cohort.referrals", "ssd_cin_episodes", "cine_referral_id", person="cine_person_id",
+    columns=("cine_referral_date", "cine_close_date"),
+)  # fmt: skip
+ACTIVE_REFERRALS = Source(
+    "cohort.active", "ssd_cin_episodes", "cine_referral_id", person="cine_person_id",
+    where=_IN_WINDOW,
+)  # fmt: skip
+ASSESSMENTS = Source(
+    "cohort.assessments", "ssd_cin_assessments", "cina_assessment_id",
+    via=REFERRALS.name, link="cina_referral_id",
+    where=({"known": ["cina_assessment_start_date"]},),
+)  # fmt: skip
+CIN_PLANS = Source(
+    "cohort.cin_plans", "ssd_cin_plans", "cinp_cin_plan_id", person="cinp_person_id",
+    where=({"overlaps": ["cinp_cin_plan_start_date", "cinp_cin_plan_end_date"]},),
+)  # fmt: skip
+CP_PLANS = Source(
+    "cohort.cp_plans", "ssd_cp_plans", "cppl_cp_plan_id", person="cppl_person_id",
+    where=({"overlaps": ["cppl_cp_plan_start_date", "cppl_cp_plan_end_date"]},),
+)  # fmt: skip
+CLA_EPISODES = Source(
+    CARE_PERIODS, "ssd_cla_episodes", "clae_cla_episode_id", person="clae_person_id",
+    columns=("clae_cla_id", "clae_referral_id"),
+)  # fmt: skip
+CLA_REFERRALS = Source(
+    "cohort.cla_referrals", "ssd_cin_episodes", "cine_referral_id",
+    via=CLA_EPISODES.name, via_column="clae_referral_id", link="cine_referral_id",
+    where=_IN_WINDOW,
+)  # fmt: skip
+PLACEMENTS = Source(
+    "cohort.placements", "ssd_cla_placement", "clap_cla_placement_id",
+    via=CLA_EPISODES.name, via_column="clae_cla_id", link="clap_cla_id",
+    where=({"overlaps": ["clap_cla_placement_start_date", "clap_cla_placement_end_date"]},),
+)  # fmt: skip
+CONTACTS = Source(
+    "cohort.care_leaver", "ssd_care_leavers", "clea_table_id", person="clea_person_id",
+    columns=("clea_care_leaver_latest_contact",),
+)  # fmt: skip
+DISABILITIES = Source(
+    "cohort.disability", "ssd_disability", "disa_table_id", person="disa_person_id"
+)
+
+
 def inclusion_sources(settings: Settings) -> dict[str, Source]:
-    """The rows that the inclusion sets look at: of the child itself, and only those that count."""
-    active = ({"overlaps": ["cine_referral_date", "cine_close_date"]},)
-    found = [
-        Source(
-            "cohort.referrals", "ssd_cin_episodes", "cine_referral_id", person="cine_person_id",
-            columns=("cine_referral_date", "cine_close_date"),
-        ),
-        Source(
-            "cohort.active", "ssd_cin_episodes", "cine_referral_id", person="cine_person_id",
-            where=active,
-        ),
-        Source(
-            "cohort.assessments", "ssd_cin_assessments", "cina_assessment_id",
-            via="cohort.referrals", link="cina_referral_id",
-            where=({"known": ["cina_assessment_start_date"]},),
-        ),
-        Source(
-            "cohort.cin_plans", "ssd_cin_plans", "cinp_cin_plan_id", person="cinp_person_id",
-            where=({"overlaps": ["cinp_cin_plan_start_date", "cinp_cin_plan_end_date"]},),
-        ),
-        Source(
-            "cohort.cla_episodes", "ssd_cla_episodes", "clae_cla_episode_id",
-            person="clae_person_id", columns=("clae_cla_id", "clae_referral_id"),
-        ),
-        Source(
-            "cohort.cla_referrals", "ssd_cin_episodes", "cine_referral_id",
-            via="cohort.cla_episodes", via_column="clae_referral_id", link="cine_referral_id",
-            where=active,
-        ),
-        Source(
-            "cohort.placements", "ssd_cla_placement", "clap_cla_placement_id",
-            via="cohort.cla_episodes", via_column="clae_cla_id", link="clap_cla_id",
-            where=(
-                {"overlaps": ["clap_cla_placement_start_date", "clap_cla_placement_end_date"]},
-            ),
-        ),
-        Source(
-            "cohort.care_leaver", "ssd_care_leavers", "clea_table_id", person="clea_person_id",
-            columns=("clea_care_leaver_latest_contact",),
-        ),
-    ]  # fmt: skip
-    if settings.cp_plan_inclusion:
-        span = ["cppl_cp_plan_start_date", "cppl_cp_plan_end_date"]
-        found.append(
-            Source(
-                "cohort.cp_plans", "ssd_cp_plans", "cppl_cp_plan_id", person="cppl_person_id",
-                where=({"overlaps": span},),
-            )
-        )  # fmt: skip
-    if settings.disability_inclusion:
-        found.append(
-            Source("cohort.disability", "ssd_disability", "disa_table_id", person="disa_person_id")
-        )
-    return {source.name: source for source in found}
+    """The rows that the inclusion sets look at which these settings switch on, by name."""
+    # the periods of care are needed whichever sets are on: adoptions are found by them
+    needed = {CLA_EPISODES.name: CLA_EPISODES}
+    for each_set in INCLUSION_SETS.rules():
+        if each_set.is_on(settings):
+            needed.update((source.name, source) for source in each_set.sources)
+    return needed
+
+
+# ------------------------------------------------------------------------- the sets of a child
+class Candidate(NamedTuple):
+    """A child whose sets are asked for."""
+
+    person_id: str
+    born: str | Doubt | None  # birth date that the age was judged by; None where it is not born yet
+    page: Page
+
+
+SetTest = Callable[[Candidate], Verdict]
 
 
 class Membership(NamedTuple):
@@ -213,14 +219,12 @@ class Inclusion:
     """The inclusion sets, compiled for one window; a child must be in at least one."""
 
     def __init__(self, plan: Plan, window: Window, settings: Settings) -> None:
-        self.window = window
-        self._referral_id = plan.text("cohort.referrals", "cine_referral_id")
-        self._referred = _date(plan, "cohort.referrals", "cine_referral_date")
-        self._closed = _date(plan, "cohort.referrals", "cine_close_date")
-        self._cla_referral = _link(plan, "cohort.cla_episodes", "clae_referral_id")
-        self._cla_period = _link(plan, "cohort.cla_episodes", "clae_cla_id")
-        self._contact = _date(plan, "cohort.care_leaver", "clea_care_leaver_latest_contact")
-        self._cp_plan, self._disability = settings.cp_plan_inclusion, settings.disability_inclusion
+        self.plan, self.window = plan, window
+        self._tests: dict[str, SetTest] = {
+            each_set.name: each_set.make(self)
+            for each_set in INCLUSION_SETS.rules()
+            if each_set.is_on(settings)
+        }
 
     def judge(self, person_id: str, born: str | Doubt | None, page: Page) -> Membership:
         """Which sets the child is in.
@@ -229,78 +233,170 @@ class Inclusion:
             born: the birth date that the child's age was judged by; None where it is not born yet,
                 a doubt where it cannot be read.
         """
-        referrals = page.rows("cohort.referrals", person_id)
-        # in the order of their letters
-        verdicts = {
-            ACTIVE_REFERRAL: self._has_rows("cohort.active", person_id, page),
-            WAITING_ASSESSMENT: any_of(self._waits(row, page) for row in referrals),
-            CIN_PLAN: self._has_rows("cohort.cin_plans", person_id, page),
-            CP_PLAN: self._cp_plan and self._has_rows("cohort.cp_plans", person_id, page),
-            CLA_REFERRAL: self._looked_after("cohort.cla_referrals", person_id, page),
-            CLA_PLACEMENT: self._looked_after("cohort.placements", person_id, page),
-            CARE_LEAVER: self._leaving_care(person_id, born, referrals, page),
-            DISABILITY: self._disability and self._has_rows("cohort.disability", person_id, page),
-        }
+        candidate = Candidate(person_id, born, page)
+        verdicts = {name: test(candidate) for name, test in self._tests.items()}
         doubts = (v for v in verdicts.values() if isinstance(v, Doubt))
         return Membership(
             tuple(name for name, verdict in verdicts.items() if verdict is True), tuple(doubts)
         )
 
-    def _has_rows(self, source: str, key: str | None, page: Page) -> Verdict:
-        return key in page.found[source] or page.doubt(source, key)
 
-    def _is_open(self, referral: Row) -> Verdict:
-        closed = self._closed(referral)
-        return closed if isinstance(closed, Doubt) else closed is None
+def has_rows(source: Source, key: str | None, page: Page) -> Verdict:
+    """Whether rows that count stand under a person id or link value."""
+    return key in page.found[source.name] or page.doubt(source.name, key)
 
-    def _waits(self, referral: Row, page: Page) -> Verdict:
-        """Whether a referral is open and no assessment of it has a start date."""
-        still_open = self._is_open(referral)
+
+# ------------------------------------------------------- the sets, in the order of D2I's letters
+@inclusion_set(
+    "active_referral",
+    letter="A",
+    words="a referral overlaps the window",
+    sources=(ACTIVE_REFERRALS,),
+)
+def _active_referral(_inclusion: Inclusion) -> SetTest:
+    return lambda child: has_rows(ACTIVE_REFERRALS, child.person_id, child.page)
+
+
+@inclusion_set(
+    "waiting_assessment",
+    letter="B",
+    words="a referral is open and no assessment of it has a start date; no window",
+    sources=(REFERRALS, ASSESSMENTS),
+)
+def _waiting_assessment(inclusion: Inclusion) -> SetTest:
+    is_open = _is_open(inclusion.plan)
+    referral_id = inclusion.plan.text(REFERRALS.name, REFERRALS.key)
+
+    def waits(referral: Row, page: Page) -> Verdict:
+        still_open = is_open(referral)
         if still_open is False:
             return False
-        assessed = self._has_rows("cohort.assessments", self._referral_id(referral), page)
-        waits = assessed if isinstance(assessed, Doubt) else not assessed
-        return all_of((still_open, waits))
+        assessed = has_rows(ASSESSMENTS, referral_id(referral), page)
+        return all_of((still_open, assessed if isinstance(assessed, Doubt) else not assessed))
 
-    def _looked_after(self, source: str, person_id: str, page: Page) -> Verdict:
-        """Whether a link of the child's CLA episodes leads to a row that counts."""
-        episodes = page.rows("cohort.cla_episodes", person_id)
-        if not episodes:
+    return lambda child: any_of(
+        waits(row, child.page) for row in child.page.rows(REFERRALS.name, child.person_id)
+    )
+
+
+@inclusion_set(
+    "cin_plan",
+    letter="C",
+    words="a child-in-need plan of the child overlaps the window",
+    sources=(CIN_PLANS,),
+)
+def _cin_plan(_inclusion: Inclusion) -> SetTest:
+    return lambda child: has_rows(CIN_PLANS, child.person_id, child.page)
+
+
+@inclusion_set(
+    "cp_plan",
+    letter="D",
+    words="a child-protection plan of the child overlaps the window",
+    sources=(CP_PLANS,),
+    setting="cp_plan_inclusion",
+)
+def _cp_plan(_inclusion: Inclusion) -> SetTest:
+    return lambda child: has_rows(CP_PLANS, child.person_id, child.page)
+
+
+@inclusion_set(
+    "looked_after_by_referral",
+    letter="E1",
+    words="a CLA episode points at a referral, of anybody, that overlaps the window",
+    sources=(CLA_EPISODES, CLA_REFERRALS),
+)
+def _looked_after_by_referral(inclusion: Inclusion) -> SetTest:
+    return _by_cla_episode(inclusion.plan, CLA_REFERRALS)
+
+
+@inclusion_set(
+    "looked_after_by_placement",
+    letter="E2",
+    words="a placement of one of the child's periods of care overlaps the window",
+    sources=(CLA_EPISODES, PLACEMENTS),
+)
+def _looked_after_by_placement(inclusion: Inclusion) -> SetTest:
+    return _by_cla_episode(inclusion.plan, PLACEMENTS)
+
+
+@inclusion_set(
+    "care_leaver",
+    letter="F",
+    words="aged 16 before the window's end, not yet 26 before its start, an open episode referred "
+    "by its end, and a contact in the window (its last day left out)",
+    sources=(REFERRALS, CONTACTS),
+)
+def _care_leaver(inclusion: Inclusion) -> SetTest:
+    window, is_open = inclusion.window, _is_open(inclusion.plan)
+    referred = _date(inclusion.plan, REFERRALS.name, "cine_referral_date")
+    contact = _date(inclusion.plan, CONTACTS.name, "clea_care_leaver_latest_contact")
+
+    def of_age(born: str | Doubt) -> Verdict:
+        if isinstance(born, Doubt):
+            return born
+        old_enough = birthday(born, CARE_LEAVER_AGE) < window.end
+        return old_enough and birthday(born, AGE_LIMIT) >= window.start
+
+    def was_made(referral: Row) -> Verdict:
+        day = referred(referral)
+        return day if isinstance(day, Doubt) else day is not None and day <= window.last
+
+    def in_contact(row: Row) -> Verdict:
+        day = contact(row)
+        return day if isinstance(day, Doubt) else window.contains(day) and day != window.last
+
+    def leaves_care(child: Candidate) -> Verdict:
+        contacts = child.page.rows(CONTACTS.name, child.person_id)
+        if not contacts or child.born is None:
             return False
-        link = self._cla_period if source == "cohort.placements" else self._cla_referral
-        return any_of(self._linked(source, link(row), page) for row in episodes)
-
-    def _linked(self, source: str, key: str | Doubt | None, page: Page) -> Verdict:
-        return key if isinstance(key, Doubt) else self._has_rows(source, key, page)
-
-    def _leaving_care(
-        self, person_id: str, born: str | Doubt | None, referrals: Sequence[Row], page: Page
-    ) -> Verdict:
-        """Of age, with an open episode and a contact in the window, its last day left out."""
-        contacts = page.rows("cohort.care_leaver", person_id)
-        if not contacts or born is None:
-            return False
+        referrals = child.page.rows(REFERRALS.name, child.person_id)
         return all_of(
             (
-                born if isinstance(born, Doubt) else self._of_age_to_leave(born),
-                any_of(all_of((self._is_open(r), self._was_made(r))) for r in referrals),
-                any_of(self._in_contact(row) for row in contacts),
+                of_age(child.born),
+                any_of(all_of((is_open(row), was_made(row))) for row in referrals),
+                any_of(in_contact(row) for row in contacts),
             )
         )
 
-    def _of_age_to_leave(self, born: str) -> bool:
-        of_age = birthday(born, CARE_LEAVER_AGE) < self.window.end
-        return of_age and birthday(born, AGE_LIMIT) >= self.window.start
+    return leaves_care
 
-    def _was_made(self, referral: Row) -> Verdict:
-        day = self._referred(referral)
-        return day if isinstance(day, Doubt) else day is not None and day <= self.window.last
 
-    def _in_contact(self, row: Row) -> Verdict:
-        day = self._contact(row)
-        if isinstance(day, Doubt):
-            return day
-        return self.window.contains(day) and day != self.window.last
+@inclusion_set(
+    "disability",
+    letter="G",
+    words="the child has any disability",
+    sources=(DISABILITIES,),
+    setting="disability_inclusion",
+)
+def _disability(_inclusion: Inclusion) -> SetTest:
+    return lambda child: has_rows(DISABILITIES, child.person_id, child.page)
+
+
+# ------------------------------------------------------------------------- what several sets use
+def _is_open(plan: Plan) -> Callable[[Row], Verdict]:
+    """A function of a referral: whether it has no close date."""
+    closed = _date(plan, REFERRALS.name, "cine_close_date")
+
+    def is_open(referral: Row) -> Verdict:
+        day = closed(referral)
+        return day if isinstance(day, Doubt) else day is None
+
+    return is_open
+
+
+def _by_cla_episode(plan: Plan, source: Source) -> SetTest:
+    """Whether a link of the child's CLA episodes leads to a row of the source that counts."""
+    link = _link(plan, CLA_EPISODES.name, str(source.via_column))
+
+    def leads_to_a_row(episode: Row, page: Page) -> Verdict:
+        key = link(episode)
+        return key if isinstance(key, Doubt) else has_rows(source, key, page)
+
+    return lambda child: any_of(
+        leads_to_a_row(row, child.page)
+        for row in child.page.rows(CLA_EPISODES.name, child.person_id)
+    )
 
 
 def _date(plan: Plan, source: str, column: str) -> Callable[[Row], str | Doubt | None]:

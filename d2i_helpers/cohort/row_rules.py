@@ -1,8 +1,9 @@
 """Which rows count: the `where` of the specification, compiled to functions of a row.
 
-The kinds `overlaps`, `inside`, `known` and `equals` are explained in payload_spec.yaml; the rules
-with a name of their own are here. docs/cohort.md gives the reason of each. A test has three
-answers: a value that cannot be read is not taken for one that is not there.
+A rule is one function here: it registers itself with its words and the columns and sources that it
+looks at, and makes the test of a row. Nothing else has to know it. docs/cohort.md gives the reason
+of each. A test has three answers: a value that cannot be read is not taken for one that is not
+there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from d2i_helpers.document.source_rows import (
     unreadable,
 )
 from d2i_helpers.payload_spec import Source, Spec
+from d2i_helpers.payload_spec.registry import COLUMNS, ROW_RULES, SPAN, WORDS, RowRule, row_rule
 from d2i_helpers.settings import Settings
 
 # True, False, or a `Doubt` where the answer hangs on a value that cannot be read
@@ -59,49 +61,29 @@ def in_words(entry: str, verdict: Verdict) -> str:
     return entry if verdict is False else f"{entry}: {verdict}"
 
 
-# What the rules with a name look at, beside the columns that the specification lists.
-RULE_COLUMNS = {
-    "uasc_status": ("immi_immigration_status",),
-    "uasc_current": ("immi_immigration_status_end_date",),
-    "s47_or_its_conference": (
-        "s47e_s47_enquiry_id",
-        "s47e_s47_start_date",
-        "s47e_s47_end_date",
-    ),
-    "care_leaver_contact": ("clea_care_leaver_latest_contact",),
-    "care_worker_gate": (
-        "invo_referral_id",
-        "invo_professional_id",
-        "invo_professional_role_id",
-        "invo_involvement_start_date",
-        "invo_involvement_end_date",
-    ),
-}
-# Sources that a rule looks into: their rows must be there before it is asked.
-RULE_SOURCES = {
-    "s47_or_its_conference": ("icpc",),
-    "care_worker_gate": ("cin_plans", "professionals"),
-}
 _SEPARATED = re.compile(r"\s*[-–—:|]\s*|\s{2,}|\t|\s*\(")
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
+def rules_of(source: Source) -> list[tuple[RowRule, list[Any]]]:
+    """The rules of a source's `where`, each with what it takes: one argument, or none."""
+    return [
+        (ROW_RULES[argument], []) if kind == "rule" else (ROW_RULES[kind], [argument])
+        for entry in source.where
+        for kind, argument in entry.items()
+    ]
+
+
 def rule_columns(spec: Spec) -> dict[str, tuple[str, ...]]:
-    """The columns that named rules need, by source."""
-    found: dict[str, tuple[str, ...]] = {}
+    """The columns that rules need beside those that `where` lists, by source."""
+    needed: dict[str, tuple[str, ...]] = {}
     for source in spec.sources.values():
-        for rule in named_rules(source):
-            found[source.name] = (*found.get(source.name, ()), *RULE_COLUMNS.get(rule, ()))
-            if rule == "s47_or_its_conference":
-                found["icpc"] = ("icpc_icpc_date",)
-            if rule == "care_worker_gate":
-                found["professionals"] = (_registration(spec),)
-    return found
-
-
-def named_rules(source: Source) -> list[str]:
-    """The named rules among the entries of a source's `where`."""
-    return [entry["rule"] for entry in source.where if "rule" in entry]
+        for rule, _ in rules_of(source):
+            needed[source.name] = (*needed.get(source.name, ()), *rule.columns)
+            for other, columns in rule.looks_into.items():
+                named = (column(spec) if callable(column) else column for column in columns)
+                needed[other] = (*needed.get(other, ()), *named)
+    return needed
 
 
 def with_rule_sources(spec: Spec, names: Iterable[str]) -> set[str]:
@@ -115,13 +97,13 @@ def with_rule_sources(spec: Spec, names: Iterable[str]) -> set[str]:
         needed.add(name)
         source = spec.sources[name]
         waiting += [source.via] if source.via else []
-        waiting += [other for rule in named_rules(source) for other in RULE_SOURCES.get(rule, ())]
+        waiting += looks_into(source)
     return needed
 
 
 def looks_into(source: Source) -> list[str]:
     """The sources whose rows must be there before this one's rules can be asked."""
-    return [other for rule in named_rules(source) for other in RULE_SOURCES.get(rule, ())]
+    return [other for rule, _ in rules_of(source) for other in rule.looks_into]
 
 
 class Compiler:
@@ -141,221 +123,283 @@ class Compiler:
 
     def tests(self, source: Source) -> list[Test]:
         """One test an entry; a row counts when all of them hold."""
-        return [
-            getattr(self, f"_{argument if kind == 'rule' else kind}")(source.name, argument)
-            for entry in source.where
-            for kind, argument in entry.items()
-        ]
+        return [rule.make(self, source.name, *argument) for rule, argument in rules_of(source)]
 
-    def _unreadable_date(self, source: str, column: str, decides: str) -> Callable[[Row], Verdict]:
+    def unreadable_date(self, source: str, column: str, decides: str) -> Callable[[Row], Verdict]:
         """A function of a row: the doubt where a date is there and cannot be read, else False."""
         place = self.plan.at(source, column)
         doubt = unreadable(self.plan.sources[source].table, column, decides)
         return lambda row: doubt if is_unreadable_date(row[place]) else False
 
-    def _unreadable_text(self, source: str, column: str, decides: str) -> Callable[[Row], Verdict]:
+    def unreadable_text(self, source: str, column: str, decides: str) -> Callable[[Row], Verdict]:
         """The same for a word or a code."""
         place = self.plan.at(source, column)
         doubt = unreadable(self.plan.sources[source].table, column, decides)
         return lambda row: doubt if is_unreadable_text(row[place]) else False
 
-    def _overlaps(self, source: str, columns: list[str]) -> Test:
-        start, end = (self.plan.at(source, column) for column in columns)
-        first, last = self.window.first, self.window.last
-        what = "whether it overlaps the window"
-        start_doubt, end_doubt = (self._unreadable_date(source, c, what) for c in columns)
 
-        def test(row: Row, _page: Page) -> Verdict:
-            try:
-                began, ended = DATES[row[start]], DATES[row[end]]
-            except TypeError:
-                began, ended = date_text(row[start]), date_text(row[end])
-            if ended is not None and ended < first:
-                return False
-            if began is None:
-                return start_doubt(row) if row[start] is not None else False
-            if began > last:
-                return False
-            return True if ended is not None or row[end] is None else _unless(end_doubt(row))
-
-        return test
-
-    def _inside(self, source: str, columns: list[str]) -> Test:
-        places = [self.plan.at(source, column) for column in columns]
-        what = "whether it lies in the window"
-        doubts = [self._unreadable_date(source, column, what) for column in columns]
-        contains = self.window.contains
-
-        def test(row: Row, _page: Page) -> Verdict:
-            unread = False
-            for place in places:
-                day = date_text(row[place])
-                if day is None:
-                    unread = unread or row[place] is not None
-                elif contains(day):
-                    return True
-            return any_of(doubt(row) for doubt in doubts) if unread else False
-
-        return test
-
-    def _known(self, source: str, columns: list[str]) -> Test:
-        """Something is there; a date must be readable as well, or it may stand for none."""
-        places = [self.plan.at(source, column) for column in columns]
-        dates = [c for c in columns if self.is_date(c)]
-        doubts = [self._unreadable_date(source, c, "whether it is known") for c in dates]
-
-        def test(row: Row, _page: Page) -> Verdict:
-            for place in places:
-                if read_text(row[place]) == (None, None):
-                    return False
-            return all_of(_unless(doubt(row)) for doubt in doubts) if doubts else True
-
-        return test
-
-    def _equals(self, source: str, wanted: Mapping[str, Any]) -> Test:
-        pairs = [
-            (
-                self.plan.at(source, column),
-                _words(words if isinstance(words, list) else [words]),
-                self._unreadable_text(source, column, "whether the row counts"),
-            )
-            for column, words in wanted.items()
-        ]
-
-        def test(row: Row, _page: Page) -> Verdict:
-            doubt: Verdict = True
-            for place, words, unread in pairs:
-                if _word(row[place]) in words:
-                    continue
-                if (verdict := unread(row)) is False:
-                    return False
-                doubt = verdict if doubt is True else doubt
-            return doubt
-
-        return test
-
-    # ------------------------------------------------------------------- rules with a name
-    def _uasc_status(self, source: str, _rule: str) -> Test:
-        """Status U, UASC or the long name, alone or before a dash and a description."""
-        place = self.plan.at(source, "immi_immigration_status")
-        doubt = self._unreadable_text(source, "immi_immigration_status", "whether the row counts")
-        is_uasc = _one_of(_words(self.spec.uasc_statuses))
-        return lambda row, _page: is_uasc(row[place]) or doubt(row)
-
-    def _uasc_current(self, source: str, _rule: str) -> Test:
-        """Open, or ended in the window or after it."""
-        column = "immi_immigration_status_end_date"
-        end, place = self.plan.date(source, column), self.plan.at(source, column)
-        doubt = self._unreadable_date(source, column, "whether the status is current")
-        first = self.window.first
-
-        def test(row: Row, _page: Page) -> Verdict:
-            day = end(row)
-            if day is not None:
-                return day >= first
-            return True if row[place] is None else _unless(doubt(row))
-
-        return test
-
-    def _s47_or_its_conference(self, source: str, _rule: str) -> Test:
-        """The enquiry overlaps the window, or its latest conference lies in it."""
-        key = self.plan.text(source, self.plan.sources[source].key)
-        spans = self._overlaps(source, ["s47e_s47_start_date", "s47e_s47_end_date"])
-        held = self.plan.date("icpc", "icpc_icpc_date")
-        what = "whether the conference lies in the window"
-        doubt = self._unreadable_date("icpc", "icpc_icpc_date", what)
-        contains = self.window.contains
-
-        def latest_inside(enquiry: str | None, page: Page) -> Verdict:
-            which = page.doubt("icpc", enquiry)
-            if which is not False:
-                return which
-            conferences = page.rows("icpc", enquiry)  # latest first
-            if not conferences:
-                return False
-            return contains(held(conferences[0])) or doubt(conferences[0])
-
-        def test(row: Row, page: Page) -> Verdict:
-            overlaps = spans(row, page)
-            return overlaps or any_of((latest_inside(key(row), page), overlaps))
-
-        return test
-
-    def _care_leaver_contact(self, source: str, _rule: str) -> Test:
-        """Any contact; in the window where `care_leaver_window` is set (the end excluded)."""
-        if not self.settings.care_leaver_window:
-            return lambda _row, _page: True
-        column = "clea_care_leaver_latest_contact"
-        contact = self.plan.date(source, column)
-        doubt = self._unreadable_date(source, column, "whether the contact lies in the window")
-        first, last = self.window.first, self.window.last
-        return lambda row, _page: (
-            first <= day < last if (day := contact(row)) is not None else doubt(row)
-        )
-
-    def _care_worker_gate(self, source: str, _rule: str) -> Test:
-        """All five conditions of the SSDA903 care-worker rule (docs/cohort.md)."""
-        plan = self.plan
-        referral = plan.text(source, "invo_referral_id")
-        professional = plan.text(source, "invo_professional_id")
-        role = plan.at(source, "invo_professional_role_id")
-        number = plan.text("professionals", _registration(self.spec))
-        in_role = _one_of(_words(self.settings.care_worker_roles))
-        unreadable_role = self._unreadable_text(
-            source, "invo_professional_role_id", "whether the worker counts"
-        )
-
-        def planned(row: Row, page: Page) -> Verdict:
-            known = page.rows("cin_plans", referral(row))
-            return bool(known) or page.doubt("cin_plans", referral(row))
-
-        def registered(row: Row, page: Page) -> bool:
-            known = page.rows("professionals", professional(row))
-            return any(number(worker) is not None for worker in known)
-
-        active = self._at_the_end_of_march(source)
-        return AllOf(
-            {
-                "role is not one of care_worker_roles": lambda row, _page: (
-                    in_role(row[role]) or unreadable_role(row)
-                ),
-                "no plan of the referral in the window": planned,
-                "not active at the end of a financial year in the window": active,
-                "professional unknown or without a registration number": registered,
-            }
-        )
-
-    def _at_the_end_of_march(self, source: str) -> Test:
-        """Whether an involvement was active on a 31 March of the window."""
-        columns = ("invo_involvement_start_date", "invo_involvement_end_date")
-        start, end = (self.plan.date(source, column) for column in columns)
-        what = "whether the worker was active at the end of a financial year"
-        no_start, no_end = (self._unreadable_date(source, column, what) for column in columns)
-        days = self.window.census_dates
-
-        def test(row: Row, _page: Page) -> Verdict:
-            began, ended = start(row), end(row)
-            reached = [day for day in days if ended is None or ended >= day]
-            if began is None:
-                return no_start(row) if reached else False
-            if not any(began <= day for day in reached):
-                return False
-            return True if ended is not None else _unless(no_end(row))
-
-        return test
-
-
-def _unless(doubt: Verdict) -> Verdict:
-    """Yes, where there is no doubt."""
-    return True if doubt is False else doubt
-
-
-def _registration(spec: Spec) -> str:
+def registration_column(spec: Spec) -> str:
     """The column that identifies a worker: what the mandatory field of that source is read from."""
     for _, field in spec.fields():
         if field.source == "professionals" and field.mandatory:
             return field.column
     return "prof_social_worker_registration_no"
+
+
+# --------------------------------------------------------------------------- rules of any columns
+@row_rule(
+    "overlaps",
+    takes=SPAN,
+    dates=True,
+    words="the span of the two dates overlaps the window",
+)
+def _overlaps(compiler: Compiler, source: str, columns: list[str]) -> Test:
+    start, end = (compiler.plan.at(source, column) for column in columns)
+    first, last = compiler.window.first, compiler.window.last
+    what = "whether it overlaps the window"
+    start_doubt, end_doubt = (compiler.unreadable_date(source, c, what) for c in columns)
+
+    def test(row: Row, _page: Page) -> Verdict:
+        try:
+            began, ended = DATES[row[start]], DATES[row[end]]
+        except TypeError:
+            began, ended = date_text(row[start]), date_text(row[end])
+        if ended is not None and ended < first:
+            return False
+        if began is None:
+            return start_doubt(row) if row[start] is not None else False
+        if began > last:
+            return False
+        return True if ended is not None or row[end] is None else _unless(end_doubt(row))
+
+    return test
+
+
+@row_rule(
+    "inside",
+    takes=COLUMNS,
+    dates=True,
+    words="one of the dates lies in the window",
+)
+def _inside(compiler: Compiler, source: str, columns: list[str]) -> Test:
+    places = [compiler.plan.at(source, column) for column in columns]
+    what = "whether it lies in the window"
+    doubts = [compiler.unreadable_date(source, column, what) for column in columns]
+    contains = compiler.window.contains
+
+    def test(row: Row, _page: Page) -> Verdict:
+        unread = False
+        for place in places:
+            day = date_text(row[place])
+            if day is None:
+                unread = unread or row[place] is not None
+            elif contains(day):
+                return True
+        return any_of(doubt(row) for doubt in doubts) if unread else False
+
+    return test
+
+
+@row_rule(
+    "known",
+    takes=COLUMNS,
+    words="every column holds something",
+)
+def _known(compiler: Compiler, source: str, columns: list[str]) -> Test:
+    """Something is there; a date must be readable as well, or it may stand for none."""
+    places = [compiler.plan.at(source, column) for column in columns]
+    dates = [c for c in columns if compiler.is_date(c)]
+    doubts = [compiler.unreadable_date(source, c, "whether it is known") for c in dates]
+
+    def test(row: Row, _page: Page) -> Verdict:
+        for place in places:
+            if read_text(row[place]) == (None, None):
+                return False
+        return all_of(_unless(doubt(row)) for doubt in doubts) if doubts else True
+
+    return test
+
+
+@row_rule(
+    "equals",
+    takes=WORDS,
+    words="each column holds one of its words, in any case, whatever the punctuation",
+)
+def _equals(compiler: Compiler, source: str, wanted: Mapping[str, Any]) -> Test:
+    pairs = [
+        (
+            compiler.plan.at(source, column),
+            _words(words if isinstance(words, list) else [words]),
+            compiler.unreadable_text(source, column, "whether the row counts"),
+        )
+        for column, words in wanted.items()
+    ]
+
+    def test(row: Row, _page: Page) -> Verdict:
+        doubt: Verdict = True
+        for place, words, unread in pairs:
+            if _word(row[place]) in words:
+                continue
+            if (verdict := unread(row)) is False:
+                return False
+            doubt = verdict if doubt is True else doubt
+        return doubt
+
+    return test
+
+
+# ------------------------------------------------------------------------- rules with a name
+@row_rule(
+    "uasc_status",
+    words="the status is one of `uasc_statuses`, alone or before a dash",
+    columns=("immi_immigration_status",),
+)
+def _uasc_status(compiler: Compiler, source: str) -> Test:
+    """Status U, UASC or the long name, alone or before a dash and a description."""
+    place = compiler.plan.at(source, "immi_immigration_status")
+    doubt = compiler.unreadable_text(source, "immi_immigration_status", "whether the row counts")
+    is_uasc = _one_of(_words(compiler.spec.uasc_statuses))
+    return lambda row, _page: is_uasc(row[place]) or doubt(row)
+
+
+@row_rule(
+    "uasc_current",
+    words="the status is open, or ended in the window or later",
+    columns=("immi_immigration_status_end_date",),
+)
+def _uasc_current(compiler: Compiler, source: str) -> Test:
+    """Open, or ended in the window or after it."""
+    column = "immi_immigration_status_end_date"
+    end, place = compiler.plan.date(source, column), compiler.plan.at(source, column)
+    doubt = compiler.unreadable_date(source, column, "whether the status is current")
+    first = compiler.window.first
+
+    def test(row: Row, _page: Page) -> Verdict:
+        day = end(row)
+        if day is not None:
+            return day >= first
+        return True if row[place] is None else _unless(doubt(row))
+
+    return test
+
+
+@row_rule(
+    "s47_or_its_conference",
+    words="the enquiry overlaps the window, or its latest conference lies in it",
+    columns=("s47e_s47_enquiry_id", "s47e_s47_start_date", "s47e_s47_end_date"),
+    looks_into={"icpc": ("icpc_icpc_date",)},
+)
+def _s47_or_its_conference(compiler: Compiler, source: str) -> Test:
+    """The enquiry overlaps the window, or its latest conference lies in it."""
+    key = compiler.plan.text(source, compiler.plan.sources[source].key)
+    spans = _overlaps(compiler, source, ["s47e_s47_start_date", "s47e_s47_end_date"])
+    held = compiler.plan.date("icpc", "icpc_icpc_date")
+    what = "whether the conference lies in the window"
+    doubt = compiler.unreadable_date("icpc", "icpc_icpc_date", what)
+    contains = compiler.window.contains
+
+    def latest_inside(enquiry: str | None, page: Page) -> Verdict:
+        which = page.doubt("icpc", enquiry)
+        if which is not False:
+            return which
+        conferences = page.rows("icpc", enquiry)  # latest first
+        if not conferences:
+            return False
+        return contains(held(conferences[0])) or doubt(conferences[0])
+
+    def test(row: Row, page: Page) -> Verdict:
+        overlaps = spans(row, page)
+        return overlaps or any_of((latest_inside(key(row), page), overlaps))
+
+    return test
+
+
+@row_rule(
+    "care_leaver_contact",
+    words="there was a contact; with `care_leaver_window`, one in the window before its end",
+    columns=("clea_care_leaver_latest_contact",),
+)
+def _care_leaver_contact(compiler: Compiler, source: str) -> Test:
+    """Any contact; in the window where `care_leaver_window` is set (the end excluded)."""
+    if not compiler.settings.care_leaver_window:
+        return lambda _row, _page: True
+    column = "clea_care_leaver_latest_contact"
+    contact = compiler.plan.date(source, column)
+    doubt = compiler.unreadable_date(source, column, "whether the contact lies in the window")
+    first, last = compiler.window.first, compiler.window.last
+    return lambda row, _page: (
+        first <= day < last if (day := contact(row)) is not None else doubt(row)
+    )
+
+
+@row_rule(
+    "care_worker_gate",
+    words="all five conditions of the SSDA903 hold, see Care workers",
+    columns=(
+        "invo_referral_id",
+        "invo_professional_id",
+        "invo_professional_role_id",
+        "invo_involvement_start_date",
+        "invo_involvement_end_date",
+    ),
+    looks_into={"cin_plans": (), "professionals": (registration_column,)},
+)
+def _care_worker_gate(compiler: Compiler, source: str) -> Test:
+    """All five conditions of the SSDA903 care-worker rule (docs/cohort.md)."""
+    plan = compiler.plan
+    referral = plan.text(source, "invo_referral_id")
+    professional = plan.text(source, "invo_professional_id")
+    role = plan.at(source, "invo_professional_role_id")
+    number = plan.text("professionals", registration_column(compiler.spec))
+    in_role = _one_of(_words(compiler.settings.care_worker_roles))
+    unreadable_role = compiler.unreadable_text(
+        source, "invo_professional_role_id", "whether the worker counts"
+    )
+
+    def planned(row: Row, page: Page) -> Verdict:
+        known = page.rows("cin_plans", referral(row))
+        return bool(known) or page.doubt("cin_plans", referral(row))
+
+    def registered(row: Row, page: Page) -> bool:
+        known = page.rows("professionals", professional(row))
+        return any(number(worker) is not None for worker in known)
+
+    active = _at_the_end_of_march(compiler, source)
+    return AllOf(
+        {
+            "role is not one of care_worker_roles": lambda row, _page: (
+                in_role(row[role]) or unreadable_role(row)
+            ),
+            "no plan of the referral in the window": planned,
+            "not active at the end of a financial year in the window": active,
+            "professional unknown or without a registration number": registered,
+        }
+    )
+
+
+def _at_the_end_of_march(compiler: Compiler, source: str) -> Test:
+    """Whether an involvement was active on a 31 March of the window."""
+    columns = ("invo_involvement_start_date", "invo_involvement_end_date")
+    start, end = (compiler.plan.date(source, column) for column in columns)
+    what = "whether the worker was active at the end of a financial year"
+    no_start, no_end = (compiler.unreadable_date(source, column, what) for column in columns)
+    days = compiler.window.census_dates
+
+    def test(row: Row, _page: Page) -> Verdict:
+        began, ended = start(row), end(row)
+        reached = [day for day in days if ended is None or ended >= day]
+        if began is None:
+            return no_start(row) if reached else False
+        if not any(began <= day for day in reached):
+            return False
+        return True if ended is not None else _unless(no_end(row))
+
+    return test
+
+
+def _unless(doubt: Verdict) -> Verdict:
+    """Yes, where there is no doubt."""
+    return True if doubt is False else doubt
 
 
 def _word(value: Any) -> str:

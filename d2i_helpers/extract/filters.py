@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from d2i_helpers.cohort import Window
-from d2i_helpers.cohort.row_rules import AllOf, Compiler, Test, in_words, looks_into
+from d2i_helpers.cohort.row_rules import (
+    AllOf,
+    Compiler,
+    Test,
+    in_words,
+    looks_into,
+    rules_of,
+)
 from d2i_helpers.database.tables import ssd_columns
 from d2i_helpers.document.source_rows import (
     CARE_PERIOD,
@@ -41,8 +48,9 @@ def date_columns(spec: Spec) -> frozenset[str]:
     """Columns that hold dates: as the SSD declares them, or as the specification uses them."""
     used = {field.column for _, field in spec.fields() if field.type == "date"}
     for source in spec.sources.values():
-        for entry in source.where:
-            used.update(entry.get("overlaps") or (), entry.get("inside") or ())
+        for rule, argument in rules_of(source):
+            if rule.dates:
+                used.update(*argument)
     return _date_columns() | used
 
 
@@ -172,17 +180,18 @@ class Filters:
     def broken(self, source: str, row: Row, page: Page) -> list[str]:
         """The entries of a source's `where` that a row does not fulfil, in words (for `why`)."""
         tests = next(step.tests for step in self._steps if step.source.name == source)
-        entries = [
-            f"{kind} {', '.join(argument) if kind != 'rule' else argument}"
-            for entry in self.plan.sources[source].where
-            for kind, argument in entry.items()
-        ]
         found: list[str] = []
-        for entry, test in zip(entries, tests, strict=True):
+        for (rule, argument), test in zip(rules_of(self.plan.sources[source]), tests, strict=True):
             verdict = test(row, page)
-            if verdict is not True:
-                parts = test.broken(row, page) if isinstance(test, AllOf) else []
-                found += [f"{entry}: {part}" for part in parts] or [in_words(entry, verdict)]
+            if verdict is True:
+                continue
+            if isinstance(test, AllOf):
+                found += [f"rule {rule.name}: {part}" for part in test.broken(row, page)]
+                continue
+            entry = " ".join([rule.name, *(", ".join(columns) for columns in argument)])
+            if not argument:
+                entry = f"rule {rule.name} (counts if {rule.words})"
+            found.append(in_words(entry, verdict))
         return found
 
     def _with_care_periods(

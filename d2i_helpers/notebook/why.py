@@ -12,20 +12,15 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from d2i_helpers import cohort, database
+from d2i_helpers import database
 from d2i_helpers.document.source_rows import Doubt, Page, Verdict, key_text
 from d2i_helpers.errors import GateError
 from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.sources import Batch
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.payload_spec import Document, Field, Spec
+from d2i_helpers.payload_spec.registry import INCLUSION_SETS
 from d2i_helpers.settings import Settings
-
-SETS = (
-    cohort.ACTIVE_REFERRAL, cohort.WAITING_ASSESSMENT, cohort.CIN_PLAN, cohort.CP_PLAN,
-    cohort.CLA_REFERRAL, cohort.CLA_PLACEMENT, cohort.CARE_LEAVER, cohort.DISABILITY,
-)  # fmt: skip
-
 
 UNSAID = "cannot be said"
 
@@ -88,13 +83,10 @@ def _judge(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
     answer.add("of age in the window", verdict.eligible, verdict.reason)
     membership = documents.inclusion.judge(answer.person_id, verdict.born, page)
     reasons = membership.reasons
-    switched_off = {
-        cohort.CP_PLAN: not documents.settings.cp_plan_inclusion,
-        cohort.DISABILITY: not documents.settings.disability_inclusion,
-    }
-    for name in SETS:
-        detail = "switched off by a setting" if switched_off.get(name) else ""
-        answer.add(f"inclusion set {name}", name in reasons, detail)
+    for inclusion_set in INCLUSION_SETS.rules():
+        is_on = inclusion_set.is_on(documents.settings)
+        detail = inclusion_set.words if is_on else f"switched off: `{inclusion_set.setting}`"
+        answer.add(f"inclusion set {inclusion_set.name}", inclusion_set.name in reasons, detail)
     for doubt in membership.doubts:
         answer.add("in another inclusion set", doubt)
     allowed = True

@@ -24,6 +24,7 @@ from d2i_helpers.payload_spec.field_checks import (
     shape_faults,
 )
 from d2i_helpers.payload_spec.model import PURGE
+from d2i_helpers.payload_spec.registry import ROW_RULES
 
 # what each key holds
 TOP_KEYS: dict[str, type] = {
@@ -45,12 +46,7 @@ SOURCE_KEYS: dict[str, type] = {
 }  # fmt: skip
 CODE_LIST_KEYS: dict[str, type] = {"codes": dict, "aliases": dict, "retired": list, "notes": str}
 KINDS = ("root", "object", "list", "values")
-NAMED_RULES = {
-    "uasc_status", "uasc_current", "s47_or_its_conference", "care_leaver_contact",
-    "care_worker_gate",
-}  # fmt: skip
 COLUMN_TYPES = ("text", "datetime", "integer", "float")
-_WHERE_KINDS = ("overlaps", "inside", "known", "equals", "rule")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
 
@@ -186,7 +182,7 @@ def _source_faults(
         own += [word.lstrip("-") for word in words if word not in {"open", "first"}]
         if not own or not words or words[-1] in {"open", "first"}:
             found.append(f"{where}: `order` must be a list of columns")
-    rules, named = _where_faults(where, entry.get("where", []))
+    rules, named = _where_faults(where, entry.get("where", []), sources)
     found += rules
     named += names_in(entry.get("columns"))
     return found + list(column_faults(where, table, [*own, *named], columns))
@@ -202,29 +198,40 @@ def _circular(entry: Mapping[str, Any], others: Mapping[str, Any], link: str = "
     return True
 
 
-def _where_faults(where: str, rules: Any) -> tuple[list[str], list[str]]:
-    """(faults, columns named) of the rules of a source."""
+def _where_faults(
+    where: str, rules: Any, sources: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """(faults, columns needed) of the rules of a source."""
     if not all(isinstance(rule, Mapping) for rule in rules):
         return [f"{where}: `where` must be a list of rules"], []
     found: list[str] = []
     named: list[str] = []
     for kind, argument in (pair for rule in rules for pair in rule.items()):
-        if kind not in _WHERE_KINDS:
-            found += no_such("rule kind", kind, _WHERE_KINDS, where)
-        elif kind == "rule":
-            if not isinstance(argument, str) or argument not in NAMED_RULES:
-                found += no_such("rule", argument, NAMED_RULES, where)
-        elif kind == "equals":
-            if isinstance(argument, Mapping):
-                named += map(str, argument)
-            else:
-                found.append(f"{where}: `equals` needs a table of column: words")
-        elif names_in(argument) != argument or (kind == "overlaps" and len(argument) != 2):
-            expected = "two columns, start and end" if kind == "overlaps" else "a list of columns"
-            found.append(f"{where}: `{kind}` needs {expected}")
+        if kind == "rule":
+            called = ROW_RULES.get(argument)
+            if called is None or called.takes:
+                found += no_such("rule", argument, _names_of_rules(called=True), where)
+                continue
+            named += called.columns
+            found += [
+                f"{where}: `{called.name}` looks into source `{other}`, which is not there"
+                for other in called.looks_into
+                if not isinstance(sources.get(other), Mapping)
+            ]
+            continue
+        rule = ROW_RULES.get(kind)
+        if rule is None or not rule.takes:
+            found += no_such("rule kind", kind, [*_names_of_rules(called=False), "rule"], where)
+        elif not rule.accepts(argument):
+            found.append(f"{where}: `{kind}` needs {rule.takes}")
         else:
-            named += argument
+            named += map(str, argument)
     return found, named
+
+
+def _names_of_rules(*, called: bool) -> list[str]:
+    """The row rules that `rule: name` calls, or those that take columns."""
+    return [rule.name for rule in ROW_RULES.rules() if bool(rule.takes) is not called]
 
 
 # ----------------------------------------------------------------------------- blocks and fields

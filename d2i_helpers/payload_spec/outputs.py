@@ -2,8 +2,8 @@
 
 Two schemas (JSON Schema 2020-12): of a whole document, and of a delta (`partial`), in which fields
 may be null and blocks may be marked as purged. `write_pages` writes docs/payload.md and
-docs/code_lists.md, and the tables of rules in docs/specification.md, which are committed; a test
-holds that they are current.
+docs/code_lists.md, and the tables of rules in docs/specification.md and docs/cohort.md, which are
+committed; tests hold that they are current.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from d2i_helpers.payload_spec.loading import PURGE, Block, Field, Spec, load_spec
-from d2i_helpers.payload_spec.registry import ANONYMISING_RULES, TRANSFORMS
+from d2i_helpers.payload_spec.registry import (
+    ANONYMISING_RULES,
+    INCLUSION_SETS,
+    ROW_RULES,
+    TRANSFORMS,
+    RowRule,
+)
 
 Schema = dict[str, Any]
 
@@ -290,6 +296,24 @@ def rule_tables() -> dict[str, str]:
     return {"transforms": "\n".join(transforms), "anonymising": "\n".join(anonymising)}
 
 
+def cohort_tables() -> dict[str, str]:
+    """The tables of rules in docs/cohort.md, by the name of the part that holds each."""
+    sets = ["| name | set | who is in it | switched on by |", "|---|---|---|---|"]
+    for each_set in INCLUSION_SETS.rules():
+        setting = f"`{each_set.setting}`" if each_set.setting else ""
+        sets.append(f"| `{each_set.name}` | {each_set.letter} | {each_set.words} | {setting} |")
+    rules = ["| rule | a row counts if | columns it looks at | sources it looks into |"]
+    rules += ["|---|---|---|---|", *map(_rule_row, ROW_RULES.rules())]
+    return {"inclusion sets": "\n".join(sets), "row rules": "\n".join(rules)}
+
+
+def _rule_row(rule: RowRule) -> str:
+    name = f"`{rule.name}`" if rule.takes else f"`rule: {rule.name}`"
+    columns = rule.takes or ", ".join(f"`{column}`" for column in rule.columns)
+    others = ", ".join(f"`{source}`" for source in rule.looks_into)
+    return f"| {name} | {rule.words} | {columns} | {others} |"
+
+
 def with_generated(page: str, parts: Mapping[str, str]) -> str:
     """The page with its generated parts renewed.
 
@@ -318,6 +342,7 @@ def write_pages(folder: str | Path = "docs", spec: Spec | None = None) -> list[P
     spec = spec or load_spec()
     pages = {"payload.md": payload_page(spec), "code_lists.md": code_list_page(spec)}
     written = renew_page(Path(folder) / "specification.md", rule_tables())
+    written += renew_page(Path(folder) / "cohort.md", cohort_tables())
     for name, text in pages.items():
         path = Path(folder) / name
         path.write_text(text, encoding="utf-8", newline="\n")

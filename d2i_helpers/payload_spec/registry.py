@@ -1,4 +1,4 @@
-"""Rules that a specification calls by name. Each stands in one place and registers itself there.
+"""Rules that are known by name. Each stands in one place and registers itself there.
 
 The specification lies below the packages that know what a rule does. A `Registry` therefore knows
 only the modules in which the rules of its kind are written, and imports them when it is first
@@ -8,9 +8,16 @@ asked. Checks, pages of the docs and what runs a rule all ask the registry; no s
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from d2i_helpers.payload_spec.model import Source
+
+# What an overlay writes after the name of a row rule; all of it names columns of the source.
+SPAN = "two columns, start and end"
+COLUMNS = "a list of columns"
+WORDS = "a table of column: words"
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,46 @@ class AnonymisingRule:
     make: Callable[..., Any]  # (rules, block, field) -> the rule
 
 
-Rule = TypeVar("Rule", TransformRule, AnonymisingRule)
+@dataclass(frozen=True)
+class RowRule:
+    """Which rows of a source count: an entry of its `where`."""
+
+    name: str
+    words: str  # when a row counts, for docs/cohort.md and for `why`
+    make: Callable[..., Any]  # (compiler, source name, argument if it `takes` one) -> the test
+    takes: str = ""  # SPAN, COLUMNS or WORDS; empty: it is called by `rule: name`
+    dates: bool = False  # whether the columns that it takes hold dates
+    columns: tuple[str, ...] = ()  # what it looks at beside the columns that it takes
+    # other sources, whose rows must be there before it is asked, with the columns that it looks at
+    # there; a function finds out the column from the specification
+    looks_into: Mapping[str, tuple[str | Callable[..., str], ...]] = field(default_factory=dict)
+
+    def accepts(self, argument: Any) -> bool:
+        """Whether an overlay may write this after the name."""
+        if self.takes == WORDS:
+            return isinstance(argument, Mapping)
+        if not isinstance(argument, list) or not all(isinstance(name, str) for name in argument):
+            return False
+        return self.takes == COLUMNS or (self.takes == SPAN and len(argument) == 2)
+
+
+@dataclass(frozen=True)
+class InclusionSet:
+    """One of the sets of children; whoever is in at least one belongs to the cohort."""
+
+    name: str  # as it stands in d2i_inclusion
+    letter: str  # in D2I's SQL
+    words: str  # who is in it, for docs/cohort.md and for `why`
+    make: Callable[..., Any]  # (inclusion) -> a test of a candidate
+    sources: tuple[Source, ...]  # the rows that it looks at
+    setting: str = ""  # the parameter that switches it on; empty: it is always on
+
+    def is_on(self, settings: Any) -> bool:
+        """Whether these settings ask for the set."""
+        return not self.setting or bool(getattr(settings, self.setting))
+
+
+Rule = TypeVar("Rule", TransformRule, AnonymisingRule, RowRule, InclusionSet)
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 
 
@@ -90,6 +136,8 @@ class Registry(Generic[Rule]):
 
 TRANSFORMS: Registry[TransformRule] = Registry("d2i_helpers.document.transforms")
 ANONYMISING_RULES: Registry[AnonymisingRule] = Registry("d2i_helpers.anonymise.rules")
+ROW_RULES: Registry[RowRule] = Registry("d2i_helpers.cohort.row_rules")
+INCLUSION_SETS: Registry[InclusionSet] = Registry("d2i_helpers.cohort.inclusion")
 
 
 def transform(name: str, **about: Any) -> Callable[[Maker], Maker]:
@@ -107,6 +155,26 @@ def anonymising_rule(name: str, **about: Any) -> Callable[[Maker], Maker]:
 
     def register(make: Maker) -> Maker:
         ANONYMISING_RULES.add(AnonymisingRule(name=name, make=make, **about))
+        return make
+
+    return register
+
+
+def row_rule(name: str, **about: Any) -> Callable[[Maker], Maker]:
+    """Register the function below as the maker of a row rule's test; ``about``: see `RowRule`."""
+
+    def register(make: Maker) -> Maker:
+        ROW_RULES.add(RowRule(name=name, make=make, **about))
+        return make
+
+    return register
+
+
+def inclusion_set(name: str, **about: Any) -> Callable[[Maker], Maker]:
+    """Register the function below as the maker of a set's test; ``about``: see `InclusionSet`."""
+
+    def register(make: Maker) -> Maker:
+        INCLUSION_SETS.add(InclusionSet(name=name, make=make, **about))
         return make
 
     return register

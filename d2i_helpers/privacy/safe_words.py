@@ -44,7 +44,7 @@ def vocabulary() -> frozenset[str]:
     from d2i_helpers import stages
     from d2i_helpers.database import tables
     from d2i_helpers.payload_spec import load_spec
-    from d2i_helpers.payload_spec.checks import NAMED_RULES
+    from d2i_helpers.payload_spec.registry import INCLUSION_SETS, ROW_RULES
     from d2i_helpers.settings import Settings
     from d2i_helpers.staging import states
 
@@ -56,7 +56,7 @@ def vocabulary() -> frozenset[str]:
     spec = load_spec()
     words.update(part for block in spec.blocks.values() for part in (block.name, block.path))
     words.update(part for _, field in spec.fields() for part in (field.name, field.path))
-    words.update(spec.sources, NAMED_RULES)
+    words.update(spec.sources, ROW_RULES, INCLUSION_SETS)
     words.update(stages.names(), (name.capitalize() for name in stages.names()))
     words.update({"Children", "Documents", "Fields", "Items", "Problems", "Requests", "Events"})
     return frozenset(words)

@@ -45,6 +45,17 @@ def test_every_rule_has_a_verdict(ssd: Any, engine: Engine, make_settings: Calla
     assert answer.document["social_care_episodes"][0]["social_care_episode_id"] == "R1"
 
 
+def test_a_set_is_told_in_words_or_with_the_setting_that_switches_it_on(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2012-05-17"})
+    answer = why(engine, make_settings(disability_inclusion=True), load_spec(), "A1")
+    details = {row["rule"]: row["detail"] for row in answer.rules}
+    assert details["inclusion set active_referral"] == "a referral overlaps the window"
+    assert details["inclusion set cp_plan"] == "switched off: `cp_plan_inclusion`"
+    assert details["inclusion set disability"] == "the child has any disability"
+
+
 def test_a_child_that_is_out(ssd: Any, engine: Engine, make_settings: Callable) -> None:
     ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "1990-05-17"})
     answer = why(engine, make_settings(), load_spec(), "A1")

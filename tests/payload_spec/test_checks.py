@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from d2i_helpers.anonymise.keyed import Keyed
 from d2i_helpers.anonymise.rules import Rules
-from d2i_helpers.cohort import row_rules as rules
 from d2i_helpers.document import transforms
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.hand_written import parse_yaml
@@ -21,7 +20,6 @@ from d2i_helpers.payload_spec import registry as registry_module
 from d2i_helpers.payload_spec.checks import (
     BLOCK_KEYS,
     CODE_LIST_KEYS,
-    NAMED_RULES,
     SOURCE_KEYS,
     TOP_KEYS,
 )
@@ -225,10 +223,6 @@ def test_an_overlay_that_was_mended_is_read_again(tmp_path: Path) -> None:
     without = load_spec("generic", overlay)
     assert "postcode" not in [field.name for field in without.blocks["child_details"].fields]
     assert load_spec().fingerprint != without.fingerprint
-
-
-def test_the_checks_know_what_the_other_modules_know() -> None:
-    assert set(rules.RULE_COLUMNS) == NAMED_RULES
 
 
 def test_a_transform_and_an_anonymising_rule_are_each_added_in_one_place(

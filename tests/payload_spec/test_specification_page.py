@@ -14,13 +14,12 @@ from d2i_helpers.payload_spec import build_spec, faults, merge, merged_text
 from d2i_helpers.payload_spec.checks import (
     BLOCK_KEYS,
     CODE_LIST_KEYS,
-    NAMED_RULES,
     SOURCE_KEYS,
     TOP_KEYS,
 )
 from d2i_helpers.payload_spec.field_checks import FIELD_KEYS
-from d2i_helpers.payload_spec.outputs import rule_tables, with_generated
-from d2i_helpers.payload_spec.registry import ANONYMISING_RULES, TRANSFORMS
+from d2i_helpers.payload_spec.outputs import cohort_tables, rule_tables, with_generated
+from d2i_helpers.payload_spec.registry import ANONYMISING_RULES, ROW_RULES, TRANSFORMS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "specification.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -53,6 +52,12 @@ def test_the_tables_of_rules_are_current() -> None:
     assert PAGE.count("<!-- generated: ") == len(rule_tables())
 
 
+def test_the_tables_of_the_cohort_are_current() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cohort.md").read_text(encoding="utf-8")
+    assert with_generated(page, cohort_tables()) == page, "run `d2i spec docs`"
+    assert all(f"<!-- generated: {name} -->" in page for name in cohort_tables())
+
+
 def test_every_problem_that_a_transform_reports_is_named() -> None:
     modules = (raw, codes, transforms)
     rules = {
@@ -75,6 +80,10 @@ def test_the_worked_examples_are_good_overlays(example: str) -> None:
 
 def test_there_are_examples_and_named_rules() -> None:
     assert len(EXAMPLES) == 7
-    used = {rule for source in merged_text()["sources"].values() for rule in re.findall(
-        r"'rule': '(\w+)'", str(source.get("where")))}  # fmt: skip
-    assert used == NAMED_RULES
+    used = {
+        kind if kind != "rule" else argument
+        for source in merged_text()["sources"].values()
+        for entry in source.get("where", [])
+        for kind, argument in entry.items()
+    }
+    assert used == set(ROW_RULES)
