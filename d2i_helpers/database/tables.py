@@ -214,6 +214,16 @@ source_rows = Table(
     Column("row_count", BigInteger, nullable=False),
 )
 
+# How many values each column held in the rows that extract looked at when it last completed.
+source_values = Table(
+    "d2i_source_values",
+    _OURS,
+    Column("staging_table", String(64), primary_key=True),
+    Column("source_column", String(300), primary_key=True),  # table.column
+    Column("row_count", BigInteger, nullable=False),
+    Column("value_count", BigInteger, nullable=False),
+)
+
 # Children who need attention, and why: as the stages of the last run found it. One who is held back
 # has a row here for as long as nothing of the child may be sent.
 attention = Table(
@@ -269,7 +279,6 @@ def our_tables() -> MetaData:
 
 __all__ = [
     "attention", "facts", "inclusion", "journal", "landing", "ledger_entries", "notes",
-    "our_tables", "run_lock", "source_rows", "ssd_columns", "ssd_metadata", "ssd_table",
-    "staging_table",
-    "submission_log",
+    "our_tables", "run_lock", "source_rows", "source_values", "ssd_columns",
+    "ssd_metadata", "ssd_table", "staging_table", "submission_log",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""How many values of each source column cannot be used.
+"""How many values each source column holds, and how many of them cannot be used.
 
 One damaged value is reported and left out. Where it is nearly every value of a column (sex stored
 as 1 and 2, dates in an unknown form), the column is not what the specification takes it for, and
@@ -44,11 +44,13 @@ class DateColumns:
         self._words = spec.placeholders
         self._filled: Counter[tuple[Read, str]] = Counter()
         self._unusable: Counter[tuple[Read, str]] = Counter()
+        self._rows: Counter[Read] = Counter()
 
     def look(self, found: Mapping[Read, list[Row]]) -> None:
         """Count the values of a page's raw rows."""
         for read, places in self._places.items():
             rows = found.get(read) or ()
+            self._rows[read] += len(rows)
             for name, place in places:
                 values = [row[place] for row in rows if row[place] is not None]
                 no_day = [value for value in values if date_text(value) is None]
@@ -66,7 +68,7 @@ class DateColumns:
         rising = sorted(self._filled.items(), key=lambda item: item[1])
         for (table, name), read in {(read.table, name): read for (read, name), _ in rising}.items():
             filled, unusable = self._filled[read, name], self._unusable[read, name]
-            yield ColumnUse(f"{table}.{name}", filled, unusable, "not a date")
+            yield ColumnUse(f"{table}.{name}", filled, unusable, "not a date", self._rows[read])
 
 
 def uses_of_fields(spec: Spec, assembler: Assembler, rules: Rules) -> Iterator[ColumnUse]:
@@ -82,4 +84,5 @@ def uses_of_fields(spec: Spec, assembler: Assembler, rules: Rules) -> Iterator[C
             continue
         name = f"{spec.sources[field.source].table}.{field.column}"
         filled = tally.filled + tally.wrong
-        yield ColumnUse(name, filled, tally.wrong, commonest.get(field.path, (0, "unusable"))[1])
+        rule = commonest.get(field.path, (0, "unusable"))[1]
+        yield ColumnUse(name, filled, tally.wrong, rule, tally.rows)

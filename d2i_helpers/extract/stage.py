@@ -136,6 +136,9 @@ class _Day:
             if self.first_load:  # its pages are staged as they are read
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
             self._read_all(connection, progress)
+        self.columns = self.documents.column_uses()
+        with database.reading(self.engine) as connection:
+            self.values = row_counts.compare_values(connection, self.staging.name, self.columns)
         notices = strangers + self._ask_guards(staged, before)
         entries, run_id = self._entries(), self.settings.run_id or BY_HAND
         with database.transaction(self.engine) as connection:  # before anything can be sent
@@ -150,6 +153,7 @@ class _Day:
             with database.transaction(self.engine) as connection:
                 self.staging.set_fact(connection, WINDOW_FACT, self.documents.window.first)
                 row_counts.store(connection, self.staging.name, self.rows)
+                row_counts.store_values(connection, self.staging.name, self.values)
                 if self.made_anew:
                     self.staging.set_fact(connection, guards.MADE_ANEW, "no")
         with database.transaction(self.engine) as connection:
@@ -334,7 +338,8 @@ class _Day:
             persons=self.rows[self.documents.plan.person.table].before,
             items=guards.item_losses(self.spec, self.items_before, self.items_gone),
             rows=self.rows,
-            columns=self.documents.column_uses(),
+            values={} if pilot else self.values,
+            columns=self.columns,
             window_before=dt.date.fromisoformat(before) if before else None,
             window_today=self.documents.window.start,
             made_anew=self.made_anew,

@@ -131,7 +131,8 @@ class Settings(BaseModel):
         0.1,
         ge=0,
         le=1,
-        description="share of a source table's rows that may be gone since the last completed run",
+        description="share of a source table's rows, and of a column's values, that may be gone "
+        "since the last completed run",
     )
     max_unusable_share: Share = Field(
         0.5,
@@ -141,7 +142,8 @@ class Settings(BaseModel):
     )
     allow_fewer_rows: tuple[str, ...] = Field(
         (),
-        description="source tables that may have lost any number of rows, or all; for one run",
+        description="source tables that may have lost any number of rows, or all, and columns "
+        "(table.column) that may have lost their values; for one run",
     )
     max_changed_share: Share = Field(
         0.5, ge=0, le=1, description="share of children that may change"

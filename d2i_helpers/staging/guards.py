@@ -30,6 +30,25 @@ class RowCount:
 
 
 @dataclass(frozen=True)
+class ValueCount:
+    """How many values a source column held in so many rows, before and now."""
+
+    rows_before: int
+    before: int
+    rows: int
+    values: int
+
+    @property
+    def expected(self) -> float:
+        """Values that today's rows would hold, were the column as full as before.
+
+        Rows that are gone are judged as rows; more rows need not hold more values.
+        """
+        share = self.rows / self.rows_before if self.rows_before else 0
+        return self.before * min(1, share)
+
+
+@dataclass(frozen=True)
 class ItemLoss:
     """How many items of a block the children who stay had, and how many of these are gone."""
 
@@ -46,6 +65,7 @@ class ColumnUse:
     filled: int
     unusable: int
     rule: str  # that most of them break
+    rows: int  # that were looked at
 
     def __str__(self) -> str:
         share = self.unusable / self.filled
@@ -66,6 +86,7 @@ class Figures:
     persons: int = 0  # persons whom the source held when extract last completed, in or out
     items: Mapping[str, ItemLoss] = field(default_factory=dict)  # by block
     rows: Mapping[str, RowCount] = field(default_factory=dict)  # by source table
+    values: Mapping[str, ValueCount] = field(default_factory=dict)  # by table.column
     columns: Sequence[ColumnUse] = ()
     window_before: dt.date | None = None  # start of the window when documents were last made
     window_today: dt.date | None = None
@@ -126,6 +147,9 @@ def findings(figures: Figures, settings: Settings) -> list[Finding]:
     enough = settings.guard_min_children
     shares = max(figures.staged, figures.persons) >= enough
     found = row_findings(figures.rows, settings, shares=shares)
+    tables = {finding.value for finding in found}  # whose values are gone with their rows
+    values = {n: v for n, v in figures.values.items() if n.rpartition(".")[0] not in tables}
+    found += value_findings(values, settings, shares=shares)
     found += column_findings(figures.columns, settings)
     named = {finding.value for finding in found}
     empty = figures.staged > 0 and figures.found == 0 and figures.gone == figures.staged
@@ -156,6 +180,42 @@ def row_findings(
             said = (
                 f"{name} holds {count.today:,} rows and held {count.before:,} after the last "
                 f"completed run ({lost / count.before:.0%} fewer; `max_lost_rows_share` allows "
+                f"{settings.max_lost_rows_share:.0%})"
+            )
+        else:
+            continue
+        found.append(Finding(said, "allow_fewer_rows", name))
+    return found
+
+
+def value_findings(
+    values: Mapping[str, ValueCount], settings: Settings, *, shares: bool
+) -> list[Finding]:
+    """The source columns that have lost too many values in rows that are still there.
+
+    Such a release loses no row and no item, and the receiver would be told to clear the field. A
+    column that held more than a few values and is empty is always one, whatever the share.
+
+    Args:
+        values: by table and column.
+        shares: also judge how many values are gone where some are left.
+    """
+    found = []
+    for name, count in values.items():
+        lost = count.expected - count.values
+        allowed = {name, name.rpartition(".")[0]} & set(settings.allow_fewer_rows)
+        if lost <= FEW or allowed:
+            continue
+        if count.values == 0:
+            said = (
+                f"{name} is empty in all {count.rows:,} rows and held {count.before:,} values "
+                "after the last completed run"
+            )
+        elif shares and lost / count.expected > settings.max_lost_rows_share:
+            said = (
+                f"{name} holds {count.values:,} values in {count.rows:,} rows and held "
+                f"{count.before:,} in {count.rows_before:,} after the last completed run "
+                f"({lost / count.expected:.0%} fewer; `max_lost_rows_share` allows "
                 f"{settings.max_lost_rows_share:.0%})"
             )
         else:

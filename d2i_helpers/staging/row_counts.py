@@ -1,18 +1,19 @@
-"""How many rows each source table holds today, and held when extract last completed.
+"""How many rows each source table and how many values each of its columns holds today, and held
+when extract last completed.
 
 Kept for each staging table by itself; a pilot compares, and changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.database.tables import source_rows
-from d2i_helpers.staging.guards import RowCount
+from d2i_helpers.database.tables import source_rows, source_values
+from d2i_helpers.staging.guards import ColumnUse, RowCount, ValueCount
 
 
 def compare(
@@ -40,9 +41,66 @@ def store(connection: Connection, staging_table: str, counts: Mapping[str, RowCo
     connection.execute(insert(source_rows), rows)
 
 
+def compare_values(
+    connection: Connection, staging_table: str, today: Iterable[ColumnUse]
+) -> dict[str, ValueCount]:
+    """Today's values by column, beside those that are kept; 0 where none are.
+
+    Of a column that is read in more than one way, the way that met most values.
+    """
+    before = _stored_values(connection, staging_table)
+    counts: dict[str, ValueCount] = {}
+    for use in sorted(today, key=lambda use: use.filled):
+        rows, values = before.get(use.name, (0, 0))
+        counts[use.name] = ValueCount(rows, values, use.rows, use.filled)
+    return counts
+
+
+def store_values(
+    connection: Connection, staging_table: str, counts: Mapping[str, ValueCount]
+) -> None:
+    """Keep today's values; writes nothing where they are the same already."""
+    before = _stored_values(connection, staging_table)
+    changed = {
+        name: (count.rows, count.values)
+        for name, count in counts.items()
+        if before.get(name) != (count.rows, count.values)
+    }
+    if not changed:
+        return
+    t = source_values.c
+    for names in database.in_batches(sorted(changed)):
+        connection.execute(
+            delete(source_values).where(
+                t.staging_table == staging_table, t.source_column.in_(names)
+            )
+        )
+    rows = [
+        {
+            "staging_table": staging_table,
+            "source_column": name,
+            "row_count": row_count,
+            "value_count": value_count,
+        }
+        for name, (row_count, value_count) in changed.items()
+    ]
+    connection.execute(insert(source_values), rows)
+
+
 def forget(connection: Connection, staging_table: str) -> None:
     """Take the counts away: another source stands in the place of the one they are of."""
-    connection.execute(delete(source_rows).where(source_rows.c.staging_table == staging_table))
+    for kept in (source_rows, source_values):
+        connection.execute(delete(kept).where(kept.c.staging_table == staging_table))
+
+
+def _stored_values(connection: Connection, staging_table: str) -> dict[str, tuple[int, int]]:
+    t = source_values.c
+    statement = select(t.source_column, t.row_count, t.value_count).where(
+        t.staging_table == staging_table
+    )
+    return {
+        row.source_column: (row.row_count, row.value_count) for row in connection.execute(statement)
+    }
 
 
 def _stored(connection: Connection, staging_table: str) -> dict[str, int]:

@@ -143,7 +143,7 @@ def test_each_block_knows_the_tables_that_it_is_found_by() -> None:
 
 
 def _column(filled: int, unusable: int) -> Figures:
-    use = ColumnUse("ssd_person.pers_sex", filled, unusable, "not in code list")
+    use = ColumnUse("ssd_person.pers_sex", filled, unusable, "not in code list", rows=filled)
     return Figures(staged=0, found=300, columns=[use])
 
 
