@@ -199,7 +199,7 @@ def _is_true(_child: Child, value: object) -> bool:
 
 
 def _kept_true(block: Block) -> list[tuple[str, tuple[str, ...]]]:
-    """Flags that say that a row is there, with the fields of that same row.
+    """Flags that are true because a row exists, each with the other fields of that row.
 
     Such a flag stays true where one of those fields is filled: a status that never was cannot end.
     """

@@ -172,12 +172,12 @@ def show_attention(reasons: Sequence[Reason], console: Console) -> None:
         return
     header = ("Child", "What", "Where", "Rule", "Noted", "Run")
     rows = []
-    for one in reasons:
-        column = f"{one.source_table}.{one.source_column}" if one.source_table else ""
-        child = one.person_id or f"{one.children:,} without an id"
-        noted = f"{one.noted_at:%Y-%m-%d %H:%M}" if one.noted_at else ""
-        where = " ".join(filter(None, (column, one.path)))
-        rows.append((child, one.what, where, one.rule, noted, one.run_id or ""))
+    for reason in reasons:
+        column = f"{reason.source_table}.{reason.source_column}" if reason.source_table else ""
+        child = reason.person_id or f"{reason.children:,} without an id"
+        noted = f"{reason.noted_at:%Y-%m-%d %H:%M}" if reason.noted_at else ""
+        where = " ".join(filter(None, (column, reason.path)))
+        rows.append((child, reason.what, where, reason.rule, noted, reason.run_id or ""))
     show_table(header, rows, console)
 
 
@@ -193,13 +193,13 @@ def show_checks(checks: Sequence[Check], console: Console) -> None:
     for name in ("Check", "Status", "Found"):
         table.add_column(name)
     colours = {"pass": "green", "warn": "yellow", "fail": "red"}
-    for one in checks:
-        colour = colours.get(one.status, "dim")
-        table.add_row(shown(one.name), f"[{colour}]{one.status}[/]", shown(one.detail))
+    for check in checks:
+        colour = colours.get(check.status, "dim")
+        table.add_row(shown(check.name), f"[{colour}]{check.status}[/]", shown(check.detail))
     console.print(table)
-    todo = [one for one in checks if one.status in ("warn", "fail")]
-    for one in todo:
-        console.print(f"[bold]{shown(one.name)}:[/] {shown(one.advice)}", soft_wrap=True)
+    todo = [check for check in checks if check.status in ("warn", "fail")]
+    for check in todo:
+        console.print(f"[bold]{shown(check.name)}:[/] {shown(check.advice)}", soft_wrap=True)
     if not todo:
         console.print("All is well.")
 

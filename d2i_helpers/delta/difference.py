@@ -93,7 +93,7 @@ def _parsed(text: str | bytes) -> Document:
 
 
 def _child_purge(plan: Plan, known: list[Document]) -> Document | None:
-    """Every identifier of the child that is known, and the mark: nothing else of it."""
+    """All known identifiers of the child and the purge mark, and nothing else."""
     if not known:
         return None
     message: Document = {}
@@ -106,7 +106,7 @@ def _child_purge(plan: Plan, known: list[Document]) -> Document | None:
 
 
 def _against(plan: Plan, current: Document, base: Document, clear: bool) -> Document | None:
-    """`_difference` from one version and no other: nearly every call, and so worth its own path.
+    """`_difference` from a single version. Nearly every call is one, so it has a fast path.
 
     Whatever is odd here is left to the general functions.
     """
@@ -166,7 +166,7 @@ def _leaf_against(plan: Plan, current: Document, base: Document, clear: bool) ->
 def _items_against(
     plan: Plan, current: list[Any], old: list[Any], clear: bool
 ) -> list[Document] | None:
-    """`_list_difference` from one version and no other."""
+    """`_list_difference` from a single version."""
     key = plan.key
     try:
         now = {item[key]: item for item in current}

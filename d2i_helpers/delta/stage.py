@@ -72,7 +72,7 @@ class PrepareResult:
 
 @dataclass
 class _Page:
-    """What one page of waiting rows comes to."""
+    """The results for one page of waiting rows."""
 
     partials: list[Partial] = field(default_factory=list)
     equal: list[Due] = field(default_factory=list)
@@ -311,7 +311,7 @@ class _Work:
     def last_sent(
         self, connection: Connection, outbox: Outbox, rows: list[Due]
     ) -> dict[str, LastSent]:
-        """What the log says of these rows' children, where it can be relied on."""
+        """What the submission log says of these rows' children, where it can be relied on."""
         if self.hasher is None:
             return {}
         return outbox.staging.evidence.last_sent(connection, [row.person_id for row in rows])

@@ -267,7 +267,7 @@ class Assembler:
 
 
 def sources_of(spec: Spec, *, header_only: bool = False) -> set[str]:
-    """The sources that the documents are made from, without what those hang on."""
+    """The sources that the documents are made from, without those that only link rows."""
     wanted = {spec.root.source or ""}
     for block in spec.blocks.values():
         if header_only and not (block.kind == "root" or block.always_sent):

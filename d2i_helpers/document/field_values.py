@@ -1,6 +1,6 @@
-"""One field compiled: where its raw value stands and what makes of it what is sent.
+"""One field compiled: where its raw value is, and the function that makes the value to send.
 
-Also the way from a row of one source to the rows of another. `payload` puts fields together.
+Also the way from a row of one source to the rows of another. `assembly` puts fields together.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Read:
 
 
 class Plan:
-    """What is read for which sources, and where each column stands in a row.
+    """What is read for each source, and the position of each column in a row.
 
     Args:
         spec: the specification.

@@ -25,7 +25,7 @@ from d2i_helpers.kernel_protocol import (
     PROGRESS_MIME,
     RUN_ID_VARIABLE,
 )
-from d2i_helpers.privacy.human_present import is_attended
+from d2i_helpers.privacy.human_present import is_human_present
 from d2i_helpers.privacy.safe_words import (
     masked,
     safe_label,
@@ -366,7 +366,7 @@ def may_show_identifiers() -> bool:
     """Only where a person sits at the notebook; never where a run is recorded."""
     if os.environ.get(RUN_ID_VARIABLE):
         return False
-    return is_attended()
+    return is_human_present()
 
 
 def explore(document: Mapping[str, Any], *, show_identifiers: bool = False) -> None:

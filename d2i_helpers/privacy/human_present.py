@@ -21,7 +21,7 @@ _WITHOUT = re.compile(r"(?i)papermill|nbconvert|nbclient|execute|airflow|d2i_hel
 _MOST_STEPS = 3
 
 
-def is_attended() -> bool:
+def is_human_present() -> bool:
     """True only where a person's program started this kernel; False whenever that is not sure."""
     if not any(os.environ.get(name) for name in _VARIABLES):
         return False
@@ -41,7 +41,7 @@ def is_at_a_terminal() -> bool:
         return False
     commands = _ancestors()
     return commands is not None and not any(
-        _KERNEL.search(one) or _WITHOUT.search(one) for one in commands
+        _KERNEL.search(command) or _WITHOUT.search(command) for command in commands
     )
 
 

@@ -50,13 +50,13 @@ def collector(spec: Spec) -> Callable[[Document], Identity]:
 def _block(block: Block) -> _Collect:
     # most fields are codes and flags, which one look-up passes over
     wanted: dict[str, tuple[str | None, bool, _Collect | None]] = {
-        one.name: (
-            one.anonymise if one.anonymise in IDENTIFYING else None,
-            one.type == "date",
+        field.name: (
+            field.anonymise if field.anonymise in IDENTIFYING else None,
+            field.type == "date",
             None,
         )
-        for one in block.fields
-        if one.anonymise in IDENTIFYING or one.type == "date"
+        for field in block.fields
+        if field.anonymise in IDENTIFYING or field.type == "date"
     }
     for child in (*block.values, *block.blocks):
         wanted[child.name] = (None, False, _block(child))
@@ -93,10 +93,10 @@ def person_reader(spec: Spec) -> Callable[[Document], str | None]:
     None where the document lacks one of the three.
     """
     places: dict[str, list[tuple[str, str]]] = {}
-    for block, one in spec.fields():
+    for block, spec_field in spec.fields():
         if block.kind in {"root", "object"}:
             name = "" if block.kind == "root" else block.name
-            places.setdefault(one.anonymise, []).append((name, one.name))
+            places.setdefault(spec_field.anonymise, []).append((name, spec_field.name))
 
     def read(document: Document, rule: str) -> str | None:
         for block, name in places.get(rule, ()):

@@ -1,4 +1,4 @@
-"""Words that are names of people and plain words at once.
+"""Words that are both names of people and plain English words.
 
 A record of a run uses such words itself ("page", "may", "key"), so that a child of that name is
 looked for by the full name only. The list holds what can be expected in notebooks, in messages of

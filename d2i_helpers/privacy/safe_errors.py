@@ -46,19 +46,19 @@ def traceback_of(error: BaseException) -> list[str]:
 
 def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
     """Exceptions from the first to the last, each with the words that join it to the one before."""
-    found: list[tuple[BaseException, str]] = []
+    chain: list[tuple[BaseException, str]] = []
     seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen and len(found) < _MOST_LINKS:
-        seen.add(id(one))
+    shown: BaseException | None = error
+    while shown is not None and id(shown) not in seen and len(chain) < _MOST_LINKS:
+        seen.add(id(shown))
         joint, before = "", None
-        if one.__cause__ is not None:
-            before, joint = one.__cause__, "It was the direct cause of:"
-        elif one.__context__ is not None and not one.__suppress_context__:
-            before, joint = one.__context__, "While it was handled, another one was raised:"
-        found.append((one, joint))
-        one = before
-    return found[::-1]
+        if shown.__cause__ is not None:
+            before, joint = shown.__cause__, "It was the direct cause of:"
+        elif shown.__context__ is not None and not shown.__suppress_context__:
+            before, joint = shown.__context__, "While it was handled, another one was raised:"
+        chain.append((shown, joint))
+        shown = before
+    return chain[::-1]
 
 
 def _one(error: BaseException) -> Iterator[str]:

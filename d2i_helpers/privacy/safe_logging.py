@@ -1,4 +1,4 @@
-"""Nothing that a library logs, warns of or fails with bears a value, whoever set what level.
+"""No log line, warning or error of a library holds a value, at any log level.
 
 Log lines are made safe when they are made, not when a handler writes them, so that handlers of
 libraries (``echo=True`` of SQLAlchemy) and of users, older or newer than the guard, are covered.
@@ -88,7 +88,7 @@ def guard_process(redact: Redact | None = None, *, level: str | None = None) -> 
 
 
 def guard_stream(stream: Any) -> None:
-    """From now on reduce to known words what anybody but this module writes to this stream.
+    """Reduce to known words what other modules write to this stream, from now on.
 
     For libraries that print a traceback, and in a kernel for what is written to the file
     descriptor behind it.

@@ -1,7 +1,7 @@
 """How events get into the ledger: first into the file, then into the database, entry by entry.
 
-The database may be away while a run goes on; its entries are then made up for by the next run, and
-marked as late. What only the file knows is believed no further than that: no run is closed,
+The database may be away while a run goes on. The next run then adds the missing entries and marks
+them as late. What only the file knows is believed no further than that: no run is closed,
 resumed or pruned on its word alone.
 """
 

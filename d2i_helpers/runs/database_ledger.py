@@ -1,4 +1,4 @@
-"""The ledger's second copy, in the database: what shows that the file is not as it was written."""
+"""The ledger's second copy, in the database. It shows whether the file was changed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Row:
 
 
 def mark_of(settings: Settings) -> str:
-    """What tells the profile's database from others in an entry, without saying where it is."""
+    """A mark by which an entry names the profile's database without saying where it is."""
     try:
         url = make_url(settings.database_url)
     except ArgumentError:
@@ -130,7 +130,7 @@ class DatabaseLedger:
 
 
 def folder_mark(outputs: Path) -> str:
-    """What tells this folder of this machine from others, without naming it."""
+    """A mark that stands for this folder on this machine, without naming it."""
     return hashlib.sha256(f"{socket.gethostname()}:{outputs.resolve()}".encode()).hexdigest()[:16]
 
 

@@ -114,7 +114,7 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
 
 
 def _trusted(record: RunRecord, given: Mapping[str, Any]) -> Settings:
-    """Settings that the record has no say in, but for the name of its profile.
+    """The settings for a resumed run; of the record only the name of its profile is used.
 
     Whoever could write to the record could else name a database that agrees with it.
     """
@@ -160,7 +160,7 @@ def _refuse(run_id: str, what: Sequence[str]) -> None:
 
 
 def _stages_left(record: RunRecord, settings: Settings) -> list[str]:
-    """The stages from the first unfinished one on; from delta on where submit would not suffice.
+    """The stages from the first unfinished one on, or from delta where submit is not enough.
 
     What a stop left on the wire has an unknown outcome, and only delta makes messages that are
     right for every document that the receiver may hold. So delta runs again, though it was done.

@@ -50,7 +50,7 @@ class Listener:
     """What happens in a run, for whoever shows it; every method may be left as it is."""
 
     def started(self, record: RunRecord) -> None:
-        """The record is made, nothing has run yet."""
+        """The record is made; nothing has run yet."""
 
     def stage_started(self, stage: StageRecord) -> None:
         """A notebook starts."""
@@ -149,7 +149,7 @@ class Run:
         return Book(self.outputs, mark, database, self.leaks.ledger_key)
 
     def _enter(self) -> None:
-        """Enter the start into the ledger; a new run that cannot be entered leaves nothing."""
+        """Enter the start into the ledger. A new run that cannot be entered leaves no record."""
         try:
             self._say_waiting(self._book().enter(ledger.STARTED, self.record))
         except RecordError:
@@ -163,7 +163,7 @@ class Run:
             )
 
     def _reopen(self) -> None:
-        """Set the record to running again; what the earlier attempts left stays as evidence."""
+        """Set the record to running again, and keep what earlier attempts left as evidence."""
         record = self.record
         first = self.to_run[0]
         for stage in record.stages:

@@ -1,4 +1,4 @@
-"""One notebook in one fresh kernel: private transport, honest status, one time limit for it all.
+"""Run one notebook in one fresh kernel, with private transport, true status and one time limit.
 
 What papermill's own client does not do, measured with papermill 2.7: after a time-out or the death
 of the kernel its saved notebook shows every cell as completed; a cell that calls ``sys.exit`` ends
@@ -37,7 +37,7 @@ StopReason = Callable[[], D2IError | None]
 
 
 class RecordManager(NotebookExecutionManager):
-    """papermill's book-keeping of cells, saved whole or not at all, never better than it was.
+    """papermill's record of the cells: saved whole or not at all, and no failure marked as success.
 
     What is saved is clean each time, so that a runner that is killed leaves nothing that was not.
     """
@@ -129,7 +129,7 @@ class RecordClient(NotebookClient):
         self.was_ended |= any(part.get("source") == "ask_exit" for part in payload)
 
     def _may_print(self, content: dict[str, Any]) -> bool:
-        """Cut off what a notebook prints without an end: it would fill memory and disk."""
+        """Cut off endless output of a notebook, which would fill memory and disk."""
         before, self.printed = self.printed, self.printed + len(content["text"])
         if self.printed > MOST_PRINTED:
             kept = content["text"][: max(0, MOST_PRINTED - before)]
@@ -225,7 +225,7 @@ class _Limit:
 
 @contextlib.contextmanager
 def _ready(client: RecordClient, book: RecordManager) -> Iterator[None]:
-    """The client's kernel, ready; where it does not get ready the first cell says so."""
+    """Wait until the client's kernel is ready; if it never is, the first cell says so."""
     ready = False
     try:
         with client.setup_kernel():
@@ -310,7 +310,7 @@ def _ended_itself(client: RecordClient, cell: NotebookNode) -> NotebookError | N
 
 
 def _stop_kernel(client: RecordClient, *, interrupt: bool) -> None:
-    """Interrupt, so that a transaction is rolled back, and have killed what does not stop."""
+    """Interrupt the kernel, so that a transaction is rolled back; kill it if it does not stop."""
     client.must_be_killed = True
     if not interrupt:
         return

@@ -40,7 +40,7 @@ AHEAD = 2  # kernels that wait while one works: what two cores can start meanwhi
 
 
 class _ThisPython(KernelSpecManager):
-    """Whatever kernels are installed for this user, a notebook runs on the runner's own Python."""
+    """Runs a notebook on the runner's own Python, whatever kernels this user has installed."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         return KernelSpec(

@@ -56,7 +56,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def guard(shell: Any) -> None:
-    """Let no value into a traceback, a warning or a log line of this kernel.
+    """Keep values out of tracebacks, warnings and log lines of this kernel.
 
     Args:
         shell: IPython's shell.

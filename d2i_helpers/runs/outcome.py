@@ -1,4 +1,4 @@
-"""What a notebook's end means for the run: which error, which exit code, which counts."""
+"""What the end of a notebook means for the run: its error, exit code and counts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Redact = Callable[[str], tuple[str, int]]
 def error_of(failure: BaseException, notebook: str) -> D2IError:
     """The failure of a notebook as one of our errors, without a value.
 
-    The message of an error of ours is kept. Of any other only the kind is: its text may quote a
-    row. The executed copy has the rest, after redaction.
+    The message of an error of ours is kept. Of any other error only its class is kept, since
+    its text may quote a row. The executed copy has the rest, after redaction.
     """
     if isinstance(failure, D2IError):
         return failure

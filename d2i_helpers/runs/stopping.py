@@ -24,7 +24,7 @@ class Interrupted(D2IError):
 
 
 def stopped_by(cause: KeyboardInterrupt) -> D2IError:
-    """The error that a run ends with which was stopped that way."""
+    """The error of a run that was stopped by Ctrl-C or by a signal."""
     how = "a signal to end (SIGTERM)" if isinstance(cause, Stopped) else "Ctrl-C"
     return Interrupted(f"The run was stopped by {how}.", hint="`d2i run --resume` goes on with it.")
 

@@ -1,4 +1,4 @@
-"""Whether run records and the ledger are as they were written, and what that rests on."""
+"""Check whether run records and the ledger are as they were written, and say what that rests on."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _USED_UP = {Kind.BLOCKED: Outcome.FAILED, Kind.BUSY: Outcome.FAILED}
 
 @dataclass(frozen=True)
 class _Part:
-    """Records to be sent in one request."""
+    """The records of one request."""
 
     positions: tuple[int, ...]
     once: Kind | None = None  # this kind of answer was already waited for: no retry for it
@@ -155,7 +155,7 @@ class Client:
         return dt.datetime.fromtimestamp(self._now(), dt.UTC).replace(tzinfo=None)
 
     def _count(self, delivery: Delivery) -> ReceiverError | None:
-        """The circuit breaker: `breaker_batches` in a row without a record that was stored."""
+        """The circuit breaker: stop after `breaker_batches` in a row with no stored record."""
         if not delivery.requests:
             return None
         with self._lock:
@@ -183,9 +183,9 @@ class Client:
             parts.extendleft(reversed(self._settle(delivery, part, found)))
             in_vain = in_vain + 1 if found.kind in _SEARCHED else 0
             if in_vain > most and not delivery.any_stored:
-                given_up = [one for one in parts if one.once is not None]
-                parts = deque(one for one in parts if one.once is None)
-                rest = [position for one in given_up for position in one.positions]
+                given_up = [part for part in parts if part.once is not None]
+                parts = deque(part for part in parts if part.once is None)
+                rest = [position for part in given_up for position in part.positions]
                 delivery.settle(rest, _USED_UP.get(found.kind, Outcome.UNKNOWN), found.detail)
                 in_vain = 0
 
@@ -243,8 +243,8 @@ class Client:
     def _post(self, delivery: Delivery, part: _Part) -> Verdict:
         """Post a part until its answer settles something or the attempts are used up.
 
-        Where one of the answers can be due to a single record, that is the one to go by: what the
-        network did to the last attempt must not cost the other records their day.
+        An answer that a single record may have caused counts more than a later network failure:
+        that failure must not cost the other records their day.
         """
         searched = None
         try:
@@ -308,7 +308,7 @@ def _next(parts: deque[_Part], in_vain: int) -> _Part:
     if not in_vain:
         return parts.popleft()
     pick = max if in_vain % 3 == 2 else min
-    part = pick(parts, key=lambda one: len(one.positions))
+    part = pick(parts, key=lambda candidate: len(candidate.positions))
     parts.remove(part)
     return part
 

@@ -1,6 +1,6 @@
 """What an answer of the API means: a pure function from an answer to a verdict.
 
-Nobody outside the DfE has its error format, so the reading here is of any text or JSON. A reason
+Nobody outside the DfE knows its error format, so any text or JSON is read. A reason
 that is passed on holds paths and words of rules only: what a receiver quotes may be a child's data.
 """
 

@@ -169,7 +169,7 @@ def named_records(body: bytes, count: int, charset: str | None = None) -> dict[i
 
 
 def _mention(mark: re.Match[str], said: str, *, in_text: bool = False) -> _Mention:
-    """Its rank: structure before running text; ``$[3]`` before ``[3]`` before ``children[3]``."""
+    """How much it is trusted: structure before text; ``$[3]``, ``[3]``, then ``children[3]``."""
     rank = 0 if mark["dollar"] else 2 if mark["list"] else 1
     return _Mention(rank + 3 * in_text, int(mark["position"]), mark["rest"], said)
 
@@ -311,7 +311,7 @@ def _path(text: str) -> str:
 
 
 def _rule(text: str) -> str:
-    """The words of rules and names of fields in a text, in order; at most 16."""
+    """Words of rules and names of fields in a text, in order, at most 16."""
     bare = _QUOTED.sub(lambda match: match[0][1:-1] if _is_name(match[0][1:-1]) else " ", text)
     kept = [w for w in _WORD.findall(bare) if w.lower() in RULE_WORDS or _is_name(w)]
     meaningful = any(_is_name(word) or len(word) > 3 for word in kept)

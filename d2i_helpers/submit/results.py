@@ -142,7 +142,7 @@ class Delivery:
         )
 
     def acknowledge(self, positions: tuple[int, ...], references: Sequence[str | None]) -> None:
-        """The receiver has stored those of these that have a reference."""
+        """Note that the receiver has stored the records that have a reference."""
         for position, reference in zip(positions, references, strict=True):
             if reference is not None:
                 self.records[position].outcome = Outcome.ACKNOWLEDGED
@@ -150,7 +150,7 @@ class Delivery:
                 self.records[position].detail = ""
 
     def settle(self, positions: Iterable[int], outcome: Outcome, detail: str) -> None:
-        """These will not be sent again.
+        """Give these records their outcome: they will not be sent again.
 
         A record of which any request may have been stored cannot end better than UNKNOWN: the
         refusal of a later request says nothing of the earlier one.
@@ -161,18 +161,18 @@ class Delivery:
             record.detail = detail
 
     def settle_rest(self, detail: str) -> None:
-        """The run stops: what has no outcome yet was not stored, or nobody knows."""
-        rest = [number for number, one in enumerate(self.records) if one.outcome is None]
+        """End the run: a record without an outcome was not stored, or nobody knows."""
+        rest = [number for number, record in enumerate(self.records) if record.outcome is None]
         self.settle(rest, Outcome.UNSENT, detail)
 
     @property
     def any_stored(self) -> bool:
         """Whether the receiver has acknowledged any of the records."""
-        return any(one.outcome is Outcome.ACKNOWLEDGED for one in self.records)
+        return any(record.outcome is Outcome.ACKNOWLEDGED for record in self.records)
 
     def result(self, stop: D2IError | None) -> BatchResult:
         """Everything as it ended; each record has an outcome."""
-        return BatchResult([self._result(one) for one in self.records], self.attempts, stop)
+        return BatchResult([self._result(record) for record in self.records], self.attempts, stop)
 
     def _result(self, record: _Record) -> RecordResult:
         answer = record.answer
@@ -189,7 +189,7 @@ class Delivery:
 
 
 def _left_as(found: Verdict, count: int) -> Outcome:
-    """How a request left the records that it did not name."""
+    """What a request did to the records that it did not name."""
     if found.kind is Kind.ACCEPTED:
         return Outcome.ACKNOWLEDGED
     if found.kind in MAYBE_STORED:

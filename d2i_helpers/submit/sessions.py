@@ -1,4 +1,4 @@
-"""HTTP sessions whose answers end, and whose failures are told in fixed words.
+"""HTTP sessions that limit the time and size of an answer, and report failures in fixed words.
 
 The libraries count a time-out anew with every byte that comes, read headers and redirects of any
 length, and unpack what is compressed without a limit. Here a whole answer (status line,
@@ -129,7 +129,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _EndingConnection:
-    """For a connection of urllib3: its answers end within the time-out that is set by then."""
+    """Gives a connection of urllib3 answers that end within its time-out."""
 
     timeout: float | None
 
@@ -191,7 +191,7 @@ class Session(requests.Session):
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """In the place of a login: else a ``.netrc`` file would add one."""
+    """Stands in for a login, since a ``.netrc`` file would add one otherwise."""
     return request
 
 
@@ -294,7 +294,7 @@ def problem_of(error: BaseException) -> str:
 
 
 def proxy_problem(offered: str) -> str:
-    """What a proxy wants that answers with 407.
+    """What a proxy that answers with 407 asks for.
 
     Args:
         offered: its header `Proxy-Authenticate`.

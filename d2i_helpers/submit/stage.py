@@ -49,7 +49,7 @@ class SubmitResult:
     outage: ReceiverError | None = None  # the receiver took nothing and found no single fault
 
     def raise_for_outage(self) -> None:
-        """End a run in which the receiver was out of order, once its counts are shown.
+        """End a run in which the receiver was down, after its counts are shown.
 
         Raises:
             ReceiverError: it treated all records alike and took none.
@@ -119,7 +119,7 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
 
 
 def _count_what_is_left(outbox: Outbox, settings: Settings, counts: Counter[str]) -> None:
-    """The counts of the end of the stage; that a dry run leaves everything is no failure."""
+    """The counts at the end of the stage. A dry run leaves everything, and that is no failure."""
     with database.reading(outbox.engine) as connection:
         counts["still_waiting"] = outbox.count_due(connection)
         counts["held_back"] = outbox.staging.count(connection, outbox.staging.held_back)
@@ -221,11 +221,11 @@ class _Sender:
     ) -> tuple[list[Answer], Batch | None]:
         """Write answers and attempts back, and journal the next batch where the run goes on.
 
-        Both in one transaction: what a database takes longest for is to make it last.
+        Both in one transaction, since the commit is what takes a database longest.
         """
         answers = [
-            Answer(message, one.outcome, one.detail)
-            for message, one in zip(batch.messages, result.results, strict=True)
+            Answer(message, record.outcome, record.detail)
+            for message, record in zip(batch.messages, result.results, strict=True)
         ]
         digests = [hashlib.sha256(body).digest() for body in bodies]
         log = [

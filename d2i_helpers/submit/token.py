@@ -77,7 +77,7 @@ class TokenSource:
         self._session.close()
 
     def current(self) -> str:
-        """A token that is good for now; fetched where there is none or it is about to end.
+        """A valid token; a new one is fetched where there is none or it is about to expire.
 
         Raises:
             TokenError: none could be had.
@@ -191,7 +191,7 @@ def _token_in(answer: Answer, now: float) -> tuple[str, float | None]:
 
 
 def _number_of(content: Any) -> str:
-    """The number of an error of Microsoft's sign-in service, its digits; "" where there is none."""
+    """The digits of an error code of Microsoft's sign-in service; "" where there is none."""
     if not isinstance(content, dict):
         return ""
     mark = _AADSTS.search(str(content.get("error_description", ""))[:10_000])

@@ -165,14 +165,14 @@ def test_a_person_is_told_by_what_started_the_kernel(
     monkeypatch.setattr(attended, "_started_by", lambda: command)
     for name in attended._VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert not attended.is_attended()  # no variable, nobody
+    assert not attended.is_human_present()  # no variable, nobody
     monkeypatch.setenv("JPY_SESSION_NAME", "inherited or not")
-    assert attended.is_attended() == attended_
+    assert attended.is_human_present() == attended_
 
 
 def test_pytest_is_no_person(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "inherited")
-    assert not attended.is_attended()
+    assert not attended.is_human_present()
 
 
 def test_no_display_shows_a_value(capsys: pytest.CaptureFixture[str]) -> None:
