@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     *(p for p in sorted(ROOT.glob("*.md")) if p.name != "CHANGELOG.md"),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / ".github").rglob("*.md")),
 ]
 MADE_HERE = {"outputs", "build"}  # folders that a run or an install makes, whatever is in them
 FOLDERS = {
@@ -49,7 +50,7 @@ def paths(page: Path) -> Iterator[str]:
     for code in in_backticks(page):
         if code in MADE_BY_A_RUN or code.startswith("outputs/"):
             continue
-        is_file = re.fullmatch(rf"\w[\w.-]*{SUFFIXES}", code)
+        is_file = re.fullmatch(rf"\w[\w./-]*{SUFFIXES}", code)
         if is_file or (re.fullmatch(r"[\w./-]+", code) and code.split("/")[0] in FOLDERS):
             yield code
 
@@ -57,6 +58,14 @@ def paths(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_files_that_a_page_names_are_there(page: Path) -> None:
     assert {name for name in paths(page) if not is_there(name)} == set()
+
+
+def test_files_that_hooks_and_ci_name_are_there() -> None:
+    made = [ROOT / ".pre-commit-config.yaml", ROOT / ".ci" / "run"]
+    for file in (*made, *(ROOT / ".github").rglob("*.yml")):
+        text = file.read_text(encoding="utf-8")
+        named = re.findall(r"(?<![\w/])(?:tests|docs|params|notebooks)/[\w/]+\.\w+", text)
+        assert [name for name in named if not (ROOT / name).exists()] == [], file.name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
