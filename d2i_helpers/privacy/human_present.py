@@ -63,16 +63,16 @@ def _ancestors() -> list[str] | None:
     """The command lines of all programs above this one, as far as they may be read."""
     import psutil
 
-    found = []
+    commands = []
     try:
         for process in psutil.Process().parents():
             try:
-                found.append(" ".join(process.cmdline()))
+                commands.append(" ".join(process.cmdline()))
             except (psutil.AccessDenied, psutil.ZombieProcess):
                 continue  # such as the system's own
     except psutil.Error:
         return None
-    return found
+    return commands
 
 
 def _started_by() -> str:

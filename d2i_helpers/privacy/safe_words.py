@@ -49,8 +49,8 @@ def vocabulary() -> frozenset[str]:
     from d2i_helpers.staging import states
 
     words = set(Settings.model_fields)
-    for kind in (states.RowState, states.Status, states.Outcome, states.Event):
-        words.update(str(member) for member in kind)
+    for enumeration in (states.RowState, states.Status, states.Outcome, states.Event):
+        words.update(str(member) for member in enumeration)
     for row in tables.ssd_columns():
         words.update((row["table"], row["column"], f"{row['table']}.{row['column']}"))
     spec = load_spec()

@@ -65,10 +65,10 @@ def _percent(character: str) -> str:
 def _escapes(character: str) -> list[str]:
     """As JSON and Python write it in quotes, at any level of quoting."""
     in_json = json.dumps(character)[1:-1]
-    found = [in_json, repr(character)[1:-1], ascii(character)[1:-1]]
-    found += [f"\\u{ord(character):04x}"] if ord(character) < 0x10000 else []
-    found += [f"\\x{ord(character):02x}"] if ord(character) < 0x100 else []
-    escaped = {text for text in found if text != character and text.startswith("\\")}
+    forms = [in_json, repr(character)[1:-1], ascii(character)[1:-1]]
+    forms += [f"\\u{ord(character):04x}"] if ord(character) < 0x10000 else []
+    forms += [f"\\x{ord(character):02x}"] if ord(character) < 0x100 else []
+    escaped = {text for text in forms if text != character and text.startswith("\\")}
     return [
         "".join(
             r"\\+" if part == "\\" else _any_case(part) if len(part) > 1 else re.escape(part)

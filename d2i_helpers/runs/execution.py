@@ -246,11 +246,11 @@ class Run:
         return ChildErrors(entries[0]["message"]) if entries else None
 
     def _leak(self) -> D2IError | None:
-        found = {s.notebook: s.redactions for s in self.record.stages if s.redactions}
-        if not found:
+        redactions = {s.notebook: s.redactions for s in self.record.stages if s.redactions}
+        if not redactions:
             return None
         return LeakError(
-            f"An identity or a secret was found in {', '.join(found)} and taken out.",
+            f"An identity or a secret was found in {', '.join(redactions)} and taken out.",
             hint="The copy that was kept is clean. Find the cell with [redacted] and tell whoever "
             "keeps this project.",
         )

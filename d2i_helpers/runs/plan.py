@@ -134,14 +134,14 @@ def worked_tables(to_run: Sequence[str], settings: Settings) -> list[str]:
 
 def kernel_environment(settings: Settings, run_id: str) -> dict[str, str]:
     """Variables for the kernels: what may not be saved as a parameter, and who runs them."""
-    found = {
+    variables = {
         RUN_ID_VARIABLE: run_id,
         HOLDER_VARIABLE: this_holder(),
         LOG_LEVEL_VARIABLE: settings.log_level,
     }
     if settings.person_ids:
-        found[PERSON_IDS_VARIABLE] = json.dumps(settings.person_ids)
-    return found
+        variables[PERSON_IDS_VARIABLE] = json.dumps(settings.person_ids)
+    return variables
 
 
 def saved_parameters(settings: Settings) -> dict[str, Any]:

@@ -317,7 +317,7 @@ def environment_facts(root: Path, spec: Any = None) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Version of this project and of each package that it declares."""
-    found = {"d2i-workbook": __version__}
+    by_package = {"d2i-workbook": __version__}
     try:
         required = metadata.requires("d2i-workbook") or []
     except metadata.PackageNotFoundError:  # a checkout that is not installed
@@ -325,8 +325,8 @@ def versions() -> dict[str, str]:
     for line in required:
         name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            by_package[name] = metadata.version(name)
+    return by_package
 
 
 def _user() -> str:

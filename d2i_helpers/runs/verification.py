@@ -246,20 +246,20 @@ def record_faults(run_id: str, entry: Entry | None, folder: Path | None) -> list
         if record.asked() != entry.get("asked_sha256"):
             return [Fault(run_id, "what the run was asked to do was altered since it began")]
         return []
-    found = []
+    faults = []
     if record.run_id != run_id:
-        found.append(Fault(run_id, f"the folder holds the record of run {record.run_id}"))
+        faults.append(Fault(run_id, f"the folder holds the record of run {record.run_id}"))
     if sha256_of(record.path) != entry.get("record_sha256"):
-        found.append(Fault(run_id, f"{records.RECORD_FILE} was altered"))
+        faults.append(Fault(run_id, f"{records.RECORD_FILE} was altered"))
     there = set(records.entries_in(folder))
-    found += [Fault(run_id, f"{name} is missing") for name in sorted(record.files.keys() - there)]
-    found += [Fault(run_id, f"{name} was added") for name in sorted(there - record.files.keys())]
+    faults += [Fault(run_id, f"{name} is missing") for name in sorted(record.files.keys() - there)]
+    faults += [Fault(run_id, f"{name} was added") for name in sorted(there - record.files.keys())]
     for name in sorted(there & record.files.keys()):
         if not records.is_plain(folder / name):
-            found.append(Fault(run_id, f"{name} is a link or a folder, and not the file itself"))
+            faults.append(Fault(run_id, f"{name} is a link or a folder, and not the file itself"))
         elif sha256_of(folder / name) != record.files[name]:
-            found.append(Fault(run_id, f"{name} was altered"))
-    return found
+            faults.append(Fault(run_id, f"{name} was altered"))
+    return faults
 
 
 def read_heads(given: str) -> list[Head]:
@@ -278,7 +278,7 @@ def read_heads(given: str) -> list[Head]:
             hint="Give the hash, or a file that holds it, such as the mail with the summary.",
         ) from None
     said = [_HEAD_IN_JSON.findall(text), _HEAD_IN_WORDS.findall(text)]
-    heads = [Head(digest, int(entry)) for found in said for entry, digest in found]
+    heads = [Head(digest, int(entry)) for pairs in said for entry, digest in pairs]
     if not heads:
         heads = [Head(digest) for digest in _HASH.findall(text)]
     if not heads:

@@ -202,8 +202,8 @@ def _long_enough(text: str | None) -> list[str]:
 def _pieces(text: str) -> list[str]:
     """What may be the password in an address that cannot be read: every reading of it."""
     login = text.rpartition("@")[0] or text
-    found = [login, login.partition(":")[2], login.rpartition("/")[2], *_ENDS.split(text)]
-    return list(dict.fromkeys(p for part in found for p in (part, unquote(part)) if len(p) >= 4))
+    parts = [login, login.partition(":")[2], login.rpartition("/")[2], *_ENDS.split(text)]
+    return list(dict.fromkeys(p for part in parts for p in (part, unquote(part)) if len(p) >= 4))
 
 
 # ------------------------------------------------------------------------------------------ ODBC
@@ -257,8 +257,8 @@ def odbc_address(text: str) -> AddressParts:
 
 def _odbc_pieces(text: str) -> list[str]:
     """What may be the password in a connection string that cannot be read."""
-    found = [text, *(part.partition("=")[2].strip(" {}") for part in text.split(";"))]
-    return [part for part in found if len(part) >= 4]
+    parts = [text, *(part.partition("=")[2].strip(" {}") for part in text.split(";"))]
+    return [part for part in parts if len(part) >= 4]
 
 
 def _written_odbc_secrets(written: str) -> list[str]:

@@ -287,8 +287,8 @@ def problem_of(error: BaseException) -> str:
         tunnel = _TUNNEL.search(str(cause)) if isinstance(cause, OSError) else None
         if tunnel:
             return f"the proxy refused the connection ({tunnel[1]})"
-    for kind, words in _PROBLEMS:
-        if any(isinstance(cause, kind) for cause in causes):
+    for error_class, words in _PROBLEMS:
+        if any(isinstance(cause, error_class) for cause in causes):
             return words
     return "the connection broke"
 
