@@ -343,6 +343,8 @@ def test_fictional_data_made_anew_says_why_the_day_stops(
         with pytest.raises(GuardError, match="fictional SSD was made anew") as caught:
             extract.run(engine, settings, spec)
         assert "fresh start" in caught.value.hint
+    seen = {check.name: check for check in preflight.run(settings)}["source rows"]
+    assert seen.status == "warn" and "made anew" in seen.detail
     every = ("max_deleted_share", "max_changed_share", "max_purged_items_share")
     extract.run(engine, make_settings(**dict.fromkeys(every, 1)), spec)
     simulate.day(settings)
