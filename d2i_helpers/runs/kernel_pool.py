@@ -216,7 +216,7 @@ class KernelPool:
 
 def imported_modules(notebook: Path) -> list[str]:
     """Modules of this package that the notebook's cells import, in their order."""
-    found: dict[str, None] = {}
+    modules: dict[str, None] = {}
     for cell in json.loads(notebook.read_bytes())["cells"]:
         if cell["cell_type"] != "code":
             continue
@@ -225,8 +225,14 @@ def imported_modules(notebook: Path) -> list[str]:
         except SyntaxError:
             continue
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
-                found.update((f"{PACKAGE}.{alias.name}", None) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
-                found[str(node.module)] = None
-    return list(found)
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if isinstance(node, ast.ImportFrom) and module.split(".")[0] == PACKAGE:
+                modules.update((_module_of(module, alias.name), None) for alias in node.names)
+    return list(modules)
+
+
+def _module_of(module: str, name: str) -> str:
+    """What ``from module import name`` loads: a module in a package, else the module itself."""
+    folder = Path(__file__).parents[1].joinpath(*module.split(".")[1:])
+    is_module = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
+    return f"{module}.{name}" if is_module else module
