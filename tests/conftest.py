@@ -18,10 +18,10 @@ from sqlalchemy import URL, Engine, create_engine, make_url, text
 
 from d2i_helpers import database, settings
 from tests.ssd import make_ssd, ssd
-from tests.submit.http.fixtures import api_settings, certificate, raw, start, switchboard
+from tests.submit.http.fixtures import api_settings, certificate, raw, start, switchboard, tls
 
 # fixtures of all tests
-__all__ = ["api_settings", "certificate", "make_ssd", "raw", "ssd", "start", "switchboard"]
+__all__ = ["api_settings", "certificate", "make_ssd", "raw", "ssd", "start", "switchboard", "tls"]
 
 hypothesis_settings.register_profile(
     "ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True

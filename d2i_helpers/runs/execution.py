@@ -218,6 +218,9 @@ class Run:
             record.status = ATTENTION
         if isinstance(error, Interrupted):
             record.status = INTERRUPTED
+            for stage in record.stages:  # stopped before its notebook had begun
+                if stage.status == RUNNING:
+                    stage.status = INTERRUPTED
         record.finished_at = records.now()
         record.seconds = round((record.seconds or 0) + seconds, 2)
         book = self._book()
