@@ -6,10 +6,11 @@ backslash into a line break, and pass over a line that they cannot read.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from d2i_helpers.errors import SettingsError
@@ -41,6 +42,23 @@ def variables_in_dotenv() -> dict[str, str]:
     return read_variables(path) if path.is_file() else {}
 
 
+@contextlib.contextmanager
+def said_of(path: Path) -> Iterator[None]:
+    """Say of a file of settings that is read inside the block why it cannot be read.
+
+    Raises:
+        SettingsError: names the file, and never its content.
+    """
+    try:
+        yield
+    except Unreadable as error:
+        raise SettingsError(f"{path.name}{error.said}.", hint=error.hint) from None
+    except OSError as error:
+        raise SettingsError(
+            f"{path.name} cannot be read ({error.strerror or type(error).__name__})."
+        ) from None
+
+
 def read_variables(path: Path) -> dict[str, str]:
     """The ``D2I_…`` variables in a file of ``NAME=value`` lines, by name in capitals.
 
@@ -52,14 +70,8 @@ def read_variables(path: Path) -> dict[str, str]:
         SettingsError: a line that is no such line, a name that stands twice, a quote that does
             not end, or another encoding; names the line and never its content.
     """
-    try:
+    with said_of(path):
         lines = lines_of(read_text(path))
-    except Unreadable as error:
-        raise SettingsError(f"{path.name}{error.said}.", hint=error.hint) from None
-    except OSError as error:
-        raise SettingsError(
-            f"{path.name} cannot be read ({error.strerror or type(error).__name__})."
-        ) from None
     read: dict[str, str] = {}
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line or line.startswith("#"):

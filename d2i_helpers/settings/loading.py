@@ -21,6 +21,7 @@ from d2i_helpers.settings.addresses import ADDRESSES, AddressParts, address_part
 from d2i_helpers.settings.environment import (
     process_variables,
     refuse_unknown,
+    said_of,
     unknown_names,
     variables_in_dotenv,
 )
@@ -60,14 +61,8 @@ def read_profile(profile: str) -> dict[str, Any]:
     if not path.is_file():
         known = sorted(p.stem for p in (project_root() / "params").glob("*.yaml"))
         raise SettingsError(f"There is no profile {path.name}.", hint=f"Known: {', '.join(known)}.")
-    try:
+    with said_of(path):
         content = parse_yaml(read_text(path))
-    except Unreadable as error:
-        raise SettingsError(f"{path.name}{error.said}.", hint=error.hint) from None
-    except OSError as error:
-        raise SettingsError(
-            f"{path.name} cannot be read ({error.strerror or type(error).__name__})."
-        ) from None
     if content is not None and not isinstance(content, dict):
         raise SettingsError(f"{path.name} must be a list of `name: value` lines.")
     return {"profile": path.stem, **(content or {})}
