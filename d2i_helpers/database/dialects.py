@@ -11,6 +11,7 @@ To add a database: write a class here, mark it with `@register`, and give it its
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -266,12 +267,51 @@ class PostgreSQL(Portable):
         return [*make, *use]
 
 
+_ODBC_DRIVER = re.compile(r"ODBC Driver (\d+) for SQL Server")
+
+
+def _newest_odbc_driver() -> str:
+    """The name of Microsoft's newest ODBC driver on this machine.
+
+    The one that comes with Windows, "SQL Server", is not taken: it is of the year 2000 and knows
+    neither today's encryption nor dates and texts as we write them.
+
+    Raises:
+        DatabaseError: none is installed, or pyodbc cannot be loaded.
+    """
+    try:
+        import pyodbc
+    except ImportError:  # on Linux it needs unixODBC
+        raise DatabaseError(
+            "pyodbc cannot be loaded, through which SQL Server is reached.",
+            hint="On Linux install unixODBC with the system's packages. docs/setup.md.",
+        ) from None
+    versions = [int(m[1]) for name in pyodbc.drivers() if (m := _ODBC_DRIVER.fullmatch(name))]
+    if not versions:
+        raise DatabaseError(
+            "None of Microsoft's ODBC drivers for SQL Server is installed.",
+            hint="Install ODBC Driver 18 for SQL Server from Microsoft; docs/setup.md says how.",
+        )
+    return f"ODBC Driver {max(versions)} for SQL Server"
+
+
 @register
 class SQLServer(Portable):
     """SQL Server and Azure SQL, through Microsoft's ODBC driver or mssql-python."""
 
     name = "mssql"
     owners = frozenset({"dbo"})  # the owner of the database
+
+    def prepare_url(self, url: URL, settings: Settings, *, create: bool) -> URL:
+        """The URL with the newest of Microsoft's ODBC drivers, where it names none.
+
+        A URL of a data source (DSN) or a connection string has its driver already.
+        """
+        given = {name.lower() for name in url.query}
+        by_name = url.get_driver_name() == "pyodbc" and url.host and url.database
+        if not by_name or given & {"driver", "dsn", "odbc_connect"}:
+            return url
+        return url.update_query_dict({"driver": _newest_odbc_driver()})
 
     def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
         """With pyodbc one round trip per batch of rows instead of one per row."""

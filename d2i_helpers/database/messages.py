@@ -37,10 +37,10 @@ class Situation:
 SITUATIONS = (
     Situation(
         "The server's certificate is not trusted",
-        "Give `database_url` the server's name as the certificate has it, and have its CA "
-        "installed on this machine. For SQL Server, on a network that you trust, "
-        "`TrustServerCertificate=yes` in `database_url` encrypts without that check (driver 18 "
-        "encrypts unless `Encrypt=no`); for PostgreSQL see `sslmode` and `sslrootcert`. "
+        "Name the server as its certificate does (`sql_server` or `database_url`), and have the "
+        "CA installed on this machine. For SQL Server, where the certificate has another name: "
+        "`sql_server_certificate_name`; on a network that you trust: "
+        "`sql_server_trust_certificate`. For PostgreSQL see `sslmode` and `sslrootcert`. "
         "docs/setup.md, *Encryption*.",
         "-2146893019 -2146893022 -2146762487 -2146762481 ORA-29024 ORA-28860",
         r"certificate chain was issued|certificate verify failed|self.signed certificate"
@@ -70,7 +70,7 @@ SITUATIONS = (
     Situation(
         "The database does not know this Windows login",
         "Run as an account of the server's domain, or use a login of the database: its name in "
-        "`database_url`, its password as D2I_DATABASE_PASSWORD.",
+        "`sql_server_login` or `database_url`, its password as D2I_DATABASE_PASSWORD.",
         "18452",
         r"untrusted domain|cannot generate sspi|no kerberos|gssapi",
     ),
@@ -82,9 +82,9 @@ SITUATIONS = (
     ),
     Situation(
         "The login failed: user or password is wrong",
-        "Check the login's name in `database_url` and D2I_DATABASE_PASSWORD; with "
-        "`Trusted_Connection=yes` it is the Windows account that this runs as. A DBA sees the "
-        "reason in the server's log.",
+        "Check the login's name (`sql_server_login`, or in `database_url`) and "
+        "D2I_DATABASE_PASSWORD; where no login is named it is the Windows account that this runs "
+        "as. A DBA sees the reason in the server's log.",
         "18456 28P01 ORA-01017 ORA-01045",
         r"password authentication failed|peer authentication failed|role .{0,80} does not exist"
         r"|login failed",
@@ -92,22 +92,22 @@ SITUATIONS = (
     ),
     Situation(
         "There is no such database, or this login may not open it",
-        "Check the database's name in `database_url` (Oracle: `service_name`), and have a DBA give "
-        "the login access to it.",
+        "Check the database's name (`sql_server_database`, or in `database_url`; Oracle: "
+        "`service_name`), and have a DBA give the login access to it.",
         "4060 911 916 3D000 ORA-12514 ORA-12505 DPY-6001 DPY-6003",
         r"database .{0,130} does not exist|cannot open database",
     ),
     Situation(
         "The server has no instance of this name, or its SQL Server Browser does not answer",
-        "Check the instance in `database_url` (server\\instance), or name the port instead "
-        "(server:1433), which needs no Browser.",
+        "Check `sql_server_instance`, or name the port instead (`sql_server_port`), which needs no "
+        "Browser.",
         "",
         r"error locating server/instance|sql server browser",
     ),
     Situation(
         "The server's name cannot be found",
-        "Check the host in `database_url`, and that this machine is in the right network (VPN, "
-        "DNS).",
+        "Check the host in `sql_server` or `database_url`, and that this machine is in the right "
+        "network (VPN, DNS).",
         "11001 DPY-4027 ORA-12154 ORA-12545",
         r"name or service not known|could not translate host name|failed to resolve host"
         r"|no such host is known|nodename nor servname|name resolution|getaddrinfo"
@@ -115,17 +115,17 @@ SITUATIONS = (
     ),
     Situation(
         "Nothing listens on that port of the server",
-        "Check host and port in `database_url`, that the server is running and takes TCP, and the "
-        "firewall.",
+        "Check host and port (`sql_server`, or in `database_url`), that the server is running and "
+        "takes TCP, and the firewall.",
         "10061 53 ORA-12541",
         r"connection refused|actively refused|0x274d\b|error code 0x6f\b|no such file or directory"
         r"|could not open a connection|is the server running|network is unreachable"
         r"|no route to host",
     ),
     Situation(
-        "The ODBC driver that `database_url` names is not installed",
-        "Install Microsoft's ODBC driver 18 (on Linux with unixODBC), or name in `driver=` the one "
-        "that is there. docs/setup.md, *A profile*.",
+        "The ODBC driver that the profile names is not installed",
+        "Leave `sql_server_driver` out (or `driver=` in `database_url`): the newest that is there "
+        "is then taken. docs/setup.md, *A profile*.",
         "IM002 IM003 IM004",
         r"can't open lib|no default driver|data source name not found|specified driver could not",
     ),
@@ -252,8 +252,8 @@ SITUATIONS = (
     ),
     Situation(
         "The server cannot be reached",
-        "Check host, instance and port in `database_url`, the firewall and the network (VPN); and "
-        "that the server is running.",
+        "Check host, instance and port (`sql_server`, or in `database_url`), the firewall and the "
+        "network (VPN); and that the server is running.",
         "",
         "server is not found or not accessible|network-related|tcp provider|named pipes provider",
         "08001 08004 DPY-6000 DPY-6005 DPY-4005 ORA-12543",

@@ -23,6 +23,7 @@ _USUAL = re.compile(
     re.IGNORECASE,
 )
 _OF_A_RECEIVER = ("api_base_url", "token_url", "token_scope")
+_OF_A_DATABASE = ("database_url", "sql_server", "sql_server_database")
 
 
 def checks(settings: Settings, secrets: Secrets) -> Iterator[Check]:
@@ -56,6 +57,8 @@ def _left_open(settings: Settings) -> Check:
         value = getattr(settings, name)
         if settings.endpoint == "simulated" and name in _OF_A_RECEIVER:
             continue
+        if settings.sql_server and name == "database_url":  # made of the parts
+            continue
         if isinstance(value, str) and (_USUAL.search(value) or _is_shipped(name, value)):
             left.append(f"`{name}`")
     if not left:
@@ -66,7 +69,7 @@ def _left_open(settings: Settings) -> Check:
 
 
 def _is_shipped(name: str, value: str) -> bool:
-    return name in (*_OF_A_RECEIVER, "database_url") and bool(_SHIPPED.search(value))
+    return name in (*_OF_A_RECEIVER, *_OF_A_DATABASE) and bool(_SHIPPED.search(value))
 
 
 def _unknown_variables() -> Iterator[Check]:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
+from d2i_helpers.settings import sql_server
 from d2i_helpers.settings.addresses import ADDRESSES, AddressParts, address_parts
 from d2i_helpers.settings.environment import (
     process_variables,
@@ -155,14 +156,22 @@ def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> 
         raise SettingsError("`profile` must be the name of a profile, as text.", hint="Quote it.")
     in_file = read_profile(profile)
     _check_names(in_file, f"params/{in_file['profile']}.yaml")
+    layers = (in_file, environment, given)
     merged = {**in_file, **environment, **given, "profile": in_file["profile"]}
+    by_parts = sql_server.parts_decide(layers)
+    if by_parts:
+        merged.pop("database_url", None)
     _refuse_password(merged, from_environment=environment.keys() - given.keys())
     try:
-        return Settings.model_validate(merged)
+        settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise SettingsError(
             _explain(error), hint="docs/parameters.md lists what is allowed."
         ) from None
+    if not by_parts:
+        sql_server.refuse_parts_without_server(layers)
+        return settings
+    return settings.model_copy(update={"database_url": sql_server.database_url(settings)})
 
 
 def _overrides(given: Any) -> Mapping[str, Any]:
@@ -233,6 +242,6 @@ def _check_database_url(value: str) -> None:
     except (ArgumentError, ValueError):  # the text of a ValueError quotes what is no port
         raise SettingsError(
             "`database_url` is not a URL that SQLAlchemy understands.",
-            hint="Examples: sqlite:///file.sqlite, postgresql+psycopg://user@host/name, "
-            "mssql+pyodbc://@server/name?driver=ODBC+Driver+18+for+SQL+Server.",
+            hint="Examples: sqlite:///file.sqlite, postgresql+psycopg://user@host/name. For SQL "
+            "Server give its parts instead: `sql_server`, `sql_server_database`.",
         ) from None

@@ -76,6 +76,49 @@ class Settings(BaseModel):
         "sqlite:///outputs/demo/ssd.sqlite",
         description="SQLAlchemy URL of the database that holds the SSD, without a password",
     )
+    sql_server: str | None = Field(
+        None,
+        description="SQL Server by its parts in place of `database_url`: its name with the domain; "
+        r"also `host\instance` or `host,port`",
+    )
+    sql_server_instance: str | None = Field(
+        None, pattern=r"^[\w$#-]+$", description="its instance, where it is not the default one"
+    )
+    sql_server_port: int | None = Field(
+        None, ge=1, le=65535, description="its port, in place of an instance; null: 1433"
+    )
+    sql_server_database: str | None = Field(
+        None, pattern=r"^[\w.$# -]+$", description="the database that holds the SSD"
+    )
+    sql_server_login: str | None = Field(
+        None,
+        pattern=r"^[\w.@$\\-]+$",
+        description="a login of SQL Server, with its password in D2I_DATABASE_PASSWORD; null: the "
+        "Windows account that this runs as",
+    )
+    sql_server_driver: str | None = Field(
+        None,
+        pattern=r"^[\w. ()-]+$",
+        description="name of the ODBC driver; null: Microsoft's newest on this machine",
+    )
+    sql_server_encrypt: Literal["mandatory", "strict", "optional"] = Field(
+        "mandatory",
+        description="whether the connection is encrypted (strict: TDS 8, SQL Server 2022 and "
+        "later; optional: only if the server insists)",
+    )
+    sql_server_trust_certificate: bool = Field(
+        False, description="take any certificate; see setup.md, *Encryption*, first"
+    )
+    sql_server_certificate_name: str | None = Field(
+        None,
+        pattern=r"^[\w.*-]+$",
+        description="the server's name in its certificate, where it is another",
+    )
+    sql_server_intent: Literal["read_write", "read_only"] = Field(
+        "read_write",
+        description="application intent; read_only leads to a readable replica, where only "
+        "looking works: a run writes",
+    )
     ssd_schema: str | None = Field(None, description="schema of the SSD tables")
     staging_schema: str | None = Field(None, description="schema of the staging tables")
     staging_table: str = Field("ssd_api_data_staging", description="staging table")

@@ -411,7 +411,7 @@ def test_what_a_shipped_profile_leaves_open_is_named(
     settings = load_settings({"profile": profile})
     found = {check.name: check for check in profile_checks(settings, Secrets())}
     assert found["filled in"].status == FAIL
-    for name in ("database_url", "token_url", "token_scope"):
+    for name in ("sql_server", "sql_server_database", "token_url", "token_scope"):
         assert f"`{name}`" in found["filled in"].detail
     assert "authority" in found or settings.endpoint == "live"
 
