@@ -232,17 +232,25 @@ def check_spec(parameters: dict[str, Any]) -> None:
 
 @spec.command("docs")
 @profile_options
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("docs"), help="Where to.")
-def docs(parameters: dict[str, Any], folder: Path) -> None:
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Where to; without it, docs and the schemas beside the specification are renewed.",
+)
+def docs(parameters: dict[str, Any], folder: Path | None) -> None:
     """Write what is generated from the specification, the parameters and the states."""
+    from d2i_helpers.payload_spec import merged_text
     from d2i_helpers.payload_spec.outputs import renew_page, write_pages
+    from d2i_helpers.payload_spec.schema import renew_schemas
     from d2i_helpers.settings.parameters_page import write_parameters_page
     from d2i_helpers.staging.states import generated_parts
 
     spec = _spec(parameters)
+    written = [] if folder else renew_schemas(merged_text())
+    folder = folder or Path("docs")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = [*write_pages(folder, spec), write_parameters_page(folder)]
+        written += [*write_pages(folder, spec), write_parameters_page(folder)]
         written += renew_page(folder / "convergence.md", generated_parts())
     except OSError as err:
         raise SettingsError(

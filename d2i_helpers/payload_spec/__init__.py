@@ -7,9 +7,16 @@ from d2i_helpers.payload_spec.loading import (
     load_spec,
     merge,
     merged_text,
+)
+from d2i_helpers.payload_spec.model import (
+    PURGE,
+    Block,
+    CodeList,
+    Document,
+    Field,
+    Source,
     source_columns,
 )
-from d2i_helpers.payload_spec.model import PURGE, Block, CodeList, Document, Field, Source
 
 __all__ = [
     "PURGE",

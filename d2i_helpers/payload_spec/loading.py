@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,9 @@ from typing import Any
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
 from d2i_helpers.payload_spec.checks import faults
-from d2i_helpers.payload_spec.model import (
-    PURGE,
-    Block,
-    CodeList,
-    Document,
-    Field,
-    Source,
-    source_columns,
-)
+from d2i_helpers.payload_spec.model import Block, CodeList, Field, Source
 from d2i_helpers.payload_spec.registry import TRANSFORMS
-from d2i_helpers.payload_spec.typed import typed
+from d2i_helpers.payload_spec.shape import typed
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,26 +53,6 @@ class Spec:
         """Why this system leaves a field empty, where that is known of it or of its block."""
         named = self.known_gaps.get(f"{block.name}.{field.name}")
         return named or self.known_gaps.get(block.name)
-
-    def columns(self) -> dict[str, set[str]]:
-        """The SSD columns that are read, by table."""
-        wanted: dict[str, set[str]] = {}
-        for source in self.sources.values():
-            wanted.setdefault(source.table, set()).update(source_columns(source))
-        for _, one in self.fields():
-            table = self.sources[one.source].table
-            extra = (one.column, one.options.get("also"), one.options.get("not_before"))
-            wanted[table].update(column for column in extra if column)
-        for source in self.sources.values():
-            if source.via and source.via_column:
-                wanted[self.sources[source.via].table].add(source.via_column)
-        return wanted
-
-
-__all__ = [
-    "PURGE", "Block", "CodeList", "Document", "Field", "Source", "Spec", "build_spec", "faults",
-    "load_spec", "merge", "merged_text", "source_columns",
-]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------- reading
@@ -212,58 +184,33 @@ def _text_keys(value: Any) -> Any:
 
 
 def _source(name: str, entry: Mapping[str, Any]) -> Source:
-    return Source(
-        name=name,
-        table=entry["table"],
-        key=entry["key"],
-        person=entry.get("person"),
-        via=entry.get("via"),
-        via_column=entry.get("via_column"),
-        link=entry.get("link"),
-        care_period=entry.get("care_period"),
-        where=tuple(entry.get("where") or ()),
-        order=tuple(entry.get("order") or ()),
-        pick_first=entry.get("pick") == "first",
-        columns=tuple(entry.get("columns") or ()),
-        optional=bool(entry.get("optional")),
-    )
+    return Source(name=name, pick_first="pick" in entry, **_held(entry, Source))
+
+
+def _held(entry: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """The keys of an entry that are attributes of what is made from it; lists become tuples."""
+    names = {attribute.name for attribute in fields(kind)}
+    return {
+        key: tuple(value) if isinstance(value, list) and key != "default" else value
+        for key, value in entry.items()
+        if key in names
+    }
 
 
 def _field(
     name: str, entry: Mapping[str, Any], block: Mapping[str, Any], lists: Mapping[str, CodeList]
 ) -> Field:
     prefix = "" if block["path"] == "$" else f"{block['path']}."
-    transform = entry["transform"]
-    limits = ("max_length", "max_items", "minimum", "maximum", "pattern", "default", "item")
-    return Field(
-        name=name,
-        path=f"{prefix}{name}",
-        source=entry.get("source") or block["source"],
-        column=entry["column"],
-        transform=transform,
-        type=entry.get("type") or TRANSFORMS[transform].makes,
-        meaning=str(entry.get("meaning", "")),
-        mandatory=bool(entry.get("mandatory")),
-        volatile=bool(entry.get("volatile")),
-        default_if_unusable=bool(entry.get("default_if_unusable")),
-        anonymise=str(entry.get("anonymise", "")),
-        codes=lists[entry["codes"]] if "codes" in entry else None,
-        options={
-            k: entry[k]
-            for k in (
-                "also",
-                "alone",
-                "keys",
-                "sentences",
-                "not_before",
-                "code_map",
-                "optional",
-                "notes",
-            )
-            if k in entry
-        },
-        **{limit: entry.get(limit) for limit in limits},
-    )
+    held = _held(entry, Field)
+    made = {
+        "source": block.get("source"),
+        "type": TRANSFORMS[entry["transform"]].makes,
+        **held,
+        "meaning": str(entry.get("meaning", "")),
+        "codes": lists[entry["codes"]] if "codes" in entry else None,
+        "options": {key: value for key, value in entry.items() if key not in held},
+    }
+    return Field(name=name, path=f"{prefix}{name}", **made)
 
 
 def _blocks(entries: Mapping[str, Any], lists: Mapping[str, CodeList]) -> dict[str, Block]:
@@ -272,21 +219,14 @@ def _blocks(entries: Mapping[str, Any], lists: Mapping[str, CodeList]) -> dict[s
     def build(name: str) -> Block:
         entry = entries[name]
         inner = [build(child) for child, e in entries.items() if e.get("in") == name]
-        return Block(
-            name=name,
-            path=entry["path"],
-            kind=entry["kind"],
-            source=entry.get("source"),
-            key=entry.get("key"),
-            purge=bool(entry.get("purge")),
-            always_sent=bool(entry.get("always_sent")),
-            person_fact=bool(entry.get("person_fact")),
-            order=tuple(entry.get("order") or ()),
-            meaning=str(entry.get("meaning", "")),
-            fields=tuple(_field(n, e, entry, lists) for n, e in entry["fields"].items()),
-            values=tuple(block for block in inner if block.kind == "values"),
-            blocks=tuple(block for block in inner if block.kind != "values"),
-        )
+        made = {
+            **_held(entry, Block),
+            "meaning": str(entry.get("meaning", "")),
+            "fields": tuple(_field(n, e, entry, lists) for n, e in entry["fields"].items()),
+            "values": tuple(block for block in inner if block.kind == "values"),
+            "blocks": tuple(block for block in inner if block.kind != "values"),
+        }
+        return Block(name=name, **made)
 
     def walk(block: Block) -> Iterator[Block]:
         yield block

@@ -56,14 +56,14 @@ class Block:
     name: str  # its key in the document; the root's is "child"
     path: str
     kind: str  # root | object | list | values
-    source: str | None
-    key: str | None
-    purge: bool
-    always_sent: bool
-    person_fact: bool
-    order: tuple[str, ...]
-    meaning: str
-    fields: tuple[Field, ...]
+    source: str | None = None
+    key: str | None = None
+    purge: bool = False
+    always_sent: bool = False
+    person_fact: bool = False
+    order: tuple[str, ...] = ()
+    meaning: str = ""
+    fields: tuple[Field, ...] = ()
     values: tuple[Block, ...] = ()  # lists without keys, sent with this block
     blocks: tuple[Block, ...] = ()  # blocks nested in it, judged each for itself
 

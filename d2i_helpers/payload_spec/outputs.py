@@ -2,8 +2,8 @@
 
 Two schemas (JSON Schema 2020-12): of a whole document, and of a delta (`partial`), in which fields
 may be null and blocks may be marked as purged. `write_pages` writes docs/payload.md and
-docs/code_lists.md, and the tables of rules in docs/specification.md and docs/cohort.md, which are
-committed; tests hold that they are current.
+docs/code_lists.md, and the tables in docs/specification.md and docs/cohort.md, which are committed;
+tests hold that they are current. The schemas of the specification's own files are in `schema`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from d2i_helpers.payload_spec.loading import PURGE, Block, Field, Spec, load_spec
+from d2i_helpers.payload_spec.loading import Spec, load_spec
+from d2i_helpers.payload_spec.model import PURGE, Block, Field
 from d2i_helpers.payload_spec.registry import (
     ANONYMISING_RULES,
     INCLUSION_SETS,
@@ -20,8 +21,7 @@ from d2i_helpers.payload_spec.registry import (
     TRANSFORMS,
     RowRule,
 )
-
-Schema = dict[str, Any]
+from d2i_helpers.payload_spec.schema import Schema, key_tables
 
 # The form alone; that the day exists (30 February) is told by `format: date`.
 _DATE = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
@@ -284,8 +284,13 @@ def code_list_page(spec: Spec) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def specification_tables() -> dict[str, str]:
+    """The generated parts of docs/specification.md, by name."""
+    return key_tables() | rule_tables()
+
+
 def rule_tables() -> dict[str, str]:
-    """The tables of rules in docs/specification.md, by the name of the part that holds each."""
+    """The tables of rules in docs/specification.md, by name."""
     transforms = ["| transform | reads | problems it reports |", "|---|---|---|"]
     for rule in TRANSFORMS.rules():
         cells = (f"`{rule.name}`", rule.reads or rule.words, ", ".join(rule.problems))
@@ -341,7 +346,7 @@ def write_pages(folder: str | Path = "docs", spec: Spec | None = None) -> list[P
     """Write the generated pages into a folder, of the specification without overlays by default."""
     spec = spec or load_spec()
     pages = {"payload.md": payload_page(spec), "code_lists.md": code_list_page(spec)}
-    written = renew_page(Path(folder) / "specification.md", rule_tables())
+    written = renew_page(Path(folder) / "specification.md", specification_tables())
     written += renew_page(Path(folder) / "cohort.md", cohort_tables())
     for name, text in pages.items():
         path = Path(folder) / name

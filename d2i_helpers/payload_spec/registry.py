@@ -57,14 +57,6 @@ class RowRule:
     # there; a function finds out the column from the specification
     looks_into: Mapping[str, tuple[str | Callable[..., str], ...]] = field(default_factory=dict)
 
-    def accepts(self, argument: Any) -> bool:
-        """Whether an overlay may write this after the name."""
-        if self.takes == WORDS:
-            return isinstance(argument, Mapping)
-        if not isinstance(argument, list) or not all(isinstance(name, str) for name in argument):
-            return False
-        return self.takes == COLUMNS or (self.takes == SPAN and len(argument) == 2)
-
 
 @dataclass(frozen=True)
 class InclusionSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,9 @@ from d2i_helpers.errors import SpecificationError
 from d2i_helpers.hand_written import parse_yaml
 from d2i_helpers.payload_spec import build_spec, faults, load_spec, merge, merged_text
 from d2i_helpers.payload_spec import registry as registry_module
-from d2i_helpers.payload_spec.checks import (
-    BLOCK_KEYS,
-    CODE_LIST_KEYS,
-    SOURCE_KEYS,
-    TOP_KEYS,
-)
-from d2i_helpers.payload_spec.field_checks import FIELD_KEYS
 from d2i_helpers.payload_spec.outputs import payload_page, rule_tables
-from d2i_helpers.payload_spec.typed import typed
+from d2i_helpers.payload_spec.schema import inlined, specification_schema, under
+from d2i_helpers.payload_spec.shape import typed
 
 TEXT = merged_text()
 CMS = ("generic", "systemc", "mosaic", "eclipse")
@@ -85,11 +80,13 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
          "there is no transform `codes` (did you mean `code`?)"),
         (in_details("sex: {anonymise: coed}"),
          "there is no anonymise rule `coed` (did you mean `code`?)"),
+        (in_details("sex: {transform: zzz}"),
+         "there is no transform `zzz`, only id, text, postcode"),
         (in_details("sex: {anonymise: date}"), "anonymise rule `date` is not for type string"),
         (in_details("sex: {anonymise: null}"), "`anonymise` is missing"),
         (in_details("sex: {column: null}"), "`column` is missing"),
         (in_details("sex: {type: boolean}"), "transform `code` makes type string, not boolean"),
-        (in_details("sex: {type: words}"), "type must be one of string, date"),
+        (in_details("sex: {type: words}"), "`type` must be one of string, date"),
         (in_details("sex: {source: persons}"),
          "there is no source `persons` (did you mean `person`?)"),
         (in_details("sex: {column: pers_sexx}"),
@@ -123,7 +120,7 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         ("blocks: {child: {key: child_id}}", "block `child`: its `key` must be one of its fields"),
         ("blocks: {adoption: {in: social_care_episode}}",
          "there is no block `social_care_episode` (did you mean `social_care_episodes`?)"),
-        ("blocks: {adoption: {kind: thing}}", "kind must be one of root, object, list, values"),
+        ("blocks: {adoption: {kind: thing}}", "`kind` must be one of root, object, list, values"),
         ("blocks: {adoption: {kind: root}}", "there must be one block of kind root, there are 2"),
         ("blocks: {adoption: {fields: []}}", "`fields` must be a table of names"),
         ("blocks: {sdq_assessments: {order: [datum]}}", "`order` names `datum`"),
@@ -155,9 +152,24 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         ("code_lists: {sex: {aliases: {MALE: Q}}}", "alias `MALE` is for `Q`, which is not in"),
         ("code_lists: {sex: {retired: [M]}}", "`M` is both in the list and retired"),
         ("code_lists: {sex: {codes: []}}", "code list `sex`: `codes` must be a table of names"),
+        ("code_lists: {sex: {codes: null}}", "code list `sex`: `codes` is missing"),
+        ("code_lists: {sexes: {notes: x}}", "code list `sexes`: `codes` is missing"),
+        # lists, and tables of true and false
+        ("placeholders: word", "the specification: `placeholders` must be a list of names"),
+        ("booleans: {perhaps: [x]}", "`booleans` must be a table of true and false with a list"),
+        (in_details("sex: {sentences: {maybe: [x]}}"), "`sentences` must be a table of true and"),
+        ("request: {la_code: {itm: 1}}",
+         "request `la_code`: unknown key `itm` (did you mean `item`?)"),
+        ("sources: {adress: {optional: true}}",
+         "source `adress` (did you mean `address`?): `table` is missing"),
+        ("sources: {sdq: {where: [rule]}}", "source `sdq`: `where` must be a list of rules"),
+        ("sources: {sdq: {order: [open]}}", "source `sdq`: `order` must be a list of columns"),
+        ("sources: {new: {table: ssd_person, key: pers_person_id, via: person}}",
+         "source `new`: `link` is missing"),
         # what is the authority's own
         ("extra_columns: {ssd_person: [pers_x]}", "must be a table of column: type"),
-        ("extra_columns: {ssd_person: {pers_x: varchar}}", "type of `pers_x` must be one of text"),
+        ("extra_columns: {ssd_person: {pers_x: varchar}}",
+         "extra_columns of `ssd_person`: `pers_x` must be one of text"),
         ("renamed_columns: {ssd_person: {pers_name: x}}", "there is no column `pers_name`"),
         ("known_gaps: {child_details.sexx: never}",
          "there is no block or field `child_details.sexx` (did you mean `child_details.sex`?)"),
@@ -185,6 +197,12 @@ def test_a_fault_is_told_with_its_place_and_the_nearest_name(overlay: str, fault
 def test_a_good_overlay_has_no_faults(overlay: str) -> None:
     assert told(overlay) == []
     build_spec(laid_on(overlay))
+
+
+def test_a_block_with_a_fault_is_still_known_by_the_names_of_its_fields() -> None:
+    overlay = in_details(f"Nationality: {{{GOOD_FIELD}}}") + "\nknown_gaps: {child_details.sex: x}"
+    (fault,) = told(overlay)
+    assert "field name `Nationality`" in fault
 
 
 def test_all_faults_are_told_at_once_and_with_where_to_read(tmp_path: Path) -> None:
@@ -297,20 +315,37 @@ def test_a_code_with_and_without_quotes_is_one_code(tmp_path: Path) -> None:
 
 # -------------------------------------------------------------------- text stays as it is typed
 RETYPED = ["010", "NO", "on", "1:30", "2026-01-05", "1e3", "0x1F", "1_000"]
-LEVELS: dict[str, tuple[dict[str, type], Any]] = {
-    "the specification": (TOP_KEYS, lambda entry: entry),
-    "a source": (SOURCE_KEYS, lambda entry: {"sources": {"s": entry}}),
-    "a block": (BLOCK_KEYS, lambda entry: {"blocks": {"b": entry}}),
-    "a field": (FIELD_KEYS, lambda entry: {"blocks": {"b": {"fields": {"f": entry}}}}),
-    "a code list": (CODE_LIST_KEYS, lambda entry: {"code_lists": {"c": entry}}),
+SCHEMA = inlined(specification_schema())
+LEVELS: dict[str, tuple[tuple[str, ...], Any]] = {
+    "the specification": ((), lambda entry: entry),
+    "a source": (("sources", "s"), lambda entry: {"sources": {"s": entry}}),
+    "a block": (("blocks", "b"), lambda entry: {"blocks": {"b": entry}}),
+    "a field": (
+        ("blocks", "b", "fields", "f"),
+        lambda entry: {"blocks": {"b": {"fields": {"f": entry}}}},
+    ),
+    "a code list": (("code_lists", "c"), lambda entry: {"code_lists": {"c": entry}}),
 }
-KEYS = [(level, key) for level, (keys, _) in LEVELS.items() for key in keys]
+TYPES = {"boolean": bool, "integer": int, "array": list, "object": dict, "string": str}
+
+
+def declared(level: str) -> dict[str, type]:
+    """The keys of a kind of entry, and what each holds."""
+    entry = functools.reduce(under, LEVELS[level][0], SCHEMA)
+    made = {}
+    for key, part in entry["properties"].items():
+        types = part.get("type", "string" if "enum" in part else "")
+        made[key] = TYPES.get(types, object) if isinstance(types, str) else str
+    return made | ({"item": object} if "item" in made else {})  # a number, or text
+
+
+KEYS = [(level, key) for level in LEVELS for key in declared(level)]
 NAMED_BY_TRUTH = {"booleans", "sentences"}
 
 
 @pytest.mark.parametrize(("level", "key"), KEYS)
 def test_an_overlays_key_holds_what_it_is_declared_to_hold(level: str, key: str) -> None:
-    keys, place = LEVELS[level]
+    keys, (_, place) = declared(level), LEVELS[level]
     listed = ", ".join(RETYPED)
     written = {
         bool: "on",

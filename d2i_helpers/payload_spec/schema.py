@@ -1,0 +1,215 @@
+"""The JSON Schemas of the specification's own files: payload_spec.yaml and overlays of it.
+
+Editors complete and explain those files by the two published schemas; `shape` reads and checks a
+specification by the first. `payload_spec.schema.json` is written by hand, except for what a rule
+brings: its name and the shape that it takes come from the registries. `overlay.schema.json` is
+generated. `d2i spec docs` renews both, and a test holds that they are current.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from d2i_helpers.payload_spec.registry import (
+    ANONYMISING_RULES,
+    COLUMNS,
+    ROW_RULES,
+    SPAN,
+    TRANSFORMS,
+    WORDS,
+)
+
+Schema = dict[str, Any]
+
+SPECIFICATION = "payload_spec.schema.json"
+OVERLAY = "overlay.schema.json"
+_COLUMN_NAMES: Schema = {"type": "array", "items": {"type": "string"}}
+_TEXT = ["string", "number", "boolean"]
+_TAKES: Mapping[str, Schema] = {
+    SPAN: {**_COLUMN_NAMES, "minItems": 2, "maxItems": 2},
+    COLUMNS: _COLUMN_NAMES,
+    WORDS: {
+        "type": "object",
+        "additionalProperties": {"type": ["array", *_TEXT], "items": {"type": _TEXT}},
+    },
+}
+_NEEDED = ("required", "anyOf", "dependencies")  # what a whole specification must hold
+_TABLES = ("properties", "$defs")  # tables of schemas by name; their keys are no keywords
+
+
+@functools.cache
+def _written() -> Schema:
+    text = resources.files(__package__).joinpath(SPECIFICATION).read_text(encoding="utf-8")
+    made: Schema = json.loads(text)
+    return made
+
+
+@functools.cache
+def published() -> Schema:
+    """The published schema of a specification, inlined; not to be changed."""
+    return inlined(_written())
+
+
+def specification_schema() -> Schema:
+    """The schema of a whole specification, with the rules that are registered now."""
+    schema = copy.deepcopy(_written())
+    schema["$defs"] |= _rules()
+    return schema
+
+
+def inlined(schema: Schema) -> Schema:
+    """The same schema with what is referred to in place of each reference."""
+
+    def put_in(part: Any) -> Any:
+        if isinstance(part, list):
+            return [put_in(inner) for inner in part]
+        if not isinstance(part, dict):
+            return part
+        beside = {key: put_in(inner) for key, inner in part.items() if key != "$ref"}
+        reference = part.get("$ref")
+        return (
+            put_in(schema["$defs"][reference.rpartition("/")[2]]) | beside if reference else beside
+        )
+
+    return {key: put_in(part) for key, part in schema.items() if key != "$defs"}
+
+
+def under(schema: Schema, name: str | int) -> Schema:
+    """The part of an inlined schema for what stands under a name or at a position of a list."""
+    held = schema.get("items") if isinstance(name, int) else schema.get("properties", {}).get(name)
+    other = schema.get("additionalProperties") if held is None else held
+    return other if isinstance(other, dict) else {}
+
+
+# --------------------------------------------------------------------------- what is generated
+def _rules() -> dict[str, Schema]:
+    """The parts of the schema that depend on the registries."""
+    called = [rule for rule in ROW_RULES.rules() if not rule.takes]
+    shapes = {
+        rule.name: {"title": rule.takes, "description": rule.words, **_TAKES[rule.takes]}
+        for rule in ROW_RULES.rules()
+        if rule.takes
+    }
+    return {
+        "row_rule": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {**shapes, "rule": _named("rule", called)},
+        },
+        "transform": _named("transform", TRANSFORMS.rules()),
+        "anonymising_rule": _named("anonymise rule", ANONYMISING_RULES.rules()),
+    }
+
+
+def _named(title: str, rules: Sequence[Any]) -> Schema:
+    """A choice of rules by name, with the words that editors show beside each."""
+    return {
+        "title": title,
+        "enum": [rule.name for rule in rules],
+        "enumDescriptions": [rule.words for rule in rules],
+    }
+
+
+def overlay_schema(text: Mapping[str, Any]) -> Schema:
+    """The schema of an overlay: nothing is required, and null takes an entry out.
+
+    Args:
+        text: the specification that overlays are laid on; an editor offers its names.
+    """
+    schema: Schema = _optional(specification_schema())
+    schema["$id"] = "urn:d2i-workbook:overlay"
+    schema["title"] = "An overlay of the payload specification"
+    schema["description"] = "What differs from payload_spec.yaml; null takes an entry out."
+    parts, tables = schema["$defs"], schema["properties"]
+    columns = sorted({source["table"] for source in text["sources"].values()})
+    for part, key, names in (
+        ("source", "table", columns),
+        ("source", "via", text["sources"]),
+        ("block", "source", text["sources"]),
+        ("field", "source", text["sources"]),
+        ("field", "codes", text["code_lists"]),
+    ):
+        parts[part]["properties"][key]["examples"] = list(names)
+    for table, part in (("sources", "source"), ("code_lists", "code_list")):
+        tables[table]["properties"] = {n: {"$ref": f"#/$defs/{part}"} for n in text[table]}
+    tables["blocks"]["properties"] = {
+        name: _known_block(block) for name, block in text["blocks"].items()
+    }
+    return schema
+
+
+def _known_block(block: Mapping[str, Any]) -> Schema:
+    """A block of the specification, with its fields by name."""
+    known = {
+        name: {"$ref": "#/$defs/field", "description": field.get("meaning", "")}
+        for name, field in block["fields"].items()
+    }
+    return {
+        "description": block.get("meaning", ""),
+        "allOf": [{"$ref": "#/$defs/block"}, {"properties": {"fields": {"properties": known}}}],
+    }
+
+
+def _optional(part: Any) -> Any:
+    """A schema that requires nothing and takes null in place of an entry."""
+    if isinstance(part, list):
+        return [_optional(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    made = {
+        key: {name: _optional(inner) for name, inner in value.items()}
+        if key in _TABLES
+        else value
+        if key == "items"  # a list replaces a list; it holds nothing that is null
+        else _optional(value)
+        for key, value in part.items()
+        if key not in _NEEDED
+    }
+    if "type" in made:
+        kinds = made["type"] if isinstance(made["type"], list) else [made["type"]]
+        made["type"] = [*kinds, "null"]
+    if "enum" in made:
+        made["enum"] = [*made["enum"], None]
+    return made
+
+
+def renew_schemas(text: Mapping[str, Any], folder: Path | None = None) -> list[Path]:
+    """Write both published schemas, where they differ from what they hold now; gives their paths.
+
+    Args:
+        text: the specification without overlays.
+        folder: where the schemas stand; beside this module by default.
+    """
+    written = []
+    for name, schema in ((SPECIFICATION, specification_schema()), (OVERLAY, overlay_schema(text))):
+        path = (folder or Path(__file__).parent) / name
+        content = as_published(schema)
+        if not path.is_file() or path.read_text(encoding="utf-8") != content:
+            path.write_text(content, encoding="utf-8", newline="\n")
+            written.append(path)
+    return written
+
+
+def as_published(schema: Schema) -> str:
+    """The text of a published schema."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def key_tables() -> dict[str, str]:
+    """The tables of keys in docs/specification.md, by the name of the part that holds each."""
+    schema = specification_schema()
+    entries = {"keys at the top": schema}
+    for part in ("source", "block", "field", "code_list"):
+        entries[f"keys of a {part.replace('_', ' ')}"] = schema["$defs"][part]
+    return {name: _key_table(inlined({**schema, **entry})) for name, entry in entries.items()}
+
+
+def _key_table(entry: Schema) -> str:
+    rows = [f"| `{key}` | {part['description']} |" for key, part in entry["properties"].items()]
+    return "\n".join(["| key | what it holds |", "|---|---|", *rows])
