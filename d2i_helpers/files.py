@@ -7,8 +7,6 @@ import errno
 import hashlib
 import os
 import secrets
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,49 +147,24 @@ def file_lock(path: Path, *, wait_seconds: float = 30.0) -> Iterator[None]:
     Raises:
         RecordError: another process kept it for longer than ``wait_seconds``.
     """
+    import filelock
+
+    lock = filelock.FileLock(
+        path,
+        timeout=wait_seconds,
+        mode=OWNER_ONLY_FILE,
+        thread_local=False,  # the lock of a kernel is released by another thread than took it
+        fallback_to_soft=False,  # where the disk knows no locks: a mark would outlive its process
+    )
     try:
-        number = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY_FILE)
+        lock.acquire()
+    except filelock.Timeout:
+        raise RecordError(
+            f"{path.name} is held by another process.", hint="Wait until it is done."
+        ) from None
     except OSError as error:
         raise _explained(error, path) from None
     try:
-        give_up = time.monotonic() + wait_seconds
-        while not _try_lock(number):
-            if time.monotonic() > give_up:
-                raise RecordError(
-                    f"{path.name} is held by another process.", hint="Wait until it is done."
-                )
-            time.sleep(0.05)
-        try:
-            yield
-        finally:
-            _unlock(number)
+        yield
     finally:
-        os.close(number)
-
-
-if sys.platform == "win32":  # two systems, two locks: Windows knows no flock, the others no msvcrt
-    import msvcrt
-
-    def _try_lock(number: int) -> bool:
-        try:
-            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(number: int) -> None:
-        os.lseek(number, 0, os.SEEK_SET)
-        msvcrt.locking(number, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _try_lock(number: int) -> bool:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(number: int) -> None:
-        fcntl.flock(number, fcntl.LOCK_UN)
+        lock.release()

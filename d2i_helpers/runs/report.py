@@ -32,7 +32,7 @@ def write_report(outputs: Path) -> Path:
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     # in a script element only these two could end it or start a comment
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028")
-    template = resources.files(__package__).joinpath("report_page.html").read_text("utf-8")
+    template = resources.files(__package__).joinpath("templates/report.html").read_text("utf-8")
     page = outputs / PAGE_FILE
     write_atomic(page, template.replace("/*DATA*/", text, 1).encode())
     return page

@@ -9,9 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from authlib.oauth2.auth import ClientAuth
-from authlib.oauth2.rfc6749.parameters import prepare_token_request
-
 from d2i_helpers.errors import TokenError
 from d2i_helpers.settings import Settings
 from d2i_helpers.submit.answers import Answer, content_of, http_date
@@ -130,18 +127,20 @@ class TokenSource:
     def _ask(self) -> tuple[str, float | None]:
         """Ask once; the token and its lifetime in seconds (None where that was not said)."""
         endpoint = self._endpoint
-        form = prepare_token_request("client_credentials", scope=endpoint.token_scope)
-        auth = ClientAuth(endpoint.client_id, endpoint.client_secret, "client_secret_post")
-        headers = {
-            "Accept": "application/json",
-            "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8",
+        form = {  # RFC 6749, 4.4.2 and 2.3.1
+            "grant_type": "client_credentials",
+            "scope": endpoint.token_scope or None,  # requests leaves out what is None
+            "client_id": endpoint.client_id,
+            "client_secret": endpoint.client_secret,
         }
-        url, headers, form = auth.prepare("POST", endpoint.token_url, headers, form)
         answer = exchange(
             self._session,
-            url,
+            endpoint.token_url,
             timeout=self._network.timeout,
-            headers=headers,
+            headers={
+                "Accept": "application/json",
+                "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8",
+            },
             data=form,
             **self._network.options,
         )

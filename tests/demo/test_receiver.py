@@ -357,7 +357,7 @@ def test_it_starts_without_what_a_run_needs():
     script = (
         "import sys\n"
         "import d2i_helpers.demo.receiver, d2i_helpers.demo.receiver.app\n"
-        "heavy = {'pandas', 'sqlalchemy', 'pydantic', 'matplotlib', 'requests', 'authlib'}\n"
+        "heavy = {'pandas', 'sqlalchemy', 'pydantic', 'matplotlib', 'requests'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
     said = subprocess.run(

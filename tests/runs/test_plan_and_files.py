@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,36 @@ def test_a_file_lock_keeps_another_process_out(tmp_path: Path) -> None:
     with files.file_lock(path):
         assert b"held by another" in subprocess.run(command, capture_output=True).stderr
     assert subprocess.run(command).returncode == 0
+
+
+def test_a_file_lock_ends_with_its_process(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    code = (
+        "import sys, time; from pathlib import Path; from d2i_helpers.files import file_lock\n"
+        "with file_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(RecordError, match="held by another"),
+            files.file_lock(path, wait_seconds=0),
+        ):
+            pass
+        holder.kill()
+    with files.file_lock(path, wait_seconds=0):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_lock_is_released_by_another_thread_too(tmp_path: Path) -> None:
+    lock = contextlib.ExitStack()
+    lock.enter_context(files.file_lock(tmp_path / ".lock"))
+    releasing = threading.Thread(target=lock.close)
+    releasing.start()
+    releasing.join()
+    with files.file_lock(tmp_path / ".lock", wait_seconds=0):
+        pass
 
 
 def test_run_ids_sort_by_time_and_match_their_pattern() -> None:

@@ -138,6 +138,8 @@ def test_a_run_leaves_its_whole_record(project: Project, schema: Any) -> None:
     page = (record.folder / "01_extract.html").read_text(encoding="utf-8")
     assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page)
     assert "<script" not in page
+    assert page.index("default-src 'none'") < page.index("<title>")
+    assert "prefers-color-scheme: dark" in page
 
     assert project.faults() == []
 

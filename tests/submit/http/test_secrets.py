@@ -97,7 +97,7 @@ def texts(engine: Engine) -> str:
 def spied(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Every logger of every library at its lowest level."""
     caplog.set_level(logging.DEBUG)
-    for name in ("urllib3", "requests", "authlib", "stamina", "sqlalchemy.pool"):
+    for name in ("urllib3", "requests", "stamina", "sqlalchemy.pool"):
         caplog.set_level(logging.DEBUG, logger=name)
     return caplog
 
