@@ -42,7 +42,7 @@ from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.privacy.identities import collector
 from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.settings import Secrets, Settings, load_settings
-from d2i_helpers.staging import Staged, Staging
+from d2i_helpers.staging import Staged, Staging, load
 
 SPEC = load_spec()
 RUN_DATE = "2026-08-10"
@@ -109,7 +109,7 @@ def prepare(folder: Path, sizes: list[int]) -> None:
 def write(engine: Engine, staging: Staging, page: list[Staged]) -> None:
     """Stage one page."""
     with database.transaction(engine) as connection:
-        staging.stage(connection, page)
+        load.write(connection, staging, page)
 
 
 def peak_mb() -> float:

@@ -36,7 +36,7 @@ from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.document.canonical import content_hash
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings, load_settings
-from d2i_helpers.staging import Staged, Staging
+from d2i_helpers.staging import Staged, Staging, load
 from d2i_helpers.submit import stage as submit
 from d2i_helpers.submit.endpoint import Endpoint, simulated_endpoint
 
@@ -57,7 +57,7 @@ def fill(engine: Engine, settings: Settings, records: list[bytes]) -> None:
             rows = [
                 Staged(d["la_child_id"], None, text, content_hash(SPEC, d)) for d, text in documents
             ]
-            staging.stage(connection, rows)
+            load.write(connection, staging, rows)
     delta_stage.run(engine, settings, SPEC)
 
 

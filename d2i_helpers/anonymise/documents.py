@@ -9,7 +9,6 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -27,21 +26,12 @@ from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.privacy.identities import collector
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, attention
+from d2i_helpers.staging.load import Child
 
 Progress = Callable[[int, int | None], None]
 
 CONSTRUCTED = ("single_fake", "many_fake")
 _SECONDS_BETWEEN_SIGNS = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Anonymous:
-    """A document for the anonymised table."""
-
-    person_id: str  # the pseudonym
-    legacy_id: str | None
-    document: Document
-    text: str
 
 
 class Coincidence(Exception):
@@ -85,7 +75,7 @@ class AnonymousDocuments:
         self.unreadable: list[tuple[int, str]] = []  # number of the row, pseudonym of its child
         self.held_back: dict[str, str] = {}  # id of the child, pseudonym
 
-    def pages(self, connection: Connection, progress: Progress | None) -> Iterator[list[Anonymous]]:
+    def pages(self, connection: Connection, progress: Progress | None) -> Iterator[list[Child]]:
         """Pages of documents, as `phase_data` asks.
 
         Raises:
@@ -102,14 +92,12 @@ class AnonymousDocuments:
             return
         yield from found
 
-    def _constructed(self, count: int | None) -> Iterator[list[Anonymous]]:
+    def _constructed(self, count: int | None) -> Iterator[list[Child]]:
         size = self.settings.fake_children if count is None else count
         page = []
         for document in fake_documents.documents(self.spec, self.window.start, size):
             self.counts["constructed"] += 1
-            page.append(
-                Anonymous(document[str(self.spec.root.key)], None, document, to_text(document))
-            )
+            page.append(Child(document[str(self.spec.root.key)], None, document, to_text(document)))
             if len(page) == self.settings.chunk_size:
                 yield page
                 page = []
@@ -117,7 +105,7 @@ class AnonymousDocuments:
 
     def _scrambled(
         self, connection: Connection, progress: Progress | None
-    ) -> Iterator[list[Anonymous]]:
+    ) -> Iterator[list[Child]]:
         if not database.has_table(connection, self.source.table):
             raise DatabaseError(
                 f"There is no table `{self.source.name}` to anonymise.", hint="Run extract first."
@@ -186,7 +174,7 @@ class AnonymousDocuments:
             }
             yield [rows[row_id] for row_id in row_ids]
 
-    def _scramble(self, row: Any) -> Anonymous | None:
+    def _scramble(self, row: Any) -> Child | None:
         """One child's anonymised document; None where the original is no document."""
         self.counts["children_read"] += 1
         original, child_id = self._original(row)
@@ -201,7 +189,7 @@ class AnonymousDocuments:
         self.leaks.update(self.check.document(identity, original, made, text, keys))
         self.counts["anonymised"] += 1
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
-        return Anonymous(made[str(self.spec.root.key)], legacy, made, text)
+        return Child(made[str(self.spec.root.key)], legacy, made, text)
 
     def _original(self, row: Any) -> tuple[Document, str | None]:
         """A stored document and the id of its child; None where it is no document of one."""

@@ -9,32 +9,26 @@ A document that comes out as yesterday's costs its computation and writes nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Engine, bindparam, select
+from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.anonymise.documents import (
     CONSTRUCTED,
-    Anonymous,
     AnonymousDocuments,
     Coincidence,
     Progress,
 )
 from d2i_helpers.anonymise.key import mark, pseudonym_key
-from d2i_helpers.document.canonical import canonical_name, content_hash, text_hasher
-from d2i_helpers.document.validation import Validator
 from d2i_helpers.errors import GuardError, LeakError
-from d2i_helpers.payload_spec import Document, Spec
+from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Secrets, Settings
-from d2i_helpers.staging import Staged, Staging, adopt, attention, utc_now
+from d2i_helpers.staging import Staging, attention
 from d2i_helpers.staging.attention import Entry
-from d2i_helpers.staging.evidence import CANONICAL_FACT
 from d2i_helpers.staging.lease import BY_HAND, working_on
-from d2i_helpers.staging.pending_changes import Seen
-from d2i_helpers.staging.states import COUNTED_AS
+from d2i_helpers.staging.load import Child, Load
 
 STAGE = "anonymise"  # whose entries of d2i_attention these are
 KEY_FACT = "pseudonym_mark"
@@ -46,8 +40,6 @@ COUNTS = (
     "need_attention",
 )  # fmt: skip
 _ROUNDS = 5  # a chance equality is drawn anew in the second; more would be no chance
-_PROBLEM_CHARACTERS = 3900
-_ROWS_AT_A_TIME = 5000
 
 
 @dataclass
@@ -115,38 +107,28 @@ class _Day:
         self.source = Staging(engine, settings.staging_table)
         self.documents = AnonymousDocuments(self.source, settings, spec, key, avoid)
         self.counts = self.documents.counts
-        self.validator = Validator(spec)
-        given = settings.volatile_ids
-        self.volatile = spec.volatile_ids if given is None else given
-        self.twin = Staging(engine, settings.anon_table, text_hasher(spec, self.volatile))
+        self.load = Load(engine, settings.anon_table, spec, settings, self.counts)
+        self.twin = self.load.staging
         self.notices: list[str] = []
-        self.now = utc_now()
 
     def run(self, progress: Progress | None) -> AnonymiseResult:
         """Everything in one transaction; see `run` of the module."""
-        wanted = canonical_name(self.spec, self.volatile)
-        with database.reading(self.engine) as connection:
-            stored = self.twin.fact(connection, CANONICAL_FACT)
-        if stored != wanted:
-            adopt(self.twin, text_hasher(self.spec, self.volatile), wanted)
+        self.load.rehash_if_needed()
         with database.transaction(self.engine) as connection:
             if self.key is not None:
                 self._ask_about_key(connection, mark(self.key))
             self._hide_former_order(connection)
-            highest = self.twin.max_id(connection)
-            self.seen = Seen(highest)
-            for documents in self.documents.pages(connection, progress):
-                self._write(connection, documents)
+            self.load.begin(connection)
+            for page in self.documents.pages(connection, progress):
+                self._write(connection, page)
             self._keep_unreadable(connection)
             self._keep_held_back(connection)
             self.documents.stop_on_leaks()
-            self._mark_gone(connection, highest)
+            if not self._is_pilot():  # else the others were not looked at
+                self.load.mark_gone(connection)
             if self.key is not None:
                 self.twin.set_fact(connection, KEY_FACT, mark(self.key))
         return self._result()
-
-    def _hash(self, document: Document) -> bytes:
-        return content_hash(self.spec, document, volatile_ids=self.volatile)
 
     def _ask_about_key(self, connection: Connection, marked: str) -> None:
         """Another key replaces everybody: stop, where that is not what was asked for."""
@@ -178,36 +160,12 @@ class _Day:
             self.twin.set_fact(connection, ORDER_FACT, BY_PSEUDONYM)
 
     # --------------------------------------------------------------------------------- writing
-    def _write(self, connection: Connection, page: Sequence[Anonymous]) -> None:
-        """Stage what changed of a page."""
-        rows = self.twin.lookup(connection, [one.person_id for one in page])
-        hashes = [self._hash(one.document) for one in page]
-        unchanged = {
-            one.person_id: one.text
-            for one, new_hash in zip(page, hashes, strict=True)
-            if one.person_id in rows and self.twin.event_of(rows[one.person_id], new_hash) is None
-        }
-        altered = self.twin.altered(connection, unchanged)
-        self.counts["altered"] += len(altered)
-        changed: dict[str, Staged] = {}
-        for one, new_hash in zip(page, hashes, strict=True):
-            person_id = one.person_id
-            row = rows.get(person_id)
-            if person_id in changed or (row is not None and not self.seen.add(row.id)):
-                self.counts["duplicates"] += 1
-                continue
-            if self.twin.event_of(row, new_hash) is None and person_id not in altered:
-                self.counts["unchanged"] += 1
-                continue
-            problems = self.validator.problems(one.document)
-            self.counts["not_valid"] += bool(problems)
-            said = "; ".join(map(str, problems))[:_PROBLEM_CHARACTERS] or None
-            changed[person_id] = Staged(person_id, one.legacy_id, one.text, new_hash, said)
-        if changed:
-            for event, count in self.twin.stage(
-                connection, list(changed.values()), self.now
-            ).items():
-                self.counts[COUNTED_AS[event]] += count
+    def _write(self, connection: Connection, children: list[Child]) -> None:
+        """Write what changed of a page."""
+        rows = self.twin.lookup(connection, [child.person_id for child in children])
+        page = self.load.compare(connection, children, rows)
+        self.counts["duplicates"] += len(page.duplicates)
+        self.load.write(connection, page.changes)
 
     def _keep_unreadable(self, connection: Connection) -> None:
         """Rows without a document: marked, as delta does; what the twin has of the child stays.
@@ -217,14 +175,14 @@ class _Day:
         found = self.documents.unreadable
         self.source.mark_unreadable(connection, [row_id for row_id, _ in found])
         for row in self.twin.lookup(connection, [person_id for _, person_id in found]).values():
-            self.seen.add(row.id)
+            self.load.seen.add(row.id)
 
     def _keep_held_back(self, connection: Connection) -> None:
         """The twin of a child who is held back stays as it is as well, and is not sent either."""
         pseudonyms = self.documents.held_back
         rows = self.twin.lookup(connection, list(pseudonyms.values()))
         for row in rows.values():
-            self.seen.add(row.id)
+            self.load.seen.add(row.id)
         entries = [
             Entry(
                 pseudonym, old.outcome, old.rule, old.source_table, old.source_column,
@@ -238,21 +196,8 @@ class _Day:
         attention.remove_others(connection, self.twin, STAGE, entries)
         self.counts["held_back"] = len({entry.person_id for entry in entries})
 
-    def _mark_gone(self, connection: Connection, highest: int) -> None:
-        """Mark the rows of the twin that nothing of today stands for."""
-        if self.settings.person_ids and self.settings.phase_data == "cohort":
-            return  # a pilot: the others were not looked at
-        t, last = self.twin.table.c, -1
-        statement = (
-            select(t.id)
-            .where(t.id > bindparam("last"), t.id <= highest, ~self.twin.is_deleted)
-            .order_by(t.id)
-            .limit(_ROWS_AT_A_TIME)
-        )
-        while ids := list(connection.execute(statement, {"last": last}).scalars()):
-            last = ids[-1]
-            gone = [row_id for row_id in ids if row_id not in self.seen]
-            self.counts["gone"] += self.twin.mark_gone(connection, gone, self.now)
+    def _is_pilot(self) -> bool:
+        return bool(self.settings.person_ids) and self.settings.phase_data == "cohort"
 
     def _result(self) -> AnonymiseResult:
         unusable = self.documents.pseudonyms.unusable

@@ -23,7 +23,12 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database, delta
 from d2i_helpers.database.tables import notes
-from d2i_helpers.document.canonical import canonical_name, text_hasher, to_text
+from d2i_helpers.document.canonical import (
+    canonical_name,
+    ids_are_volatile,
+    text_hasher,
+    to_text,
+)
 from d2i_helpers.document.validation import Validator, firewall_warnings
 from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings
@@ -161,7 +166,7 @@ def _prepare(
 
 def _staging(engine: Engine, settings: Settings, spec: Spec) -> Staging:
     """The table, with a hasher where its hashes are in the form of today's specification."""
-    volatile = spec.volatile_ids if settings.volatile_ids is None else settings.volatile_ids
+    volatile = ids_are_volatile(spec, settings)
     staging = Staging(engine, settings.send_table)
     with database.reading(engine) as connection:
         stored = staging.fact(connection, CANONICAL_FACT)
@@ -255,7 +260,7 @@ def _item_losses(
     The items of children who did not change are counted only where those of the changed ones alone
     are over the limit: their documents are otherwise never read.
     """
-    volatile = spec.volatile_ids if settings.volatile_ids is None else settings.volatile_ids
+    volatile = ids_are_volatile(spec, settings)
     stays = and_(not_(outbox.staging.is_deleted), outbox.staging.acknowledged)
     gone: Counter[str] = Counter()
     before: Counter[str] = Counter()

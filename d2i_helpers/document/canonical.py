@@ -17,11 +17,17 @@ from typing import Any
 import orjson
 
 from d2i_helpers.payload_spec import Block, Document, Spec
+from d2i_helpers.settings import Settings
 
 
 def to_text(document: Any) -> str:
     """Compact JSON text (UTF-8 once encoded), keys in the order in which they were built."""
     return orjson.dumps(document).decode()
+
+
+def ids_are_volatile(spec: Spec, settings: Settings) -> bool:
+    """Whether item ids are left out of the hashes: as the profile says, else the specification."""
+    return spec.volatile_ids if settings.volatile_ids is None else settings.volatile_ids
 
 
 def canonical_name(spec: Spec, volatile_ids: bool) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from d2i_helpers.cohort import (
 )
 from d2i_helpers.cohort.row_rules import rule_columns, with_rule_sources
 from d2i_helpers.document.assembly import Assembler, sources_of
+from d2i_helpers.document.canonical import to_text
 from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable_text
 from d2i_helpers.document.source_rows import (
     Doubt,
@@ -39,10 +40,11 @@ from d2i_helpers.document.source_rows import (
 from d2i_helpers.extract.columns import DateColumns, uses_of_fields
 from d2i_helpers.extract.filters import Filters
 from d2i_helpers.extract.sources import Batch, SourceReader
-from d2i_helpers.payload_spec import Document, Spec
+from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging.attention import MASKED_IDS, mask
 from d2i_helpers.staging.guards import ColumnUse
+from d2i_helpers.staging.load import Child
 from d2i_helpers.staging.states import AGED_OUT, LEFT_COHORT, NO_LONGER_THERE
 
 BORN, EXPECTED, LEGACY = "pers_dob", "pers_expected_dob", "pers_legacy_id"
@@ -51,17 +53,6 @@ _CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")  # "TypeError" is said as "type err
 ALIKE = "is another child's too, but for blanks or capitals"
 TWIN = "is another child's too"
 SECOND = "a second child has this id"
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """A child of the cohort with the document that the source gives today."""
-
-    person_id: str
-    legacy_id: str | None  # a second id, for the staging column of that name
-    document: Document
-    reasons: tuple[str, ...]  # the inclusion sets
-    items: Mapping[str, int]  # items and blocks that could be purged each, by the block's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +283,8 @@ class Documents:
             return None
         legacy_id = key_text(row[self._legacy_at])
         legacy_id = legacy_id if legacy_id and len(legacy_id) <= LEGACY_LENGTH else None
-        return Child(person_id, legacy_id, document, reasons, self.assembler.items)
+        text = to_text(document)
+        return Child(person_id, legacy_id, document, text, reasons, self.assembler.items)
 
     def column_uses(self) -> list[ColumnUse]:
         """How many values of each source column could be used so far, for the guard."""

@@ -1,9 +1,7 @@
 """Extract: the cohort's documents of today into the staging table.
 
-What did not change costs a comparison of hashes and writes nothing. A day's changes land in a table
-of their own first; only when the guards have passed the whole day are they staged, a transaction a
-chunk. A crash before that leaves a stale landing, which the next run empties; a crash after it, a
-day that the next run completes.
+What did not change costs a comparison of hashes and writes nothing. A day's changes wait in a table
+of their own; only when the guards have passed the whole day are they written (see `staging.load`).
 """
 
 from __future__ import annotations
@@ -22,31 +20,16 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.cohort import Window
 from d2i_helpers.delta import removed_items
-from d2i_helpers.document.canonical import canonical_name, content_hash, text_hasher, to_text
-from d2i_helpers.document.validation import Validator, firewall_warnings
+from d2i_helpers.document.validation import Problem, firewall_warnings
 from d2i_helpers.errors import SettingsError
-from d2i_helpers.extract.documents import (
-    Child,
-    Documents,
-    Withheld,
-)
+from d2i_helpers.extract.documents import Documents, Withheld
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import (
-    Row,
-    Staged,
-    Staging,
-    adopt,
-    attention,
-    guards,
-    row_counts,
-    utc_now,
-)
+from d2i_helpers.staging import Row, attention, guards, pending_changes, row_counts
 from d2i_helpers.staging.attention import MASKED_IDS, Entry, mask
-from d2i_helpers.staging.evidence import CANONICAL_FACT
 from d2i_helpers.staging.lease import BY_HAND, working_on
-from d2i_helpers.staging.pending_changes import Change, Landing, Seen, unseen
-from d2i_helpers.staging.states import COUNTED_AS, WHY_GONE, Event, RowState, Unsent
+from d2i_helpers.staging.load import Child, Load
+from d2i_helpers.staging.states import WHY_GONE, RowState, Unsent
 
 Progress = Callable[[int, int | None], None]
 
@@ -58,7 +41,6 @@ COUNTS = (
     "rehashed", "released", "need_attention",
 )  # fmt: skip
 _SECONDS_BETWEEN_SIGNS = 0.3
-_PROBLEM_CHARACTERS = 3900
 
 
 @dataclass
@@ -101,39 +83,39 @@ class _Day:
 
     def __init__(self, engine: Engine, settings: Settings, spec: Spec) -> None:
         self.engine, self.settings, self.spec = engine, settings, spec
-        self.volatile = (
-            spec.volatile_ids if settings.volatile_ids is None else settings.volatile_ids
-        )
-        hasher = text_hasher(spec, self.volatile)
-        self.staging = Staging(engine, settings.staging_table, hasher)
-        self.landing = Landing(self.staging)
-        self.validator = Validator(spec)
         self.documents = Documents(engine, settings, spec)
         self.counts = self.documents.counts
+        self.load = Load(
+            engine,
+            settings.staging_table,
+            spec,
+            settings,
+            self.counts,
+            guarded=True,
+            look=self._look_at_change,
+        )
+        self.staging = self.load.staging
         self.firewall: Counter[str] = Counter()
         self.changed = 0
         self.items_before: Counter[str] = Counter()  # by block, of all children who stay
         self.items_gone: Counter[str] = Counter()
-        self.first_load = False
         self.attention: Counter[Entry] = Counter()
-        self.now = utc_now()
 
     def run(self, progress: Progress | None) -> ExtractResult:
         """The whole run, see `run` of the module."""
         warnings = self.documents.reader.check()
         strangers = self._ask_for_pilot()
         database.create_staging(self.engine, self.settings.staging_table)
-        self.landing.empty()
-        self._bring_up_to_form()
+        pending_changes.clear(self.staging)
+        self.counts["rehashed"] = self.load.rehash_if_needed()
         with database.reading(self.engine) as connection:
             staged = self.staging.count(connection, ~self.staging.is_deleted)
-            highest = self.staging.max_id(connection)
-            self.first_load, self.seen = highest == 0, Seen(highest)
+            self.load.begin(connection)
             before = self.staging.fact(connection, WINDOW_FACT)
             self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
             today = self.documents.reader.row_counts(connection)
             self.rows = row_counts.compare(connection, self.staging.name, today)
-            if self.first_load:  # its pages are staged as they are read
+            if self.load.first_load:  # its pages are written as they are read
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
             self._read_all(connection, progress)
         self.columns = self.documents.column_uses()
@@ -143,12 +125,9 @@ class _Day:
         entries, run_id = self._entries(), self.settings.run_id or BY_HAND
         with database.transaction(self.engine) as connection:  # before anything can be sent
             attention.add(connection, self.staging, STAGE, entries, run_id)
-        for changes in self.landing.chunks(self.settings.chunk_size):
-            with database.transaction(self.engine) as connection:
-                self._write(connection, changes)
-                self.landing.remove(connection, changes)
+        self.load.write_pending(self.settings.chunk_size)
         if not self.settings.person_ids:
-            gone = self._mark_gone()
+            gone = self.load.mark_gone()
             self.counts.update(self.documents.absent.reasons(gone))
             with database.transaction(self.engine) as connection:
                 self.staging.set_fact(connection, WINDOW_FACT, self.documents.window.first)
@@ -183,18 +162,6 @@ class _Day:
         said = f"{len(strangers)} of the {number} ids in `person_ids` fit no person ({shown})"
         return [said] if strangers else []
 
-    def _bring_up_to_form(self) -> None:
-        """Rehash what is staged where its hashes are of another form or of other software."""
-        wanted = canonical_name(self.spec, self.volatile)
-        with database.reading(self.engine) as connection:
-            stored = self.staging.fact(connection, CANONICAL_FACT)
-        if stored != wanted:
-            hasher = text_hasher(self.spec, self.volatile)
-            self.counts["rehashed"] = adopt(self.staging, hasher, wanted)
-
-    def _hash(self, document: dict[str, Any]) -> bytes:
-        return content_hash(self.spec, document, volatile_ids=self.volatile)
-
     # ------------------------------------------------------------------------------- reading
     def _read_all(self, connection: Connection, progress: Progress | None) -> None:
         total = self.documents.reader.count(connection) if progress else None
@@ -208,48 +175,27 @@ class _Day:
             progress(self.counts["persons_read"], total)
 
     def _take(self, connection: Connection, children: list[Child]) -> None:
-        """Sort a page's children by what is staged of them, and put the changed ones aside."""
-        ids = [child.person_id for child in children]
+        """Compare a page with what is staged, and put its changes aside."""
         withheld = self.documents.withheld
-        rows = self.staging.lookup(connection, ids + [one.person_id for one in withheld])
-        recorded = self.landing.reasons(connection, ids)
-        taken = set() if self.first_load else self.landing.landed(connection, ids)
+        ids = [child.person_id for child in children]
+        rows = self.staging.lookup(connection, ids + [person.person_id for person in withheld])
         self._keep(withheld, rows)
-        hashes = [self._hash(child.document) for child in children]
-        rows |= self._altered(connection, rows, children, hashes)
-        changes: list[Change] = []
-        changed: dict[str, Child] = {}
-        for child, new_hash in zip(children, hashes, strict=True):
-            row, person_id = rows.get(child.person_id), child.person_id
-            if person_id in taken or (row and (self.first_load or not self.seen.add(row.id))):
-                self.documents.refuse_duplicate(person_id)
-                self._keep(withheld[-1:], rows)
-                continue
-            taken.add(person_id)
-            reasons = ",".join(child.reasons)
-            event = self.staging.event_of(row, new_hash)
-            if event is None:
-                self.counts["unchanged"] += 1
-                self.items_before.update(child.items)
-                if recorded.get(person_id) == reasons:
-                    continue
-            elif row is not None and row.row_state is not RowState.DELETED:
-                changed[person_id] = child
-            changes.append((self._staged(child, new_hash, event), reasons))
-        self._compare_items(connection, changed)
+        page = self.load.compare(connection, children, rows)
+        for child in page.duplicates:
+            self.documents.refuse_duplicate(child.person_id)
+            self._keep(withheld[-1:], rows)
+        for child in page.unchanged:
+            self.items_before.update(child.items)
+        self._compare_items(connection, page.changed)
         connection.rollback()  # no reading transaction stays open while another one writes
-        if changes and self.first_load:
-            with database.transaction(self.engine) as writing:
-                self._write(writing, changes)
-        elif changes:
-            self.landing.put(changes)
+        self.load.put(page.changes)
 
     def _keep(self, withheld: Iterable[Withheld], rows: Mapping[str, Row]) -> None:
         """Children without a document today: what is staged of them stays, and they are named."""
         for one in withheld:
             row = rows.get(one.person_id)
             if row and one.is_in:  # perhaps in the cohort, so not gone
-                self.seen.add(row.id)
+                self.load.seen.add(row.id)
             if one.refused:
                 self.attention[Entry(one.person_id, Unsent.REFUSED, one.refused)] += 1
                 continue
@@ -262,27 +208,6 @@ class _Day:
                 entry = Entry(one.person_id, outcome, doubt.rule, doubt.table, doubt.column)
                 self.attention[entry] += 1
 
-    def _altered(
-        self,
-        connection: Connection,
-        rows: dict[str, Row],
-        children: list[Child],
-        hashes: list[bytes],
-    ) -> dict[str, Row]:
-        """Rows whose text other software changed, hash kept: as if they had none, so written anew.
-
-        Every stored text is compared with today's. That costs its reading, and nothing more where
-        the two are the same.
-        """
-        unchanged = {
-            child.person_id: to_text(child.document)
-            for child, new_hash in zip(children, hashes, strict=True)
-            if (row := rows.get(child.person_id)) and self.staging.event_of(row, new_hash) is None
-        }
-        altered = self.staging.altered(connection, unchanged)
-        self.counts["altered"] += len(altered)
-        return {person_id: replace(rows[person_id], current_hash=None) for person_id in altered}
-
     def _entries(self) -> list[Entry]:
         """Everybody who needs attention, persons without an id too."""
         entries = [replace(entry, children=n) for entry, n in self.attention.items()]
@@ -290,22 +215,18 @@ class _Day:
             entries.append(Entry(None, Unsent.REFUSED, "has no id", children=nameless))
         return entries
 
-    def _staged(self, child: Child, new_hash: bytes, event: Event | None) -> Staged:
-        text = to_text(child.document)
-        found = self.validator.problems(child.document)
-        if event is not None:
-            for problem in found:
-                path = _without_positions(problem.path)
-                self.documents.problems.add(path, problem.rule, child.person_id)
-            self.counts["not_valid"] += bool(found)
-            self.firewall.update(firewall_warnings(text))
-        said = "; ".join(map(str, found))[:_PROBLEM_CHARACTERS] or None
-        return Staged(child.person_id, child.legacy_id, text, new_hash, said)
+    def _look_at_change(self, child: Child, problems: list[Problem]) -> None:
+        """Note what is wrong with a document that is not the staged one."""
+        for problem in problems:
+            path = _without_positions(problem.path)
+            self.documents.problems.add(path, problem.rule, child.person_id)
+        self.firewall.update(firewall_warnings(child.text))
 
-    def _compare_items(self, connection: Connection, changed: dict[str, Child]) -> None:
+    def _compare_items(self, connection: Connection, children: list[Child]) -> None:
         """Count the items that the changes would purge, for the guard."""
         t = self.staging.table.c
-        self.changed += len(changed)
+        self.changed += len(children)
+        changed = {child.person_id: child.document for child in children}
         statement = select(t.person_id, t.json_payload).where(
             t.person_id.in_(bindparam("ids", expanding=True))
         )
@@ -313,26 +234,21 @@ class _Day:
             for person_id, text in connection.execute(statement, {"ids": list(some)}):
                 try:
                     before = orjson.loads(text)
-                    after = changed[person_id].document
-                    gone, held = removed_items(self.spec, before, after, by_number=self.volatile)
+                    gone, held = removed_items(
+                        self.spec, before, changed[person_id], by_number=self.load.volatile_ids
+                    )
                 except (ValueError, TypeError, AttributeError):
                     continue  # no JSON, or no document: it is written anew
                 self.items_gone.update(gone)
                 self.items_before.update(held)
 
-    # ------------------------------------------------------------------------------- writing
-    def _write(self, connection: Connection, changes: list[Change]) -> None:
-        events = self.staging.stage(connection, [staged for staged, _ in changes], self.now)
-        for event, count in events.items():
-            self.counts[COUNTED_AS[event]] += count
-        self.landing.write_reasons(connection, changes)
-
+    # -------------------------------------------------------------------------------- guards
     def _ask_guards(self, staged: int, before: str | None) -> list[str]:
-        """Show the guards the whole day; where they object, nothing of it is kept."""
+        """Check today's totals; where a guard objects, discard the pending changes."""
         pilot = bool(self.settings.person_ids)
         figures = guards.Figures(
             staged=staged,
-            gone=0 if pilot else sum(len(some) for some in unseen(self.staging, self.seen)),
+            gone=0 if pilot else sum(map(len, self.load.unseen())),
             changed=self.changed,
             found=self.counts["in_cohort"],
             persons=self.rows[self.documents.plan.person.table].before,
@@ -347,25 +263,8 @@ class _Day:
         try:
             return guards.check(figures, self.settings)
         except guards.GuardError:
-            self.landing.empty()
-            if self.first_load:  # its pages were staged as they were read; nobody was sent
-                with database.transaction(self.engine) as connection:
-                    self.staging.remove_all(connection)
-                    self.landing.forget_all_reasons(connection)
+            self.load.discard()
             raise
-
-    def _mark_gone(self) -> list[str]:
-        """Mark the children who left; gives their ids."""
-        all_gone: list[str] = []
-        for gone in unseen(self.staging, self.seen):
-            if self.first_load:
-                break
-            with database.transaction(self.engine) as connection:
-                ids = [row_id for row_id, _ in gone]
-                self.counts["gone"] += self.staging.mark_gone(connection, ids, self.now)
-                self.landing.forget_reasons(connection, [person_id for _, person_id in gone])
-            all_gone += [person_id for _, person_id in gone]
-        return all_gone
 
     # ------------------------------------------------------------------------------- result
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:

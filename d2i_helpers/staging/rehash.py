@@ -9,6 +9,8 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import journal, submission_log
+from d2i_helpers.document.canonical import canonical_name, text_hasher
+from d2i_helpers.payload_spec import Spec
 from d2i_helpers.staging.evidence import (
     CANONICAL_FACT,
     LOG_COUNTS_FACT,
@@ -19,7 +21,20 @@ from d2i_helpers.staging.rows import Staging, renamed, update_by_id
 from d2i_helpers.staging.states import RowState, Status, read_row_state, read_status
 
 
-def adopt(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 500) -> int:
+def rehash_if_needed(staging: Staging, spec: Spec, volatile_ids: bool) -> int:
+    """Rehash a table whose hashes are of another form or of other software.
+
+    Returns:
+        Number of rows whose hashes changed.
+    """
+    wanted = canonical_name(spec, volatile_ids)
+    with database.reading(staging.engine) as connection:
+        if staging.fact(connection, CANONICAL_FACT) == wanted:
+            return 0
+    return rehash_all(staging, text_hasher(spec, volatile_ids), wanted)
+
+
+def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 500) -> int:
     """Bring all hashes into one canonical form, so that an upgrade re-sends nobody.
 
     Also takes over a table that other software filled with hashes of its own making. Rows whose
@@ -57,7 +72,7 @@ def adopt(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 500) 
                 .limit(page)
             ).all()
             if not rows:
-                _adopt_journal(staging, connection, hasher)
+                _rehash_journal(staging, connection, hasher)
                 _set_facts(staging, connection, canonical, taken_over)
                 return changed
             last = rows[-1].id
@@ -73,7 +88,7 @@ def adopt(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 500) 
             changed += len(updates)
 
 
-def _adopt_journal(staging: Staging, connection: Connection, hasher: Hasher) -> None:
+def _rehash_journal(staging: Staging, connection: Connection, hasher: Hasher) -> None:
     rows = connection.execute(
         select(journal.c.id, journal.c.document).where(
             journal.c.staging_table == staging.name, journal.c.document.is_not(None)

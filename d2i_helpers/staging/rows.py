@@ -1,17 +1,16 @@
-"""The staging table, and what the source says of its rows.
+"""The staging table: its rows, its facts, and the conditions that its rows are chosen by.
 
-`outbox` knows what is to be sent, `in_flight` what was answered. Every change of state is one
-`states.Event`, carried out by `moves` in one transaction with what belongs to it. What
-the receiver holds is known from two places: the acknowledged document (`previous_*`) and the
-journal of documents whose outcome is not known.
+`load` writes today's documents, `outbox` knows what is to be sent, `in_flight` what was answered.
+Every change of state is one `states.Event`; `moves` carries it out in one transaction with what
+belongs to it. What the receiver holds is known from two places: the acknowledged document
+(`previous_*`) and the journal of documents whose outcome is not known.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -34,7 +33,7 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import attention, facts, journal, notes, staging_table
-from d2i_helpers.staging.evidence import Evidence, Hasher, baseline
+from d2i_helpers.staging.evidence import Evidence, Hasher
 from d2i_helpers.staging.moves import Moves
 from d2i_helpers.staging.states import (
     Event,
@@ -62,6 +61,7 @@ class Staged:
     payload: str  # canonical JSON text
     hash: bytes  # 32 bytes
     problem: str | None = None  # why it may not be sent: paths and rules, no values
+    reasons: str | None = None  # inclusion sets, comma-separated; None: none are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +144,6 @@ class Staging:
                 found[row.person_id] = _row(row)
         return found
 
-    def live_rows(self, connection: Connection, *, page: int = 5000) -> Iterator[list[Row]]:
-        """All rows that are not deleted, in pages by id."""
-        last = -1
-        statement = (
-            self._rows()
-            .where(self.table.c.id > bindparam("last"), ~self.is_deleted)
-            .order_by(self.table.c.id)
-            .limit(page)
-        )
-        while rows := [_row(r) for r in connection.execute(statement, {"last": last})]:
-            yield rows
-            last = rows[-1].id
-
     def count(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
         """Number of rows for which all conditions hold."""
         return connection.execute(
@@ -182,162 +169,7 @@ class Staging:
         connection.execute(delete(facts).where(where))
         connection.execute(insert(facts).values(staging_table=self.name, name=name, value=value))
 
-    # ------------------------------------------------------------------- what the source says
-    def event_of(self, row: Row | None, new_hash: bytes) -> Event | None:
-        """What a document with this hash means for its row; None: nothing changes."""
-        if row is None:
-            return Event.FIRST_SEEN
-        back = row.row_state is RowState.DELETED
-        if row.current_hash == new_hash and not back and row.row_state is not None:
-            return None
-        as_held = row.acknowledged and row.previous_hash == new_hash and not row.in_flight
-        if back:
-            if as_held:
-                return Event.BACK_SAME
-            return Event.BACK_CHANGED if row.acknowledged else Event.BACK_NEW
-        if as_held:
-            return Event.UNDONE
-        return Event.CHANGED if row.acknowledged else Event.CHANGED_NEW
-
-    def stage(
-        self, connection: Connection, documents: Sequence[Staged], now: dt.datetime | None = None
-    ) -> Counter[Event]:
-        """Write today's documents of some children; what did not change is not touched.
-
-        Returns:
-            How many rows saw each event.
-        """
-        now = now or utc_now()
-        rows = self.lookup(connection, [d.person_id for d in documents], lock=True)
-        if rows and self.hasher:
-            rows = self._trusted(connection, rows, documents, self.hasher)
-        by_event: dict[Event, list[Staged]] = {}
-        for document in documents:
-            event = self.event_of(rows.get(document.person_id), document.hash)
-            if event is not None:
-                by_event.setdefault(event, []).append(document)
-        done: Counter[Event] = Counter()
-        for event, some in by_event.items():
-            done[event] = len(some) - self._stage(connection, event, some, rows, now)
-        moved = by_event.keys() - {Event.FIRST_SEEN}
-        touched = [d.person_id for d in documents if d.person_id in rows]
-        self.forget_notes(connection, touched if moved else [])
-        return +done
-
-    def _stage(
-        self,
-        connection: Connection,
-        event: Event,
-        documents: Sequence[Staged],
-        rows: Mapping[str, Row],
-        now: dt.datetime,
-    ) -> int:
-        """Write the documents that one event brought; gives how many rows were refused."""
-        if event is Event.FIRST_SEEN:
-            new = [{"person_id": d.person_id, **_content(d, now)} for d in documents]
-            refused = self.moves.add(connection, event, new).refused
-        elif event in (Event.UNDONE, Event.BACK_SAME):
-            ids = [rows[d.person_id].id for d in documents]
-            values = {**self._as_acknowledged(), "last_updated": now}
-            refused = self.moves.move(connection, event, ids, values).refused
-        else:
-            changes = [{"row": rows[d.person_id].id, **_content(d, now)} for d in documents]
-            refused = self.moves.move_each(
-                connection, event, renamed(changes), new_values(changes[0])
-            )
-        if event not in (Event.UNDONE, Event.BACK_SAME):
-            people = [d.person_id for d in documents if d.problem]
-            self.moves.move(connection, Event.NOT_VALID, people, {}, key=self.table.c.person_id)
-        return len(refused)
-
-    def altered(self, connection: Connection, texts: Mapping[str, str]) -> set[str]:
-        """Children whose stored document was changed by other software, its hash kept.
-
-        Args:
-            texts: today's text of children whose stored hash is today's; where the stored text is
-                the same it is not even parsed.
-        """
-        hasher = self.hasher
-        if hasher is None:
-            return set()
-        t = self.table.c
-        statement = select(t.person_id, t.json_payload, t.current_hash).where(
-            t.person_id.in_(bindparam("ids", expanding=True))
-        )
-        return {
-            row.person_id
-            for ids in database.in_batches(list(texts))
-            for row in connection.execute(statement, {"ids": list(ids)})
-            if row.json_payload != texts[row.person_id]
-            and hasher(row.json_payload) != database.as_bytes(row.current_hash)
-        }
-
-    def _trusted(
-        self,
-        connection: Connection,
-        rows: Mapping[str, Row],
-        documents: Sequence[Staged],
-        hasher: Hasher,
-    ) -> dict[str, Row]:
-        """The rows as their texts bear them out, before today's documents are written over them.
-
-        A document that is not what its hash says counts as changed. A baseline that was altered is
-        put back from whichever text still is the acknowledged document; where none is, today's
-        document is not taken for the acknowledged one.
-        """
-        trusted = dict(rows)
-        texts = {
-            d.person_id: d.payload
-            for d in documents
-            if d.person_id in rows and self.event_of(rows[d.person_id], d.hash) is None
-        }
-        for person_id in self.altered(connection, texts):
-            trusted[person_id] = replace(trusted[person_id], current_hash=None)
-        changing = [
-            d.person_id
-            for d in documents
-            if d.person_id in rows and self.event_of(trusted[d.person_id], d.hash) is not None
-        ]
-        for person_id, (acknowledged, digest) in self._repair(connection, changing, hasher).items():
-            row = trusted[person_id]
-            trusted[person_id] = replace(row, acknowledged=acknowledged, previous_hash=digest)
-        return trusted
-
-    def _repair(
-        self, connection: Connection, person_ids: Sequence[str], hasher: Hasher
-    ) -> dict[str, tuple[bool, bytes | None]]:
-        """Put altered baselines back where the acknowledged document still stands in the row.
-
-        Returns:
-            By child: whether something is acknowledged, and its hash; None where that is in doubt.
-        """
-        t = self.table.c
-        last = self.evidence.last_sent(connection, person_ids)
-        statement = select(
-            t.id, t.person_id, t.json_payload, t.previous_json_payload, t.previous_hash
-        ).where(t.person_id.in_(bindparam("ids", expanding=True)))
-        judged: dict[str, tuple[bool, bytes | None]] = {}
-        repairs: list[dict[str, Any]] = []
-        for ids in database.in_batches(person_ids):
-            for row in connection.execute(statement, {"ids": list(ids)}):
-                held = baseline(row, last.get(row.person_id), hasher)
-                lost = row.person_id in last and last[row.person_id].journal_lost
-                digest = held.hash if held.sure and not lost else None
-                judged[row.person_id] = (held.text is not None or not held.sure, digest)
-                if held.sure and (held.text, held.hash) != (
-                    row.previous_json_payload,
-                    database.as_bytes(row.previous_hash),
-                ):
-                    repairs.append(
-                        {
-                            "row": row.id,
-                            "previous_json_payload": held.text,
-                            "previous_hash": held.hash,
-                        }
-                    )
-        self.put_baselines(connection, repairs)
-        return judged
-
+    # ------------------------------------------------------------------------------- writing
     def put_baselines(self, connection: Connection, repairs: Sequence[dict[str, Any]]) -> None:
         """Write what the receiver holds by the evidence.
 
@@ -346,15 +178,6 @@ class Staging:
         """
         if repairs:
             connection.execute(update_by_id(self.table, repairs[0]), renamed(repairs))
-
-    def _as_acknowledged(self) -> dict[str, Any]:
-        """The acknowledged document put back: a change was undone before it was sent."""
-        t = self.table.c
-        return {
-            "json_payload": t.previous_json_payload,
-            "current_hash": t.previous_hash,
-            "partial_json_payload": null(),
-        }
 
     def mark_gone(
         self, connection: Connection, row_ids: Iterable[int], now: dt.datetime | None = None
@@ -433,19 +256,6 @@ def _row(row: Any) -> Row:
         bool(row.acknowledged),
         bool(row.in_flight),
     )
-
-
-def _content(document: Staged, now: dt.datetime) -> dict[str, Any]:
-    """What a row holds of a document that is new to it."""
-    problem = document.problem
-    return {
-        "json_payload": document.payload,
-        "current_hash": document.hash,
-        "legacy_id": document.legacy_id,
-        "partial_json_payload": None,
-        "api_response": f"not sent: {problem}"[:4000] if problem else None,
-        "last_updated": now,
-    }
 
 
 def new_values(example: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from d2i_helpers.privacy.identifiers import cohort_identifiers
 from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.staging import Staged, Staging
+from d2i_helpers.staging.load import write
 
 SPEC = load_spec()
 KEY = Secrets(pseudonym_key=SecretStr("a secret of the test, long enough"))
@@ -55,7 +56,7 @@ def stage(engine: Engine, documents: list[Document], table: str = IDENTIFIABLE) 
         for d in documents
     ]
     with database.transaction(engine) as connection:
-        Staging(engine, table).stage(connection, rows)
+        write(connection, Staging(engine, table), rows)
 
 
 def gone(engine: Engine, *person_ids: str) -> None:

@@ -29,6 +29,7 @@ from d2i_helpers.payload_spec import Document, load_spec
 from d2i_helpers.privacy.identities import collector
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.staging import Staged, Staging, utc_now
+from d2i_helpers.staging.load import write
 from d2i_helpers.staging.states import Outcome
 from d2i_helpers.submit import stage as submit
 from d2i_helpers.submit.results import Attempt, BatchResult, RecordResult
@@ -181,7 +182,7 @@ class Tables:
         ]
         staging = staging or self.original
         with database.transaction(self.engine) as connection:
-            staging.stage(connection, rows)
+            write(connection, staging, rows)
 
     def anonymise(self) -> None:
         secrets = Secrets(pseudonym_key=SecretStr(KEY))

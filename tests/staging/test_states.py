@@ -18,7 +18,8 @@ from d2i_helpers.document.canonical import canonical_name, content_hash, to_text
 from d2i_helpers.errors import GuardError
 from d2i_helpers.payload_spec.outputs import with_generated
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staged, Staging, adopt, states
+from d2i_helpers.staging import Staged, Staging, rehash_all, states
+from d2i_helpers.staging.load import write
 from d2i_helpers.staging.outbox import Outbox
 from d2i_helpers.staging.states import TRANSITIONS, Event, NoState, Outcome, RowState
 from d2i_helpers.submit import stage as submit
@@ -68,7 +69,7 @@ class Table:
             Staged(d["la_child_id"], None, to_text(d), content_hash(SPEC, d)) for d in documents
         ]
         with database.transaction(self.engine) as connection:
-            return dict(self.staging.stage(connection, rows))
+            return dict(write(connection, self.staging, rows))
 
     def gone(self, person: str) -> None:
         with database.transaction(self.engine) as connection:
@@ -541,20 +542,20 @@ def test_d2i_items_that_vanished_are_stopped_block_by_block(
     assert '"purge": true' in str(table.row("C1").partial_json_payload).replace(":true", ": true")
 
 
-def test_adopting_a_table_rehashes_it_and_sends_nobody_again(table: Table) -> None:
+def test_rehash_alling_a_table_rehashes_it_and_sends_nobody_again(table: Table) -> None:
     held = {"previous_json_payload": to_text(document()), "previous_hash": b"\x09" * 32}
     fill(table, d2i_row("C1", "unchanged", "sent", **held))
 
     def hasher(text: str) -> bytes:
         return content_hash(SPEC, orjson.loads(text))
 
-    assert adopt(table.staging, hasher, "1") == 1
-    assert adopt(table.staging, hasher, "1") == 0
+    assert rehash_all(table.staging, hasher, "1") == 1
+    assert rehash_all(table.staging, hasher, "1") == 0
     assert table.stage(document()) == {}
     assert table.send().counts["requests"] == 0
 
 
-def test_adopting_takes_a_sent_row_at_its_word(table: Table) -> None:
+def test_rehash_alling_takes_a_sent_row_at_its_word(table: Table) -> None:
     """Of a table that other software filled nobody is sent again, whatever baseline it kept."""
     older = to_text(document("C2", postcode="AB1 2CD"))
     fill(table, d2i_row("C1", "New", "Sent"))
@@ -562,7 +563,7 @@ def test_adopting_takes_a_sent_row_at_its_word(table: Table) -> None:
                         previous_hash=b"\x09" * 32))  # fmt: skip
     fill(table, d2i_row("C3", "New", "Pending"))
     fill(table, d2i_row("C4", "Deleted", "Sent"))
-    adopt(table.staging, HASHER, canonical_name(SPEC, volatile_ids=False))
+    rehash_all(table.staging, HASHER, canonical_name(SPEC, volatile_ids=False))
     result = table.send()
     assert [d["la_child_id"] for d in table.sent] == ["C3"]
     assert result.counts["need_attention"] == 0

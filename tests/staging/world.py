@@ -20,9 +20,10 @@ from d2i_helpers import database
 from d2i_helpers.database.tables import journal, our_tables
 from d2i_helpers.document.canonical import canonical_name, content_hash, text_hasher, to_text
 from d2i_helpers.payload_spec import Block, load_spec
-from d2i_helpers.staging import Staged, Staging, adopt, attention
+from d2i_helpers.staging import Staged, Staging, attention, rehash_all
 from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.evidence import CANONICAL_FACT
+from d2i_helpers.staging.load import write
 from d2i_helpers.staging.outbox import Outbox
 from d2i_helpers.staging.states import Unsent
 
@@ -216,18 +217,14 @@ def extract(engine: Engine, staging: Staging, source: Source, *, chunk: int = 3)
     with database.reading(engine) as connection:
         stored = staging.fact(connection, CANONICAL_FACT)
     if stored != (wanted := canonical_name(SPEC, volatile_ids=False)):
-        adopt(staging, HASHER, wanted)
+        rehash_all(staging, HASHER, wanted)
     for start in range(0, len(children), chunk):
         with database.transaction(engine) as connection:
-            staging.stage(connection, [staged(d) for d in children[start : start + chunk]])
+            write(connection, staging, [staged(d) for d in children[start : start + chunk]])
     with database.transaction(engine) as connection:
-        gone = [
-            row.id
-            for rows in staging.live_rows(connection)
-            for row in rows
-            if row.person_id not in {*source.children, *source.unreadable}
-        ]
-        staging.mark_gone(connection, gone)
+        t, present = staging.table.c, {*source.children, *source.unreadable}
+        live = connection.execute(select(t.id, t.person_id).where(~staging.is_deleted)).all()
+        staging.mark_gone(connection, [row.id for row in live if row.person_id not in present])
     with database.transaction(engine) as connection:
         attention.remove_others(connection, staging, "extract", entries)
 

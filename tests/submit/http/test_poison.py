@@ -21,6 +21,7 @@ from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.document.canonical import content_hash, to_text
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.staging import Staged, Staging
+from d2i_helpers.staging.load import write
 from d2i_helpers.submit import stage as submit
 from tests.submit.http.harness import Served, Switchboard, record
 
@@ -51,7 +52,7 @@ def stage(engine: Engine, children: Iterable[str]) -> dict[str, Any]:
             Staged(child, None, to_text(document), content_hash(SPEC, document))
             for child, document in documents.items()
         ]
-        Staging(engine, TABLE).stage(connection, rows)
+        write(connection, Staging(engine, TABLE), rows)
     return documents
 
 

@@ -24,6 +24,7 @@ from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.preflight import receiving
 from d2i_helpers.settings import Secrets
 from d2i_helpers.staging import Staged, Staging
+from d2i_helpers.staging.load import write
 from d2i_helpers.submit import stage as submit
 from d2i_helpers.submit.endpoint import Endpoint
 from tests.submit.http.harness import answer, token_answer
@@ -78,7 +79,7 @@ def fill(engine: Engine) -> None:
     with database.transaction(engine) as connection:
         document = to_text(CHILD)
         staged = Staged(CHILD["la_child_id"], None, document, content_hash(SPEC, CHILD))
-        Staging(engine, TABLE).stage(connection, [staged])
+        write(connection, Staging(engine, TABLE), [staged])
 
 
 def texts(engine: Engine) -> str:
