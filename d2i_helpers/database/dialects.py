@@ -36,6 +36,8 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import Select
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from d2i_helpers.database import reachability
+from d2i_helpers.database.messages import Situation
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.files import make_private_file
 from d2i_helpers.settings import Settings
@@ -64,6 +66,10 @@ class Portable:
             DatabaseError: the database is a file that is not there.
         """
         return url
+
+    def why_unreachable(self, url: URL) -> Situation | None:
+        """What keeps a server from being reached, where its driver does not say it; else None."""
+        return None
 
     # ------------------------------------------------------------------------------ sessions
     def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
@@ -312,6 +318,13 @@ class SQLServer(Portable):
         if not by_name or given & {"driver", "dsn", "odbc_connect"}:
             return url
         return url.update_query_dict({"driver": _newest_odbc_driver()})
+
+    def why_unreachable(self, url: URL) -> Situation | None:
+        """Looked at by ourselves: the driver waits for as long as it may, then names no cause."""
+        if not url.host or "odbc_connect" in url.query:
+            return None
+        host, _, instance = url.host.partition("\\")
+        return reachability.of_sql_server(host, url.port, instance or None)
 
     def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
         """With pyodbc one round trip per batch of rows instead of one per row."""

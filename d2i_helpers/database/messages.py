@@ -34,6 +34,33 @@ class Situation:
     names_help: bool = False
 
 
+# found by `reachability` too, where a driver does not tell them apart
+NO_INSTANCE = Situation(
+    "The server has no instance of this name, or its SQL Server Browser does not answer",
+    "Check `sql_server_instance`, or name the port instead (`sql_server_port`), which needs no "
+    "Browser.",
+    "",
+    r"error locating server/instance|sql server browser",
+)
+HOST_UNKNOWN = Situation(
+    "The server's name cannot be found",
+    "Check the host in `sql_server` or `database_url`, and that this machine is in the right "
+    "network (VPN, DNS).",
+    "11001 DPY-4027 ORA-12154 ORA-12545",
+    r"name or service not known|could not translate host name|failed to resolve host"
+    r"|no such host is known|nodename nor servname|name resolution|getaddrinfo"
+    r"|no address associated|0x2a(?:f9|fa|fb|fc)\b",
+)
+NOTHING_LISTENS = Situation(
+    "Nothing listens on that port of the server",
+    "Check host and port (`sql_server`, or in `database_url`), that the server is running and "
+    "takes TCP, and the firewall.",
+    "10061 53 ORA-12541",
+    r"connection refused|actively refused|0x274d\b|error code 0x6f\b|no such file or directory"
+    r"|could not open a connection|is the server running|network is unreachable"
+    r"|no route to host",
+)
+
 SITUATIONS = (
     Situation(
         "The server's certificate is not trusted",
@@ -97,31 +124,9 @@ SITUATIONS = (
         "4060 911 916 3D000 ORA-12514 ORA-12505 DPY-6001 DPY-6003",
         r"database .{0,130} does not exist|cannot open database",
     ),
-    Situation(
-        "The server has no instance of this name, or its SQL Server Browser does not answer",
-        "Check `sql_server_instance`, or name the port instead (`sql_server_port`), which needs no "
-        "Browser.",
-        "",
-        r"error locating server/instance|sql server browser",
-    ),
-    Situation(
-        "The server's name cannot be found",
-        "Check the host in `sql_server` or `database_url`, and that this machine is in the right "
-        "network (VPN, DNS).",
-        "11001 DPY-4027 ORA-12154 ORA-12545",
-        r"name or service not known|could not translate host name|failed to resolve host"
-        r"|no such host is known|nodename nor servname|name resolution|getaddrinfo"
-        r"|no address associated|0x2a(?:f9|fa|fb|fc)\b",
-    ),
-    Situation(
-        "Nothing listens on that port of the server",
-        "Check host and port (`sql_server`, or in `database_url`), that the server is running and "
-        "takes TCP, and the firewall.",
-        "10061 53 ORA-12541",
-        r"connection refused|actively refused|0x274d\b|error code 0x6f\b|no such file or directory"
-        r"|could not open a connection|is the server running|network is unreachable"
-        r"|no route to host",
-    ),
+    NO_INSTANCE,
+    HOST_UNKNOWN,
+    NOTHING_LISTENS,
     Situation(
         "The ODBC driver that the profile names is not installed",
         "Leave `sql_server_driver` out (or `driver=` in `database_url`): the newest that is there "

@@ -95,10 +95,20 @@ def as_bytes(value: Any) -> bytes | None:
 
 
 def ping(engine: Engine) -> str:
-    """Connect and ask for nothing; the dialect and server version for the run record."""
-    with reading(engine) as connection:
-        connection.execute(select(literal(1)))
-        return dialects.of(connection).server(connection.dialect)
+    """Connect and ask for nothing; the dialect and server version for the run record.
+
+    Raises:
+        DatabaseError: it cannot be reached; says which step fails, also where the driver does not.
+    """
+    try:
+        with reading(engine) as connection:
+            connection.execute(select(literal(1)))
+            return dialects.of(connection).server(connection.dialect)
+    except DatabaseError:
+        situation = dialects.of(engine).why_unreachable(engine.url)
+        if situation is None:
+            raise
+        raise DatabaseError(f"{situation.meaning}.", hint=situation.advice) from None
 
 
 def utc_now(connection: Connection) -> dt.datetime:
