@@ -1,4 +1,4 @@
-"""Whoever reads what a command prints may go away; the command goes on.
+"""Let a command go on when nobody reads its output any more.
 
 `d2i run … | head` closes the pipe after ten lines, a terminal is shut, a log's disk is full. A run
 that ended there would leave children half-way and a record that says it is still running.
@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 
 class PatientStream:
-    """A text stream that takes what is written to it also when nobody is there any more.
+    """A text stream that can be written to even when its reader has gone.
 
     Args:
         stream: the real one; None where the process has none.
@@ -27,7 +27,7 @@ class PatientStream:
         self._is_alone = False
 
     def write(self, text: str) -> int:
-        """Write, or not where nobody reads."""
+        """Write the text, or drop it if nobody reads."""
         if not isinstance(text, str):
             raise TypeError("a text stream takes text")
         if not self._is_alone:
@@ -46,7 +46,7 @@ class PatientStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Hand on what was written, if somebody takes it."""
+        """Flush the stream, if somebody reads."""
         if not self._is_alone:
             try:
                 self._stream.flush()
@@ -54,7 +54,7 @@ class PatientStream:
                 self._stay_alone()
 
     def _stay_alone(self) -> None:
-        """Send to nowhere what is left in the buffer, and all that C libraries write there."""
+        """Drop what is left in the buffer, and all that C libraries still write there."""
         self._is_alone = True
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -69,7 +69,7 @@ class PatientStream:
 
 @contextlib.contextmanager
 def outliving_audience() -> Iterator[None]:
-    """Let nothing fail in the block because nobody reads standard output or error."""
+    """In the block, nothing fails because nobody reads standard output or error."""
     before = sys.stdout, sys.stderr
     patient = PatientStream(before[0]), PatientStream(before[1])
     sys.stdout, sys.stderr = patient

@@ -1,4 +1,4 @@
-"""`d2i …`: thin commands over the package. Imports are made where they are used: help is fast."""
+"""`d2i …`: thin commands over the package. Imports stand where they are used, for quick help."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class HelpfulGroup(click.Group):
-    """A group that shows its help when it is called with nothing, and succeeds."""
+    """A group of commands that shows its help, and succeeds, if no command is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Show the help where there is nothing to parse."""
+        """Show the help if there is nothing to parse."""
         if not args:
             click.echo(ctx.get_help())
             ctx.exit()
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _run_command() -> int:
-    """Run what the command line says; its exit code."""
+    """Run the command line; return its exit code."""
     try:
         code = cli(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -187,7 +187,7 @@ def _first_demo(parameters: dict[str, Any], console: Any) -> None:
     "--ddl", is_flag=True, help="Print only what is missing in the database, as a script for a DBA."
 )
 def check(parameters: dict[str, Any], ddl: bool) -> int:
-    """Look at everything that a run needs, and leave nothing changed."""
+    """Check everything that a run needs. Nothing is changed for good."""
     from d2i_helpers.cli.console import make_console, show_checks
     from d2i_helpers.preflight import stage as preflight
     from d2i_helpers.settings import load_settings

@@ -44,7 +44,7 @@ def make_console(*, to_stderr: bool = False) -> Console:
 
 
 def shown(text: object) -> str:
-    """A text from elsewhere (a record, a message) as text: no markup, nothing a terminal obeys."""
+    """A text from elsewhere (a record, a message), without markup or control codes."""
     return escape(without_controls(str(text)))
 
 
@@ -56,7 +56,7 @@ def show_error(error: D2IError, console: Console) -> None:
 
 
 class ConsoleListener(Listener):
-    """A line a stage; inside a stage a bar on a terminal, a line now and then elsewhere."""
+    """Shows a line for each stage, and progress: a bar on a terminal, else a line now and then."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -151,7 +151,7 @@ def show_run(record: RunRecord, console: Console) -> None:
 
 
 def _show_reasons(ran: Sequence[StageRecord], console: Console) -> None:
-    """Why children need attention, where some do."""
+    """Show why children need attention, if some do."""
     said: list[dict[str, float]] = []
     for stage in ran:
         reasons = stage.details.get(ATTENTION_TITLE)

@@ -109,12 +109,12 @@ def verify(
     key = ledger_key(load_secrets())
     heads = verification.read_heads(head) if head else []
     with known_databases(settings, folder, ask=not no_database) as known:
-        found = verification.verify(folder, known.databases, heads, key)
-    for line in (*known.said, *found.compared, *found.open_points):
+        findings = verification.verify(folder, known.databases, heads, key)
+    for line in (*known.said, *findings.compared, *findings.open_points):
         click.echo(without_controls(line))
-    for fault in found.faults:
+    for fault in findings.faults:
         click.echo(str(fault))
-    if found.faults:
+    if findings.faults:
         hint = "Compare with a backup; docs/run_record.md says what each fault means."
         if ledger.is_from_before_the_database(ledger.entries(folder)):
             hint = (
@@ -124,14 +124,14 @@ def verify(
             )
         raise RecordError(
             f"The records in {folder.name} are not as they were written "
-            f"({len(found.faults)} found).",
+            f"({len(findings.faults)} found).",
             hint=hint,
         )
     number = len(ledger.entries(folder))
     click.echo(f"{len(records.folders(folder))} records and {number} ledger entries are intact.")
     if last := ledger.head(folder):
         click.echo(f"Head of the ledger: entry {last['entry']}, {last['hash']}")
-    if strict and found.open_points:
+    if strict and findings.open_points:
         raise RecordError(
             "Nothing contradicts the records, but what is named above rests on the file alone.",
             hint="docs/run_record.md says what each line means.",
@@ -142,7 +142,7 @@ def verify(
 @profile_options
 @outputs_option
 def seal(parameters: dict[str, Any], outputs: Path | None) -> None:
-    """Vouch with the ledger key for the entries from before there was one; verify first."""
+    """Seal with the ledger key the entries that were made before there was one; verify first."""
     from d2i_helpers.runs import ledger, verification
     from d2i_helpers.runs.bookkeeping import open_book
     from d2i_helpers.settings import load_settings
@@ -150,10 +150,10 @@ def seal(parameters: dict[str, Any], outputs: Path | None) -> None:
     folder = _outputs(parameters, outputs)
     with open_book(load_settings(None, **parameters), folder) as book:
         assert book.database is not None
-        found = verification.verify(folder, [book.database])
-        if found.faults:
+        findings = verification.verify(folder, [book.database])
+        if findings.faults:
             raise RecordError(
-                f"Not sealed: the records are not as they were written ({found.faults[0]}).",
+                f"Not sealed: the records are not as they were written ({findings.faults[0]}).",
                 hint="`d2i runs verify` shows all.",
             )
         entry = book.seal_history()
@@ -220,13 +220,14 @@ def schema(parameters: dict[str, Any], partial: bool) -> None:
 @profile_options
 def check_spec(parameters: dict[str, Any]) -> None:
     """Check the specification with the profile's overlays."""
-    found = _spec(parameters)
-    fields = sum(1 for _ in found.fields())
+    specification = _spec(parameters)
+    fields = sum(1 for _ in specification.fields())
     click.echo(
-        f"Specification {found.version} is sound: {fields} fields in {len(found.blocks)} blocks, "
-        f"{len(found.code_lists)} code lists (fingerprint {found.fingerprint[:16]})."
+        f"Specification {specification.version} is sound: {fields} fields in "
+        f"{len(specification.blocks)} blocks, {len(specification.code_lists)} code lists "
+        f"(fingerprint {specification.fingerprint[:16]})."
     )
-    for place, why in found.known_gaps.items():
+    for place, why in specification.known_gaps.items():
         click.echo(f"Known gap: {place}: {why}.")
 
 

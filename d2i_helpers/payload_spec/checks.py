@@ -1,9 +1,9 @@
 """What is wrong with a specification text: every fault, named so that an analyst can mend it.
 
 `faults` takes the merged text of payload_spec.yaml and its overlays and never raises, whatever the
-text holds. The schema says what each key may hold (`shape`). Here stand the references between
-entries, and what a rule asks of the entry that names it; an entry of wrong shape is not looked at
-for these.
+text holds. The schema says what each key may hold (`shape`). This module
+checks references between entries, and what a rule asks of the entry that names it. It skips entries
+of wrong shape.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def faults(text: Entry) -> list[str]:
 
 
 class _References:
-    """The checks of references; ``misshapen`` entries are known by name and not looked into."""
+    """The checks of references. Of entries in ``misshapen``, only the names are used."""
 
     def __init__(self, text: Entry, misshapen: Collection[Any]) -> None:
         self._misshapen = misshapen
@@ -88,7 +88,7 @@ class _References:
         return [(name, e) for name, e in held.items() if (*path, str(name)) not in self._misshapen]
 
     def _of_names(self) -> Iterator[str]:
-        """Columns under another name, and places that are known to stay empty."""
+        """Faults in `renamed_columns` and `known_gaps`."""
         for table, renamed in self._sound("renamed_columns"):
             known = self._columns.get(table, ())
             for column in [name for name in renamed if name not in known]:
@@ -103,7 +103,7 @@ class _References:
                 yield no_such("block or field", place, places, "known_gaps")
 
     def _of_columns(self, where: str, table: Any, names: Iterable[Any]) -> Iterator[str]:
-        """Columns that neither the SSD nor `extra_columns` declares."""
+        """Faults for columns that neither the SSD nor `extra_columns` declares."""
         known = self._columns.get(table) if isinstance(table, str) else None
         for name in names:
             if known is not None and name not in known:
@@ -217,7 +217,7 @@ def _of_code_list(where: str, entry: Entry) -> Iterator[str]:
 
 
 def _of_rules(where: str, entry: Entry) -> Iterator[str]:
-    """What transform and anonymising rule ask of the field."""
+    """Faults in what the transform and the anonymising rule need of the field."""
     transform, rule = TRANSFORMS[entry["transform"]], ANONYMISING_RULES[entry["anonymise"]]
     makes = transform.makes
     if entry.get("type", makes) != makes:

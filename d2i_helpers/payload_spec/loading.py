@@ -1,7 +1,7 @@
 """The payload specification: read, overlaid, checked; the shape of a document and of its blocks.
 
-`payload_spec.yaml` is the single place that knows a field. Everything else asks this module. The
-JSON Schema and the documentation page made from it are in `spec_outputs`.
+`payload_spec.yaml` is the single place that knows a field. Everything else asks this module. What
+is generated from it is in `outputs`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Spec:
     fingerprint: str  # SHA-256 of the merged text, for the run record
 
     def fields(self) -> Iterator[tuple[Block, Field]]:
-        """Every field with the block that it stands in, in the order of the document."""
+        """Every field with its block, in the order of the document."""
         for block in self.blocks.values():
-            for one in block.fields:
-                yield block, one
+            for field in block.fields:
+                yield block, field
 
     def known_gap(self, block: Block, field: Field) -> str | None:
-        """Why this system leaves a field empty, where that is known of it or of its block."""
+        """Why this system leaves the field or its whole block empty; None if it is not known to."""
         named = self.known_gaps.get(f"{block.name}.{field.name}")
         return named or self.known_gaps.get(block.name)
 
@@ -137,10 +137,10 @@ def build_spec(text: Mapping[str, Any]) -> Spec:
     Raises:
         SpecificationError: lists every fault that `faults` finds.
     """
-    found = faults(text)
-    if found:
+    said = faults(text)
+    if said:
         raise SpecificationError(
-            "The specification has faults: " + "; ".join(found) + ".",
+            "The specification has faults: " + "; ".join(said) + ".",
             hint="docs/specification.md explains every key.",
         )
     lists = {
@@ -187,9 +187,9 @@ def _source(name: str, entry: Mapping[str, Any]) -> Source:
     return Source(name=name, pick_first="pick" in entry, **_held(entry, Source))
 
 
-def _held(entry: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """The keys of an entry that are attributes of what is made from it; lists become tuples."""
-    names = {attribute.name for attribute in fields(kind)}
+def _held(entry: Mapping[str, Any], made: type) -> dict[str, Any]:
+    """The keys of an entry that are attributes of a class; lists become tuples."""
+    names = {attribute.name for attribute in fields(made)}
     return {
         key: tuple(value) if isinstance(value, list) and key != "default" else value
         for key, value in entry.items()

@@ -51,7 +51,7 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What can be sent, replaced and (where `purge`) erased on its own; or a list inside one."""
+    """A part of a document that is sent and (if `purge`) erased on its own; or a list in one."""
 
     name: str  # its key in the document; the root's is "child"
     path: str
@@ -68,22 +68,22 @@ class Block:
     blocks: tuple[Block, ...] = ()  # blocks nested in it, judged each for itself
 
     def sorted_items(self, items: Iterable[Document]) -> list[Document]:
-        """Items in the one order that their content gives: `order`, then the whole content.
+        """Sort items by the fields of `order`, then by their whole content.
 
-        What is missing comes last. The content of an item is written out only where the fields of
-        `order` leave a tie: that costs more than everything else of a comparison.
+        Missing values come last. An item's content is written out only for ties: that costs more
+        than all the rest of a comparison.
 
         Raises:
-            TypeError, AttributeError: foreign items that do not compare with each other.
+            TypeError, AttributeError: items of another origin cannot be compared with each other.
         """
-        found = list(items)
-        if len(found) < 2 or self._in_order(found):
-            return found
+        ordered = list(items)
+        if len(ordered) < 2 or self._in_order(ordered):
+            return ordered
         for name, descending in reversed(self._order):
-            found.sort(key=_last_if_missing(name, descending), reverse=descending)
+            ordered.sort(key=_last_if_missing(name, descending), reverse=descending)
         return [
             item
-            for _, tied in itertools.groupby(found, self._values)
+            for _, tied in itertools.groupby(ordered, self._values)
             for item in _by_content(list(tied))
         ]
 
@@ -97,9 +97,9 @@ class Block:
 
     def _in_order(self, items: Sequence[Document]) -> bool:
         """Whether the fields of `order` alone show that the items are sorted already."""
-        for one, after in itertools.pairwise(items):
+        for earlier, later in itertools.pairwise(items):
             for name, descending in self._order:
-                left, right = one.get(name), after.get(name)
+                left, right = earlier.get(name), later.get(name)
                 if left != right:
                     if left is None or (right is not None and (left < right) is descending):
                         return False
@@ -143,7 +143,7 @@ class Source:
 
 
 def source_columns(source: Source) -> set[str]:
-    """The columns that a source needs of its own table to find, filter, sort and tie rows."""
+    """The columns of its table that a source needs to find, filter and sort rows."""
     named = {source.key, source.person, source.link, source.care_period, *source.columns}
     for rule in source.where:
         for kind, argument in rule.items():

@@ -23,7 +23,7 @@ from d2i_helpers.payload_spec.registry import (
 )
 from d2i_helpers.payload_spec.schema import Schema, key_tables
 
-# The form alone; that the day exists (30 February) is told by `format: date`.
+# The form alone. `format: date` checks that the day exists (no 30 February).
 _DATE = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
 REGENERATE = "d2i spec docs"
 SYSTEMS = ("systemc", "mosaic", "eclipse")  # those with an overlay of their own
@@ -38,10 +38,10 @@ def json_schema(spec: Spec, *, partial: bool = False) -> Schema:
         partial: for a delta: null for a field that is gone, a block or item as its key with
             ``purge: true``, a child that is gone as its identifiers with ``purge: true``.
     """
-    kind = "delta" if partial else "document"
+    subject = "delta" if partial else "document"
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"{kind} of one child, specification {spec.version}",
+        "title": f"{subject} of one child, specification {spec.version}",
         **_block_schema(spec.root, partial),
     }
 
@@ -72,7 +72,7 @@ def _block_schema(block: Block, partial: bool) -> Schema:
 
 
 def _purged(block: Block, partial: bool) -> Schema:
-    """A block that is marked as purged carries its identifiers only; others what is always sent."""
+    """A purged block holds its identifiers only; any other the blocks that are always sent."""
     always = [child.name for child in block.blocks if child.always_sent]
     if not block.purge or not (partial or always):
         return {}
@@ -118,7 +118,7 @@ def _code_schema(field: Field) -> Schema:
 
 
 def _nullable(schema: Schema) -> Schema:
-    """The same, or null."""
+    """The same schema, with null allowed."""
     changed = {**schema, "type": [schema["type"], "null"]}
     if "enum" in changed:
         changed["enum"] = [*changed["enum"], None]
@@ -157,7 +157,7 @@ def payload_page(spec: Spec) -> str:
 
 
 def _gaps_section(spec: Spec) -> Iterator[str]:
-    """What each system is known to leave empty, and what the authority's overlay adds to that."""
+    """The known gaps of each system, and those that the authority's overlay adds."""
     by_system = {name: load_spec(name).known_gaps for name in SYSTEMS}
     listed = [pair for gaps in by_system.values() for pair in gaps.items()]
     by_system["ours"] = dict(pair for pair in spec.known_gaps.items() if pair not in listed)
@@ -208,9 +208,9 @@ def _rows_of(name: str, spec: Spec) -> str:
     if source.via:
         words += f" by `{source.link}` of {source.via}"
     for rule in source.where:
-        for kind, argument in rule.items():
+        for rule_name, argument in rule.items():
             listed = f"`{argument}`" if isinstance(argument, str) else f"`{', '.join(argument)}`"
-            words += f"; {kind} {listed}"
+            words += f"; {rule_name} {listed}"
     return words
 
 
@@ -322,13 +322,13 @@ def _rule_row(rule: RowRule) -> str:
 def with_generated(page: str, parts: Mapping[str, str]) -> str:
     """The page with its generated parts renewed.
 
-    A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; what a page does not
-    have is passed over.
+    A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. Parts that are not in
+    the page are ignored.
     """
     for name, text in parts.items():
         start, end = f"<!-- generated: {name} -->", "<!-- end -->"
-        before, found, rest = page.partition(start)
-        if found:
+        before, marker, rest = page.partition(start)
+        if marker:
             page = f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
     return page
 

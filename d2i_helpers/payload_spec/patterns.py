@@ -1,4 +1,4 @@
-"""Patterns of fields, matched in time that grows with the text only, whatever the pattern is.
+"""Patterns of fields. Matching takes time in proportion to the text, whatever the pattern is.
 
 Python's own engine can take years over ``(a+)+$`` and forty letters: an overlay could hang a run.
 This engine refuses a pattern that it could not match in linear time. The checks of documents use it
@@ -17,7 +17,7 @@ LINEAR_TIME = jsonschema_rs.RegexOptions(size_limit=_LARGEST)
 
 
 def whole_match(pattern: str) -> Callable[[str], bool]:
-    """A function of a text: whether the whole of it has the form that the pattern describes.
+    """A function that tells whether the pattern matches the whole of a text.
 
     Raises:
         ValueError: the pattern is no regular expression, cannot be matched in linear time

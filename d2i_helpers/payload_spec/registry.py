@@ -28,7 +28,7 @@ class TransformRule:
     words: str  # for docs/payload.md
     makes: str  # type of the field: string, date, boolean, integer or codes
     make: Callable[..., Any]  # (field, spec) -> the transform
-    reads: str = ""  # for docs/specification.md, where it has more to say than `words`
+    reads: str = ""  # for docs/specification.md, if `words` are not enough
     problems: tuple[str, ...] = ()  # what it may report of a value
     needs: tuple[str, ...] = ()  # keys of a field's entry, of which it needs at least one
 
@@ -52,9 +52,9 @@ class RowRule:
     make: Callable[..., Any]  # (compiler, source name, argument if it `takes` one) -> the test
     takes: str = ""  # SPAN, COLUMNS or WORDS; empty: it is called by `rule: name`
     dates: bool = False  # whether the columns that it takes hold dates
-    columns: tuple[str, ...] = ()  # what it looks at beside the columns that it takes
-    # other sources, whose rows must be there before it is asked, with the columns that it looks at
-    # there; a function finds out the column from the specification
+    columns: tuple[str, ...] = ()  # columns that it needs beside those that it takes
+    # other sources that it looks into, with the columns that it needs there. Their rows are read
+    # first. A function in place of a column finds its name in the specification.
     looks_into: Mapping[str, tuple[str | Callable[..., str], ...]] = field(default_factory=dict)
 
 
@@ -63,7 +63,7 @@ class InclusionSet:
     """One of the sets of children; whoever is in at least one belongs to the cohort."""
 
     name: str  # as it stands in d2i_inclusion
-    letter: str  # in D2I's SQL
+    letter: str  # its name in D2I's SQL
     words: str  # who is in it, for docs/cohort.md and for `why`
     make: Callable[..., Any]  # (inclusion) -> a test of a candidate
     sources: tuple[Source, ...]  # the rows that it looks at

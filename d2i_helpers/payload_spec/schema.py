@@ -1,9 +1,9 @@
 """The JSON Schemas of the specification's own files: payload_spec.yaml and overlays of it.
 
-Editors complete and explain those files by the two published schemas; `shape` reads and checks a
-specification by the first. `payload_spec.schema.json` is written by hand, except for what a rule
-brings: its name and the shape that it takes come from the registries. `overlay.schema.json` is
-generated. `d2i spec docs` renews both, and a test holds that they are current.
+Editors use the two published schemas to complete and explain those files. `shape` uses the first to
+read and check a specification. `payload_spec.schema.json` is written by hand, except for names and
+shapes of rules, which come from the registries. `overlay.schema.json` is generated. `d2i spec docs`
+renews both; a test fails when they are not current.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TAKES: Mapping[str, Schema] = {
     },
 }
 _NEEDED = ("required", "anyOf", "dependencies")  # what a whole specification must hold
-_TABLES = ("properties", "$defs")  # tables of schemas by name; their keys are no keywords
+_TABLES = ("properties", "$defs")  # tables of schemas; their keys are names, not keywords
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def specification_schema() -> Schema:
 
 
 def inlined(schema: Schema) -> Schema:
-    """The same schema with what is referred to in place of each reference."""
+    """The same schema with each reference replaced by the part that it refers to."""
 
     def put_in(part: Any) -> Any:
         if isinstance(part, list):
@@ -81,7 +81,7 @@ def inlined(schema: Schema) -> Schema:
 
 
 def under(schema: Schema, name: str | int) -> Schema:
-    """The part of an inlined schema for what stands under a name or at a position of a list."""
+    """The part of an inlined schema that describes the value of a key, or an item of a list."""
     held = schema.get("items") if isinstance(name, int) else schema.get("properties", {}).get(name)
     other = schema.get("additionalProperties") if held is None else held
     return other if isinstance(other, dict) else {}
@@ -108,7 +108,7 @@ def _rules() -> dict[str, Schema]:
 
 
 def _named(title: str, rules: Sequence[Any]) -> Schema:
-    """A choice of rules by name, with the words that editors show beside each."""
+    """A choice of rules by name. Editors show the words beside each name."""
     return {
         "title": title,
         "enum": [rule.name for rule in rules],
@@ -180,7 +180,7 @@ def _optional(part: Any) -> Any:
 
 
 def renew_schemas(text: Mapping[str, Any], folder: Path | None = None) -> list[Path]:
-    """Write both published schemas, where they differ from what they hold now; gives their paths.
+    """Write both published schemas, and return the paths of those that changed.
 
     Args:
         text: the specification without overlays.

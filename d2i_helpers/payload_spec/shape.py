@@ -1,8 +1,8 @@
-"""A specification text read and checked by its schema: types of values, and faults of shape.
+"""Use the schema of a specification: give values their types, and name faults of shape.
 
-Every value of a file arrives as text. Truth and whole numbers are made where the schema asks for
-them and nowhere else: codes, words, names and patterns stay as typed. What does not fit is left as
-it is, and `shape_faults` names it.
+Every value in a file arrives as text. `typed` makes truth values and whole numbers where the schema
+asks for them, and nowhere else: codes, words, names and patterns stay as typed. A value that does
+not fit stays as it is, and `shape_faults` names it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def no_such(noun: str, name: Any, known: Iterable[Any], where: str) -> str:
 
 
 def place(path: Sequence[str | int]) -> tuple[int, str]:
-    """How many steps of a path lead to the entry that a fault lies in, and the words for it."""
+    """Number of steps from the top to the entry that holds a fault, and words for the entry."""
     match path:
         case ["blocks", block, "fields", field, *_]:
             return 4, f"field `{block}.{field}`"
@@ -123,7 +123,7 @@ def shape_faults(text: Mapping[str, Any]) -> list[ShapeFault]:
 
 
 def _meant(entry: Sequence[Any], errors: Sequence[Any], content: Mapping[str, Any]) -> str:
-    """The entry that was meant, where two keys are missing: its name may have been mistyped."""
+    """The known entry nearest in name, if two keys are missing: the name may be mistyped."""
     missing = [error for error in errors if error.kind.name == "required"]
     if not entry or len(missing) < 2:
         return ""
@@ -133,14 +133,14 @@ def _meant(entry: Sequence[Any], errors: Sequence[Any], content: Mapping[str, An
 
 
 def _sentences(error: Any, schema: Schema, meant: str) -> Iterator[str]:
-    """What one error of the validator says; one sentence but where several keys are unknown."""
+    """One error of the validator in our words; one sentence, or one for each unknown key."""
     path, fault = error.instance_path, error.kind
     steps, where = place(path)
     parts = [schema]
     for step in path:
         parts.append(under(parts[-1], step))
     part = parts[-1]
-    # the last name on the way, within the entry, for whose value the schema has words
+    # the last key on the path, within the entry, whose value the schema describes in words
     key, title = "", part.get("title", "a table of names")
     for step, inner in zip(path[steps:], parts[steps + 1 :], strict=True):
         if isinstance(step, str) and "title" in inner:

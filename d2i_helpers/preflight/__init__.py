@@ -1,4 +1,4 @@
-"""Can this run succeed? Looked at before anything is read or sent; nothing is left changed.
+"""Check whether a run can succeed, before anything is read or sent. Nothing is changed for good.
 
-`stage` runs the stage; each other module looks at one subject.
+`stage` runs the stage; each other module checks one subject.
 """

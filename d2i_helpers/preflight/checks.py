@@ -1,4 +1,4 @@
-"""One check of preflight: what was looked at, how it stands, what to do about it."""
+"""One check of preflight: its subject, its result, and what to do about it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ COUNTS = (PASS, WARN, FAIL, SKIPPED)
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at; texts are this project's own and hold no value of a child."""
+    """The result of one check. All texts are written by this project; none holds a child's data."""
 
     name: str
     status: str  # pass | warn | fail | skipped
     detail: str = ""
     advice: str = ""  # what to do; always there for warn and fail
-    kind: str = "PreflightError"  # the error that a failure stands for, see errors.py
+    error_name: str = "PreflightError"  # the error that a failure stands for, see errors.py
     ddl: tuple[str, ...] = ()  # statements that a database administrator can run
 
 
 def failed(name: str, error: D2IError) -> Check:
-    """An error of ours as a failed check; a run would end with its exit code."""
+    """A failed check that stands for an error of ours; a run would end with its exit code."""
     return Check(name, FAIL, error.message, error.hint, type(error).__name__)
 
 
 def guarded(name: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """The checks of ``look``; an error of ours that it raises is a failed check."""
+    """The checks of ``look``. If it raises an error of ours, that becomes a failed check."""
     try:
         yield from look()
     except D2IError as error:
@@ -42,17 +42,17 @@ def guarded(name: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
 def grants(
     engine: Engine, schema: str | None, wanted: Sequence[tuple[Table, Sequence[str]]]
 ) -> tuple[str, ...]:
-    """Statements that give this login rights on tables that are there.
+    """Statements that give this login rights on existing tables.
 
     Args:
         wanted: tables with their rights, such as select.
     """
     with database.reading(engine) as connection:
         login = database.login_name(connection)
-    found = database.schema_statements(engine, schema, login, is_there=True)
+    statements = database.schema_statements(engine, schema, login, is_there=True)
     for table, rights in wanted:
-        found += database.grant_statements(engine, schema, table, login, rights)
-    return tuple(found)
+        statements += database.grant_statements(engine, schema, table, login, rights)
+    return tuple(statements)
 
 
 def counts(checks: Sequence[Check]) -> dict[str, int]:
@@ -61,20 +61,20 @@ def counts(checks: Sequence[Check]) -> dict[str, int]:
 
 
 def error_of(checks: Sequence[Check]) -> D2IError | None:
-    """The error that the first failed check stands for, naming every one that failed."""
-    found = [check for check in checks if check.status == FAIL]
-    if not found:
+    """The error that the first failed check stands for. Its message names all failed checks."""
+    failures = [check for check in checks if check.status == FAIL]
+    if not failures:
         return None
-    kind = error_named(found[0].kind) or PreflightError
-    said = " ".join(f"{check.name}: {check.detail}" for check in found)
-    return kind(f"Preflight failed. {said}", hint=found[0].advice)
+    error_class = error_named(failures[0].error_name) or PreflightError
+    said = " ".join(f"{check.name}: {check.detail}" for check in failures)
+    return error_class(f"Preflight failed. {said}", hint=failures[0].advice)
 
 
 def require(checks: Sequence[Check]) -> None:
-    """Raise the error that the first failed check stands for; nothing where none failed.
+    """Raise the error that the first failed check stands for, if any check failed.
 
     Raises:
-        D2IError: of the check's kind, naming every check that failed.
+        D2IError: the one that the check names; its message names all failed checks.
     """
     error = error_of(checks)
     if error is not None:

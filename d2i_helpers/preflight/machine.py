@@ -1,6 +1,6 @@
-"""What a run needs of its own machine: clock, disk, versions, and guards that are not switched off.
+"""Checks of this machine and of the guards: clock, disk, versions, no guard switched off.
 
-Clocks are compared because the day of the run, the window of dates and every time in the log hang
+Clocks are compared because the day of the run, the window of dates and every time in the log depend
 on them.
 """
 
@@ -33,7 +33,12 @@ _GUARDS = (
 
 
 def clock(name: str, skew: float, whose: str) -> Check:
-    """How far another clock is ahead of this machine's, in seconds."""
+    """Judge a difference between clocks.
+
+    Args:
+        skew: seconds by which the other clock is ahead of this machine's.
+        whose: the other clock's owner, for the message.
+    """
     apart = abs(skew)
     if apart <= SKEW_WARNS:
         return Check(name, PASS, f"{whose} and this machine agree within {SKEW_WARNS:.0f} seconds")
@@ -44,7 +49,7 @@ def clock(name: str, skew: float, whose: str) -> Check:
 
 
 def database_clock(engine: Engine) -> Iterator[Check]:
-    """The database's clock, by which two runs on one table are kept apart."""
+    """Check the database's clock; the lease that keeps two runs apart goes by it."""
     with database.reading(engine) as connection:
         theirs = database.utc_now(connection)
     skew = (theirs - dt.datetime.now(dt.UTC).replace(tzinfo=None)).total_seconds()
@@ -52,7 +57,7 @@ def database_clock(engine: Engine) -> Iterator[Check]:
 
 
 def guards(settings: Settings) -> Check:
-    """The limits that stop a day that looks wrong; 1 lets everything pass."""
+    """Check that no guard is switched off. A share of 1 lets everything pass."""
     off = [name for name in _GUARDS if getattr(settings, name) >= 1]
     off += ["allow_fewer_rows"] if settings.allow_fewer_rows else []
     if off:
@@ -62,7 +67,7 @@ def guards(settings: Settings) -> Check:
 
 
 def disk(settings: Settings) -> Check:
-    """Room for run records, and the right to write them."""
+    """Check that there is room for run records, and the right to write them."""
     folder: Path = settings.path(settings.outputs_dir)
     while not folder.exists():
         folder = folder.parent
@@ -78,7 +83,7 @@ def disk(settings: Settings) -> Check:
 
 
 def versions() -> Iterator[Check]:
-    """This project's version, and whether each package is there as this version wants it."""
+    """Check that each package is installed in a version that this project allows."""
     said = [f"Python {platform.python_version()}"]
     for name in (PACKAGE, "papermill", "sqlalchemy"):
         said.append(f"{name} {_installed(name) or '(not installed)'}")
@@ -99,13 +104,13 @@ def versions() -> Iterator[Check]:
 
 
 def _requirements() -> list[Requirement]:
-    """What this project needs on this machine; extras are nobody's need."""
+    """The packages that this project needs on this machine, without extras."""
     try:
         lines = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:  # a checkout that is not installed
         return []
-    found = [Requirement(line) for line in lines]
-    return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
+    requirements = [Requirement(line) for line in lines]
+    return [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
 def _installed(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a profile and its variables still lack: places to fill in, slips in names, keys."""
+"""Checks of a profile and its variables: places left to fill in, misspelt names, keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from d2i_helpers.settings import Secrets, Settings, ledger_key, unknown_variable
 NOBODYS_CODE = "000"  # of the shipped profiles; no authority has it
 # the words that stand in the shipped profiles where something is to be filled in
 _SHIPPED = re.compile(r"(?<![A-Za-z0-9_])(SERVER|DATABASE|TENANT|SCOPE)(?![A-Za-z0-9_])")
-# the words that people put there themselves
+# the words that people write in such places themselves
 _USUAL = re.compile(
     r"<[^<>]*>"
     r"|\b(?:change|replace)[-_ ]?me\b|\byour[-_ ][a-z]|\b(?:todo|tbc|tbd|xxx+)\b"
@@ -27,7 +27,7 @@ _OF_A_DATABASE = ("database_url", "sql_server", "sql_server_database")
 
 
 def checks(settings: Settings, secrets: Secrets) -> Iterator[Check]:
-    """What is to be filled in, names that nobody knows, and keys."""
+    """Check for places left to fill in, unknown names, and keys."""
     yield _left_open(settings)
     if settings.la_code == NOBODYS_CODE and settings.endpoint == "test":  # the gate looks at live
         said = f"`la_code` is {NOBODYS_CODE}, which no authority has"
@@ -42,7 +42,7 @@ def checks(settings: Settings, secrets: Secrets) -> Iterator[Check]:
 
 
 def _secrets_not_sought(settings: Settings, secrets: Secrets) -> Iterator[Check]:
-    """Secrets that a record could hold unseen."""
+    """Name the secrets that are too short or too plain to be searched for in records."""
     names = secrets_not_sought(secrets, settings)
     if names:
         said = f"too short or too plain a word to be searched for in records: {', '.join(names)}"
@@ -51,7 +51,7 @@ def _secrets_not_sought(settings: Settings, secrets: Secrets) -> Iterator[Check]
 
 
 def _left_open(settings: Settings) -> Check:
-    """Parameters that still hold the words of a profile that is to be filled in."""
+    """Check that no parameter still holds a word that stands for something to fill in."""
     left = []
     for name in Settings.model_fields:
         value = getattr(settings, name)
@@ -73,7 +73,7 @@ def _is_shipped(name: str, value: str) -> bool:
 
 
 def _unknown_variables() -> Iterator[Check]:
-    """Slips end a run; what is near to nothing may be of other software."""
+    """Warn of names near to no known one: other software may use them. (Slips end a run.)"""
     unknown = unknown_variables()
     if unknown:
         said = f"no setting has the name {', '.join(unknown)}"

@@ -1,8 +1,8 @@
-"""The receiver: may the data go there, is a token to be had, does it answer, is its clock ours?
+"""Checks of the receiver: gate, token, an answer, and its clock.
 
-How far this goes is the parameter `preflight_probe`. An empty array holds no record, so nothing can
-be stored of it. The fake record has one fixed id and is purged at once; should that purge be lost,
-the next preflight purges the same id.
+The parameter `preflight_probe` says how far these checks go. An empty array holds no record, so the
+receiver cannot store anything of it. The fake record has a fixed id and is purged at once. If that
+purge is lost, the next preflight purges the same id.
 """
 
 from __future__ import annotations
@@ -48,25 +48,25 @@ _LOOK = "Try again later; docs/api.md says what each answer means."
 
 
 def checks(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[Check]:
-    """Gate, token, an answer and the clock; nothing is asked of a receiver behind a closed gate."""
+    """Check gate, token, answer and clock. Behind a closed gate the receiver is not asked."""
     decision = gates.decide(settings)
     if not decision.allowed:
         error = decision.error()
         return [failed("gate", error), Check("receiver", SKIPPED, "the gate is closed")]
-    found = [Check("gate", PASS, f"the {settings.source} table may go to {decision.address}")]
+    passed = [Check("gate", PASS, f"the {settings.source} table may go to {decision.address}")]
     if settings.endpoint == "simulated" and not (settings.api_base_url or settings.receiver_port):
-        return [*found, _own_receiver(settings)]
+        return [*passed, _own_receiver(settings)]
     try:
         endpoint = endpoint_for(settings, secrets)
         client = Client(endpoint, settings, secrets)
     except D2IError as error:
-        return [*found, failed("token", error), _not_asked("there is no token")]
+        return [*passed, failed("token", error), _not_asked("there is no token")]
     with client:
-        return [*found, *_ask(client, settings, spec)]
+        return [*passed, *_ask(client, settings, spec)]
 
 
 def _own_receiver(settings: Settings) -> Check:
-    """The simulated receiver that a run starts: its file of faults must be one."""
+    """Check the file of faults of the simulated receiver that a run starts."""
     try:
         read_faults(settings.path(settings.receiver_faults) if settings.receiver_faults else None)
     except D2IError as error:
@@ -118,14 +118,14 @@ def _probe(client: Client, settings: Settings, spec: Spec | None) -> Iterator[Ch
         yield _fake_record(client, spec)
 
 
-def _judged(found: Verdict) -> Check:
-    """The answer to an array without a record."""
-    said = found.detail or "HTTP 200"
-    if found.kind in _ANSWERED:
+def _judged(verdict: Verdict) -> Check:
+    """Judge the answer to an array without a record."""
+    said = verdict.detail or "HTTP 200"
+    if verdict.kind in _ANSWERED:
         return Check("receiver", PASS, f"it answers an empty request as it should ({said})")
-    if found.kind in _ODD:
+    if verdict.kind in _ODD:
         return Check("receiver", WARN, f"it answers an empty request with {said}", _LOOK)
-    return Check("receiver", FAIL, said, found.hint or _LOOK, "ReceiverError")
+    return Check("receiver", FAIL, said, verdict.hint or _LOOK, "ReceiverError")
 
 
 def _fake_record(client: Client, spec: Spec) -> Check:

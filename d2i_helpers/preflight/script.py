@@ -1,4 +1,4 @@
-"""What is missing in the database, as one script that can be sent to its administrator."""
+"""One script that makes what is missing in the database, for its administrator."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from d2i_helpers.settings import Settings
 NOTHING = "-- nothing to do"
 
 
-def of(found: Sequence[Check], settings: Settings) -> str:
+def of(checks: Sequence[Check], settings: Settings) -> str:
     """The script: comments, and statements that each end with a semicolon and a line break.
 
     Args:
-        found: the checks of specification and database.
+        checks: the checks of specification and database.
     """
-    lines = [line for check in found for line in _section(check)]
+    lines = [line for check in checks for line in _section(check)]
     if not lines:
         return NOTHING
     heading = [
@@ -45,5 +45,5 @@ def _section(check: Check) -> Iterator[str]:
 
 
 def _one_line(text: str) -> str:
-    """A comment must not end early."""
+    """The text on one line, so that a comment does not end early."""
     return " ".join(text.split())

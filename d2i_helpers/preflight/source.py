@@ -1,4 +1,4 @@
-"""The SSD as extract will read it: tables and columns, the right to read them, indexes."""
+"""Checks of the SSD as extract will read it: tables, columns, rights to read, indexes, rows."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SAMPLE = 300  # persons
 
 
 def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
-    """The SSD tables and columns that extract reads, under the names that they have here.
+    """Check the SSD tables and columns that extract reads, by the names that they have here.
 
-    What only optional sources and fields need may be missing: it is then taken as empty.
+    What only optional sources and fields need may be missing; it counts as empty.
     """
     reader = Documents(engine, settings, spec).reader
     gaps = reader.gaps()
@@ -54,7 +54,7 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
 
 
 def _pilot(engine: Engine, reader: SourceReader) -> Check:
-    """Whether each id of a pilot is somebody's."""
+    """Check that each id of a pilot belongs to a person."""
     with database.reading(engine) as connection:
         strangers = reader.without_person(connection)
     number = len(set(reader.settings.person_ids))
@@ -68,26 +68,26 @@ def _pilot(engine: Engine, reader: SourceReader) -> Check:
 
 
 def _not_checked(name: str, looked_at: int, gone: set[str]) -> Check:
-    """Part of what was to be looked at is not there: that is no pass."""
+    """A check that could look at some tables only, since others are missing: not passed."""
     said = f"not checked: {', '.join(sorted(gone))}; the other {looked_at} tables are in order"
     return Check(name, SKIPPED, said)
 
 
 def _lookups(reader: SourceReader) -> dict[str, set[str]]:
-    """Columns by table that rows are found by, as they are called and as far as they are there."""
-    found: dict[str, set[str]] = {}
+    """By table, the columns that rows are found by, with their names here; without missing ones."""
+    columns: dict[str, set[str]] = {}
     for read in reader.plan.reads:
         for table, column in ((read.table, read.by), *((s.table, s.by) for s in read.chain)):
             name = reader.name_here(table, column)
             if name is not None:
-                found.setdefault(table, set()).add(name)
-    return found
+                columns.setdefault(table, set()).add(name)
+    return columns
 
 
 def _readable(
     engine: Engine, settings: Settings, reader: SourceReader, gone: set[str]
 ) -> Iterator[Check]:
-    """Ask each table for no row: a list of tables does not tell who may read them."""
+    """Check the right to read by asking each table for no row."""
     refused: list[Table] = []
     lookups = _lookups(reader)
     for name, columns in lookups.items():
@@ -109,7 +109,7 @@ def _readable(
 
 
 def _indexes(engine: Engine, reader: SourceReader, gone: set[str]) -> Iterator[Check]:
-    """An index on each column that a page of children is found by."""
+    """Check that each column by which rows are found has an index."""
     lacking: list[tuple[str, str]] = []
     ddl = []
     with database.reading(engine) as connection:
@@ -141,7 +141,7 @@ def _indexes(engine: Engine, reader: SourceReader, gone: set[str]) -> Iterator[C
 
 
 def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Iterator[Check]:
-    """The rows of each table against the last completed run, judged as extract will judge them."""
+    """Compare the number of rows of each table with the last completed run, as extract will."""
     with database.reading(engine) as connection:
         today = reader.row_counts(connection)
         rows = row_counts.compare(connection, settings.staging_table, today)
@@ -151,10 +151,10 @@ def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Ite
             and staging.fact(connection, guards.MADE_ANEW) == "yes"
         )
     persons = rows[reader.plan.person.table].before
-    found = guards.row_findings(rows, settings, shares=persons >= settings.guard_min_children)
-    if found:
-        said = "; ".join(map(str, found))
-        yield Check("source rows", FAIL, said, guards.how_to_allow(found), "GuardError")
+    findings = guards.row_findings(rows, settings, shares=persons >= settings.guard_min_children)
+    if findings:
+        said = "; ".join(map(str, findings))
+        yield Check("source rows", FAIL, said, guards.how_to_allow(findings), "GuardError")
     elif persons:
         said = "no table has lost more rows since the last completed run than the guards allow"
         yield Check("source rows", PASS, said)
@@ -166,7 +166,7 @@ def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Ite
 
 
 def _sample(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
-    """The first children, read as extract reads them: are there columns that it cannot use?"""
+    """Read the first children as extract does, and look for columns that it cannot use."""
     size = min(_SAMPLE, settings.chunk_size)
     documents = Documents(
         engine, settings.model_copy(update={"chunk_size": size, "person_ids": ()}), spec
@@ -175,11 +175,11 @@ def _sample(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
     with database.reading(engine) as connection:
         next(documents.pages(connection), None)
     uses = documents.column_uses()
-    found = guards.column_findings(uses, settings)
+    findings = guards.column_findings(uses, settings)
     read = f"{documents.counts['persons_read']:,} persons were read"
-    if found:
-        said = f"{read}; {'; '.join(use.said for use in found)}"
-        advice = f"Extract would stop. {guards.UNUSABLE} {guards.how_to_allow(found)}"
+    if findings:
+        said = f"{read}; {'; '.join(use.said for use in findings)}"
+        advice = f"Extract would stop. {guards.UNUSABLE} {guards.how_to_allow(findings)}"
         yield Check("source values", WARN, said, advice)
     elif notices := guards.column_notices(uses):
         yield Check("source values", WARN, f"{read}; {'; '.join(notices)}", guards.UNUSABLE)

@@ -1,4 +1,4 @@
-"""Can this run succeed? Looked at before anything is read or sent; nothing is left changed."""
+"""Check whether a run can succeed, before anything is read or sent. Nothing is changed for good."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ __all__ = [
 
 
 def run(settings: Settings, secrets: Secrets | None = None) -> list[Check]:
-    """Look at everything that a run needs, in the order in which it will need it.
+    """Check everything that a run needs, in the order in which it will need it.
 
     Returns:
-        One or more checks a subject; nothing is raised for what is found.
+        One or more checks of each subject. A failed check is returned, not raised.
     """
-    found = [Check("settings", PASS, f"profile {settings.profile}, endpoint {settings.endpoint}")]
+    checks = [Check("settings", PASS, f"profile {settings.profile}, endpoint {settings.endpoint}")]
     try:
         secrets = secrets or load_secrets()
     except D2IError as error:
         unlooked = "not looked at without the secrets"
         skipped = (Check(name, SKIPPED, unlooked) for name in ("database", "receiver"))
-        return [*found, failed("secrets", error), *skipped]
-    found += profile.checks(settings, secrets)
+        return [*checks, failed("secrets", error), *skipped]
+    checks += profile.checks(settings, secrets)
     spec, check = _spec(settings)
-    found += [check, *_known_gaps(spec), machine.guards(settings)]
-    found += _database(settings, secrets, spec)
-    found += receiving.checks(settings, secrets, spec)
-    found += [machine.disk(settings), *machine.versions()]
-    return found
+    checks += [check, *_known_gaps(spec), machine.guards(settings)]
+    checks += _database(settings, secrets, spec)
+    checks += receiving.checks(settings, secrets, spec)
+    checks += [machine.disk(settings), *machine.versions()]
+    return checks
 
 
 def ddl_script(settings: Settings, secrets: Secrets | None = None) -> tuple[str, D2IError | None]:
-    """What a database administrator has to run, as one script with comments.
+    """One script, with comments, of the statements that a database administrator has to run.
 
     Returns:
-        The script; and why the database could not be asked, where it could not: the script then
-        makes everything, as if nothing were there.
+        The script, and None. Where the database cannot be asked: a script that makes everything,
+        and the error that says why.
     """
     spec, spec_check = _spec(settings)
-    found = [spec_check, *_database(settings, secrets or load_secrets(), spec)]
-    return script.of(found, settings), error_of([c for c in found if c.name == "database"])
+    checks = [spec_check, *_database(settings, secrets or load_secrets(), spec)]
+    return script.of(checks, settings), error_of([c for c in checks if c.name == "database"])
 
 
 def _unasked(settings: Settings, secrets: Secrets) -> tuple[str, ...]:
-    """Statements for a database that cannot be asked; none where its driver is not here."""
+    """Statements for a database that cannot be asked; none where its driver is not installed."""
     try:
         engine = database.open_database(settings, secrets)
     except D2IError:
@@ -80,7 +80,7 @@ def _spec(settings: Settings) -> tuple[Spec | None, Check]:
 
 
 def _known_gaps(spec: Spec | None) -> list[Check]:
-    """What this system cannot give; to be known, not to be mended, so it is no warning."""
+    """What this system cannot give. Nobody can mend it, so it is no warning."""
     if spec is None or not spec.known_gaps:
         return []
     said = "; ".join(f"{place} ({why})" for place, why in spec.known_gaps.items())
@@ -98,11 +98,11 @@ def _database(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[C
             Check("tables", SKIPPED, said, ddl=_unasked(settings, secrets)),
         ]
     try:
-        found = [Check("database", PASS, server)]
-        found += guarded("database clock", lambda: machine.database_clock(engine))
+        checks = [Check("database", PASS, server)]
+        checks += guarded("database clock", lambda: machine.database_clock(engine))
         if spec is not None:
-            found += guarded("source tables", lambda: source.checks(engine, settings, spec))
-        found += guarded("staging tables", lambda: staged.checks(engine, settings))
-        return found
+            checks += guarded("source tables", lambda: source.checks(engine, settings, spec))
+        checks += guarded("staging tables", lambda: staged.checks(engine, settings))
+        return checks
     finally:
         engine.dispose()

@@ -1,7 +1,7 @@
 """The staging tables and this project's own: columns, the right to write, the index on the child.
 
-What is missing is made by the first stage that needs it. Rights cannot be asked for alike on every
-database, so they are tried: a table is made and dropped, a row is written and rolled back.
+The first stage that needs a missing table makes it. Databases differ in how they answer questions
+about rights, so rights are tried: a table is made and dropped, a row is written and rolled back.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _TRIAL_TIME = dt.datetime(2000, 1, 1)
 
 
 class _Undo(Exception):
-    """Rolls a trial back."""
+    """Raised to roll a trial back."""
 
 
 def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
-    """The staging tables have the columns that are written; what is missing can be made."""
+    """Check that the staging tables have all columns, and that missing tables can be made."""
     missing: list[Table] = []
     usable: list[Table] = []
     unindexed: list[Table] = []
@@ -81,7 +81,7 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
 
 
 def statements_for_nothing_there(engine: Engine, settings: Settings) -> tuple[str, ...]:
-    """What makes every table of ours, for a database that cannot be asked what it has."""
+    """Statements that make all our tables, for a database that cannot be asked what it has."""
     return _all_of(engine, settings, _all_tables(settings), None)
 
 
@@ -103,18 +103,20 @@ def _all_of(
     """
     schema = settings.staging_schema
     login = database.login_name(connection) if connection is not None else engine.url.username
-    found: list[str] = []
+    statements: list[str] = []
     if wanted:
         is_there = connection is not None and database.has_schema(connection, schema)
-        found += database.schema_statements(engine, schema, login or None, is_there=is_there)
+        statements += database.schema_statements(engine, schema, login or None, is_there=is_there)
     for table in wanted:
-        found += database.table_statements(engine, schema, table)
-        found += database.grant_statements(engine, schema, table, login or None, _rights(table))
-    return tuple(found)
+        statements += database.table_statements(engine, schema, table)
+        statements += database.grant_statements(
+            engine, schema, table, login or None, _rights(table)
+        )
+    return tuple(statements)
 
 
 def _rights(table: Table) -> tuple[str, ...]:
-    """What a run does with the table; one that is only appended to needs no more."""
+    """The rights that a run needs on the table; fewer on one that is only appended to."""
     more = () if table.info.get("append_only") else ("update", "delete")
     return ("select", "insert", *more)
 
@@ -127,7 +129,7 @@ def _columns(
 
 
 def _may_create(engine: Engine, missing: Sequence[Table], ddl: tuple[str, ...]) -> Check:
-    """Make a table and take it away again."""
+    """Try to make a table, and drop it again."""
     said = f"{len(missing)} are not there yet and will be made"
     probe = Table(
         f"d2i_probe_{uuid.uuid4().hex[:12]}",
@@ -174,9 +176,9 @@ def _may_write(engine: Engine, settings: Settings, usable: Sequence[Table]) -> C
 
 
 def _try_to_write(engine: Engine, table: Table) -> None:
-    """Insert a row, and update and delete none; all of it is rolled back.
+    """Insert a row, and try an update and a delete of no row; then roll all of it back.
 
-    Tables that are only appended to need no more than the insert.
+    On tables that are only appended to, the insert is enough.
 
     Raises:
         DatabaseError: the database refuses one of them.
@@ -193,29 +195,30 @@ def _try_to_write(engine: Engine, table: Table) -> None:
 
 
 def _filler(column: Column) -> Any:
-    kind = column.type
-    if isinstance(kind, Integer):
+    column_type = column.type
+    if isinstance(column_type, Integer):
         return 0
-    if isinstance(kind, DateTime):
+    if isinstance(column_type, DateTime):
         return _TRIAL_TIME
-    if isinstance(kind, LargeBinary):
+    if isinstance(column_type, LargeBinary):
         return b"\0"
-    length = getattr(kind, "length", None)
+    length = getattr(column_type, "length", None)
     return TRIAL[:length] if length else "{}"
 
 
-def _without_index(engine: Engine, found: Sequence[Table]) -> Check:
+def _without_index(engine: Engine, unindexed: Sequence[Table]) -> Check:
     with database.reading(engine) as connection:
         ddl = tuple(
             database.index_statement(
                 engine, database.real_schema(connection, table), table.name, "person_id"
             )
-            for table in found
+            for table in unindexed
         )
     return Check(
         "staging index",
         WARN,
-        f"no index on person_id of {', '.join(t.name for t in found)}: answers are written slowly",
+        f"no index on person_id of {', '.join(t.name for t in unindexed)}: "
+        "answers are written slowly",
         "The next run makes it, where this login may; else have a DBA run what "
         "`d2i check --ddl` prints.",
         ddl=ddl,

@@ -1,4 +1,4 @@
 """Runs: papermill execution in fresh kernels, run records, ledger, lock, schedules, report.
 
-Nothing is imported here: every kernel of a run imports from this package.
+This module imports nothing, since every kernel of a run imports from this package.
 """

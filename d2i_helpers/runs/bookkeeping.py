@@ -1,8 +1,8 @@
-"""How events get into the ledger: first into the file, then into the database, entry by entry.
+"""Writes events to the ledger: first to the file, then to the database, entry by entry.
 
-The database may be away while a run goes on. The next run then adds the missing entries and marks
-them as late. What only the file knows is believed no further than that: no run is closed,
-resumed or pruned on its word alone.
+If the database is away during a run, the next run adds the missing entries and marks them as late.
+An entry that only the file has is not trusted further: no run is closed, resumed or pruned because
+of it alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
 @contextlib.contextmanager
 def open_book(settings: Settings, outputs: Path) -> Iterator[Book]:
-    """The ledger of that folder with the profile's database and the ledger key.
+    """Open the ledger of a folder, with the profile's database and the ledger key.
 
     Raises:
         SettingsError: the ledger key is too short.
@@ -42,7 +42,7 @@ def open_book(settings: Settings, outputs: Path) -> Iterator[Book]:
 
 
 class Book:
-    """The ledger of one folder of run records, for whoever writes to it.
+    """The ledger of one folder of run records, open for writing.
 
     Args:
         outputs: the folder.
@@ -69,7 +69,7 @@ class Book:
             more: further facts for the entry.
 
         Returns:
-            None, or why the entry is in the file only for now.
+            None, or the reason why only the file has the entry for now.
 
         Raises:
             RecordError: the file cannot be written.
@@ -88,7 +88,7 @@ class Book:
         return None
 
     def seal_history(self) -> Entry:
-        """Vouch with the ledger key for everything that the ledger holds now.
+        """Seal with the ledger key everything that the ledger holds now.
 
         Raises:
             RecordError: there is no key, or no ledger.
@@ -121,7 +121,7 @@ class Book:
         self._needed().add(self.outputs, ledger.entries(self.outputs), [entry], late=False)
 
     def _carry_over(self, entry: Entry) -> str | None:
-        """Enter what the database lacks, this entry last; None, or why that could not be."""
+        """Enter what the database lacks, this entry last. Returns None, or why it failed."""
         if self.database is None:
             return "the database cannot be opened"
         chain = ledger.entries(self.outputs)
@@ -151,7 +151,7 @@ class Book:
                 of_others.add(run_id)
 
     def disagreement(self) -> str | None:
-        """Why the file is not the one that the database knows; None where it is.
+        """How the file differs from what the database has; None if it does not.
 
         Raises:
             DatabaseError: the database cannot be read.
@@ -191,12 +191,12 @@ class Book:
     def close_interrupted(self, *, except_for: str = "", only: str = "") -> Iterator[str]:
         """Close the records of runs that were killed: their state, their files, their entry.
 
-        Only where the database knows the run as the file does, and its process is gone as the
-        entry (and so the database) says it, whatever `run.json` says.
+        A run is closed only if database and file agree on it, and if the process that its entry
+        names is gone. What `run.json` says does not count.
 
         Args:
             except_for: a run that is left alone.
-            only: the one run to look at; all without.
+            only: the one run to look at; None: all.
 
         Yields:
             What was done or not done, in words.
@@ -217,7 +217,7 @@ class Book:
         seen = dataclasses.replace(record, process=entry.get("process") or {})
         if entry.get("database") != self.mark or self.database is None or records.may_run(seen):
             return
-        faults = [fault.what for fault in record_faults(run_id, entry, record.folder)]
+        faults = [fault.problem for fault in record_faults(run_id, entry, record.folder)]
         if not faults and not self.agrees_on(run_id):
             faults = ["the database knows it otherwise than the ledger's file"]
         if faults:

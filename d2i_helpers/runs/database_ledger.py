@@ -22,7 +22,7 @@ from d2i_helpers.runs.ledger import Chain, Entry
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging.lease import lives
 
-# of an address these say which database is meant, and nothing else of it is used: no secret
+# the parts of an address that say which database is meant; no secret is among them
 _WHICH_IN_QUERY = ("host", "port", "dbname", "service_name", "sid", "dsn")
 _WHICH_IN_ODBC = re.compile(r"(?i)(?:^|;)\s*(server|address|addr|database|dsn)\s*=\s*([^;]*)")
 
@@ -39,12 +39,12 @@ class Row:
 
     @property
     def is_intact(self) -> bool:
-        """Whether the content is what the row's key says."""
+        """Whether the content has the digest that is the row's key."""
         return self.entry.get("hash") == self.digest == ledger.entry_hash(self.entry)
 
 
 def mark_of(settings: Settings) -> str:
-    """A mark by which an entry names the profile's database without saying where it is."""
+    """A mark that identifies the profile's database without saying where it is."""
     try:
         url = make_url(settings.database_url)
     except ArgumentError:
@@ -69,7 +69,7 @@ class DatabaseLedger:
 
     Args:
         engine: of the database.
-        mark: what tells it from others, see `mark_of`.
+        mark: identifies it, see `mark_of`.
         name: what it is called in messages, such as its profile.
     """
 
@@ -77,7 +77,7 @@ class DatabaseLedger:
         self._engine, self.mark, self.name = engine, mark, name
 
     def rows(self, outputs: Path, chain: Chain) -> dict[str, Row]:
-        """Rows by digest: of this ledger, of others that stood in this folder, and its entries.
+        """Rows by digest: of this ledger, of others in its folder, and with an entry of ``chain``.
 
         Raises:
             DatabaseError: the database cannot be read.
@@ -95,7 +95,7 @@ class DatabaseLedger:
         }
 
     def add(self, outputs: Path, chain: Chain, entries: Iterable[Entry], *, late: bool) -> None:
-        """Enter these entries; one that is there already stays as it is.
+        """Add these entries; existing ones stay as they are.
 
         Raises:
             DatabaseError: the database cannot be written.
@@ -121,7 +121,7 @@ class DatabaseLedger:
                     continue
 
     def holds_lease(self, run_id: str) -> bool:
-        """Whether that run is working on a table now, as far as its lease says.
+        """Whether the run holds a lease on a table now.
 
         Raises:
             DatabaseError: the database cannot be read.
@@ -130,7 +130,7 @@ class DatabaseLedger:
 
 
 def folder_mark(outputs: Path) -> str:
-    """A mark that stands for this folder on this machine, without naming it."""
+    """A mark that identifies this folder on this machine without naming it."""
     return hashlib.sha256(f"{socket.gethostname()}:{outputs.resolve()}".encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""One run of the day: checked, recorded, executed; a new one or one that goes on."""
+"""Run the day, or resume a run: check it, make its record, execute its stages."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def run_day(
     listener: Listener | None = None,
     notebooks: Path | None = None,
 ) -> RunRecord:
-    """Run the stages as notebooks and keep the record.
+    """Run the stages as notebooks, and keep their record.
 
     Args:
         parameters: names and values as for `settings.load_settings`.
         stages: names of stages; None: the whole day, with preflight first.
         outputs: folder of the run records, in place of the parameter `outputs_dir`.
-        resume: id of a run to go on with, under its own parameters and stages.
-        listener: told what happens.
+        resume: id of a run to resume, with its own parameters and stages.
+        listener: is told what happens.
         notebooks: folder of the notebooks, in place of the project's.
 
     Returns:
         The finished record; its ``exit_code`` says how it ended.
 
     Raises:
-        SettingsError, SpecificationError: found before anything ran; there is no record.
+        SettingsError, SpecificationError: raised before anything runs; there is no record.
         RecordError: the record cannot be made or written, or there is none to resume.
         LockError: the run to resume is still alive.
     """
@@ -57,7 +57,7 @@ def run_day(
 
 def _fresh(given: dict[str, Any], stages: Sequence[str] | None) -> Run:
     settings = load_settings(None, **given)
-    # the day of the run is settled once, whenever a stage starts
+    # all stages get the same day, whenever they start
     given["run_date"] = settings.today.isoformat()
     settings = settings.model_copy(update={"run_date": settings.today})
     names = plan.stages_in_order(stages)
@@ -79,7 +79,7 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
     record = records.read(records.folder_of(folder, run_id))
     last = ledger.last_by_run(ledger.entries(folder)).get(run_id)
     _refuse(
-        run_id, [fault.what for fault in verification.record_faults(run_id, last, record.folder)]
+        run_id, [fault.problem for fault in verification.record_faults(run_id, last, record.folder)]
     )
     own = {"profile", "outputs_dir", *plan.NEVER_SAVED}
     other = sorted(k for k in given.keys() - own if record.given.get(k) != given[k])
@@ -114,9 +114,9 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
 
 
 def _trusted(record: RunRecord, given: Mapping[str, Any]) -> Settings:
-    """The settings for a resumed run; of the record only the name of its profile is used.
+    """The settings of a resumed run. Of the record, only the name of the profile is used.
 
-    Whoever could write to the record could else name a database that agrees with it.
+    Otherwise somebody who can write to the record could name a database that agrees with it.
     """
     profile = given.get("profile") or record.given.get("profile", record.profile)
     if "profile" not in given and Path(profile).name != profile:
@@ -127,7 +127,7 @@ def _trusted(record: RunRecord, given: Mapping[str, Any]) -> Settings:
 
 
 def _closed(record: RunRecord, settings: Settings, trusted: Settings) -> RunRecord:
-    """The record of a run that may go on: ended, closed where it was killed, and as it was written.
+    """The record of a run that may be resumed: it has ended, and is as it was written.
 
     Raises:
         SettingsError: its database is not that of the profile.
@@ -143,7 +143,9 @@ def _closed(record: RunRecord, settings: Settings, trusted: Settings) -> RunReco
     with open_book(trusted, outputs) as book:
         closed = list(book.close_interrupted(only=run_id))
         last = ledger.last_by_run(ledger.entries(outputs)).get(run_id)
-        _refuse(run_id, [f.what for f in verification.record_faults(run_id, last, record.folder)])
+        _refuse(
+            run_id, [f.problem for f in verification.record_faults(run_id, last, record.folder)]
+        )
         if not book.agrees_on(run_id):
             _refuse(run_id, ["the database knows it otherwise than the ledger's file"])
     if last is None or last["kind"] in ledger.OPENING:
@@ -151,19 +153,19 @@ def _closed(record: RunRecord, settings: Settings, trusted: Settings) -> RunReco
     return records.read(record.folder) if closed else record
 
 
-def _refuse(run_id: str, what: Sequence[str]) -> None:
-    if what:
+def _refuse(run_id: str, problems: Sequence[str]) -> None:
+    if problems:
         raise RecordError(
-            f"Run {run_id} is not resumed: {what[0]}.",
+            f"Run {run_id} is not resumed: {problems[0]}.",
             hint="`d2i runs verify` shows all. Start a new run.",
         )
 
 
 def _stages_left(record: RunRecord, settings: Settings) -> list[str]:
-    """The stages from the first unfinished one on, or from delta where submit is not enough.
+    """The stages from the first unfinished one on, or from delta if submit alone is not enough.
 
-    What a stop left on the wire has an unknown outcome, and only delta makes messages that are
-    right for every document that the receiver may hold. So delta runs again, though it was done.
+    Messages that were on the wire when the run stopped have an unknown outcome. Only delta makes
+    messages that are right for every document that the receiver may hold, so it runs again.
     """
     names = [stage.name for stage in record.stages]
     unfinished = [s.name for s in record.stages if s.status not in (COMPLETED, ATTENTION)]

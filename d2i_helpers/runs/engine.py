@@ -38,7 +38,7 @@ class RecordEngine:
         """What papermill calls.
 
         Args:
-            kernel_name: not asked: the kernel is always this Python.
+            kernel_name: ignored; the kernel is always this Python.
             record_path: where the executed copy goes when papermill itself is to write nothing
                 (papermill writes in place, readable by everybody).
             input_path: shown in the executed copy.
@@ -78,13 +78,13 @@ class RecordEngine:
 
 
 def _check_parameters(nb: Any, name: str) -> None:
-    """Refuse parameters before the notebook that holds them is kept.
+    """Refuse parameters that must not be used, before the notebook with them is saved.
 
-    One that is neither declared by the notebook nor one of this project: papermill only logs it,
-    and a typo would run the day with the default. And an address that holds a password.
+    Refused are names that neither the notebook nor this project declares (papermill only logs them,
+    and a typo would run the day with the default), and addresses that hold a password.
 
     Raises:
-        SettingsError: names each.
+        SettingsError: names each refused parameter.
     """
     parameters = nb.metadata.papermill.get("parameters") or {}
     if not parameters:
@@ -105,12 +105,12 @@ def _check_parameters(nb: Any, name: str) -> None:
 
 
 def _keep_private(nb: Any) -> dict[int, str]:
-    """Take the values of parameters that no copy may hold out of the notebook.
+    """Remove from the notebook the values of parameters that no copy may hold.
 
-    papermill writes what it was given into a cell and into the metadata.
+    papermill writes all parameters into a cell and into the metadata.
 
     Returns:
-        What is to be executed in place of cells, by their number.
+        By the number of a cell, the source to execute in its place.
     """
     from papermill.translators import translate_parameters
 
@@ -130,7 +130,7 @@ def _keep_private(nb: Any) -> dict[int, str]:
 def _masked(given: Mapping[str, Any]) -> dict[str, Any]:
     from d2i_helpers.runs.plan import NEVER_SAVED
 
-    private = {*NEVER_SAVED, "person_id"}  # the last is a parameter of explore_payloads
+    private = {*NEVER_SAVED, "person_id"}  # person_id is a parameter of explore_payloads
     masked: dict[str, Any] = {}
     for name, value in given.items():
         if isinstance(value, Mapping):
@@ -138,14 +138,14 @@ def _masked(given: Mapping[str, Any]) -> dict[str, Any]:
         elif value is not None and (
             name in private or (isinstance(value, str) and any(word in value for word in private))
         ):
-            masked[name] = NOT_SAVED  # and no None, which would mean all children
+            masked[name] = NOT_SAVED  # not None: that would mean all children
         else:
             masked[name] = value
     return masked
 
 
 def execute(notebook: Path, record_path: Path, parameters: dict[str, Any], **options: Any) -> None:
-    """Run one notebook through papermill on this engine; the executed copy is kept either way.
+    """Run one notebook through papermill on this engine; keep the executed copy in any case.
 
     Args:
         parameters: for its `parameters` cell.

@@ -1,4 +1,4 @@
-"""A run while it runs: each notebook in its own kernel, and the record kept true all the while."""
+"""Executes a run: each notebook in its own kernel, with the record kept true at every moment."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """What happens in a run, for whoever shows it; every method may be left as it is."""
+    """Is told what happens in a run, to show it. Subclasses override what they need."""
 
     def started(self, record: RunRecord) -> None:
         """The record is made; nothing has run yet."""
@@ -66,7 +66,7 @@ class Listener:
 
 
 class Run:
-    """The run while it runs."""
+    """A run that is being executed."""
 
     listener: Listener
     notebooks: Path
@@ -102,7 +102,7 @@ class Run:
         return record
 
     def _run_stages(self, steps: Sequence[Step], switch: StopSwitch) -> D2IError | None:
-        """Run the stages in order; the error that ended the run before its last, or None."""
+        """Run the stages in order. Returns the error that ended the run early, or None."""
         try:
             with contextlib.ExitStack() as stack:
                 self.kernels = self._start_kernels(steps)
@@ -129,7 +129,7 @@ class Run:
     def _open(self) -> None:
         record = self.record
         if self.resumed:
-            # the ledger first: where it cannot be written the record stays as it is vouched for
+            # the ledger first: if it cannot be written, the record stays as its last entry says
             record.status, record.exit_code, record.process = RUNNING, None, this_process()
             self._book().enter(ledger.RESUMED, record)
             self._reopen()
@@ -224,7 +224,7 @@ class Run:
         record.finished_at = records.now()
         record.seconds = round((record.seconds or 0) + seconds, 2)
         book = self._book()
-        # where the database is away that has been said already
+        # if the database is away, a notice has said so already
         with contextlib.suppress(DatabaseError):
             if difference := book.disagreement():
                 record.warnings.append(
@@ -305,7 +305,7 @@ class Run:
     def _execute(self, step: Step, stage: StageRecord) -> None:
         from d2i_helpers.runs import engine
 
-        found: dict[int, int] = {}  # by cell
+        redacted: dict[int, int] = {}  # by cell
 
         def shown(data: Mapping[str, Any]) -> None:
             state = data.get(PROGRESS_MIME)
@@ -314,8 +314,8 @@ class Run:
                 self.listener.progress(stage, label, state["done"], state["total"])
 
         def clean(cell: int, outputs: Any) -> Any:
-            outputs, found[cell] = self.leaks.redact_json(outputs)
-            stage.redactions = sum(found.values())
+            outputs, redacted[cell] = self.leaks.redact_json(outputs)
+            stage.redactions = sum(redacted.values())
             return outputs
 
         engine.execute(
@@ -330,7 +330,7 @@ class Run:
         )
 
     def _judge(self, stage: StageRecord, failure: BaseException | None) -> BaseException | None:
-        """Note how the stage ended; the error that ends the run with it, or None."""
+        """Note how the stage ended. Returns the error that ends the run, or None."""
         if failure is None:
             stage.status = COMPLETED
             return None
@@ -343,7 +343,7 @@ class Run:
         return None if stage.status == ATTENTION else error
 
     def _redact(self, copy: Path) -> int:
-        """Identities in the executed copy, taken out; a copy that cannot be cleaned is not kept."""
+        """Remove identities from the executed copy. A copy that cannot be cleaned is deleted."""
         try:
             return outcome.redact_file(copy, self.leaks.redact)
         except D2IError:

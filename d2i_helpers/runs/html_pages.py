@@ -12,7 +12,7 @@ from d2i_helpers.files import write_atomic
 _TEMPLATES = Path(__file__).parent / "templates"  # `record` is the template of a page
 # an output may hold a script of its own
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
-# whoever prints a page to a terminal must not have it obeyed
+# a terminal that prints the page must not obey it
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -46,7 +46,7 @@ def write_page(notebook: Path, remark: str = "") -> Path:
 
 
 def _remark(nb: Any, remark: str) -> str:
-    """The notebook's heading with the remark, which is put into it; empty where it has none."""
+    """Put the remark into the notebook's heading, and return the heading; empty without one."""
     from nbformat.v4 import new_markdown_cell
 
     cell = next((cell for cell in nb.cells if cell.cell_type == "markdown"), None)

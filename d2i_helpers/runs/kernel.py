@@ -1,6 +1,6 @@
 """Run one notebook in one fresh kernel, with private transport, true status and one time limit.
 
-What papermill's own client does not do, measured with papermill 2.7: after a time-out or the death
+papermill's own client does none of this. Measured with papermill 2.7: after a time-out or the death
 of the kernel its saved notebook shows every cell as completed; a cell that calls ``sys.exit`` ends
 the notebook without an error; the kernel listens on TCP ports of the machine; files are written in
 place and readable by everybody.
@@ -29,7 +29,7 @@ from d2i_helpers.files import write_atomic
 from d2i_helpers.runs.kernel_pool import Kernel, start_kernel
 
 MOST_PRINTED = 1_000_000  # characters of a notebook's prints that are kept
-GRACE_SECONDS = 5.0  # for a notebook that was told to stop, to end its transaction
+GRACE_SECONDS = 5.0  # in which a notebook that was told to stop may end its transaction
 
 OnDisplay = Callable[[Mapping[str, Any]], None]
 Clean = Callable[[int, Any], Any]  # (number of the cell, its outputs) to clean outputs
@@ -37,9 +37,9 @@ StopReason = Callable[[], D2IError | None]
 
 
 class RecordManager(NotebookExecutionManager):
-    """papermill's record of the cells: saved whole or not at all, and no failure marked as success.
+    """papermill's record of the cells: saved whole or not at all, no failure marked as success.
 
-    What is saved is clean each time, so that a runner that is killed leaves nothing that was not.
+    Each save is clean, so that a killed runner never leaves a copy with identities or secrets.
     """
 
     output_path: str | None
@@ -60,7 +60,7 @@ class RecordManager(NotebookExecutionManager):
             write_atomic(Path(self.output_path), text.encode(), durable=durable)
 
     def _clean_copy(self) -> NotebookNode:
-        """The notebook with clean outputs; what did not change since the last time is known."""
+        """The notebook with clean outputs; unchanged outputs are not cleaned again."""
         cells = []
         for number, cell in enumerate(self.nb.cells):
             if not cell.get("outputs"):
@@ -167,7 +167,7 @@ def run_notebook(
 ) -> NotebookNode:
     """Run every cell of the notebook in a fresh kernel and keep the executed copy at ``path``.
 
-    An error that a cell raised is left in the notebook, marked; the caller looks for it.
+    If a cell raises an error, the notebook is marked with it; the caller looks for it there.
 
     Args:
         time_limit: seconds for the whole notebook.
@@ -177,13 +177,13 @@ def run_notebook(
         on_display: called with the data of everything that a cell displays.
         stop_reason: asked twice a second; an error that it returns ends the notebook.
         clean: takes identities and secrets out of a cell's outputs before they are saved.
-        sources: what is executed in place of what stands in cells, by their number; never saved.
+        sources: by the number of a cell, the source to execute in its place; never saved.
 
     Raises:
         NotebookTimeout: the limit passed; the cell is marked.
         KernelDied: the kernel ended, or never started.
         NotebookError: the notebook ended itself before its last cell.
-        D2IError: what ``stop_reason`` gave.
+        D2IError: the error that ``stop_reason`` returned.
     """
     book = RecordManager(nb, path, clean)
     book.notebook_start()
@@ -213,7 +213,7 @@ def run_notebook(
 
 
 class _Limit:
-    """What is left of one time limit, by a clock that nobody sets."""
+    """What is left of one time limit, by a clock that cannot be set."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
@@ -225,7 +225,7 @@ class _Limit:
 
 @contextlib.contextmanager
 def _ready(client: RecordClient, book: RecordManager) -> Iterator[None]:
-    """Wait until the client's kernel is ready; if it never is, the first cell says so."""
+    """Wait until the client's kernel is ready. If it never is, the first cell is marked."""
     ready = False
     try:
         with client.setup_kernel():
@@ -299,7 +299,7 @@ def _run_cells(
 
 
 def _ended_itself(client: RecordClient, cell: NotebookNode) -> NotebookError | None:
-    """The error of a cell that called `sys.exit` or `exit`: papermill takes both for a success."""
+    """The error of a cell that called `sys.exit` or `exit`; papermill counts both as success."""
     exits = [o for o in cell.outputs if o.output_type == "error" and o.ename == "SystemExit"]
     if not exits and not client.was_ended:
         return None
@@ -324,8 +324,8 @@ async def _interrupt(client: RecordClient) -> None:
     if channels is None or manager is None or not await manager.is_alive():
         return
     await manager.interrupt_kernel()
-    # not the channel's own time-out: nbclient may be reading there still, and what it takes away
-    # between our look and our read would be waited for without an end
+    # not the channel's own time-out: nbclient may still read from it, and a reply that it takes
+    # between our poll and our read would leave us waiting for ever
     async with asyncio.timeout(GRACE_SECONDS):
         while True:
             message = await channels.iopub_channel.get_msg()

@@ -32,11 +32,11 @@ from d2i_helpers.kernel_protocol import MODULES_VARIABLE
 PACKAGE = "d2i_helpers"
 FOLDER_PREFIX = "d2i-kernel-"
 IN_USE_FILE = "in-use"  # locked by the runner as long as it lives
-LONGEST_SOCKET_PATH = 80  # of the 104 bytes that macOS allows, less what the kernel adds
-END_SECONDS = 1.0  # for a kernel to end once it was asked to; most need a third of it
+LONGEST_SOCKET_PATH = 80  # macOS allows 104 bytes, and the kernel adds some
+END_SECONDS = 1.0  # in which a kernel that was asked to end should end; most need a third
 SAID_FILE = "said.txt"  # what the process writes to its own stdout and stderr
-LAST_LINES = 30  # of it, that are kept of a kernel that died
-AHEAD = 2  # kernels that wait while one works: what two cores can start meanwhile
+LAST_LINES = 30  # kept of that file if the kernel died
+AHEAD = 2  # kernels that are started ahead while one works: as many as two cores can start
 
 
 class _ThisPython(KernelSpecManager):
@@ -57,14 +57,16 @@ class Kernel:
 
     manager: AsyncKernelManager
     folder: Path
-    in_use: contextlib.ExitStack  # says that the folder is needed, as long as this process lives
+    in_use: (
+        contextlib.ExitStack
+    )  # holds a lock that marks the folder as needed while this process lives
 
     def is_alive(self) -> bool:
         """Whether its process runs."""
         return bool(run_sync(self.manager.is_alive)())
 
     def last_words(self) -> str:
-        """The end of what the process wrote past its notebook, in known words only."""
+        """The end of what the process wrote outside of its notebook, in known words only."""
         try:
             said = (self.folder / SAID_FILE).read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -75,8 +77,8 @@ class Kernel:
         """End the process where it still runs, and remove its files.
 
         Args:
-            ask_first: let it end by itself. About one kernel in ten hangs while it ends, with
-                jupyter_client's own shutdown for three seconds and more.
+            ask_first: ask it to end by itself. About one kernel in ten hangs then;
+                jupyter_client's own shutdown would wait for it for three seconds and more.
         """
         # "no kernel is running", or its sockets are closed already: as wanted
         with contextlib.suppress(RuntimeError, zmq.ZMQError):
@@ -135,8 +137,8 @@ def start_kernel(
             "--IPKernelApp.extra_extensions=d2i_helpers.runs.kernel_startup",
         ]
         with (private / SAID_FILE).open("wb") as said:
-            # what the process says past the notebook (ipykernel's own log, C libraries) must not
-            # reach the run's console: it may quote a row
+            # what the process writes outside of the notebook (ipykernel's log, C libraries) must
+            # not reach the run's console: it may quote a row
             run_sync(manager.start_kernel)(
                 extra_arguments=options, env=variables, cwd=str(folder), stdout=said, stderr=said
             )
@@ -155,9 +157,9 @@ def _private_folder() -> Path:
 
 
 def remove_left_folders() -> int:
-    """Remove the folders of kernels whose runner was killed, and could not do it itself.
+    """Remove the folders of kernels whose runner was killed before it could do so.
 
-    They hold sockets and the key of a kernel that is gone: nothing of a child, and no use.
+    They hold sockets and the key of a kernel that is gone; no data of a child.
 
     Returns:
         How many were removed.
@@ -166,7 +168,7 @@ def remove_left_folders() -> int:
     for base in {Path(tempfile.gettempdir()), Path("/tmp")}:
         for folder in base.glob(f"{FOLDER_PREFIX}*"):
             mark = folder / IN_USE_FILE
-            # another user's cannot be opened; one without the mark is just being made
+            # another user's folder cannot be opened; one without the file is just being made
             with contextlib.suppress(RecordError, OSError):
                 if mark.is_file():
                     with file_lock(mark, wait_seconds=0):

@@ -1,12 +1,12 @@
-"""The kernel's side of a run: its process, what it may say, and what it has imported beforehand.
+"""The kernel's side of a run: starts it, keeps values out of what it writes, imports ahead.
 
 Started as `python -m d2i_helpers.runs.kernel_startup -f CONNECTION_FILE`, and loaded again inside
 as an IPython extension. No value may stand in a traceback, a warning or a log line. The executed
-notebook is searched for identities afterwards; this is the barrier before that one, and does not
-need to know the cohort: a row of a child who is not in it is safe as well.
+notebook is searched for identities afterwards. This barrier comes before that search and does not
+need to know the cohort, so a row of a child outside the cohort is safe as well.
 
-The kernel is as fresh as any: its namespace is empty and no cell has run in it; the modules are
-loaded before the notebook asks for them, that is all.
+The kernel is as fresh as any other: its namespace is empty and no cell has run. Only modules are
+already loaded.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from d2i_helpers.settings import load_secrets
 
 
 class _WithoutPort(IOPubThread):
-    """ipykernel's sender of outputs, without the port for what forked processes print.
+    """ipykernel's sender of outputs, without the TCP port for the prints of forked processes.
 
-    ipykernel collects that over TCP on loopback, also where its own sockets are private: any user
-    of the machine could connect. Notebooks of a run fork nothing that prints.
+    ipykernel opens that port on loopback even if its own sockets are private, and any user of the
+    machine could connect. Notebooks of a run do not fork processes that print.
     """
 
     def __init__(self, socket: Any, pipe: bool = False, **options: Any) -> None:
@@ -51,7 +51,7 @@ def load_ipython_extension(shell: Any) -> None:
     for name in filter(None, os.environ.pop(MODULES_VARIABLE, "").split(",")):
         try:
             importlib.import_module(name)
-        except Exception:  # the notebook's own import meets it again and shows it
+        except Exception:  # the notebook's own import raises it again and shows it
             return
 
 
@@ -68,22 +68,22 @@ def guard(shell: Any) -> None:
     )
     show = shell._showtraceback
 
-    def show_safely(kind: Any, error: Any, lines: list[str]) -> None:
-        """In place of what IPython sends to the notebook for an exception."""
+    def show_safely(error_type: Any, error: Any, lines: list[str]) -> None:
+        """Replaces what IPython sends to the notebook for an exception."""
         if isinstance(error, BaseException) and not isinstance(error, D2IError):
             lines = [redactor.redact(line)[0] for line in traceback_of(error)]
             error = redactor.redact(message_of(error))[0]
-        show(kind, error, lines)
+        show(error_type, error, lines)
 
     usual = shell.showtraceback
 
     def show_any(exc_tuple: Any = None, *args: Any, **options: Any) -> None:
-        """Replaces IPython's handling of an exception: it prints groups of them as Python does."""
-        kind, error, _ = shell._get_exc_info(exc_tuple)
+        """Replaces IPython's handling of exceptions, which prints groups of them as Python does."""
+        error_type, error, _ = shell._get_exc_info(exc_tuple)
         if isinstance(error, D2IError | SyntaxError):
             usual(exc_tuple, *args, **options)
         else:
-            show_safely(kind, error, [])
+            show_safely(error_type, error, [])
 
     shell._showtraceback = show_safely
     shell.showtraceback = show_any
@@ -93,7 +93,7 @@ def guard(shell: Any) -> None:
 def _secrets() -> list[str]:
     try:
         return secrets_in_force(load_secrets())
-    except Exception:  # the notebook's own reading meets it again and says so
+    except Exception:  # the notebook reads them itself, and then the error is shown
         return []
 
 

@@ -1,4 +1,4 @@
-"""Every database that may hold entries of a ledger: those of the profiles with its folder."""
+"""The databases that may hold entries of a ledger: those of the profiles that use its folder."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class KnownDatabases:
     """Databases to compare a ledger with."""
 
     databases: list[DatabaseLedger] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)  # about those that were left out
+    said: list[str] = field(default_factory=list)  # messages about databases that were left out
 
 
 @contextlib.contextmanager
 def known_databases(settings: Settings, outputs: Path, *, ask: bool) -> Iterator[KnownDatabases]:
     """The profile's own database, and that of each profile in params/ with the same folder.
 
-    Of other profiles those that cannot be reached are only mentioned: the ledger's entries say
-    themselves where they are, so that none of them goes without comparison unnoticed.
+    A database of another profile that cannot be reached is only mentioned. Each entry of the ledger
+    names its database, so an entry that was not compared does not go unnoticed.
 
     Args:
         settings: of the profile that was asked for.

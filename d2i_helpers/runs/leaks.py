@@ -19,7 +19,7 @@ from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
 
 class LeakCheck:
-    """Redacts with what the staging table and the secret store know now.
+    """Redacts the identities in the staging table and the secrets in force.
 
     Args:
         settings: of the run.
@@ -38,7 +38,7 @@ class LeakCheck:
         self._for_logs = self._make(())
         self.engine: Engine | None = None
         self.compared = False  # whether the cohort's identities could be read
-        # reading the identities may itself log, so a line is never the reason to read them
+        # reading the identities may write log lines itself, so a log line never triggers it
         guard_process(lambda text: self._for_logs.redact(text)[0], level=settings.log_level)
 
     def open(self) -> Engine:
@@ -52,7 +52,7 @@ class LeakCheck:
         return self.engine
 
     def close(self) -> None:
-        """Give the database's connections back."""
+        """Close the database's connections."""
         if self.engine is not None:
             self.engine.dispose()
 
@@ -62,7 +62,7 @@ class LeakCheck:
             self._redactor = self._make(cohort_identifiers(self.open(), self._settings))
             self.compared = True
         except DatabaseError:
-            # nothing can be read, as perhaps the stage could not; what is known already serves
+            # the database cannot be read, as perhaps in the stage; keep the identities known so far
             self._redactor = self._redactor or self._make(())
         self._for_logs = self._redactor
 
@@ -89,7 +89,7 @@ class LeakCheck:
         return Redactor(identities, self._known, allowed=self._allowed(), today=dt.date.today())
 
     def _allowed(self) -> list[str]:
-        """Parameters may stand in a record; they are no identities, whatever a child is called."""
+        """Values of parameters, which a record may hold even if a child has the same name."""
         fields = type(self._settings).model_fields
         values = [saved_setting(name, getattr(self._settings, name)) for name in fields]
         return [*fields, *(str(value) for value in values if value is not None)]

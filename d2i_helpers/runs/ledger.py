@@ -1,9 +1,9 @@
 """The ledger: `outputs/ledger.jsonl`, one line for every event of a run record, chained by hashes.
 
-Each entry holds the hash of the entry before it, so that none can be altered, taken out, added or
-moved without breaking the chain from there on (`sequence`). What a chain cannot show is that it
-was cut off, continued or computed anew by somebody else: each entry is therefore also kept in the
-database (`database_ledger`), and sealed with the ledger key where one is given.
+Each entry holds the hash of the entry before it, so that altering, removing, adding or moving one
+breaks the chain from there on (`sequence`). A chain cannot show that somebody else cut it off,
+continued it or computed it anew. Each entry is therefore also kept in the database
+(`database_ledger`), and sealed with the ledger key if there is one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LOCK_FILE = ".ledger.lock"
 START = "0" * 64
 
 STARTED, RESUMED, FINISHED, CLOSED, PRUNED = "started", "resumed", "finished", "closed", "pruned"
-SEALED = "sealed"  # of no run: the ledger key vouches for all entries before
+SEALED = "sealed"  # belongs to no run: seals all entries before it
 OPENING = (STARTED, RESUMED)
 FINAL = (FINISHED, CLOSED)
-# entries that the database may get later; without the database no run is resumed or pruned
+# entries that the database may get later; resuming and pruning need the database at once
 CAN_WAIT = (STARTED, *FINAL)
 
 Entry = dict[str, Any]
@@ -48,7 +48,7 @@ def seal_of(digest: str, key: bytes) -> str:
 
 
 def is_sealed(entry: Mapping[str, Any], key: bytes) -> bool:
-    """Whether the entry bears the seal of this key."""
+    """Whether the entry has the seal of this key."""
     return hmac.compare_digest(str(entry.get("seal")), seal_of(str(entry.get("hash")), key))
 
 
@@ -74,7 +74,9 @@ def entries(outputs: Path) -> list[Entry | None]:
     if not path.is_file():
         return []
     chain: list[Entry | None] = []
-    for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last end is a torn line
+    for line in path.read_bytes().split(b"\n")[
+        :-1
+    ]:  # what follows the last line end is an incomplete line
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
@@ -96,7 +98,7 @@ def append(
 
     Args:
         kind: started, resumed, finished, closed (an interrupted run, by a later one), pruned;
-            sealed, which is of no record.
+            sealed, which belongs to no record.
         record: the run's.
         key: the ledger key.
         confirm: called with the entry while the ledger is held; if it raises, the entry is taken
@@ -148,7 +150,7 @@ def name_of(chain: Chain) -> str:
 
 
 def head(outputs: Path) -> dict[str, Any] | None:
-    """Number and hash of the last entry; kept elsewhere, it proves that nothing before changed."""
+    """Number and hash of the last entry. Kept elsewhere, they prove later that none was changed."""
     last = next((entry for entry in reversed(entries(outputs)) if entry), None)
     return {"entry": last.get("entry"), "hash": last.get("hash")} if last else None
 

@@ -17,17 +17,17 @@ Redact = Callable[[str], tuple[str, int]]
 
 
 def error_of(failure: BaseException, notebook: str) -> D2IError:
-    """The failure of a notebook as one of our errors, without a value.
+    """The failure of a notebook as one of our errors, without values.
 
-    The message of an error of ours is kept. Of any other error only its class is kept, since
-    its text may quote a row. The executed copy has the rest, after redaction.
+    An error of ours keeps its message. Of any other error only the class is kept, since its text
+    may quote a row. The executed copy has the rest, after redaction.
     """
     if isinstance(failure, D2IError):
         return failure
     name = str(getattr(failure, "ename", type(failure).__name__))
-    kind = error_named(name)
-    if kind is not None:
-        return kind(str(getattr(failure, "evalue", "")))
+    error_class = error_named(name)
+    if error_class is not None:
+        return error_class(str(getattr(failure, "evalue", "")))
     count = getattr(failure, "exec_count", None)
     where = f"{notebook}, cell {count}" if count else notebook
     if not name.isidentifier():
@@ -38,7 +38,7 @@ def error_of(failure: BaseException, notebook: str) -> D2IError:
 
 
 def fault_of(failure: BaseException) -> D2IError:
-    """A fault of the program as an error that may be kept: what and where, not its text."""
+    """A fault of the program as an error that may be saved: its class and place, not its text."""
     if isinstance(failure, D2IError):
         return failure
     frames = traceback.extract_tb(failure.__traceback__)
@@ -65,10 +65,10 @@ def error_entry(error: D2IError, stage: str | None = None) -> dict[str, Any]:
 
 
 def take_counts(stage: StageRecord, notebook: Path) -> list[str]:
-    """Read the counts and the gate's decisions that the executed copy shows into the stage.
+    """Copy the counts and the gate's decisions from the executed notebook into the stage.
 
     Returns:
-        The notices that the run is to repeat.
+        The notices that the run repeats.
     """
     notices: list[str] = []
     closing: dict[str, float] = {}
@@ -90,13 +90,13 @@ def take_counts(stage: StageRecord, notebook: Path) -> list[str]:
 
 
 def redact_file(notebook: Path, redact: Redact) -> int:
-    """Take identities and secrets out of an executed copy.
+    """Remove identities and secrets from an executed copy.
 
     Returns:
-        How many were found; the file is written again only where there were some.
+        How many were removed. The file is written again only if there were any.
 
     Raises:
-        ValueError: the copy is no JSON, perhaps since something was taken out of it.
+        ValueError: the copy is not JSON, perhaps because something was removed from it.
     """
     text, hits = redact(notebook.read_text(encoding="utf-8"))
     json.loads(text)

@@ -21,13 +21,13 @@ from d2i_helpers.privacy.safe_words import saved_setting
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging.lease import this_holder
 
-# ids of children, and an address whose path is its key: in no notebook and no record
+# ids of children, and an address whose path is a key: saved in no notebook and no record
 NEVER_SAVED = ("person_ids", "webhook_url")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage with the notebook that does it and what the notebook is given."""
+    """One stage with its notebook and the notebook's parameters."""
 
     stage: str
     notebook: Path
@@ -38,7 +38,7 @@ def stages_in_order(wanted: Sequence[str] | None) -> list[str]:
     """The stages to run, in the order of the day: those wanted, or all with preflight first.
 
     Raises:
-        SettingsError: a stage that does not exist.
+        SettingsError: there is no such stage.
     """
     known = stages.names()
     if wanted is None:
@@ -89,7 +89,7 @@ def declared_parameters(notebook: Path) -> set[str]:
     """Names in the notebook's one cell with the tag ``parameters``.
 
     Raises:
-        SettingsError: no such file, no notebook, or not exactly one such cell.
+        SettingsError: the file is missing, is no notebook, or has not exactly one such cell.
     """
     try:
         cells = json.loads(notebook.read_bytes())["cells"]
@@ -127,13 +127,13 @@ def declared_in(cells: Sequence[Mapping[str, Any]], name: str) -> set[str]:
 
 
 def worked_tables(to_run: Sequence[str], settings: Settings) -> list[str]:
-    """Staging tables that these stages read and write as the only run."""
+    """Staging tables on which no other run may work during these stages."""
     locks = {name for stage in stages.stages_named(to_run) for name in stage.locks}
     return sorted({getattr(settings, name) for name in locks})
 
 
 def kernel_environment(settings: Settings, run_id: str) -> dict[str, str]:
-    """Variables for the kernels: what may not be saved as a parameter, and who runs them."""
+    """Variables for the kernels: who runs them, and what may not be saved as a parameter."""
     variables = {
         RUN_ID_VARIABLE: run_id,
         HOLDER_VARIABLE: this_holder(),

@@ -1,7 +1,7 @@
 """The run record: `run.json`, truthful at every moment, and the facts about where it was made.
 
-Written whole after every change, so that a runner that is killed leaves a record that says
-`running`; `state_of` knows that its process is gone and calls it `interrupted`.
+It is written whole after every change. A killed runner leaves a record that says `running`;
+`state_of` sees that its process is gone and calls it `interrupted`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from d2i_helpers.processes import may_be_alive, place, this_process
 
 RECORD_FILE = "run.json"
 RESERVE_FILE = ".reserve"
-RESERVE_BYTES = 256 * 1024  # given up when the disk is full, so that the record can still be ended
+RESERVE_BYTES = (
+    256 * 1024
+)  # freed at the end of a run, so that a full disk cannot keep the record from its end
 SCHEMA_VERSION = 1
 RUN_ID = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{4}")
 
 RUNNING, COMPLETED, ATTENTION = "running", "completed", "attention"
-DRY_RUN = "dry run: nothing is sent"  # as it is said wherever a run is shown
+DRY_RUN = "dry run: nothing is sent"  # shown wherever a run is shown
 FAILED, INTERRUPTED, PENDING = "failed", "interrupted", "pending"
 
 
@@ -60,13 +62,13 @@ class StageRecord:
 
 @dataclass
 class RunRecord:
-    """One run: what it was asked, where it ran, how each stage ended."""
+    """One run: its parameters, where it ran, how each stage ended."""
 
     folder: Path
     run_id: str
     profile: str
     parameters: dict[str, Any]  # effective, without secrets and person ids
-    given: dict[str, Any]  # those of them that were given on the command line
+    given: dict[str, Any]  # those that were given on the command line
     stages: list[StageRecord]
     environment: dict[str, Any] = field(default_factory=dict)
     status: str = RUNNING
@@ -87,7 +89,7 @@ class RunRecord:
 
     @property
     def is_dry(self) -> bool:
-        """Whether the run was one that sends nothing."""
+        """Whether the run was a dry run."""
         return self.parameters.get("dry_run") is True
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,7 +100,7 @@ class RunRecord:
         return {"record": SCHEMA_VERSION, **content, **environment}
 
     def asked(self) -> str:
-        """SHA-256 of what the run was asked to do, which stays the same from its start on."""
+        """SHA-256 of what the run was asked to do; it never changes after the start."""
         asked = [self.run_id, self.profile, self.parameters, self.given]
         text = json.dumps([*asked, [s.name for s in self.stages]], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -138,7 +140,7 @@ def entries_in(folder: Path) -> list[str]:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether that is a file of its own: no link, no folder, no device."""
+    """Whether the path is a regular file: no link, no folder, no device."""
     return stat.S_ISREG(path.lstat().st_mode)
 
 
@@ -148,7 +150,7 @@ def new_run_id() -> str:
 
 
 def is_run_id(value: object) -> TypeGuard[str]:
-    """Whether that could be the id of a run, and so the name of a folder and nothing else."""
+    """Whether the value has the form of a run id, and so can only name a folder of a run."""
     if not isinstance(value, str) or not RUN_ID.fullmatch(value):
         return False
     try:
@@ -217,10 +219,10 @@ def finish(record: RunRecord) -> None:
 
 
 def read(folder: Path) -> RunRecord:
-    """The record in that folder.
+    """Read the record in a folder.
 
     Raises:
-        RecordError: there is none, or it is not a whole record.
+        RecordError: there is none, or it is incomplete.
     """
     try:
         if folder.is_symlink() or not is_plain(folder / RECORD_FILE):
@@ -259,7 +261,7 @@ def folders(outputs: Path) -> list[Path]:
 
 
 def state_of(record: RunRecord) -> str:
-    """The record's status; `interrupted` where it says `running` and its process is gone."""
+    """The record's status; `interrupted` if it says `running` but its process is gone."""
     if record.status == RUNNING and not may_run(record):
         return INTERRUPTED
     return record.status
@@ -268,8 +270,8 @@ def state_of(record: RunRecord) -> str:
 def may_run(record: RunRecord) -> bool:
     """Whether the record's process may be alive.
 
-    Of another machine's nobody can say; but once the time limits of all its stages have passed it
-    cannot be. (A container that is started anew has another name each time.)
+    A process on another machine counts as alive until the time limits of all its stages have
+    passed. (A container that is started again has another name each time.)
     """
     if not may_be_alive(record.process):
         return False
@@ -282,7 +284,7 @@ def may_run(record: RunRecord) -> bool:
 
 
 def mark_interrupted(record: RunRecord) -> None:
-    """Say of a record whose process is gone what can be known of its end: that it had none."""
+    """Mark a record whose process is gone, and its running stages, as interrupted."""
     record.status, record.exit_code = INTERRUPTED, None
     for stage in record.stages:
         if stage.status == RUNNING:
@@ -337,7 +339,7 @@ def _user() -> str:
 
 
 def git_facts(root: Path) -> dict[str, Any] | None:
-    """The commit that is checked out and whether anything differs from it; None without git."""
+    """The commit that is checked out, and whether files differ from it; None without git."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None

@@ -39,7 +39,7 @@ def write_report(outputs: Path) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    """The same with no control code in a text."""
+    """The same value without control codes in its texts."""
     if isinstance(value, dict):
         return {_plain(name): _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -54,7 +54,7 @@ def _row(folder: Path) -> dict[str, Any]:
     except RecordError as error:
         return _damaged(folder.name, error.message)
     return {
-        "run_id": folder.name,  # becomes a link: not what a record may say of itself
+        "run_id": folder.name,  # becomes a link, so it is not read from the record
         "profile": record.profile,
         "status": records.state_of(record),
         "dry_run": records.DRY_RUN if record.is_dry else "",

@@ -1,4 +1,4 @@
-"""Old run records, removed: a tombstone in the ledger keeps the chain whole."""
+"""Remove old run records. A tombstone in the ledger keeps the chain whole."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from d2i_helpers.runs.verification import record_faults
 
 
 def prune(book: Book, run_ids: Sequence[str], *, reason: str) -> list[str]:
-    """Remove these records; a tombstone in the ledger says so, and the chain still verifies.
+    """Remove these records, and write a tombstone for each into the ledger.
 
     Returns:
-        Ids of the records that were removed; running ones and those of other databases are kept.
+        Ids of the removed records. Running ones and those of other databases are kept.
 
     Raises:
-        RecordError: a record is not as the ledger and the database have it: evidence of that is
-            not thrown away.
+        RecordError: a record is not as the ledger and the database have it; it is kept as evidence.
         DatabaseError: the database cannot be written; the record stays.
     """
     removed = []
@@ -31,14 +30,14 @@ def prune(book: Book, run_ids: Sequence[str], *, reason: str) -> list[str]:
             shutil.rmtree(folder)  # an earlier prune was cut short
             continue
         if entry.get("database", book.mark) != book.mark and not book.agrees_on(run_id):
-            continue  # of another database, which can be asked with its own profile
+            continue  # its entries are in another database, which is reached with another profile
         faults = record_faults(run_id, latest.get(run_id), folder)
-        what = faults[0].what if faults else None
-        if what is None and not book.agrees_on(run_id):
-            what = "the database knows it otherwise than the ledger's file, or cannot be asked"
-        if what is not None:
+        problem = faults[0].problem if faults else None
+        if problem is None and not book.agrees_on(run_id):
+            problem = "the database knows it otherwise than the ledger's file, or cannot be asked"
+        if problem is not None:
             raise RecordError(
-                f"The record {run_id} is not pruned: {what}.",
+                f"The record {run_id} is not pruned: {problem}.",
                 hint="`d2i runs verify` shows all; move the folder away yourself when it is clear.",
             )
         if entry["kind"] in ledger.OPENING:

@@ -35,7 +35,7 @@ def load_runs(settings: Settings, *, last_days: int | None = None) -> pd.DataFra
 
     Returns:
         Index: start of the run (UTC); columns ``run_id``, ``profile``, ``status``, ``exit_code``,
-        ``seconds``, ``error`` (its kind), then the counts. Damaged records are left out: `faults`
+        ``seconds``, ``error`` (its class), then the counts. Damaged records are left out: `faults`
         names them.
     """
     import pandas as pd
@@ -70,7 +70,7 @@ def _row(record: records.RunRecord) -> dict[str, Any]:
 
 
 def summarise_counts(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of every count: in how many runs, mean, least and most."""
+    """For every count: number of runs that have it, mean, least and most."""
     counts = runs.filter(like=": ")
     if counts.empty:
         return counts
@@ -82,7 +82,7 @@ def plot_runs(runs: pd.DataFrame, count: str) -> Image:
 
     Args:
         runs: as `load_runs` gives them.
-        count: name of a column of counts; where there is none of that name only the duration shows.
+        count: name of a column of counts; if there is no such column, only the duration is drawn.
 
     Returns:
         A picture (PNG) that a notebook shows.
@@ -112,7 +112,7 @@ def draw_runs(runs: pd.DataFrame, count: str) -> Figure:
             )  # fmt: skip
         panel.set_ylabel(shown[name])
         highest = runs[name].max()  # no number where no run has a value yet
-        # from 0, and with room for whole dots: runs of much the same height lie along the top
+        # from 0, with room for whole dots at the top, where runs of much the same height lie
         panel.set_ylim(0, _ROOM * highest if highest > 0 else 1)
     if len(runs):
         handles = panels[0].get_legend_handles_labels()
@@ -121,7 +121,7 @@ def draw_runs(runs: pd.DataFrame, count: str) -> Figure:
 
 
 def faults(settings: Settings) -> list[str]:
-    """What `d2i runs verify` finds; an empty list: every record is as it was written.
+    """What `d2i runs verify` finds; empty if every record is as it was written.
 
     Raises:
         SettingsError: the ledger key is too short.
@@ -129,5 +129,5 @@ def faults(settings: Settings) -> list[str]:
     outputs: Path = settings.path(settings.outputs_dir)
     with known_databases(settings, outputs, ask=True) as known:
         key = ledger_key(load_secrets())
-        found = verification.verify(outputs, known.databases, key=key)
-    return [*map(str, found.faults), *found.open_points]
+        findings = verification.verify(outputs, known.databases, key=key)
+    return [*map(str, findings.faults), *findings.open_points]

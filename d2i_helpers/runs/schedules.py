@@ -1,7 +1,7 @@
 """Ready-to-install entries for cron, systemd, Windows Task Scheduler and Airflow.
 
-Made for the machine on which they are made: its Python, this project's folder, this profile. Each
-entry writes what the run says to one log file and hands on its exit code.
+They fit the machine on which they are made: its Python, this project's folder, this profile. Each
+entry writes the run's output to one log file and passes on its exit code.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def entries_for(
         parameters: as given to `d2i run`; they are checked now, not at night.
         time: local time of day, HH:MM.
         days: ``daily`` or days such as ``mon,wed``.
-        target: one of `TARGETS`; None: all.
+        target: one of `TARGETS`; None: all of them.
         env_file: file of ``D2I_…`` variables; ``.env`` in the project's folder is read anyway.
 
     Raises:
@@ -139,7 +139,7 @@ def entries_for(
 
 
 def _look_at(env_file: Path) -> None:
-    """Find today what would end the run at night: a shell reads this file, not the project.
+    """Refuse now a file that would end the run at night. A shell reads it, not this project.
 
     Raises:
         SettingsError: see `entries_for`.
@@ -187,7 +187,7 @@ def _written(value: Any) -> str:
 
 # ------------------------------------------------------------------------------------- templates
 def _percent(text: Any) -> str:
-    """For systemd, to which `%` says that a name of its own follows."""
+    """A text for systemd, where `%` begins a specifier."""
     return str(text).replace("%", "%%")
 
 
@@ -217,7 +217,7 @@ def _templates() -> jinja2.Environment:
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # each format has an escape of its own
+        autoescape=False,  # each format has its own way to escape
     )
     environment.filters |= {
         "sh": lambda text: shlex.quote(str(text)),

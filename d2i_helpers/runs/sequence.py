@@ -1,7 +1,7 @@
-"""What the chain of ledger entries shows by itself: altered, added, removed or impossible entries.
+"""Checks of the chain of ledger entries by itself: altered, added, removed or impossible entries.
 
-Each run starts once, ends, is resumed only where it did not complete, and is pruned once. Whatever
-else stands in a ledger was not written by this program.
+Each run starts once and ends; it is resumed only if it did not complete, and pruned once. Anything
+else in a ledger was not written by this program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.runs import ledger, records
 from d2i_helpers.runs.ledger import Chain, Entry
 
-# what the clocks of two machines that share a folder may differ by, or one be set back
+# by which the clocks of two machines that share a folder may differ, or one be set back
 CLOCK_SECONDS = 300
 
 _MAY_FOLLOW = {
@@ -37,11 +37,11 @@ class ChainFault(NamedTuple):
     """What is wrong with one line of the ledger."""
 
     line: int  # from 1
-    what: str
+    problem: str
 
 
 def where(line: int, entry: Entry | None) -> str:
-    """How a line of the ledger is named to a reader."""
+    """The name of a line of the ledger, for messages."""
     if entry is None:
         return f"ledger line {line}"
     run_id, kind = str(entry.get("run_id")), str(entry.get("kind"))
@@ -50,15 +50,15 @@ def where(line: int, entry: Entry | None) -> str:
 
 
 def chain_faults(chain: Chain, key: bytes | None = None) -> list[ChainFault]:
-    """Everything about the entries that the chain itself, and the ledger key, can show.
+    """All faults that the chain itself, and the ledger key, can show.
 
     Args:
-        key: the ledger key; None: seals are not looked at.
+        key: the ledger key; None: seals are not checked.
     """
-    found = [*_links(chain), *_events(chain), *_times(chain)]
+    faults = [*_links(chain), *_events(chain), *_times(chain)]
     if key is not None:
-        found += _seals(chain, key)
-    return sorted(found, key=lambda fault: fault.line)
+        faults += _seals(chain, key)
+    return sorted(faults, key=lambda fault: fault.line)
 
 
 def _links(chain: Chain) -> Iterator[ChainFault]:
@@ -83,7 +83,7 @@ def _links(chain: Chain) -> Iterator[ChainFault]:
 
 
 def _events(chain: Chain) -> Iterator[ChainFault]:
-    """Whether each event may follow what the ledger says of the same run before."""
+    """Faults in the order of a run's events."""
     first: dict[str, Entry] = {}
     latest: dict[str, tuple[int, Entry]] = {}
     for line, entry in enumerate(chain, 1):
@@ -114,7 +114,7 @@ def _impossible(kind: str, line: int, earlier: Mapping[str, Any]) -> str:
 
 
 def _inconsistent(entry: Entry, first: Entry) -> str | None:
-    """What about an entry cannot be so, whatever stands before it."""
+    """What is impossible in an entry, whatever stands before it; None if nothing is."""
     kind, status = entry.get("kind"), entry.get("status")
     if not isinstance(entry.get("database"), str) or not entry["database"]:
         return "was added: it does not say in which database it is"
@@ -134,7 +134,7 @@ def _inconsistent(entry: Entry, first: Entry) -> str | None:
 
 
 def _times(chain: Chain) -> Iterator[ChainFault]:
-    """Whether entries follow each other in time, and a run's id is of the time of its start."""
+    """Faults in time: an entry before its predecessor, a run id that is not of its start."""
     slack = dt.timedelta(seconds=CLOCK_SECONDS)
     latest: tuple[int, dt.datetime] | None = None
     for line, entry in enumerate(chain, 1):
@@ -167,7 +167,7 @@ def _time(said: Any) -> dt.datetime | None:
 
 
 def _seals(chain: Chain, key: bytes) -> Iterator[ChainFault]:
-    """Entries without the key's seal, from the last time that the key vouched for all before."""
+    """Entries without the key's seal, after the last entry that sealed all before it."""
     vouched = max(
         (line for line, entry in enumerate(chain, 1)
          if entry and entry.get("kind") == ledger.SEALED and ledger.is_sealed(entry, key)),

@@ -24,15 +24,15 @@ class Interrupted(D2IError):
 
 
 def stopped_by(cause: KeyboardInterrupt) -> D2IError:
-    """The error of a run that was stopped by Ctrl-C or by a signal."""
+    """The error for a run that Ctrl-C or a signal stopped."""
     how = "a signal to end (SIGTERM)" if isinstance(cause, Stopped) else "Ctrl-C"
     return Interrupted(f"The run was stopped by {how}.", hint="`d2i run --resume` goes on with it.")
 
 
 class StopSwitch:
-    """Lets a run be stopped once, and only where it is ready for it.
+    """Stops a run once, and only while it is ready for it.
 
-    A second Ctrl-C must not stop the stopping: the record would stay as if the run went on.
+    A second Ctrl-C must not interrupt the first: the record would then say that the run goes on.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class StopSwitch:
         self._is_ready = False
 
     def ask(self, cause: KeyboardInterrupt) -> None:
-        """Stop the run: now, where it is ready for it, else as soon as it is."""
+        """Stop the run, now or as soon as it is ready for it."""
         if self._asked is not None:
             return
         self._asked = cause
@@ -49,7 +49,7 @@ class StopSwitch:
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
-        """The block may be stopped.
+        """In the block, the run may be stopped.
 
         Raises:
             KeyboardInterrupt: the run was told to stop, now or before.

@@ -1,4 +1,4 @@
-"""A run in one line of JSON, for mail, monitoring and the optional webhook; counts only."""
+"""A run as one line of JSON with counts only, for mail, monitoring and the optional webhook."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ WEBHOOK_SECONDS = 10  # to connect, and for the answer
 
 
 def summary_of(record: RunRecord) -> dict[str, Any]:
-    """What a monitor wants to know: outcome, stages with their counts, where the record is.
+    """The summary of a run: outcome, stages with their counts, folder of the record.
 
-    The ledger's head is part of it: kept by whoever gets the summary, it proves later that no
-    record before it was changed.
+    It holds the ledger's head. Kept with the summary, the head proves later that no earlier record
+    was changed.
     """
     return {
         "run_id": record.run_id,
@@ -38,18 +38,21 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
 
 
 def post(url: str, record: RunRecord, proxy: str | None, ca_bundle: Path | None) -> str | None:
-    """Post the summary; a run never fails because its webhook does, and never waits long for it.
+    """Post the summary. A run never fails because of its webhook, and never waits long for it.
 
     Args:
         proxy: its address; None: as the environment says.
-        ca_bundle: file of the CA certificates to trust, from the root of the file system.
+        ca_bundle: absolute path of the file of CA certificates to trust.
 
     Returns:
         None, or why it could not be posted (without the address, which may hold a key).
     """
     from d2i_helpers.submit.sessions import TIMED_OUT, Session, exchange
 
-    content = {**summary_of(record), "record": record.run_id}  # a path tells of the machine
+    content = {
+        **summary_of(record),
+        "record": record.run_id,
+    }  # the path would tell about the machine
     if ca_bundle and not ca_bundle.exists():
         return "The webhook could not be reached (there is no such file as `ca_bundle` names)."
     with Session() as session:

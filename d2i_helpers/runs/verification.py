@@ -25,10 +25,10 @@ class Fault:
     """Something that makes a record or the ledger untrustworthy."""
 
     where: str  # run id, or the ledger's entry
-    what: str
+    problem: str
 
     def __str__(self) -> str:
-        return without_controls(f"{self.where}: {self.what}")
+        return without_controls(f"{self.where}: {self.problem}")
 
 
 class Head(NamedTuple):
@@ -43,8 +43,8 @@ class Findings:
     """What `verify` found."""
 
     faults: list[Fault] = field(default_factory=list)
-    compared: list[str] = field(default_factory=list)  # with what the file was compared
-    open_points: list[str] = field(default_factory=list)  # what rests on the file alone
+    compared: list[str] = field(default_factory=list)  # databases that the file was compared with
+    open_points: list[str] = field(default_factory=list)  # what could not be compared
 
 
 def verify(
@@ -53,50 +53,50 @@ def verify(
     heads: Sequence[Head] = (),
     key: bytes | None = None,
 ) -> Findings:
-    """Everything about the records and the ledger that is not as it was written.
+    """Find everything in the records and the ledger that is not as it was written.
 
     Args:
-        databases: those with the ledger's entries; without any the file stands alone.
+        databases: those that may hold the ledger's entries; none: the file is not compared.
         heads: entries that were kept elsewhere.
         key: the ledger key; None: seals are not checked.
     """
-    found = Findings()
+    findings = Findings()
     chain = ledger.entries(outputs)
     if (outputs / ledger.LEDGER_FILE).is_symlink():
-        found.faults.append(Fault("ledger", f"{ledger.LEDGER_FILE} is a symbolic link"))
+        findings.faults.append(Fault("ledger", f"{ledger.LEDGER_FILE} is a symbolic link"))
     faults = sequence.chain_faults(chain, key)
-    found.faults += [Fault(sequence.where(f.line, chain[f.line - 1]), f.what) for f in faults]
+    findings.faults += [Fault(sequence.where(f.line, chain[f.line - 1]), f.problem) for f in faults]
     doubtful = {fault.line for fault in faults}
     known: dict[str, Row] = {}
     reached = []
     for database in databases:
-        if (rows := _rows(database, outputs, chain, found)) is not None:
+        if (rows := _rows(database, outputs, chain, findings)) is not None:
             known |= rows
             reached.append(database)
-            # read again: a run may have been entered in both meanwhile
-            found.faults += _not_in_file(database, ledger.entries(outputs), rows)
-    doubtful |= _compare_file(chain, reached, known, doubtful, found)
+            # read again, since a run may have been entered in both meanwhile
+            findings.faults += _not_in_file(database, ledger.entries(outputs), rows)
+    doubtful |= _compare_file(chain, reached, known, doubtful, findings)
     if any(entry and "seal" in entry for entry in chain) and key is None:
-        found.open_points.append("The seals were not checked: no ledger key is given.")
-    found.open_points += _late(chain, known, key)
-    found.faults += _record_faults(outputs, chain, doubtful)
-    found.faults += _head_faults(chain, heads)
-    return found
+        findings.open_points.append("The seals were not checked: no ledger key is given.")
+    findings.open_points += _late(chain, known, key)
+    findings.faults += _record_faults(outputs, chain, doubtful)
+    findings.faults += _head_faults(chain, heads)
+    return findings
 
 
 def _rows(
-    database: DatabaseLedger, outputs: Path, chain: Chain, found: Findings
+    database: DatabaseLedger, outputs: Path, chain: Chain, findings: Findings
 ) -> dict[str, Row] | None:
-    """What a database has of this ledger; None, and why, where it cannot be asked."""
+    """What a database has of this ledger; None, with an open point, if it cannot be read."""
     try:
         rows = database.rows(outputs, chain)
     except DatabaseError as error:
-        found.open_points.append(
+        findings.open_points.append(
             f"The ledger was not compared with the database of {database.name}: {error.message}"
         )
         return None
     lines = [n for n, entry in enumerate(chain, 1) if entry and entry["hash"] in rows]
-    found.compared.append(
+    findings.compared.append(
         f"Compared with the database of {database.name}: {len(lines)} of {len(chain)} entries"
         + (f" (ledger lines {_ranges(lines)})." if lines else ".")
     )
@@ -139,9 +139,9 @@ def _compare_file(
     databases: Sequence[DatabaseLedger],
     known: Mapping[str, Row],
     doubtful: set[int],
-    found: Findings,
+    findings: Findings,
 ) -> set[int]:
-    """Note what the databases do not know of the file; the lines that are not to be believed."""
+    """Note entries of the file that no database has. Returns the lines that cannot be trusted."""
     marks = {database.mark for database in databases}
     first = ledger.first_by_run(chain)
     reached = {
@@ -163,7 +163,7 @@ def _compare_file(
             elsewhere.append(line)
         elif line < last_known or entry.get("kind") not in ledger.CAN_WAIT:
             disbelieved.add(line)
-            found.faults.append(
+            findings.faults.append(
                 Fault(
                     sequence.where(line, entry),
                     "the database does not know it: it was added to the file, or removed from the "
@@ -173,18 +173,18 @@ def _compare_file(
         elif line not in doubtful:
             waiting.append(line)
     for line in waiting:
-        found.open_points.append(
+        findings.open_points.append(
             f"{sequence.where(line, chain[line - 1])} is not in the database yet: it could not be "
             "written when the entry was made, or the entry was added to the file or removed from "
             "the database."
         )
     if not databases:
-        found.open_points.append(
+        findings.open_points.append(
             "Not compared with the database: nothing shows whether the ledger was cut off, "
             "continued by somebody else, or replaced as a whole."
         )
     elif elsewhere:
-        found.open_points.append(
+        findings.open_points.append(
             f"Not compared with a database: {len(elsewhere)} of {len(chain)} entries "
             f"(ledger lines {_ranges(elsewhere)}). The database that they name was not reached."
         )
@@ -203,7 +203,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _late(chain: Chain, known: Mapping[str, Row], key: bytes | None) -> Iterator[str]:
-    """Entries that came into the database on the word of the file, and bear no seal."""
+    """Open points: entries that came late into the database from the file, and have no seal."""
     for line, entry in enumerate(chain, 1):
         row = known.get(entry["hash"]) if entry else None
         if entry and row and row.is_late and not (key and ledger.is_sealed(entry, key)):
@@ -263,7 +263,7 @@ def record_faults(run_id: str, entry: Entry | None, folder: Path | None) -> list
 
 
 def read_heads(given: str) -> list[Head]:
-    """Heads as they were kept: a hash, or a file with summaries of runs or the words of `verify`.
+    """Read heads that were kept: a hash, or a file with summaries of runs or output of `verify`.
 
     Raises:
         RecordError: there is no such file, or no head in it.

@@ -1,4 +1,4 @@
-"""What of an address may be saved, and what in it is a secret.
+"""Which parts of an address may be saved, and which are secrets.
 
 A secret is never recognised by its looks: there are too many ways to write one. An address is
 taken apart by the library that will use it (SQLAlchemy for a database, `urlsplit` for others, the
@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError
 
 HIDDEN = "…"
 ODBC_KEY = "odbc_connect"
-_SHORTEST = 8  # characters from which a part that only nobody knows is searched for
+_SHORTEST = 8  # characters; a shorter part whose meaning is unknown is not searched for
 
 # Names in the query of a database's address whose values are no secrets, without case, blanks,
 # hyphens and underscores: of SQLAlchemy, ODBC, libpq, SQLite and oracledb, in this order.
@@ -66,10 +66,10 @@ class AddressParts:
 
     Attributes:
         saved: the parts that are known to be harmless, as they may stand in a record.
-        secrets: passwords and keys, as they are meant and as they are written.
-        doubtful: texts that nobody knows; they may be secrets too.
-        holds_password: a part of it can only be a password or a key.
-        holds_unknown: a part of it is not known to be harmless.
+        secrets: passwords and keys, decoded and as they are written.
+        doubtful: texts whose meaning is unknown; they may be secrets too.
+        holds_password: one part can only be a password or a key.
+        holds_unknown: one part is not known to be harmless.
     """
 
     saved: str
@@ -121,7 +121,7 @@ def database_address(url: str) -> AddressParts:
 
 
 def _place(url: URL, parts: AddressParts, *, is_file: bool) -> tuple[str, str]:
-    """Host with port, and database, as far as they look like nothing else."""
+    """Host with port, and database; a part that could be something else is left out."""
     host, database = url.host or "", url.database
     if host and not _HOST.fullmatch(host):
         host, parts.holds_unknown = HIDDEN, True
@@ -200,7 +200,7 @@ def _long_enough(text: str | None) -> list[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    """What may be the password in an address that cannot be read: every reading of it."""
+    """Every part of an unreadable address that may be its password."""
     login = text.rpartition("@")[0] or text
     parts = [login, login.partition(":")[2], login.rpartition("/")[2], *_ENDS.split(text)]
     return list(dict.fromkeys(p for part in parts for p in (part, unquote(part)) if len(p) >= 4))
@@ -256,7 +256,7 @@ def odbc_address(text: str) -> AddressParts:
 
 
 def _odbc_pieces(text: str) -> list[str]:
-    """What may be the password in a connection string that cannot be read."""
+    """Every part of an unreadable connection string that may be its password."""
     parts = [text, *(part.partition("=")[2].strip(" {}") for part in text.split(";"))]
     return [part for part in parts if len(part) >= 4]
 
@@ -302,7 +302,7 @@ def web_address(url: str, *, path_is_harmless: bool = False) -> AddressParts:
 
 
 def _web_login(login: str, parts: AddressParts) -> None:
-    """A user with a password, or a token that stands alone."""
+    """Note a user with a password, or a token that stands alone."""
     user, has_password, password = login.partition(":")
     if has_password:
         _found(parts, password, unquote(password), user=unquote(user))

@@ -44,7 +44,7 @@ def variables_in_dotenv() -> dict[str, str]:
 
 @contextlib.contextmanager
 def said_of(path: Path) -> Iterator[None]:
-    """Say of a file of settings that is read inside the block why it cannot be read.
+    """Turn an error of reading a file of settings into a message that names the file.
 
     Raises:
         SettingsError: names the file, and never its content.
@@ -119,15 +119,15 @@ def unknown_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def unknown_variables() -> list[str]:
-    """Variables of this process that begin like ours and are near to none of them."""
+    """Variables of this process that begin with ``D2I_`` and are near to no known name."""
     return [name for name, near in unknown_names(process_variables()).items() if not near]
 
 
 def refuse_unknown(names: Mapping[str, str], where: str) -> None:
-    """Raise for a name that nobody knows: a slip in `D2I_DRY_RUN` would send in earnest.
+    """Refuse unknown names: with `D2I_DRY_RUN` misspelt, a run would send in earnest.
 
     Raises:
-        SettingsError: names each, with the nearest that is known.
+        SettingsError: names each unknown name, with the nearest known one.
     """
     unknown = unknown_names(names)
     if unknown:

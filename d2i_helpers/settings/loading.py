@@ -1,4 +1,4 @@
-"""Where parameters come from, in their order, and what is said of a wrong one.
+"""Parameters from all their sources, in order of precedence, and messages about wrong ones.
 
 What is typed in a file, a variable or on a command line arrives as text and becomes what the
 parameter is declared to be; nothing guesses at a type before that.
@@ -35,7 +35,7 @@ from d2i_helpers.settings.model import (
     project_root,
 )
 
-# where a password belongs that somebody writes into an address
+# where a password belongs if somebody writes it into an address
 _SECRET_OF = {
     "database_url": "DATABASE_PASSWORD",
     "proxy": "PROXY_PASSWORD",
@@ -81,7 +81,7 @@ def as_declared(name: str, text: str) -> Any:
 
     Text and lists stay as typed, but for one pair of quotes around them; ``null``, ``~`` or
     nothing is None where the parameter may be without a value. What does not fit is left as it
-    is, for `load_settings` to name.
+    is, and `load_settings` names it.
     """
     typed = _unquoted(text.strip())
     if name not in Settings.model_fields:

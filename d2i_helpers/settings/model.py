@@ -278,7 +278,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_text(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse for text what is none: a number has lost its zeros, a truth its spelling."""
+        """Refuse a number or truth value for text: zeros or the spelling are lost in it."""
         name = info.field_name or ""
         if declared(name) == "text" and value is not None:
             _require_text(value)
@@ -287,7 +287,7 @@ class Settings(BaseModel):
     @field_validator("person_ids", "care_worker_roles", "allow_fewer_rows", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
-        """A list of text; or one text, which is such a list in brackets or parted by commas."""
+        """A list of texts. It may be given as one text: in brackets, or separated by commas."""
         if value is None:
             return ()
         if isinstance(value, str) and value.strip().startswith("["):
@@ -305,7 +305,7 @@ class Settings(BaseModel):
     @field_validator("la_code", "live_la_code", mode="before")
     @classmethod
     def _digits(cls, value: Any) -> Any:
-        """A number of three figures has lost nothing; 10 may have been 010, or 012 in octal."""
+        """Take a number of three figures as text; a shorter one may have lost a zero."""
         whole = isinstance(value, int) and not isinstance(value, bool)
         return str(value) if whole and 100 <= value <= 999 else value
 
@@ -433,7 +433,7 @@ class Secrets(BaseModel):
 
 
 def declared(name: str) -> str:
-    """What a parameter is declared to be: text, list, or the name of another type."""
+    """The declared type of a parameter: text, list, or the name of another type."""
     annotation = Settings.model_fields[name].annotation
     kinds = {_kind(part) for part in _alternatives(annotation) if part is not type(None)}
     return kinds.pop() if len(kinds) == 1 else str(annotation)
@@ -457,7 +457,7 @@ def _kind(annotation: Any) -> str:
 
 
 def _require_text(value: Any) -> None:
-    """Raise ValueError for what is no text, or holds what text on one line does not hold."""
+    """Raise ValueError if the value is no text, or not text on one line."""
     if not isinstance(value, str):
         raise ValueError(_QUOTE)
     if BYTE_ORDER_MARK in value or any(

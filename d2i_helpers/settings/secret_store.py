@@ -28,7 +28,7 @@ _HOW = "Set it again, typed or pasted as plain text, without quotes from a word 
 def load_secrets() -> Secrets:
     """The secrets in force: environment, ``.env``, secrets directory, then the OS keyring.
 
-    Line breaks and a byte-order mark around a secret are left out, and blanks too, but for
+    Line breaks and a byte-order mark around a secret are removed; blanks too, except around
     passwords.
 
     Raises:
@@ -83,7 +83,7 @@ def _without_edges(name: str, text: str) -> str:
 
 
 def _faults(name: str, text: str) -> Iterator[str]:
-    """What is wrong with a secret, without a character of it."""
+    """What is wrong with a secret. The words hold no character of it."""
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
         yield "holds a line break or another control character"
     if name == "database_password":  # the database's own business, in any script

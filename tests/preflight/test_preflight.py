@@ -128,7 +128,7 @@ def test_the_index_on_the_child_of_a_deployed_table_is_warned_of_and_made_by_the
 def test_a_staging_table_without_a_column_fails(staged: Engine, make_settings: Callable) -> None:
     do(staged, f"alter table {STAGING} drop column api_response")
     check = look(make_settings())["staging columns"]
-    assert (check.status, check.kind) == (FAIL, "DatabaseError")
+    assert (check.status, check.error_name) == (FAIL, "DatabaseError")
     assert check.detail == f"{STAGING} has no column api_response"
 
 
@@ -144,7 +144,7 @@ def test_a_table_that_cannot_be_written_fails(staged: Engine, make_settings: Cal
     else:
         do(staged, f"alter table {STAGING}_anon alter column team drop default")
     check = look(make_settings())["rights to write"]
-    assert (check.status, check.kind) == (FAIL, "DatabaseError")
+    assert (check.status, check.error_name) == (FAIL, "DatabaseError")
     assert f"cannot be written: {STAGING}_anon." in check.detail
     assert "GRANT" in check.advice.upper()
 
@@ -221,7 +221,7 @@ def test_outputs_that_cannot_be_written_fail(
 ) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     check = machine.disk(make_settings())
-    assert (check.status, check.kind) == (FAIL, "RecordError")
+    assert (check.status, check.error_name) == (FAIL, "RecordError")
 
 
 @pytest.mark.parametrize(("held", "status"), [("0.0.1", WARN), (None, FAIL)])
@@ -518,7 +518,7 @@ def test_a_secret_that_every_record_holds_is_named(password: str) -> None:
 
 def test_a_ledger_key_that_is_too_short_is_seen_before_a_run() -> None:
     found = {c.name: c for c in profile_checks(Settings(), Secrets(ledger_key="short"))}
-    assert (found["ledger key"].status, found["ledger key"].kind) == (FAIL, "SettingsError")
+    assert (found["ledger key"].status, found["ledger key"].error_name) == (FAIL, "SettingsError")
     assert "ledger key" not in {
         c.name for c in profile_checks(Settings(), Secrets(ledger_key="k" * 16))
     }

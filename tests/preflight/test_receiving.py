@@ -118,7 +118,7 @@ def test_a_fake_record_that_is_refused_warns(look) -> None:
 def test_a_fake_record_that_is_blocked_fails(look) -> None:
     fault = {"child": receiving.FAKE_CHILD, "status": 403}
     found, _ = look({"faults": [fault]}, preflight_probe="record")
-    assert (found["fake record"].status, found["fake record"].kind) == (FAIL, "ReceiverError")
+    assert (found["fake record"].status, found["fake record"].error_name) == (FAIL, "ReceiverError")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_what_each_answer_to_an_empty_request_means(look, play, expected, kind) 
     found, served = look({"faults": [play]}, preflight_probe="record")
     assert status(found)["receiver"] == expected
     if kind:
-        assert found["receiver"].kind == kind
+        assert found["receiver"].error_name == kind
     if expected != PASS:
         assert "fake record" not in found  # nothing more is sent to it
     assert served.documents() == {}
@@ -164,7 +164,7 @@ def test_a_token_that_cannot_be_had_fails_and_nothing_is_asked(look, fault, said
     faults = {"faults": [{"endpoint": "token", **fault}]}
     found, served = look(faults, preflight_probe="record")
     assert status(found) == {"gate": PASS, "token": FAIL, "receiver": SKIPPED}
-    assert found["token"].kind == "TokenError"
+    assert found["token"].error_name == "TokenError"
     assert said in found["token"].detail
     assert served.posts() == []
 
@@ -187,7 +187,7 @@ def test_secrets_that_are_missing_are_named(api_settings) -> None:
         token_scope="x/.default",
     )
     found = {check.name: check for check in receiving.checks(settings, Secrets(), SPEC)}
-    assert (found["token"].status, found["token"].kind) == (FAIL, "SettingsError")
+    assert (found["token"].status, found["token"].error_name) == (FAIL, "SettingsError")
     assert "D2I_SUPPLIER_KEY" in found["token"].detail
 
 
