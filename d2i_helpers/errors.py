@@ -52,9 +52,16 @@ class SettingsError(D2IError):
 
 
 class DatabaseError(D2IError):
-    """The database cannot be reached, or a table or column is not there."""
+    """The database cannot be reached, or a table or column is not there.
+
+    Attributes:
+        passes: whether the same step may go well when it is done again.
+        lost: whether the connection is gone.
+    """
 
     exit_code = 4
+    passes = False
+    lost = False
 
 
 class SpecificationError(D2IError):

@@ -21,10 +21,14 @@ from d2i_helpers.database.deployment import (
     schema_statements,
     table_statements,
 )
-from d2i_helpers.database.transactions import _explained as _explained
+from d2i_helpers.database.messages import may_be_about_a_value
+from d2i_helpers.database.retries import in_transaction, read_again
 from d2i_helpers.database.transactions import (
     as_bytes,
     as_raw_text,
+    constant,
+    explained,
+    failures,
     in_batches,
     locking,
     ping,
@@ -32,28 +36,40 @@ from d2i_helpers.database.transactions import (
     transaction,
     utc_now,
 )
+from d2i_helpers.database.writes import compare, hand_over, insert_rows, update_each, update_some
 
 __all__ = [
     "as_bytes",
     "as_raw_text",
     "column_statement",
     "columns_present",
+    "compare",
+    "constant",
     "create_staging",
+    "explained",
+    "failures",
     "grant_statements",
+    "hand_over",
     "has_schema",
     "has_table",
     "in_batches",
+    "in_transaction",
     "index_statement",
     "indexed_columns",
+    "insert_rows",
     "json_columns",
     "locking",
     "login_name",
+    "may_be_about_a_value",
     "open_database",
     "ping",
+    "read_again",
     "reading",
     "real_schema",
     "schema_statements",
     "table_statements",
     "transaction",
+    "update_each",
+    "update_some",
     "utc_now",
 ]

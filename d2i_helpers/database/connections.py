@@ -50,6 +50,7 @@ def open_database(
         dialect.set_up_connection(connection, settings, record.info)
 
     dialect.limit_statements(engine, settings)
+    dialect.type_parameters(engine)
     return engine.execution_options(
         schema_translate_map={
             tables.SSD_SCHEMA: settings.ssd_schema,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -24,6 +24,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     LargeBinary,
+    String,
     Table,
     Text,
     cast,
@@ -32,6 +33,8 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy import types as sqltypes
+from sqlalchemy.dialects.mssql import NVARCHAR
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import Select
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -87,6 +90,26 @@ class Portable:
     def limit_statements(self, engine: Engine, settings: Settings) -> None:
         """Let statements end after `statement_timeout`, where the session does not see to it."""
 
+    def type_parameters(self, engine: Engine) -> None:
+        """Tell the driver the type of each parameter, where it would ask the server otherwise."""
+
+    # -------------------------------------------------------------------------------- errors
+    # codes (`messages.error_codes`) of what may go well when it is done again: the database ended
+    # a step in favour of another one, a lock was not had in time, the server was away for a moment
+    passing_codes: ClassVar[frozenset[str]] = frozenset()
+    # of those, the codes after which the connection is of no use
+    lost_codes: ClassVar[frozenset[str]] = frozenset()
+    # whether the driver counts the rows that a statement for many rows wrote
+    counts_rows_of_many: ClassVar[bool] = True
+
+    def passes(self, codes: Iterable[str]) -> bool:
+        """Whether a step that ended with these codes is worth another try."""
+        return not self.passing_codes.isdisjoint(codes) or self.lost(codes)
+
+    def lost(self, codes: Iterable[str]) -> bool:
+        """Whether the connection is gone, by these codes."""
+        return not self.lost_codes.isdisjoint(codes)
+
     # ----------------------------------------------------------------------------- statements
     # SQL Server takes 2,100 parameters a statement, and some statements give a list twice or
     # more values beside it; Oracle takes 1,000 values a list
@@ -100,6 +123,14 @@ class Portable:
         """A column of any type as text that the driver cannot choke on."""
         return cast(column, Text())
 
+    def footprint(self, column: ColumnElement) -> ColumnElement:
+        """What of a stored value tells that it was written, without fetching a long text."""
+        return column
+
+    def fits(self, footprint: Any, value: Any) -> bool:
+        """Whether a footprint is that of a value that was to be stored."""
+        return footprint == value
+
     def utc_now(self) -> ColumnElement:
         """The clock of the database, in UTC and without a zone."""
         return func.current_timestamp()
@@ -111,6 +142,11 @@ class Portable:
 
     # ----------------------------------------------------------------------------- deployment
     row_number: ClassVar[TypeEngine[int]] = BigInteger()  # a key that the database counts up
+
+    def characters(self, length: int | None) -> TypeEngine[str]:
+        """The type of a text column that can hold any letter; without a length, of any length."""
+        return String(length) if length else Text()
+
     owners: ClassVar[frozenset[str]] = frozenset()  # users whom nobody has to grant anything
 
     def login_query(self) -> Select | None:
@@ -166,6 +202,21 @@ class RowNumber(TypeDecorator[int]):
         return named(dialect.name).row_number
 
 
+class Characters(TypeDecorator[str]):
+    """The type of a column with text of any language."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int | None = None) -> None:
+        """``length``: characters; None for any length."""
+        super().__init__(length)
+        self.characters = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return named(dialect.name).characters(self.characters)
+
+
 @register
 class SQLite(Portable):
     """A file: no server, no login, no schema, one writer at a time.
@@ -176,6 +227,8 @@ class SQLite(Portable):
     name = "sqlite"
     takes_password = False
     row_number = Integer()  # it counts up only a key of the type INTEGER
+    # another process wrote between our reading and our writing; it is not waited for
+    passing_codes = frozenset({"SQLITE_BUSY_SNAPSHOT"})
 
     def prepare_url(self, url: URL, settings: Settings, *, create: bool) -> URL:
         """The path of the file, which has to be there.
@@ -246,6 +299,12 @@ class PostgreSQL(Portable):
     name = "postgresql"
     # its own library takes the login from elsewhere too, and gives a password only when asked
     password_without_login = True
+    # deadlock, conflict of two writers, lock not had in time
+    passing_codes = frozenset({"40P01", "40001", "55P03"})
+    # ended by an administrator, a crash or an idle limit; not yet up; connection failures
+    lost_codes = frozenset(
+        {"57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003", "08004", "08006", "08007"}
+    )
 
     def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
         """The time to connect, in seconds."""
@@ -272,6 +331,11 @@ class PostgreSQL(Portable):
         use = [f"grant usage on schema {schema} to {login};"] if login else []
         return [*make, *use]
 
+
+_MOST_OF_NVARCHAR = 4000  # characters; a longer text is of NVARCHAR(max)
+_MOST_OF_VARBINARY = 8000  # bytes
+_ANY_LENGTH = 0  # how pyodbc is told (max)
+COLUMN_TYPES = "d2i_column_types"  # of the parameters of a statement that is handed over as text
 
 _ODBC_DRIVER = re.compile(r"ODBC Driver (\d+) for SQL Server")
 
@@ -303,10 +367,22 @@ def _newest_odbc_driver() -> str:
 
 @register
 class SQLServer(Portable):
-    """SQL Server and Azure SQL, through Microsoft's ODBC driver or mssql-python."""
+    """SQL Server and Azure SQL, through pyodbc and Microsoft's ODBC driver."""
 
     name = "mssql"
     owners = frozenset({"dbo"})  # the owner of the database
+    # deadlock, lock not had in time, conflict of snapshots; Azure SQL is busy or moves
+    passing_codes = frozenset(
+        {"1205", "1222", "3960", "3961", "40001", "40197", "40501", "40613", "49918", "49919",
+         "49920", "10928", "10929"}
+    )  # fmt: skip
+    lost_codes = frozenset(
+        {"08S01", "08S02", "08001", "08003", "08007", "10053", "10054", "10060", "64", "121",
+         "233", "6005", "17142"}
+    )  # fmt: skip
+    # pyodbc gives -1 for what `fast_executemany` wrote, and the server may have ended the
+    # transaction between two rows of it without an error that reaches us
+    counts_rows_of_many = False
 
     def prepare_url(self, url: URL, settings: Settings, *, create: bool) -> URL:
         """The URL with the newest of Microsoft's ODBC drivers, where it names none.
@@ -333,15 +409,73 @@ class SQLServer(Portable):
         return {"fast_executemany": True, "connect_args": {"timeout": settings.connect_timeout}}
 
     def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
-        """The driver limits a statement, the session the wait for a lock."""
-        if hasattr(connection, "timeout"):  # of pyodbc and mssql-python: seconds, 0 without end
+        """The driver limits a statement, the session the wait for a lock.
+
+        The isolation is said, because ODBC hands out pooled connections that keep what another
+        program set. READ COMMITTED holds no lock on what was read, and is what a database without
+        snapshots has; what has to stay as it was read is held with `hold_rows`.
+        """
+        if hasattr(connection, "timeout"):  # seconds, 0 without end
             connection.timeout = settings.statement_timeout
         # 0 would mean not to wait at all
         milliseconds = settings.lock_timeout * 1000 if settings.lock_timeout else -1
         cursor = connection.cursor()
         cursor.execute(f"set lock_timeout {milliseconds:d}")
+        cursor.execute("set transaction isolation level read committed")
         cursor.close()
         connection.commit()
+
+    def type_parameters(self, engine: Engine) -> None:
+        """Give pyodbc the type of each parameter of each statement.
+
+        Without it pyodbc asks the server, and the server cannot say for a parameter that stands in
+        an expression. Then every parameter of the statement becomes VARCHAR(255): long texts end
+        in an error, and letters that the code page lacks become question marks.
+        """
+        if engine.dialect.driver != "pyodbc":
+            return
+        dbapi: Any = engine.dialect.dbapi
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def _set_types(
+            connection: Connection,
+            cursor: Any,
+            statement: str,
+            parameters: Any,
+            context: Any,
+            executemany: bool,
+        ) -> None:
+            types = _types_of(context)
+            if types:
+                rows = parameters if executemany else [parameters]
+                columns = zip(types, zip(*rows, strict=True), strict=True)
+                cursor.setinputsizes([_odbc_type(dbapi, kind, some) for kind, some in columns])
+
+    def characters(self, length: int | None) -> TypeEngine[str]:
+        """NVARCHAR, as the staging table is deployed: VARCHAR has the letters of one code page.
+
+        A key of another type than the column that it is compared with would be converted row by
+        row, past the index.
+        """
+        return NVARCHAR(length)
+
+    def as_raw_text(self, column: ColumnElement) -> ColumnElement:
+        """Style 121 writes a date as 2015-01-02 00:00:00.000; the default is Jan  2 2015 12:00AM.
+
+        VARCHAR would lose letters.
+        """
+        return func.convert(text("nvarchar(max)"), column, text("121"))
+
+    def footprint(self, column: ColumnElement) -> ColumnElement:
+        """Of a text its length without blanks at its end; a document may have a megabyte."""
+        return func.len(column) if isinstance(column.type, Characters) else column
+
+    def fits(self, footprint: Any, value: Any) -> bool:
+        """A collation that knows supplementary characters counts one for what others count two."""
+        if not isinstance(value, str):
+            return footprint == value
+        text = value.rstrip(" ")
+        return footprint in (len(text), _longest([text]))
 
     def hold_rows(self, statement: Select, table: Table) -> Select:
         """It has no FOR UPDATE; the hint takes the lock of a writer, row by row."""
@@ -375,6 +509,12 @@ class Oracle(Portable):
     """Oracle, through oracledb. A schema is a user there, whom only a DBA can make."""
 
     name = "oracle"
+    # deadlock, conflict of two writers, lock not had in time
+    passing_codes = frozenset({"ORA-00060", "ORA-08177", "ORA-00054", "ORA-30006", "ORA-04021"})
+    lost_codes = frozenset(
+        {"ORA-03113", "ORA-03114", "ORA-03135", "ORA-12537", "ORA-12547", "ORA-01089", "ORA-01033",
+         "ORA-01034", "ORA-12541", "ORA-12170", "DPY-4011", "DPY-1001"}
+    )  # fmt: skip
 
     def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
         """One limit, in milliseconds: a session has none of its own for the wait for a lock."""
@@ -387,3 +527,60 @@ class Oracle(Portable):
     def login_query(self) -> Select | None:
         """From dual: before 23ai every select needs a table."""
         return select(text("user")).select_from(text("dual"))
+
+
+def _types_of(context: Any) -> list[TypeEngine[Any]]:
+    """The type of each parameter of a statement, in order; empty where there are none."""
+    given = context.execution_options.get(COLUMN_TYPES)
+    if given is not None:
+        return [kind._unwrapped_dialect_impl(context.dialect) for kind in given]
+    compiled = context.compiled
+    if context.isddl or compiled is None or not compiled.positiontup:
+        return []
+    types: list[TypeEngine[Any]] = []
+    for name in compiled.positiontup:
+        bound = compiled.binds[name]
+        if bound in compiled.literal_execute_params:
+            continue
+        repeated = context._expanded_parameters
+        number = len(repeated[name]) if name in repeated else 1
+        types += [bound.type._unwrapped_dialect_impl(context.dialect)] * number
+    return types
+
+
+def _longest(values: Iterable[Any]) -> int:
+    """The most UTF-16 units of any of these texts, as SQL Server counts them."""
+    texts = [value for value in values if isinstance(value, str)]
+    longest = max(map(len, texts), default=0)
+    if all(text.isascii() for text in texts if len(text) > longest // 2):
+        return longest
+    return max(len(text.encode("utf-16-le", "surrogatepass")) // 2 for text in texts)
+
+
+def _odbc_type(dbapi: Any, kind: TypeEngine[Any], values: Sequence[Any]) -> Any:
+    """Type, size and digits of a parameter; None where only its value tells the type.
+
+    A text is given its column's length, so that one plan serves all rows; where a value is
+    longer, any length, so that the server compares or refuses it and no driver cuts it.
+    """
+    if isinstance(kind, String):
+        size = kind.length or _ANY_LENGTH
+        if size > _MOST_OF_NVARCHAR or _longest(values) > size:
+            size = _ANY_LENGTH
+        return dbapi.SQL_WVARCHAR, size, 0
+    if isinstance(kind, sqltypes._Binary):
+        size = kind.length or _ANY_LENGTH
+        # pyodbc has an object of its own for a binary null
+        sizes = [len(value) for value in values if isinstance(value, bytes | bytearray)]
+        if size > _MOST_OF_VARBINARY or max(sizes, default=0) > size:
+            size = _ANY_LENGTH
+        return dbapi.SQL_VARBINARY, size, 0
+    if isinstance(kind, BigInteger):
+        return dbapi.SQL_BIGINT, 19, 0
+    if isinstance(kind, Integer):
+        return dbapi.SQL_BIGINT, 19, 0  # a count may be greater than its column takes
+    if isinstance(kind, sqltypes.DateTime):
+        return dbapi.SQL_TYPE_TIMESTAMP, 27, 7  # datetime2, which becomes datetime by itself
+    if isinstance(kind, sqltypes.Float):
+        return dbapi.SQL_DOUBLE, 53, 0
+    return None

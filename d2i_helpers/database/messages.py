@@ -24,6 +24,7 @@ class Situation:
         words: a pattern of the drivers' words, without case.
         weak_codes: codes that mean this where neither a code nor a word says more.
         names_help: whether the names of tables and columns in the text help.
+        about_a_value: whether a value in a row is to blame.
     """
 
     meaning: str
@@ -32,6 +33,7 @@ class Situation:
     words: str = ""
     weak_codes: str = ""
     names_help: bool = False
+    about_a_value: bool = False
 
 
 # found by `reachability` too, where a driver does not tell them apart
@@ -166,13 +168,14 @@ SITUATIONS = (
     Situation(
         "The connection to the database was lost",
         "Nothing of the step was kept: run again when the server and the network are up.",
-        "10054 10053 64 121 109 233 6005 17142 57P01 57P02 57P03 57P05 08003 08006 08007 "
+        "10054 10053 64 121 109 233 6005 17142 57P01 57P02 57P03 57P05 08003 08006 08007 08S01 "
+        "08S02 "
         "ORA-03113 ORA-03114 ORA-03135 ORA-12537 ORA-12547 ORA-01089 ORA-01033 ORA-01034 "
         "DPY-4011 DPY-1001",
         r"closed the connection unexpectedly|connection (?:was |has been )?(?:lost|closed|reset)"
         r"|communication link failure|forcibly closed|terminating connection|broken pipe"
-        r"|transport-level error|not connected to|system is (?:starting up|shutting down)",
-        "08S01",
+        r"|transport-level error|not connected to|system is (?:starting up|shutting down)"
+        r"|cursor's connection has been closed|closed connection",
     ),
     Situation(
         "The database has no more room for connections or memory",
@@ -254,6 +257,7 @@ SITUATIONS = (
         "ORA-01843 ORA-01858 ORA-01861 ORA-00932",
         r"conversion failed|error converting|invalid input syntax",
         names_help=True,
+        about_a_value=True,
     ),
     Situation(
         "The server cannot be reached",
@@ -320,6 +324,12 @@ def situation_of(error: BaseException | None) -> Situation | None:
         if situation.words and re.search(situation.words, text):
             return situation
     return next((_WEAK_CODES[code] for code in codes if code in _WEAK_CODES), None)
+
+
+def may_be_about_a_value(error: BaseException) -> bool:
+    """Whether a value that cannot be read may be to blame: what has another meaning is not."""
+    situation = situation_of(getattr(error, "orig", None) or error)
+    return situation is None or situation.about_a_value
 
 
 def _with_families(codes: list[str]) -> Iterator[str]:

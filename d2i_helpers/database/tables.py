@@ -21,28 +21,25 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
-    Text,
-    Unicode,
-    UnicodeText,
 )
 from sqlalchemy.types import TypeEngine
 
-from d2i_helpers.database.dialects import RowNumber
+from d2i_helpers.database.dialects import Characters, RowNumber
 
 # Schema names in the metadata are placeholders; `database.open_database` translates them to the
 # schemas of the profile, so that one set of tables serves every deployment.
 SSD_SCHEMA = "ssd"
 STAGING_SCHEMA = "staging"
 
+TOLD_APART_BY = "told_apart_by"  # in `info`: by which columns a chunk's rows are counted
 _ROW_NUMBER = RowNumber()
 _HASH_BYTES = 32  # SHA-256
 
 
 def _ssd_type(kind: str, length: str) -> TypeEngine:
     if kind == "text":
-        return String(int(length)) if length else Text()
+        return Characters(int(length)) if length else Characters()
     others: dict[str, TypeEngine] = {
         "datetime": DateTime(), "integer": Integer(), "float": Float(),
     }  # fmt: skip
@@ -95,20 +92,21 @@ def staging_table(name: str) -> Table:
         name,
         MetaData(schema=STAGING_SCHEMA),
         Column("id", _ROW_NUMBER, Identity(), primary_key=True),
-        Column("person_id", String(48), nullable=False),
-        Column("legacy_id", String(48)),
-        Column("previous_json_payload", UnicodeText),
-        Column("json_payload", UnicodeText, nullable=False),
-        Column("partial_json_payload", UnicodeText),
+        Column("person_id", Characters(48), nullable=False),
+        Column("legacy_id", Characters(48)),
+        Column("previous_json_payload", Characters()),
+        Column("json_payload", Characters(), nullable=False),
+        Column("partial_json_payload", Characters()),
         Column("current_hash", LargeBinary(_HASH_BYTES)),
         Column("previous_hash", LargeBinary(_HASH_BYTES)),
-        Column("submission_status", String(50), nullable=False),
+        Column("submission_status", Characters(50), nullable=False),
         Column("submission_timestamp", DateTime),
-        Column("api_response", UnicodeText),
-        Column("row_state", String(10)),
+        Column("api_response", Characters()),
+        Column("row_state", Characters(10)),
         Column("last_updated", DateTime),
         Index(f"ux_{name}_person", "person_id", unique=True),
         Index(f"ix_{name}_status", "submission_status"),
+        info={TOLD_APART_BY: ("person_id",)},
     )
 
 
@@ -120,12 +118,12 @@ notes = Table(
     _OURS,
     # the child first: with the table first, a planner without statistics would believe that few
     # rows have it, begin a batch there, and walk all notes for every hundred children
-    Column("person_id", String(48), primary_key=True),
-    Column("staging_table", String(64), primary_key=True),
+    Column("person_id", Characters(48), primary_key=True),
+    Column("staging_table", Characters(64), primary_key=True),
     # the delta in `partial_json_payload` holds for exactly these two hashes and this kind
     Column("partial_current_hash", LargeBinary(_HASH_BYTES)),
     Column("partial_previous_hash", LargeBinary(_HASH_BYTES)),
-    Column("partial_kind", String(10)),  # document | purge
+    Column("partial_kind", Characters(10)),  # document | purge
     # SHA-256 of the texts, so that submit sees whether other software changed one of them
     Column("partial_digest", LargeBinary(_HASH_BYTES)),  # of the kind and the partial document
     Column("document_digest", LargeBinary(_HASH_BYTES)),  # of the `json_payload` it was made from
@@ -136,17 +134,18 @@ journal = Table(
     "d2i_in_flight",
     _OURS,
     Column("id", _ROW_NUMBER, Identity(), primary_key=True),
-    Column("staging_table", String(64), nullable=False),
-    Column("person_id", String(48), nullable=False),
-    Column("run_id", String(64), nullable=False),
-    Column("batch_id", String(64), nullable=False),
-    Column("kind", String(10), nullable=False),  # document | purge
-    Column("document", UnicodeText),  # what the receiver holds if it stored it; null: nothing
+    Column("staging_table", Characters(64), nullable=False),
+    Column("person_id", Characters(48), nullable=False),
+    Column("run_id", Characters(64), nullable=False),
+    Column("batch_id", Characters(64), nullable=False),
+    Column("kind", Characters(10), nullable=False),  # document | purge
+    Column("document", Characters()),  # what the receiver holds if it stored it; null: nothing
     Column("document_hash", LargeBinary(_HASH_BYTES)),
-    Column("state", String(10), nullable=False),  # on wire | unknown
+    Column("state", Characters(10), nullable=False),  # on wire | unknown
     Column("sent_at", DateTime, nullable=False),
     Index("ix_d2i_in_flight_person", "person_id", "staging_table"),
     Index("ix_d2i_in_flight_batch", "batch_id"),
+    info={TOLD_APART_BY: ("batch_id", "person_id")},
 )
 
 # One row per child per attempt; only ever appended to.
@@ -154,63 +153,64 @@ submission_log = Table(
     "d2i_submission_log",
     _OURS,
     Column("id", _ROW_NUMBER, Identity(), primary_key=True),
-    Column("staging_table", String(64), nullable=False),
-    Column("person_id", String(48), nullable=False),
-    Column("run_id", String(64), nullable=False),
-    Column("batch_id", String(64), nullable=False),
+    Column("staging_table", Characters(64), nullable=False),
+    Column("person_id", Characters(48), nullable=False),
+    Column("run_id", Characters(64), nullable=False),
+    Column("batch_id", Characters(64), nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("kind", String(10), nullable=False),  # document | purge
-    Column("phase", String(10), nullable=False),  # delta | full
+    Column("kind", Characters(10), nullable=False),  # document | purge
+    Column("phase", Characters(10), nullable=False),  # delta | full
     Column("document_hash", LargeBinary(_HASH_BYTES)),  # the document that was to be reached
     Column("body_hash", LargeBinary(_HASH_BYTES)),  # the bytes that were sent for this child
-    Column("outcome", String(20), nullable=False),
+    Column("outcome", Characters(20), nullable=False),
     Column("http_status", Integer),
-    Column("reference", String(200)),  # DfE's receipt
-    Column("correlation_id", String(200)),
-    Column("detail", UnicodeText),  # path and rule, never a value
+    Column("reference", Characters(200)),  # DfE's receipt
+    Column("correlation_id", Characters(200)),
+    Column("detail", Characters()),  # path and rule, never a value
     Column("started_at", DateTime, nullable=False),
     Column("milliseconds", Integer),
     Index("ix_d2i_submission_log_person", "staging_table", "person_id"),
     Index("ix_d2i_submission_log_batch", "batch_id", "person_id"),
+    info={TOLD_APART_BY: ("batch_id", "person_id")},
 )
 
 # Why a child is in the cohort; for an analyst, in the database, never in a run record.
 inclusion = Table(
     "d2i_inclusion",
     _OURS,
-    Column("staging_table", String(64), primary_key=True),
-    Column("person_id", String(48), primary_key=True),
-    Column("reasons", String(200), nullable=False),  # comma-separated names of inclusion sets
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("person_id", Characters(48), primary_key=True),
+    Column("reasons", Characters(200), nullable=False),  # comma-separated names of inclusion sets
 )
 
 # A day's changes, held until the guards have passed; empty between runs.
 landing = Table(
     "d2i_landing",
     _OURS,
-    Column("staging_table", String(64), primary_key=True),
-    Column("person_id", String(48), primary_key=True),
-    Column("legacy_id", String(48)),
-    Column("json_payload", UnicodeText, nullable=False),
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("person_id", Characters(48), primary_key=True),
+    Column("legacy_id", Characters(48)),
+    Column("json_payload", Characters(), nullable=False),
     Column("current_hash", LargeBinary(_HASH_BYTES), nullable=False),
-    Column("problem", UnicodeText),  # why the document may not be sent: paths and rules
-    Column("reasons", String(200)),  # what goes into d2i_inclusion
+    Column("problem", Characters()),  # why the document may not be sent: paths and rules
+    Column("reasons", Characters(200)),  # what goes into d2i_inclusion
 )
 
 # Facts about a staging table that outlive a run, such as the canonical form its hashes are in.
 facts = Table(
     "d2i_facts",
     _OURS,
-    Column("staging_table", String(64), primary_key=True),
-    Column("name", String(64), primary_key=True),
-    Column("value", String(400)),
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("name", Characters(64), primary_key=True),
+    Column("value", Characters(400)),
 )
 
 # How many rows each source table held when extract last completed, for the guard.
 source_rows = Table(
     "d2i_source_rows",
     _OURS,
-    Column("staging_table", String(64), primary_key=True),
-    Column("source_table", String(200), primary_key=True),
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("source_table", Characters(200), primary_key=True),
     Column("row_count", BigInteger, nullable=False),
 )
 
@@ -218,8 +218,8 @@ source_rows = Table(
 source_values = Table(
     "d2i_source_values",
     _OURS,
-    Column("staging_table", String(64), primary_key=True),
-    Column("source_column", String(300), primary_key=True),  # table.column
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("source_column", Characters(300), primary_key=True),  # table.column
     Column("row_count", BigInteger, nullable=False),
     Column("value_count", BigInteger, nullable=False),
 )
@@ -230,28 +230,29 @@ attention = Table(
     "d2i_attention",
     _OURS,
     Column("id", _ROW_NUMBER, Identity(), primary_key=True),
-    Column("staging_table", String(64), nullable=False),
-    Column("person_id", Unicode(200)),  # null: persons without an id
-    Column("stage", String(20), nullable=False),
-    Column("outcome", String(20), nullable=False),  # of `states.Unsent` or `states.Doubtful`
-    Column("rule", Unicode(400), nullable=False),
-    Column("source_table", String(128)),
-    Column("source_column", String(128)),
-    Column("path", String(300)),  # of the field, where one is to blame
+    Column("staging_table", Characters(64), nullable=False),
+    Column("person_id", Characters(200)),  # null: persons without an id
+    Column("stage", Characters(20), nullable=False),
+    Column("outcome", Characters(20), nullable=False),  # of `states.Unsent` or `states.Doubtful`
+    Column("rule", Characters(400), nullable=False),
+    Column("source_table", Characters(128)),
+    Column("source_column", Characters(128)),
+    Column("path", Characters(300)),  # of the field, where one is to blame
     Column("children", Integer, nullable=False),
     Column("first_noted_at", DateTime, nullable=False),
-    Column("run_id", String(64), nullable=False),  # of the run that noted it first
-    Column("replaced_response", UnicodeText),  # `api_response` as it was before
+    Column("run_id", Characters(64), nullable=False),  # of the run that noted it first
+    Column("replaced_response", Characters()),  # `api_response` as it was before
     Index("ix_d2i_attention_person", "person_id", "staging_table"),
+    info={TOLD_APART_BY: ("staging_table", "stage", "run_id")},
 )
 
 # Who is working on a staging table; a lease with a heartbeat.
 run_lock = Table(
     "d2i_run_lock",
     _OURS,
-    Column("staging_table", String(64), primary_key=True),
-    Column("run_id", String(64), nullable=False),
-    Column("holder", String(200), nullable=False),  # host and process
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("run_id", Characters(64), nullable=False),
+    Column("holder", Characters(200), nullable=False),  # host and process
     Column("acquired_at", DateTime, nullable=False),
     Column("heartbeat_at", DateTime, nullable=False),
     Column("expires_at", DateTime, nullable=False),
@@ -262,12 +263,14 @@ run_lock = Table(
 ledger_entries = Table(
     "d2i_ledger",
     _OURS,
-    Column("digest", String(64), primary_key=True),  # hash of the entry: nothing is entered twice
-    Column("ledger", String(64), nullable=False),  # its name
-    Column("folder", String(64), nullable=False),  # where its file was
+    Column(
+        "digest", Characters(64), primary_key=True
+    ),  # hash of the entry: nothing is entered twice
+    Column("ledger", Characters(64), nullable=False),  # its name
+    Column("folder", Characters(64), nullable=False),  # where its file was
     Column("entry", Integer, nullable=False),  # number in the file
     Column("late", Integer, nullable=False),  # 1: entered by a later run than the one that made it
-    Column("content", UnicodeText, nullable=False),  # the line of the file
+    Column("content", Characters(), nullable=False),  # the line of the file
     info={"append_only": True},
 )
 

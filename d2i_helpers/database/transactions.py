@@ -31,8 +31,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             yield connection
-    except SQLAlchemyError as error:
-        raise _explained(error) from None
+    except failures(engine) as error:
+        raise explained(error, engine) from None
 
 
 @contextmanager
@@ -41,27 +41,49 @@ def reading(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             yield connection
-    except SQLAlchemyError as error:
-        raise _explained(error) from None
+    except failures(engine) as error:
+        raise explained(error, engine) from None
 
 
-def _explained(error: SQLAlchemyError) -> DatabaseError:
+def failures(engine: Engine) -> tuple[type[Exception], ...]:
+    """What a step on the database can raise: SQLAlchemy's errors, and the driver's own.
+
+    The driver's come through where rows are fetched past SQLAlchemy.
+    """
+    dbapi: Any = engine.dialect.dbapi
+    return SQLAlchemyError, dbapi.Error
+
+
+def explained(error: Exception, engine: Engine) -> DatabaseError:
     """The error without any value: what the driver quotes may be a child's data."""
     kind = type(error).__name__
-    if not isinstance(error, DBAPIError):
-        return DatabaseError(f"The database step failed ({kind}).")
-    codes = ", ".join([kind, *error_codes(error.orig)])
-    situation = situation_of(error.orig)
+    original: Any = error
+    if isinstance(error, SQLAlchemyError):
+        if not isinstance(error, DBAPIError):
+            return DatabaseError(f"The database step failed ({kind}).")
+        original = error.orig
+    codes = error_codes(original)
+    dialect = dialects.of(engine)
+    message, hint = _said(original, ", ".join([kind, *codes]))
+    said = DatabaseError(message, hint=hint)
+    said.lost = dialect.lost(codes) or bool(getattr(error, "connection_invalidated", False))
+    said.passes = said.lost or dialect.passes(codes)
+    return said
+
+
+def _said(original: BaseException | None, codes: str) -> tuple[str, str]:
+    """Message and hint for a driver's error."""
+    situation = situation_of(original)
     if situation is None:
-        line = next(iter(str(error.orig).strip().splitlines()), "")
+        line = next(iter(str(original).strip().splitlines()), "")
         words = re.sub(r"\d+", GONE, without_values(line))  # a short number may be a value too
-        return DatabaseError(
+        return (
             f"The database refused a step ({codes}: {words}).",
-            hint="A DBA can tell what this code means; docs/setup.md lists what is needed.",
+            "A DBA can tell what this code means; docs/setup.md lists what is needed.",
         )
-    names = known_names(error.orig) if situation.names_help else []
+    names = known_names(original) if situation.names_help else []
     about = f": {', '.join(names)}" if names else ""
-    return DatabaseError(f"{situation.meaning}{about} ({codes}).", hint=situation.advice)
+    return f"{situation.meaning}{about} ({codes}).", situation.advice
 
 
 def locking(statement: Select, table: Table) -> Select:
@@ -82,6 +104,15 @@ def in_batches(items: Sequence[Item], size: int | None = None) -> Iterator[Seque
     size = size or min(dialect.most_in_list for dialect in dialects.registered())
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def constant(word: str) -> ColumnElement[str]:
+    """A word of ours as part of the statement's text, and not as a parameter.
+
+    SQL Server cannot always say of what type a parameter is, and takes two parameters with the same
+    value for two expressions in GROUP BY. Only for words that stand in the code.
+    """
+    return literal(word, dialects.Characters(), literal_execute=True)
 
 
 def as_raw_text(engine: Engine, column: ColumnElement) -> ColumnElement:

@@ -29,7 +29,6 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, OperationalError
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import SSD_SCHEMA
@@ -155,8 +154,6 @@ class SourceReader:
     """Reads what a plan needs from the SSD of a profile."""
 
     def __init__(self, engine: Engine, settings: Settings, spec: Spec, plan: Plan) -> None:
-        assert engine.dialect.dbapi is not None
-        self._driver_error: type[Exception] = engine.dialect.dbapi.Error
         self.engine, self.settings, self.spec, self.plan = engine, settings, spec, plan
         self._person_read = plan.read_of(plan.person.name)
         self._id_at = plan.at(plan.person.name, plan.person.key)
@@ -164,6 +161,10 @@ class SourceReader:
         self._absent: set[tuple[str, str]] = set()
         self._called: dict[tuple[str, str], str] = {}  # columns with another name here
         self._statements: dict[Any, Select] = {}
+        # beside the driver's errors, what Python raises where a value cannot become one of its own
+        self._unreadable: tuple[type[Exception], ...] = (
+            *database.failures(engine), ValueError, OverflowError,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------- what is there
     def check(self) -> list[str]:
@@ -339,8 +340,9 @@ class SourceReader:
         limit = self.settings.chunk_size + 1
         while True:
             kind = "page" if first is None else "page first"
-            parameters = {"limit": limit, **({} if first is None else {"first": first})}
-            rows = self._rows(connection, read, kind, parameters)
+            rows = self._rows(
+                connection, read, kind, {} if first is None else {"first": first}, limit
+            )
             if len(rows) < limit:
                 return rows, None
             following = rows[-1][place]
@@ -365,48 +367,91 @@ class SourceReader:
         return Batch(found[self._person_read], found, statutory)
 
     def _rows(
-        self, connection: Connection, read: Read, kind: str, parameters: dict[str, Any]
+        self,
+        connection: Connection,
+        read: Read,
+        kind: str,
+        parameters: dict[str, Any],
+        limit: int | None = None,
     ) -> list[Row]:
+        """The rows of a query; again where the database ended it, and never in part.
+
+        Raises:
+            DatabaseError: the database refused the query, or ended it each time.
+        """
         if any((step.table, step.by) in self._absent for step in read.chain) or (
             (read.table, read.by) in self._absent
         ):
             return []
+
+        def fetch(as_text: frozenset[str], only: str | None = None) -> list[Row]:
+            statement = self._statement(read, kind, limit, as_text, only)
+            return database.read_again(
+                connection, lambda: _fetched(connection.execute(statement, parameters))
+            )
+
         try:
-            return _fetched(connection.execute(self._statement(read, kind), parameters))
-        except (DataError, OperationalError, self._driver_error) as error:
-            if getattr(error, "connection_invalidated", False):
+            return fetch(frozenset())
+        except self._unreadable as error:
+            if not database.may_be_about_a_value(error):
                 raise
-            # a value that the driver cannot turn into a Python one: read all of them as text
             connection.rollback()
-            return list(connection.execute(self._statement(read, kind, True), parameters).all())
+        return fetch(self._unreadable_columns(connection, read, fetch))
+
+    def _unreadable_columns(
+        self, connection: Connection, read: Read, fetch: Callable[..., list[Row]]
+    ) -> frozenset[str]:
+        """Columns with a value that the driver cannot turn into a Python one, each tried alone."""
+        found = set()
+        for name in self.plan.reads[read]:
+            try:
+                fetch(frozenset(), name)
+            except self._unreadable as error:
+                if not database.may_be_about_a_value(error):
+                    raise
+                connection.rollback()
+                found.add(name)
+        return frozenset(found)
 
     def _statutory(self, connection: Connection, kind: str, parameters: dict) -> list[Any]:
         name = self.settings.statutory_cohort_table or ""
         person: ColumnElement = column("person_id")
         statement = select(person).select_from(self._table(name)).where(_condition(kind)(person))
-        return [row[0] for row in connection.execute(statement, parameters)]
+        return database.read_again(
+            connection, lambda: [row[0] for row in connection.execute(statement, parameters)]
+        )
 
-    def _statement(self, read: Read, kind: str, as_text: bool = False) -> Select:
-        key = (read, kind, as_text)
+    def _statement(
+        self,
+        read: Read,
+        kind: str,
+        limit: int | None = None,
+        as_text: frozenset[str] = frozenset(),
+        only: str | None = None,
+    ) -> Select:
+        key = (read, kind, limit, as_text, only)
         if key not in self._statements:
-            self._statements[key] = self._build(read, kind, as_text)
+            self._statements[key] = self._build(read, kind, limit, as_text, only)
         return self._statements[key]
 
-    def _build(self, read: Read, kind: str, as_text: bool) -> Select:
+    def _build(
+        self, read: Read, kind: str, limit: int | None, as_text: frozenset[str], only: str | None
+    ) -> Select:
         source = self._table(read.table).alias("t0")
         wanted = []
-        for name in self.plan.reads[read]:
+        for name in self.plan.reads[read] if only is None else [only]:
             one: ColumnElement = self._of(source, read.table, name)
             if (read.table, name) in self._absent:
                 one = null()
-            elif as_text:
+            elif name in as_text:
                 one = database.as_raw_text(self.engine, one)
             wanted.append(one.label(name))
         statement = select(*wanted).select_from(source)
         by = self._of(source, read.table, read.by)
         statement = statement.where(self._membership(by, read, _condition(kind)))
-        if kind.startswith("page"):
-            statement = statement.order_by(by).limit(bindparam("limit"))
+        if limit is not None:
+            # in the statement's text: a parameter there becomes a count over all rows in T-SQL
+            statement = statement.order_by(by).limit(limit)
         return statement
 
     def _membership(self, by: ColumnElement, read: Read, condition: Condition) -> ColumnElement:

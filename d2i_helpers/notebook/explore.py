@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, case, func, select
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import submission_log
@@ -42,11 +42,11 @@ def overview(engine: Engine, settings: Settings) -> dict[str, int]:
     """Rows of the sent staging table by state and status, such as ``new, pending``."""
     staging = Staging(engine, settings.send_table)
     with database.reading(engine) as connection:
-        rows = connection.execute(
-            select(staging.state, staging.status, func.count()).group_by(
-                staging.state, staging.status
-            )
-        ).all()
+        # grouped over a sub-query, by names: T-SQL takes an expression for another one where it
+        # holds a parameter
+        words = select(staging.state.label("state"), staging.status.label("status")).subquery()
+        counted = select(words.c.state, words.c.status, func.count())
+        rows = connection.execute(counted.group_by(words.c.state, words.c.status)).all()
     return {f"{state}, {status}": count for state, status, count in sorted(rows)}
 
 
@@ -70,7 +70,8 @@ def child(engine: Engine, settings: Settings, person_id: str | int | None = None
     person_id = _as_text(engine, staging, person_id)
     if person_id:
         statement = statement.where(t.person_id == person_id)
-    waits_first = staging.status == "sent"
+    # a number, because T-SQL and Oracle cannot order by a condition
+    waits_first = case((staging.status == "sent", 1), else_=0)
     with database.reading(engine) as connection:
         row = connection.execute(statement.order_by(waits_first, t.id)).first()
         if row is None and person_id:

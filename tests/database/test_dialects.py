@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, UnicodeText, create_engine, insert, select
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, create_engine, insert, select
 from sqlalchemy.dialects import mssql, oracle, postgresql, registry, sqlite
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import make_url
@@ -69,14 +69,21 @@ def has_listeners(dialect: dialects.Portable, limits: Any) -> bool:
     return bool(engine.dispatch.before_cursor_execute and engine.dispatch.after_cursor_execute)
 
 
-def file_is_needed(dialect: dialects.Portable) -> bool:
+def types_are_told(dialect: dialects.Portable) -> bool:
+    engine = create_engine("sqlite://")
+    engine.dialect.driver = "pyodbc"
+    dialect.type_parameters(engine)
+    return bool(engine.dispatch.before_cursor_execute)
+
+
+def changes_url(dialect: dialects.Portable, address: str) -> bool:
+    """Whether a URL is not taken as it is: a file is not there, or an ODBC driver is looked for."""
     profile: Any = types.SimpleNamespace(path=lambda name: Path("/no/such/folder") / name)
-    url = make_url("any:///x")
+    url = make_url(address)
     try:
-        assert dialect.prepare_url(url, profile, create=False) == url
+        return dialect.prepare_url(url, profile, create=False) != url
     except DatabaseError:
         return True
-    return False
 
 
 def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
@@ -92,19 +99,48 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
 
     login = dialect.login_query()
     held = database.locking(select(ROWS), ROWS)
-    counted = Table("c", MetaData(), Column("id", tables.RowNumber()), Column("x", UnicodeText))
+    counted = Table(
+        "c",
+        MetaData(),
+        Column("id", dialects.RowNumber()),
+        Column("x", dialects.Characters()),
+        words := Column("w", dialects.Characters(48)),
+        Column("h", LargeBinary(32)),
+    )
     connected: Any = types.SimpleNamespace(name=dialect.name, server_version_info=(16, 2))
     schema = dialect.schema_statements
     return {
         "password": (dialect.takes_password, dialect.password_without_login),
-        "file": file_is_needed(dialect),
+        "url": [changes_url(dialect, f"any+pyodbc://{place}/x") for place in ("", "server")],
+        "looks itself": dialect.why_unreachable(make_url("any://127.0.0.1:1/x")) is not None,
         "pyodbc": dialect.engine_options("pyodbc", LIMITS),
         "driver": dialect.engine_options("any", LIMITS),
         "driver without limits": dialect.engine_options("any", NO_LIMITS),
         "session": session(dialect, LIMITS),
         "session without limits": session(dialect, NO_LIMITS),
         "listeners": (has_listeners(dialect, LIMITS), has_listeners(dialect, NO_LIMITS)),
+        "types are told": types_are_told(dialect),
         "list": dialect.most_in_list,
+        "errors": [
+            code
+            for code in (
+                "1205",
+                "40P01",
+                "ORA-00060",
+                "SQLITE_BUSY_SNAPSHOT",
+                "08S01",
+                "57P01",
+                "ORA-03113",
+                "HYT00",
+            )
+            if dialect.passes([code])
+        ],
+        "lost": [code for code in ("1205", "08S01", "57P01", "ORA-03113") if dialect.lost([code])],
+        "counts": dialect.counts_rows_of_many,
+        "footprint": (
+            sql(dialect.footprint(words)),
+            [n for n in ("é🎈", 2, 3) if dialect.fits(n, "é🎈")],
+        ),
         "text": sql(dialect.as_raw_text(ROWS.c.a)),
         "now": sql(dialect.utc_now()),
         "server": dialect.server(connected),
@@ -121,7 +157,8 @@ NO_SESSION: dict[str, Any] = {"session": [], "session without limits": []}
 SAID: dict[str, dict[str, Any]] = {
     "sqlite": {
         "password": (False, False),
-        "file": True,
+        "url": [True, True],
+        "looks itself": False,
         "pyodbc": {"connect_args": {"timeout": 60}},
         "driver": {"connect_args": {"timeout": 60}},
         "driver without limits": {"connect_args": {"timeout": 2_000_000}},
@@ -129,12 +166,17 @@ SAID: dict[str, dict[str, Any]] = {
                     "looks at the time: False"],
         "session without limits": ["pragma journal_mode=wal", "pragma synchronous=full"],
         "listeners": (True, False),
+        "types are told": False,
         "list": 900,
+        "errors": ["SQLITE_BUSY_SNAPSHOT"],
+        "lost": [],
+        "counts": True,
+        "footprint": ("c.w", ["é🎈"]),
         "text": "CAST(t.a AS BLOB)",
         "now": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
         "server": "sqlite 16.2",
         "held": "SELECT t.a FROM t",
-        "table": "CREATE TABLE c ( id INTEGER, x TEXT )",
+        "table": "CREATE TABLE c ( id INTEGER, x TEXT, w VARCHAR(48), h BLOB )",
         "login": (None, []),
         "new schema": [],
         "schema": ([], []),
@@ -142,19 +184,25 @@ SAID: dict[str, dict[str, Any]] = {
     },
     "postgresql": {
         "password": (True, True),
-        "file": False,
+        "url": [False, False],
+        "looks itself": False,
         "pyodbc": {"connect_args": {"connect_timeout": 15}},
         "driver": {"connect_args": {"connect_timeout": 15}},
         "driver without limits": {"connect_args": {"connect_timeout": 15}},
         "session": ["set statement_timeout = 600000", "set lock_timeout = 60000", "commit"],
         "session without limits": ["set statement_timeout = 0", "set lock_timeout = 0", "commit"],
         "listeners": (False, False),
+        "types are told": False,
         "list": 900,
+        "errors": ["40P01", "57P01"],
+        "lost": ["57P01"],
+        "counts": True,
+        "footprint": ("c.w", ["é🎈"]),
         "text": "CAST(t.a AS TEXT)",
         "now": "timezone('utc', clock_timestamp())",
         "server": "postgresql 16.2",
         "held": "SELECT t.a FROM t FOR UPDATE OF t",
-        "table": "CREATE TABLE c ( id BIGINT, x TEXT )",
+        "table": "CREATE TABLE c ( id BIGINT, x TEXT, w VARCHAR(48), h BYTEA )",
         "login": ("SELECT CURRENT_USER AS current_user_1", []),
         "new schema": ["create schema s;", "grant usage on schema s to u;"],
         "schema": (["grant usage on schema s to u;"], []),
@@ -162,19 +210,29 @@ SAID: dict[str, dict[str, Any]] = {
     },
     "mssql": {
         "password": (True, False),
-        "file": False,
+        "url": [False, True],
+        "looks itself": True,
         "pyodbc": {"fast_executemany": True, "connect_args": {"timeout": 15}},
         "driver": {},
         "driver without limits": {},
-        "session": ["set lock_timeout 60000", "commit", "timeout=600"],
-        "session without limits": ["set lock_timeout -1", "commit", "timeout=0"],
+        "session": ["set lock_timeout 60000", "set transaction isolation level read committed",
+                    "commit", "timeout=600"],
+        "session without limits": ["set lock_timeout -1",
+                                   "set transaction isolation level read committed", "commit",
+                                   "timeout=0"],
         "listeners": (False, False),
+        "types are told": True,
         "list": 900,
-        "text": "CAST(t.a AS TEXT)",
+        "errors": ["1205", "08S01"],
+        "lost": ["08S01"],
+        "counts": False,
+        "footprint": ("len(c.w)", [2, 3]),
+        "text": "convert(nvarchar(max), t.a, 121)",
         "now": "sysutcdatetime()",
         "server": "mssql 16.2",
         "held": "SELECT t.a FROM t with (updlock, rowlock)",
-        "table": "CREATE TABLE c ( id BIGINT NULL, x NVARCHAR(max) NULL )",
+        "table": "CREATE TABLE c ( id BIGINT NULL, x NVARCHAR(max) NULL, w NVARCHAR(48) NULL, "
+        "h VARBINARY(32) NULL )",
         "login": ("SELECT user_name() AS user_name_1", ["dbo"]),
         "new schema": ["exec('create schema s');"],
         "schema": ([], []),
@@ -182,19 +240,25 @@ SAID: dict[str, dict[str, Any]] = {
     },
     "oracle": {
         "password": (True, False),
-        "file": False,
+        "url": [False, False],
+        "looks itself": False,
         "pyodbc": {},
         "driver": {},
         "driver without limits": {},
         "session": ["call_timeout=600000"],
         "session without limits": ["call_timeout=0"],
         "listeners": (False, False),
+        "types are told": False,
         "list": 900,
+        "errors": ["ORA-00060", "ORA-03113"],
+        "lost": ["ORA-03113"],
+        "counts": True,
+        "footprint": ("c.w", ["é🎈"]),
         "text": "CAST(t.a AS CLOB)",
         "now": "sys_extract_utc(systimestamp())",
         "server": "oracle 16.2",
         "held": "SELECT t.a FROM t FOR UPDATE OF t.a",
-        "table": "CREATE TABLE c ( id NUMBER(19), x CLOB )",
+        "table": "CREATE TABLE c ( id NUMBER(19), x CLOB, w VARCHAR2(48 CHAR), h BLOB )",
         "login": ("SELECT user FROM dual", []),
         "new schema": [],
         "schema": ([], []),

@@ -18,9 +18,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     MetaData,
-    String,
     Table,
-    UnicodeText,
     delete,
     insert,
     select,
@@ -31,6 +29,7 @@ from sqlalchemy.schema import CreateTable
 
 from d2i_helpers import database
 from d2i_helpers.database import tables
+from d2i_helpers.database.dialects import Characters
 from d2i_helpers.errors import DatabaseError, GateError
 
 Row = dict[str, Any]
@@ -42,16 +41,16 @@ _KEYS_AT_A_TIME = 400  # in one IN list: below every engine's limit of parameter
 marker = Table(
     "d2i_simulated",
     _OWN,
-    Column("name", String(40), primary_key=True),
-    Column("value", String(200), nullable=False),
+    Column("name", Characters(40), primary_key=True),
+    Column("value", Characters(200), nullable=False),
 )
 
 away = Table(
     "d2i_simulated_away",
     _OWN,
-    Column("person_id", String(48), primary_key=True),
+    Column("person_id", Characters(48), primary_key=True),
     Column("left_on_day", Integer, nullable=False),
-    Column("source_rows", UnicodeText, nullable=False),  # JSON: table to rows
+    Column("source_rows", Characters(), nullable=False),  # JSON: table to rows
 )
 
 # The column that leads to the person, in each table that has one.
@@ -118,7 +117,9 @@ def read_marker(connection: Connection) -> dict[str, str]:
 def write_marker(connection: Connection, facts: Mapping[str, object]) -> None:
     """Note facts, in place of those of the same names."""
     connection.execute(delete(marker).where(marker.c.name.in_(list(facts))))
-    connection.execute(insert(marker), [{"name": k, "value": str(v)} for k, v in facts.items()])
+    database.insert_rows(
+        connection, marker, [{"name": k, "value": str(v)} for k, v in facts.items()]
+    )
 
 
 # --------------------------------------------------------------------------------------- loading
@@ -163,7 +164,7 @@ def _hand_over(connection: Connection, table: Table, rows: list[Row]) -> None:
         if convert:
             _convert(rows, column.name, convert)
     given = [tuple(row.values()) for row in rows] if statement.positional else rows
-    connection.exec_driver_sql(str(statement), given)
+    database.hand_over(connection, table, str(statement), given)
 
 
 def _convert(rows: list[Row], column: str, convert: Callable[[Any], Any]) -> None:
@@ -262,8 +263,8 @@ def delete_child(connection: Connection, rows: Rows) -> None:
 def keep_away(connection: Connection, person_id: str, rows: Rows, day: int) -> None:
     """Keep the rows of a child who left."""
     text = json.dumps(rows, default=_date_text, ensure_ascii=False)
-    connection.execute(
-        insert(away), [{"person_id": person_id, "left_on_day": day, "source_rows": text}]
+    database.insert_rows(
+        connection, away, [{"person_id": person_id, "left_on_day": day, "source_rows": text}]
     )
 
 

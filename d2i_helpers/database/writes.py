@@ -1,0 +1,149 @@
+"""Statements for many rows: what was written is compared with what was to be written.
+
+A driver that hands over rows in bulk may stop half-way without an error, or go on after the server
+ended the transaction. So the rows are counted: by the driver where it does, else by reading back.
+What differs is an error, and the caller's transaction is rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, func, insert, select
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import Update
+
+from d2i_helpers.database import dialects
+from d2i_helpers.database.tables import TOLD_APART_BY
+from d2i_helpers.database.transactions import in_batches
+from d2i_helpers.errors import DatabaseError
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, all with the same columns.
+
+    Raises:
+        DatabaseError: not all of them are there.
+    """
+    if not rows:
+        return
+    # the row's number is not asked for: with a trigger on the table SQL Server refuses to tell it
+    statement = insert(table).inline()
+    if dialects.of(connection).counts_rows_of_many:
+        compare(table, _execute_many(connection, statement, rows), len(rows))
+        return
+    before = _count_alike(connection, table, rows)
+    connection.execute(statement, rows)
+    compare(table, _count_alike(connection, table, rows) - before, len(rows))
+
+
+def hand_over(connection: Connection, table: Table, statement: str, rows: Sequence[Any]) -> None:
+    """Insert rows with a statement that is compiled already; nobody else may write the table.
+
+    Args:
+        rows: all columns of the table in their order, as the driver takes them.
+
+    Raises:
+        DatabaseError: not all of them are there.
+    """
+    options = {dialects.COLUMN_TYPES: [column.type for column in table.columns]}
+    counted = dialects.of(connection).counts_rows_of_many
+    everything = select(func.count()).select_from(table)
+    before = 0 if counted else connection.execute(everything).scalar_one()
+    done = connection.exec_driver_sql(statement, rows, execution_options=options).rowcount
+    compare(table, done if counted else connection.execute(everything).scalar_one() - before,
+            len(rows))  # fmt: skip
+
+
+def update_each(
+    connection: Connection,
+    statement: Update,
+    rows: Sequence[dict[str, Any]],
+    *,
+    key: tuple[str, ColumnElement],
+    written: Mapping[str, ColumnElement],
+) -> None:
+    """Update rows that get values of their own.
+
+    Args:
+        rows: the parameters of each.
+        key: the parameter that names the row, and its column.
+        written: of the parameters that are stored, those by which a written row is known, with
+            their columns.
+
+    Raises:
+        DatabaseError: not each of them was written.
+    """
+    if not rows:
+        return
+    table: Any = statement.table
+    done = _execute_many(connection, statement, rows)
+    if not dialects.of(connection).counts_rows_of_many:
+        done = _count_written(connection, rows, key, written)
+    compare(table, done, len(rows))
+
+
+def update_some(connection: Connection, statement: Update, rows: Sequence[dict[str, Any]]) -> None:
+    """Update those of some rows for which the statement's conditions hold; none need to."""
+    if rows:
+        connection.execute(statement, rows)
+
+
+def compare(table: Table, written: int, meant: int) -> None:
+    """Stop where the database has written more or fewer rows than it was given.
+
+    Raises:
+        DatabaseError: it has; holds the numbers.
+    """
+    if written != meant:
+        raise DatabaseError(
+            f"{table.name} took {written:,} of {meant:,} rows, and the driver reported no error.",
+            hint="Nothing of the step was kept: run again. Where it recurs, look for other "
+            "software or a trigger that writes this table, and tell a DBA.",
+        )
+
+
+def _execute_many(connection: Connection, statement: Any, rows: Sequence[dict[str, Any]]) -> int:
+    # a large insert may be several statements, whose counts have to be added up
+    options = {"preserve_rowcount": True}
+    return connection.execute(statement, rows, execution_options=options).rowcount
+
+
+def _count_alike(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
+    """How many rows of the table have the keys of these, or would be counted for them."""
+    names = table.info.get(TOLD_APART_BY) or [column.name for column in table.primary_key]
+    values = {name: list(dict.fromkeys(row[name] for row in rows)) for name in names}
+    same = [table.c[name] == some[0] for name, some in values.items() if len(some) == 1]
+    many = next((name for name, some in values.items() if len(some) > 1), None)
+    counting = select(func.count()).select_from(table).where(*same)
+    if many is None:
+        return connection.execute(counting).scalar_one()
+    column = table.c[many]
+    return sum(
+        connection.execute(counting.where(column.in_(part))).scalar_one()
+        for part in in_batches(values[many])
+    )
+
+
+def _count_written(
+    connection: Connection,
+    rows: Sequence[dict[str, Any]],
+    key: tuple[str, ColumnElement],
+    written: Mapping[str, ColumnElement],
+) -> int:
+    """How many of the rows hold what was to be stored."""
+    dialect = dialects.of(connection)
+    parameter, column = key
+    by_key = {row[parameter]: row for row in rows}
+    stored = select(column, *(dialect.footprint(one) for one in written.values()))
+    found = 0
+    for part in in_batches(list(by_key)):
+        for name, *footprints in connection.execute(stored.where(column.in_(part))):
+            pairs = zip(footprints, written, strict=True)
+            found += all(dialect.fits(_plain(f), by_key[name][one]) for f, one in pairs)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return bytes(value) if isinstance(value, bytearray | memoryview) else value
