@@ -8,15 +8,13 @@ of wrong shape.
 
 from __future__ import annotations
 
-import csv
-import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from importlib import resources
 from typing import Any
 
 from d2i_helpers.payload_spec.model import PURGE
 from d2i_helpers.payload_spec.patterns import whole_match
 from d2i_helpers.payload_spec.registry import ANONYMISING_RULES, ROW_RULES, TRANSFORMS
+from d2i_helpers.payload_spec.schema import declared_columns
 from d2i_helpers.payload_spec.shape import nearest, no_such, shape_faults
 
 Entry = Mapping[str, Any]
@@ -27,16 +25,6 @@ _NO_LINEAR_TIME = (
     "such as (?=…) or (?<!…), references back such as \\1, and repeats of large repeats; "
     "`max_length` limits the length"
 )
-
-
-@functools.cache
-def declared_columns() -> Mapping[str, frozenset[str]]:
-    """The columns of the declared SSD tables, by table."""
-    text = resources.files("d2i_helpers").joinpath("ssd_tables.csv").read_text(encoding="utf-8")
-    columns: dict[str, set[str]] = {}
-    for row in csv.DictReader(text.splitlines()):
-        columns.setdefault(row["table"], set()).add(row["column"])
-    return {table: frozenset(names) for table, names in columns.items()}
 
 
 def faults(text: Entry) -> list[str]:

@@ -9,6 +9,7 @@ renews both; a test fails when they are not current.
 from __future__ import annotations
 
 import copy
+import csv
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,16 @@ _TAKES: Mapping[str, Schema] = {
 }
 _NEEDED = ("required", "anyOf", "dependencies")  # what a whole specification must hold
 _TABLES = ("properties", "$defs")  # tables of schemas; their keys are names, not keywords
+
+
+@functools.cache
+def declared_columns() -> Mapping[str, frozenset[str]]:
+    """The columns of the declared SSD tables, by table."""
+    text = resources.files("d2i_helpers").joinpath("ssd_tables.csv").read_text(encoding="utf-8")
+    columns: dict[str, set[str]] = {}
+    for row in csv.DictReader(text.splitlines()):
+        columns.setdefault(row["table"], set()).add(row["column"])
+    return {table: frozenset(names) for table, names in columns.items()}
 
 
 @functools.cache
@@ -127,9 +138,13 @@ def overlay_schema(text: Mapping[str, Any]) -> Schema:
     schema["title"] = "An overlay of the payload specification"
     schema["description"] = "What differs from payload_spec.yaml; null takes an entry out."
     parts, tables = schema["$defs"], schema["properties"]
-    columns = sorted({source["table"] for source in text["sources"].values()})
+    columns = sorted(set().union(*declared_columns().values()))
+    parts["column"] = {**parts["name"], "examples": columns}
+    for part, keys in (("field", ["column"]), ("source", ["key", "person", "link", "via_column"])):
+        for key in keys:
+            parts[part]["properties"][key]["$ref"] = "#/$defs/column"
     for part, key, names in (
-        ("source", "table", columns),
+        ("source", "table", declared_columns()),
         ("source", "via", text["sources"]),
         ("block", "source", text["sources"]),
         ("field", "source", text["sources"]),
@@ -162,15 +177,12 @@ def _optional(part: Any) -> Any:
         return [_optional(inner) for inner in part]
     if not isinstance(part, dict):
         return part
-    made = {
-        key: {name: _optional(inner) for name, inner in value.items()}
-        if key in _TABLES
-        else value
-        if key == "items"  # a list replaces a list; it holds nothing that is null
-        else _optional(value)
-        for key, value in part.items()
-        if key not in _NEEDED
-    }
+    made: Schema = {}
+    for key, value in part.items():
+        if key in _TABLES:
+            made[key] = {name: _optional(inner) for name, inner in value.items()}
+        elif key not in _NEEDED:  # a list replaces a list, and holds nothing that is null
+            made[key] = value if key == "items" else _optional(value)
     if "type" in made:
         kinds = made["type"] if isinstance(made["type"], list) else [made["type"]]
         made["type"] = [*kinds, "null"]
@@ -189,16 +201,11 @@ def renew_schemas(text: Mapping[str, Any], folder: Path | None = None) -> list[P
     written = []
     for name, schema in ((SPECIFICATION, specification_schema()), (OVERLAY, overlay_schema(text))):
         path = (folder or Path(__file__).parent) / name
-        content = as_published(schema)
+        content = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         if not path.is_file() or path.read_text(encoding="utf-8") != content:
             path.write_text(content, encoding="utf-8", newline="\n")
             written.append(path)
     return written
-
-
-def as_published(schema: Schema) -> str:
-    """The text of a published schema."""
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def key_tables() -> dict[str, str]:

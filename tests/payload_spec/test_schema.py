@@ -100,6 +100,8 @@ def test_an_overlay_is_offered_the_names_of_the_specification() -> None:
     field = schema["$defs"]["field"]["properties"]
     assert field["codes"]["examples"] == list(TEXT["code_lists"])
     assert field["source"]["examples"] == list(TEXT["sources"])
+    assert field["column"]["$ref"] == "#/$defs/column"
+    assert {"prof_staff_id", "pers_sex"} <= set(schema["$defs"]["column"]["examples"])
     assert set(schema["properties"]["sources"]["properties"]) == set(TEXT["sources"])
 
 
