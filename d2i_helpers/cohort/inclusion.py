@@ -74,10 +74,6 @@ class Window:
         """Whether a date text lies in the window, both ends included."""
         return day is not None and self.first <= day <= self.last
 
-    def overlapped(self, start: str | None, end: str | None) -> bool:
-        """Whether a span touches the window; an unknown start never does, no end is open."""
-        return start is not None and start <= self.last and (end is None or end >= self.first)
-
 
 @functools.lru_cache(maxsize=20_000)
 def birthday(born: str, years: int) -> dt.date:

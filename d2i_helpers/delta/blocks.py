@@ -142,18 +142,13 @@ def same_bag(one: Any, other: Any) -> bool:
     return True
 
 
-def settled(spec: Spec, document: Document) -> Document:
-    """The document as a receiver comes to hold it; a document that extract built is its own.
+def settle(plan: Plan, block: Document) -> Document:
+    """A block as a receiver comes to hold it; a document that extract built is its own.
 
     Keys in the order of the specification, lists in canonical order, no nulls, nothing that is
     marked as purged, and of items that share a key the first in canonical order. Keys that the
     specification does not know come last.
     """
-    return settle(plan_of(spec), document)
-
-
-def settle(plan: Plan, block: Document) -> Document:
-    """`settled` for one block."""
     result: Document = {}
     names = plan.names
     if not block.keys() <= names.keys():

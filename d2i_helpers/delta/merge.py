@@ -28,7 +28,7 @@ def apply(
             blocks nested in it that the message does not name stay.
 
     Returns:
-        The document in settled form (see `settled`), or None after a purge of the child.
+        The document in settled form (see `blocks.settle`), or None after a purge of the child.
     """
     if partial.get(PURGE) is True:
         return None

@@ -32,7 +32,7 @@ from d2i_helpers.document.canonical import (
 from d2i_helpers.document.validation import Validator, firewall_warnings
 from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging, attention, guards
+from d2i_helpers.staging import Staging, attention, guards, in_flight, outbox
 from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.evidence import (
     CANONICAL_FACT,
@@ -43,9 +43,9 @@ from d2i_helpers.staging.evidence import (
     baseline,
 )
 from d2i_helpers.staging.guards import Figures
-from d2i_helpers.staging.in_flight import InFlight
 from d2i_helpers.staging.lease import BY_HAND, working_on
-from d2i_helpers.staging.outbox import Due, Outbox, Partial
+from d2i_helpers.staging.messages import Message
+from d2i_helpers.staging.outbox import Due
 from d2i_helpers.staging.states import Doubtful, Status
 
 PAGE = 500
@@ -61,7 +61,7 @@ COUNTS = (
 
 
 @dataclass
-class PrepareResult:
+class DeltaResult:
     """What the delta stage found; numbers and rules only."""
 
     counts: dict[str, int]
@@ -79,7 +79,7 @@ class PrepareResult:
 class _Page:
     """The results for one page of waiting rows."""
 
-    partials: list[Partial] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
     equal: list[Due] = field(default_factory=list)
     nothing_held: list[Due] = field(default_factory=list)
     refused: list[tuple[Due, str]] = field(default_factory=list)
@@ -102,7 +102,7 @@ def run(
     spec: Spec,
     *,
     progress: Callable[[int, int | None], None] | None = None,
-) -> PrepareResult:
+) -> DeltaResult:
     """Write `partial_json_payload` of every row that waits; idempotent.
 
     Raises:
@@ -119,29 +119,29 @@ def _prepare(
     settings: Settings,
     spec: Spec,
     progress: Callable[[int, int | None], None] | None,
-) -> PrepareResult:
-    outbox = Outbox(_staging(engine, settings, spec))
-    lost = InFlight(outbox).recover()
+) -> DeltaResult:
+    staging = _staging(engine, settings, spec)
+    lost = in_flight.recover(staging)
     counts: Counter[str] = Counter({"unknown_after_a_stop": lost})
-    result = PrepareResult({}, notices=_guard(outbox, settings, spec))
+    result = DeltaResult({}, notices=_guard(staging, settings, spec))
     with database.transaction(engine) as connection:
-        outbox.staging.mark_unreadable(connection, outbox.staging.damaged(connection))
-        total = outbox.staging.count(connection, outbox.is_due)
-    work = _Work(spec, Validator(spec), settings, counts, Counter(), outbox.staging.hasher)
+        staging.mark_unreadable(connection, staging.damaged(connection))
+        total = staging.count(connection, staging.is_due)
+    work = _Work(spec, Validator(spec), settings, counts, Counter(), staging.hasher)
     last, done = 0, 0
     while True:
         with database.transaction(engine) as connection:
-            rows = outbox.due(connection, last, PAGE)
+            rows = outbox.due(connection, staging, last, PAGE)
             if not rows:
                 break
-            page = work.page(rows, work.last_sent(connection, outbox, rows))
-            _put_back(connection, outbox, page.repaired)
-            counts["written"] += outbox.write_partials(connection, page.partials)
-            outbox.settle_equal(connection, page.equal)
-            outbox.settle_gone(connection, page.nothing_held)
-            outbox.refuse(connection, page.refused)
-            outbox.staging.mark_unreadable(connection, page.unreadable)
-            outbox.staging.mark_unreadable(
+            page = work.page(rows, work.last_sent(connection, staging, rows))
+            _put_back(connection, staging, page.repaired)
+            counts["written"] += outbox.write_messages(connection, staging, page.messages)
+            outbox.settle_equal(connection, staging, page.equal)
+            outbox.settle_gone(connection, staging, page.nothing_held)
+            outbox.refuse(connection, staging, page.refused)
+            staging.mark_unreadable(connection, page.unreadable)
+            staging.mark_unreadable(
                 connection,
                 page.altered,
                 "json_payload is not the document that its hash or its row says",
@@ -150,16 +150,16 @@ def _prepare(
         if progress:
             progress(done, total)
     with database.transaction(engine) as connection:
-        _name_doubts(connection, outbox, settings, work.in_doubt)
+        _name_doubts(connection, staging, settings, work.in_doubt)
     with database.reading(engine) as connection:
-        counts["ready_to_send"], _ = outbox.ready(connection)
-        counts["held_back"] = outbox.staging.count(connection, outbox.staging.held_back)
-        counts["need_attention"] = outbox.left_behind(connection, after_sending=False)
-        named = Counter(row.outcome for row in attention.read(connection, outbox.staging))
+        counts["ready_to_send"], _ = outbox.ready(connection, staging)
+        counts["held_back"] = staging.count(connection, staging.held_back)
+        counts["need_attention"] = outbox.left_behind(connection, staging, after_sending=False)
+        named = Counter(row.outcome for row in attention.read(connection, staging))
     counts["in_doubt"], counts["rows_missing"] = named[Doubtful.BASELINE], named[Doubtful.ROW]
     counts["waiting_before"] = total
     result.counts = {name: counts[name] for name in COUNTS}
-    result.notices += outbox.staging.moves.notices()
+    result.notices += staging.moves.notices()
     result.problems = dict(work.problems.most_common())
     return result
 
@@ -176,14 +176,13 @@ def _staging(engine: Engine, settings: Settings, spec: Spec) -> Staging:
 
 
 def _name_doubts(
-    connection: Connection, outbox: Outbox, settings: Settings, in_doubt: set[str]
+    connection: Connection, staging: Staging, settings: Settings, in_doubt: set[str]
 ) -> None:
     """Keep the list of children of whom nobody can say what the receiver holds.
 
     A child stays on it until the receiver has acknowledged that it erased the child, or somebody
     who knows takes it off.
     """
-    staging = outbox.staging
     before = {
         row.person_id
         for row in attention.read(connection, staging)
@@ -202,8 +201,8 @@ def _name_doubts(
     attention.remove_others(connection, staging, STAGE, entries)
 
 
-def _put_back(connection: Connection, outbox: Outbox, rows: Sequence[Due]) -> None:
-    outbox.staging.put_baselines(
+def _put_back(connection: Connection, staging: Staging, rows: Sequence[Due]) -> None:
+    staging.put_baselines(
         connection,
         [
             {
@@ -216,11 +215,11 @@ def _put_back(connection: Connection, outbox: Outbox, rows: Sequence[Due]) -> No
     )
 
 
-def _guard(outbox: Outbox, settings: Settings, spec: Spec) -> list[str]:
+def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
     """Judge what was not prepared before: a table that other software filled has no other guard."""
-    staging, t = outbox.staging, outbox.table.c
-    noted = notes.select().where(outbox.noted).exists()
-    purge_noted = notes.select().where(outbox.noted, notes.c.partial_kind == PURGE).exists()
+    t = staging.table.c
+    noted = notes.select().where(staging.noted).exists()
+    purge_noted = notes.select().where(staging.noted, notes.c.partial_kind == PURGE).exists()
     changed = and_(
         not_(staging.is_deleted),
         not_(staging.held_back),
@@ -229,7 +228,7 @@ def _guard(outbox: Outbox, settings: Settings, spec: Spec) -> list[str]:
         t.partial_json_payload.is_(None),
         not_(noted),
     )
-    with database.reading(outbox.engine) as connection:
+    with database.reading(staging.engine) as connection:
         staged = staging.count(connection, staging.acknowledged)
         judged = staged >= settings.guard_min_children
         figures = Figures(
@@ -243,14 +242,14 @@ def _guard(outbox: Outbox, settings: Settings, spec: Spec) -> list[str]:
                 not_(staging.held_back),
             ),
             changed=staging.count(connection, changed),
-            items=_item_losses(connection, outbox, settings, spec, changed) if judged else {},
+            items=_item_losses(connection, staging, settings, spec, changed) if judged else {},
         )
     return guards.check(figures, settings)
 
 
 def _item_losses(
     connection: Connection,
-    outbox: Outbox,
+    staging: Staging,
     settings: Settings,
     spec: Spec,
     changed: ColumnElement[bool],
@@ -261,26 +260,26 @@ def _item_losses(
     are over the limit: their documents are otherwise never read.
     """
     volatile = ids_are_volatile(spec, settings)
-    stays = and_(not_(outbox.staging.is_deleted), outbox.staging.acknowledged)
+    stays = and_(not_(staging.is_deleted), staging.acknowledged)
     gone: Counter[str] = Counter()
     before: Counter[str] = Counter()
-    for held, current in _documents(connection, outbox, changed):
+    for held, current in _documents(connection, staging, changed):
         lost, had = delta.removed_items(spec, held, current, by_number=volatile)
         gone.update(lost)
         before.update(had)
     losses = guards.item_losses(spec, before, gone)
     if not guards.findings(Figures(staged=settings.guard_min_children, items=losses), settings):
         return losses
-    for held, _ in _documents(connection, outbox, and_(stays, not_(changed))):
+    for held, _ in _documents(connection, staging, and_(stays, not_(changed))):
         before.update(delta.removed_items(spec, held, None)[1])
     return guards.item_losses(spec, before, gone)
 
 
 def _documents(
-    connection: Connection, outbox: Outbox, wanted: ColumnElement[bool]
+    connection: Connection, staging: Staging, wanted: ColumnElement[bool]
 ) -> Iterator[tuple[Document, Document]]:
     """What the receiver acknowledged and what is staged, of rows of which both can be read."""
-    t, last = outbox.table.c, 0
+    t, last = staging.table.c, 0
     statement = (
         select(t.id, t.previous_json_payload, t.json_payload)
         .where(t.id > bindparam("last"), wanted)
@@ -314,12 +313,12 @@ class _Work:
         return (key.column, key.transform) == (key_source.key, "id")
 
     def last_sent(
-        self, connection: Connection, outbox: Outbox, rows: list[Due]
+        self, connection: Connection, staging: Staging, rows: list[Due]
     ) -> dict[str, LastSent]:
         """What the submission log says of these rows' children, where it can be relied on."""
         if self.hasher is None:
             return {}
-        return outbox.staging.evidence.last_sent(connection, [row.person_id for row in rows])
+        return staging.evidence.last_sent(connection, [row.person_id for row in rows])
 
     def page(self, rows: list[Due], last: Mapping[str, LastSent]) -> _Page:
         page = _Page()
@@ -350,7 +349,17 @@ class _Work:
         if in_doubt and not row.deleted:  # a child that is gone is removed whatever was held of it
             self.in_doubt.add(row.person_id)
         text = to_text(partial)
-        page.partials.append(Partial(row, PURGE if row.deleted else DOCUMENT, text))
+        page.messages.append(
+            Message(
+                row_id=row.id,
+                person_id=row.person_id,
+                kind=PURGE if row.deleted else DOCUMENT,
+                text=text,
+                json_payload=row.json_payload,
+                current_hash=row.current_hash,
+                previous_hash=row.previous_hash,
+            )
+        )
         self._count(row, text)
 
     def _current(self, row: Due) -> Document:

@@ -15,8 +15,7 @@ from d2i_helpers.runs.execution import Listener, Run
 from d2i_helpers.runs.records import ATTENTION, COMPLETED, RUNNING, RunRecord, StageRecord
 from d2i_helpers.settings import Settings, load_settings, project_root
 from d2i_helpers.stages import stage_named
-from d2i_helpers.staging import Staging
-from d2i_helpers.staging.outbox import Outbox
+from d2i_helpers.staging import Staging, outbox
 
 
 def run_day(
@@ -180,6 +179,6 @@ def _anything_unsettled(settings: Settings) -> bool:
     try:
         database.create_staging(engine, settings.send_table)
         with database.reading(engine) as connection:
-            return Outbox(Staging(engine, settings.send_table)).anything_unsettled(connection)
+            return outbox.anything_unsettled(connection, Staging(engine, settings.send_table))
     finally:
         engine.dispose()

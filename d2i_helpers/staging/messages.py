@@ -1,4 +1,4 @@
-"""What travels: a child's message, what became of it, each attempt, and the batch they are in."""
+"""What travels: a child's message, the batch it is in, and what came back for it."""
 
 from __future__ import annotations
 
@@ -9,40 +9,16 @@ from d2i_helpers.staging.states import Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One child's message, journalled and about to leave."""
+class Message:
+    """What is to be sent of one child, with the document and the hashes it was made from."""
 
     row_id: int
     person_id: str
-    kind: str
+    kind: str  # document | purge
+    text: str  # the partial document
+    json_payload: str  # the whole document
     current_hash: bytes | None
-    json_payload: str
-    partial: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one message in the end."""
-
-    message: Outgoing
-    outcome: Outcome
-    detail: str = ""  # path and rule, or the reason; never a value
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """One attempt to send one child's message, as the submission log keeps it."""
-
-    message: Outgoing
-    attempt: int
-    outcome: Outcome
-    body_hash: bytes
-    started_at: dt.datetime
-    milliseconds: int
-    http_status: int | None = None
-    reference: str | None = None
-    correlation_id: str | None = None
-    detail: str = ""
+    previous_hash: bytes | None
 
 
 @dataclass(frozen=True)
@@ -52,5 +28,32 @@ class Batch:
     id: str
     run_id: str
     phase: str
-    messages: tuple[Outgoing, ...] = field(default_factory=tuple)
+    messages: tuple[Message, ...] = field(default_factory=tuple)
     altered: int = 0  # rows that another hand changed after delta: not sent, and marked
+
+
+@dataclass(frozen=True, slots=True)
+class RecordResult:
+    """How sending one record (the JSON of one message) ended."""
+
+    outcome: Outcome
+    detail: str = ""  # path and rule, or the reason; never a value
+    reference: str | None = None  # the receiver's receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request, or the part of its records that came out of it alike.
+
+    A request that names three of 100 records gives four attempts of one `number`: one for each
+    named record and one for the 97 that were not stored because of them.
+    """
+
+    number: int  # of the request, from 1
+    positions: tuple[int, ...]  # of the records in their batch
+    outcome: Outcome  # as this request left them; UNSENT: not stored, and sent again
+    http_status: int | None
+    detail: str
+    correlation_id: str | None
+    started_at: dt.datetime  # UTC, without a zone
+    milliseconds: int

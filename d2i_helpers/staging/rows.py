@@ -9,6 +9,7 @@ belongs to it. What the receiver holds is known from two places: the acknowledge
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import attention, facts, journal, notes, staging_table
-from d2i_helpers.staging.evidence import Evidence, Hasher
+from d2i_helpers.staging.evidence import PURGE, Evidence, Hasher
 from d2i_helpers.staging.moves import Moves
 from d2i_helpers.staging.states import (
     Event,
@@ -83,6 +84,11 @@ def same(left: ColumnElement, right: ColumnElement) -> ColumnElement[bool]:
     return or_(left == right, and_(left.is_(None), right.is_(None)))
 
 
+def _both_or_neither(left: ColumnElement[bool], right: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Equality of two conditions; SQL Server and Oracle cannot compare conditions as values."""
+    return or_(and_(left, right), and_(~left, ~right))
+
+
 class Staging:
     """One staging table (the identifiable or the anonymised one) and what is kept beside it."""
 
@@ -112,6 +118,57 @@ class Staging:
         self.acknowledged = self.table.c.previous_json_payload.is_not(None)
         # the receiver may hold something of this child
         self.held = or_(self.acknowledged, self.in_flight)
+        # joins the row notes to their row
+        self.noted = and_(
+            notes.c.staging_table == name, notes.c.person_id == self.table.c.person_id
+        )
+
+    @functools.cached_property
+    def is_due(self) -> ColumnElement[bool]:
+        """Something of the child is still to be sent."""
+        t, filled_by_us = self.table.c, self.evidence.filled_by_us
+        # a row that says `sent` has to be what was acknowledged; of hashes that other software
+        # made nothing follows, so there its word is taken
+        says_sent_wrongly = and_(
+            filled_by_us,
+            or_(
+                self.state != RowState.UNCHANGED.value,
+                t.current_hash.is_(None),
+                t.previous_hash.is_(None),
+                t.current_hash != t.previous_hash,
+                ~self.acknowledged,
+            ),
+        )
+        waits_or_failed = or_(self.status != Status.SENT.value, self.in_flight, says_sent_wrongly)
+        may_still_be_held = or_(
+            self.held,
+            and_(filled_by_us, t.previous_hash.is_not(None)),
+            self.evidence.log_says_held(),
+        )
+        return and_(
+            or_(
+                and_(~self.is_deleted, waits_or_failed),
+                and_(self.is_deleted, may_still_be_held),
+            ),
+            ~self.held_back,
+        )
+
+    @functools.cached_property
+    def is_ready(self) -> ColumnElement[bool]:
+        """The row's message may be sent: it holds for what is staged and acknowledged now.
+
+        Only of rows to which their notes are joined.
+        """
+        t = self.table.c
+        return and_(
+            self.is_due,
+            t.partial_json_payload.is_not(None),
+            same(notes.c.partial_current_hash, t.current_hash),
+            same(notes.c.partial_previous_hash, t.previous_hash),
+            notes.c.partial_digest.is_not(None),
+            notes.c.document_digest.is_not(None),
+            _both_or_neither(notes.c.partial_kind == PURGE, self.is_deleted),
+        )
 
     # ------------------------------------------------------------------------------- reading
     def _rows(self) -> Select:

@@ -8,38 +8,51 @@ from sqlalchemy import ColumnElement, insert, literal, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers.database.tables import journal, submission_log
-from d2i_helpers.staging.messages import Batch, LogEntry
+from d2i_helpers.staging.messages import Attempt, Batch, RecordResult
 from d2i_helpers.staging.states import Outcome
 
 
-def write(connection: Connection, staging_name: str, batch: Batch, log: Sequence[LogEntry]) -> None:
-    """Add one row for each attempt to send each of these messages."""
-    if not log:
-        return
-    connection.execute(
-        insert(submission_log),
-        [
-            {
-                "staging_table": staging_name,
-                "person_id": entry.message.person_id,
-                "run_id": batch.run_id,
-                "batch_id": batch.id,
-                "attempt": entry.attempt,
-                "kind": entry.message.kind,
-                "phase": batch.phase,
-                "document_hash": entry.message.current_hash,
-                "body_hash": entry.body_hash,
-                "outcome": str(entry.outcome),
-                "http_status": entry.http_status,
-                "reference": entry.reference,
-                "correlation_id": entry.correlation_id,
-                "detail": entry.detail or None,
-                "started_at": entry.started_at,
-                "milliseconds": entry.milliseconds,
-            }
-            for entry in log
-        ],
-    )
+def write(
+    connection: Connection,
+    staging_name: str,
+    batch: Batch,
+    results: Sequence[RecordResult],
+    attempts: Sequence[Attempt],
+    digests: Sequence[bytes],
+) -> None:
+    """Add one row for each attempt to send each message of a batch.
+
+    Args:
+        results: of each message, in the order of the batch.
+        digests: SHA-256 of the bytes of each message.
+    """
+    rows = [
+        {
+            "staging_table": staging_name,
+            "person_id": batch.messages[position].person_id,
+            "run_id": batch.run_id,
+            "batch_id": batch.id,
+            "attempt": attempt.number,
+            "kind": batch.messages[position].kind,
+            "phase": batch.phase,
+            "document_hash": batch.messages[position].current_hash,
+            "body_hash": digests[position],
+            "outcome": str(attempt.outcome),
+            "http_status": attempt.http_status,
+            # the receipt stands on the attempt that brought it
+            "reference": results[position].reference
+            if attempt.outcome is Outcome.ACKNOWLEDGED
+            else None,
+            "correlation_id": attempt.correlation_id,
+            "detail": attempt.detail or None,
+            "started_at": attempt.started_at,
+            "milliseconds": attempt.milliseconds,
+        }
+        for attempt in attempts
+        for position in attempt.positions
+    ]
+    if rows:
+        connection.execute(insert(submission_log), rows)
 
 
 def write_lost(connection: Connection, lost: ColumnElement[bool]) -> None:

@@ -6,7 +6,6 @@ decided in `outcomes`, what is known of each record is kept in `results`.
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import threading
 import time
@@ -19,15 +18,11 @@ from d2i_helpers.settings import Secrets, Settings, load_secrets
 from d2i_helpers.settings.receipts import receipt_pattern
 from d2i_helpers.staging.states import Outcome
 from d2i_helpers.submit.answers import Answer, http_date
-from d2i_helpers.submit.endpoint import Endpoint, endpoint_for
+from d2i_helpers.submit.endpoint import Endpoint
 from d2i_helpers.submit.outcomes import RETRIED, Kind, Verdict, verdict
-from d2i_helpers.submit.results import Attempt, BatchResult, Delivery, RecordResult
+from d2i_helpers.submit.results import BatchResult, Delivery
 from d2i_helpers.submit.token import TokenSource
 from d2i_helpers.submit.transport import Network, Pacer, Wire, tries
-
-__all__ = [
-    "Attempt", "BatchResult", "Client", "Endpoint", "RecordResult", "endpoint_for",
-]  # fmt: skip
 
 # stamina reports each retry to the log; without a handler Python would print its bare event name
 logging.getLogger("stamina").addHandler(logging.NullHandler())
@@ -128,7 +123,7 @@ class Client:
         Raises:
             TokenError: no token could be had, or a fresh one is not accepted.
         """
-        return self._post(Delivery([], self._utc_now()), _Part(()))
+        return self._post(Delivery([]), _Part(()))
 
     def send(self, records: Sequence[bytes]) -> BatchResult:
         """Send records (each the JSON of one child) and find an outcome for every one.
@@ -137,7 +132,7 @@ class Client:
         raised for what the receiver or the network does: `BatchResult.stop` then says why the run
         must end, and records that were not stored for certain are UNSENT.
         """
-        delivery = Delivery(records, self._utc_now())
+        delivery = Delivery(records)
         stop = self._stopped
         try:
             if stop is None:
@@ -150,9 +145,6 @@ class Client:
         with self._lock:
             self._stopped = self._stopped or stop
         return delivery.result(stop)
-
-    def _utc_now(self) -> dt.datetime:
-        return dt.datetime.fromtimestamp(self._now(), dt.UTC).replace(tzinfo=None)
 
     def _count(self, delivery: Delivery) -> ReceiverError | None:
         """The circuit breaker: stop after `breaker_batches` in a row with no stored record."""

@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from d2i_helpers.errors import D2IError
+from d2i_helpers.staging.messages import Attempt, RecordResult
 from d2i_helpers.staging.states import Outcome
 from d2i_helpers.submit.answers import Answer
 from d2i_helpers.submit.outcomes import MAYBE_STORED, Kind, Verdict
 
 _TAKEN_FOR_EMPTY = 204  # a refusal of the request, whatever was in it
-
-
-@dataclass(frozen=True)
-class RecordResult:
-    """How sending one record ended."""
-
-    outcome: Outcome
-    http_status: int | None  # of the last request that the record was in
-    reference: str | None  # the DfE's receipt
-    correlation_id: str | None
-    detail: str  # path and rule, never a value
-    started_at: dt.datetime  # UTC, without a zone; of the last request that the record was in
-    milliseconds: int
-    attempts: int  # requests that the record was in
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One request, or the part of its records that came out of it alike.
-
-    A request that names three of 100 records gives four attempts of one `number`: one for each
-    named record and one for the 97 that were not stored because of them.
-    """
-
-    number: int  # of the request, from 1
-    positions: tuple[int, ...]  # of the records in what `send` was given
-    outcome: Outcome  # as this request left them; UNSENT: not stored, and sent again
-    http_status: int | None
-    detail: str
-    correlation_id: str | None
-    started_at: dt.datetime
-    milliseconds: int
 
 
 @dataclass
@@ -74,29 +42,16 @@ class BatchResult:
 
 
 @dataclass
-class _Record:
-    """What is known so far of one record."""
-
-    outcome: Outcome | None = None
-    detail: str = ""
-    reference: str | None = None
-    answer: Answer | None = None
-    attempts: int = 0
-    maybe_stored: bool = False  # a request that it was in may have been stored
-
-
-@dataclass
 class Delivery:
     """The records of one call of `send` on their way to an outcome."""
 
     contents: Sequence[bytes]
-    started_at: dt.datetime
     attempts: list[Attempt] = field(default_factory=list)
-    records: list[_Record] = field(init=False)
+    results: dict[int, RecordResult] = field(
+        default_factory=dict
+    )  # of what is decided, by position
     requests: int = 0
-
-    def __post_init__(self) -> None:
-        self.records = [_Record() for _ in self.contents]
+    maybe_stored: set[int] = field(default_factory=set)  # positions; in any of the requests
 
     def body(self, positions: Iterable[int]) -> bytes:
         """The JSON array of these records."""
@@ -108,12 +63,8 @@ class Delivery:
     def note(self, positions: tuple[int, ...], answer: Answer, found: Verdict) -> None:
         """Log a request that was made, and what it may have done at the receiver."""
         self.requests += 1
-        maybe_stored = found.kind in MAYBE_STORED
-        for position in positions:
-            record = self.records[position]
-            record.answer = answer
-            record.attempts += 1
-            record.maybe_stored |= maybe_stored
+        if found.kind in MAYBE_STORED:
+            self.maybe_stored.update(positions)
         named = {positions[index]: reason for index, reason in found.named.items()}
         for position, reason in named.items():
             self._log((position,), answer, Outcome.REFUSED, reason)
@@ -145,9 +96,7 @@ class Delivery:
         """Note that the receiver has stored the records that have a reference."""
         for position, reference in zip(positions, references, strict=True):
             if reference is not None:
-                self.records[position].outcome = Outcome.ACKNOWLEDGED
-                self.records[position].reference = reference
-                self.records[position].detail = ""
+                self.results[position] = RecordResult(Outcome.ACKNOWLEDGED, reference=reference)
 
     def settle(self, positions: Iterable[int], outcome: Outcome, detail: str) -> None:
         """Give these records their outcome: they will not be sent again.
@@ -156,36 +105,24 @@ class Delivery:
         refusal of a later request says nothing of the earlier one.
         """
         for position in positions:
-            record = self.records[position]
-            record.outcome = Outcome.UNKNOWN if record.maybe_stored else outcome
-            record.detail = detail
+            ended = Outcome.UNKNOWN if position in self.maybe_stored else outcome
+            self.results[position] = RecordResult(ended, detail)
 
     def settle_rest(self, detail: str) -> None:
         """End the run: a record without an outcome was not stored, or nobody knows."""
-        rest = [number for number, record in enumerate(self.records) if record.outcome is None]
+        rest = [place for place in range(len(self.contents)) if place not in self.results]
         self.settle(rest, Outcome.UNSENT, detail)
 
     @property
     def any_stored(self) -> bool:
         """Whether the receiver has acknowledged any of the records."""
-        return any(record.outcome is Outcome.ACKNOWLEDGED for record in self.records)
+        return any(r.outcome is Outcome.ACKNOWLEDGED for r in self.results.values())
 
     def result(self, stop: D2IError | None) -> BatchResult:
         """Everything as it ended; each record has an outcome."""
-        return BatchResult([self._result(record) for record in self.records], self.attempts, stop)
-
-    def _result(self, record: _Record) -> RecordResult:
-        answer = record.answer
-        return RecordResult(
-            outcome=record.outcome or Outcome.UNSENT,
-            http_status=answer.status if answer else None,
-            reference=record.reference,
-            correlation_id=answer.correlation_id if answer else None,
-            detail=record.detail,
-            started_at=answer.started_at if answer else self.started_at,
-            milliseconds=answer.milliseconds if answer else 0,
-            attempts=record.attempts,
-        )
+        unsent = RecordResult(Outcome.UNSENT)
+        results = [self.results.get(place, unsent) for place in range(len(self.contents))]
+        return BatchResult(results, self.attempts, stop)
 
 
 def _left_as(found: Verdict, count: int) -> Outcome:

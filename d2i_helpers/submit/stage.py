@@ -20,17 +20,15 @@ from d2i_helpers.document.canonical import to_text
 from d2i_helpers.errors import D2IError, ReceiverError
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging, utc_now
+from d2i_helpers.staging import Staging, in_flight, outbox
 from d2i_helpers.staging.evidence import DOCUMENT
-from d2i_helpers.staging.in_flight import InFlight
 from d2i_helpers.staging.lease import BY_HAND, working_on
-from d2i_helpers.staging.messages import Answer, Batch, LogEntry, Outgoing
-from d2i_helpers.staging.outbox import Outbox
+from d2i_helpers.staging.messages import Batch, Message
 from d2i_helpers.staging.states import Outcome
 from d2i_helpers.submit import gates
 from d2i_helpers.submit.client import Client
 from d2i_helpers.submit.endpoint import Endpoint
-from d2i_helpers.submit.results import Attempt, BatchResult, Delivery
+from d2i_helpers.submit.results import BatchResult, Delivery
 
 COUNTS = (
     *map(str, Outcome), "still_waiting", "not_prepared", "held_back", "altered", "sent",
@@ -88,17 +86,17 @@ def run(
     with contextlib.ExitStack() as stack:
         look = stack.enter_context(working_on(engine, [settings.send_table]))
         client = client or stack.enter_context(Client(endpoint, settings, may_send=look))
-        in_flight = InFlight(Outbox(Staging(engine, settings.send_table)))
-        return _submit(_Sender(in_flight, settings, spec, client, run_id), progress)
+        staging = Staging(engine, settings.send_table)
+        return _submit(_Sender(staging, settings, spec, client, run_id), progress)
 
 
 def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None) -> SubmitResult:
-    outbox, settings = sender.in_flight.outbox, sender.settings
-    lost = sender.in_flight.recover()
-    with database.reading(outbox.engine) as connection:
-        waiting, size = outbox.ready(connection)
-        unprepared = outbox.count_due(connection) - waiting
-        sender.rows = outbox.ready_rows(connection)
+    staging, settings = sender.staging, sender.settings
+    lost = in_flight.recover(staging)
+    with database.reading(staging.engine) as connection:
+        waiting, size = outbox.ready(connection, staging)
+        unprepared = outbox.count_due(connection, staging) - waiting
+        sender.rows = outbox.ready_rows(connection, staging)
     tally = _Tally(Counter({"waiting_before": waiting, "characters": size}))
     tally.counts["not_prepared"] = unprepared
     tally.counts["unknown_after_a_stop"] = lost
@@ -114,16 +112,16 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     elif stop := _send_all(sender, tally, waiting, progress):
         raise stop
     tally.counts["altered"] = sender.altered
-    _count_what_is_left(outbox, settings, tally.counts)
-    return tally.result(notices + outbox.staging.moves.notices())
+    _count_what_is_left(staging, settings, tally.counts)
+    return tally.result(notices + staging.moves.notices())
 
 
-def _count_what_is_left(outbox: Outbox, settings: Settings, counts: Counter[str]) -> None:
+def _count_what_is_left(staging: Staging, settings: Settings, counts: Counter[str]) -> None:
     """The counts at the end of the stage. A dry run leaves everything, and that is no failure."""
-    with database.reading(outbox.engine) as connection:
-        counts["still_waiting"] = outbox.count_due(connection)
-        counts["held_back"] = outbox.staging.count(connection, outbox.staging.held_back)
-        counts["need_attention"] = outbox.left_behind(connection, after_sending=True)
+    with database.reading(staging.engine) as connection:
+        counts["still_waiting"] = outbox.count_due(connection, staging)
+        counts["held_back"] = staging.count(connection, staging.held_back)
+        counts["need_attention"] = outbox.left_behind(connection, staging, after_sending=True)
         if settings.dry_run:
             counts["need_attention"] = counts["held_back"]
 
@@ -151,10 +149,10 @@ def _send_all(
             result = future.result()
             stop = stop or result.stop
             sender.stop = stop
-            answers, following = sender.record(batch, bodies, result)
+            following = sender.record(batch, bodies, result)
             if following:
                 leave(following)
-            tally.add(answers, result)
+            tally.add(result)
             if progress:
                 progress(tally.counts["sent"], total)
     return stop
@@ -164,9 +162,9 @@ class _Sender:
     """Batches of one run: read and journalled, made into bodies, posted, written back."""
 
     def __init__(
-        self, in_flight: InFlight, settings: Settings, spec: Spec, client: Client, run_id: str
+        self, staging: Staging, settings: Settings, spec: Spec, client: Client, run_id: str
     ) -> None:
-        self.in_flight = in_flight
+        self.staging = staging
         self.settings = settings
         self.spec = spec
         self.client = client
@@ -178,7 +176,7 @@ class _Sender:
 
     def take(self) -> Batch | None:
         """The next batch, journalled; None where nothing is left."""
-        with database.transaction(self.in_flight.engine) as connection:
+        with database.transaction(self.staging.engine) as connection:
             return self._next(connection)
 
     def _next(self, connection: Connection) -> Batch | None:
@@ -186,8 +184,13 @@ class _Sender:
         while self.taken < len(self.rows):
             part = self.rows[self.taken : self.taken + settings.batch_size]
             self.taken += len(part)
-            batch = self.in_flight.take(
-                connection, part.tolist(), self.run_id, uuid.uuid4().hex, settings.phase
+            batch = in_flight.take(
+                connection,
+                self.staging,
+                part.tolist(),
+                self.run_id,
+                uuid.uuid4().hex,
+                settings.phase,
             )
             self.altered += batch.altered
             if batch.messages:  # else other software has changed these rows meanwhile
@@ -198,13 +201,13 @@ class _Sender:
         """The JSON bytes of each message: the partial document; in phase `full` the whole one."""
         return [self._body(message) for message in batch.messages]
 
-    def _body(self, message: Outgoing) -> bytes:
+    def _body(self, message: Message) -> bytes:
         if self.settings.phase == "delta" or message.kind != DOCUMENT:
-            return message.partial.encode()
-        if '"purge":true' not in message.partial and ":null" not in message.partial:
+            return message.text.encode()
+        if '"purge":true' not in message.text and ":null" not in message.text:
             return message.json_payload.encode()
         whole = delta.with_removals(
-            self.spec, orjson.loads(message.json_payload), orjson.loads(message.partial)
+            self.spec, orjson.loads(message.json_payload), orjson.loads(message.text)
         )
         return to_text(whole).encode()
 
@@ -212,49 +215,21 @@ class _Sender:
         """Post one batch; once the run is to stop, nothing more leaves."""
         if self.stop is None:
             return self.client.send(bodies)
-        nothing = Delivery(bodies, utc_now())
+        nothing = Delivery(bodies)
         nothing.settle_rest(self.stop.message)
         return nothing.result(self.stop)
 
-    def record(
-        self, batch: Batch, bodies: list[bytes], result: BatchResult
-    ) -> tuple[list[Answer], Batch | None]:
-        """Write answers and attempts back, and journal the next batch where the run goes on.
+    def record(self, batch: Batch, bodies: list[bytes], result: BatchResult) -> Batch | None:
+        """Write results and attempts back, and journal the next batch where the run goes on.
 
         Both in one transaction, since the commit is what takes a database longest.
         """
-        answers = [
-            Answer(message, record.outcome, record.detail)
-            for message, record in zip(batch.messages, result.results, strict=True)
-        ]
         digests = [hashlib.sha256(body).digest() for body in bodies]
-        log = [
-            LogEntry(
-                message=batch.messages[position],
-                attempt=attempt.number,
-                outcome=attempt.outcome,
-                body_hash=digests[position],
-                started_at=attempt.started_at,
-                milliseconds=attempt.milliseconds,
-                http_status=attempt.http_status,
-                reference=_reference(attempt, result, position),
-                correlation_id=attempt.correlation_id,
-                detail=attempt.detail,
+        with database.transaction(self.staging.engine) as connection:
+            in_flight.record(
+                connection, self.staging, batch, result.results, result.attempts, digests
             )
-            for attempt in result.attempts
-            for position in attempt.positions
-        ]
-        with database.transaction(self.in_flight.engine) as connection:
-            self.in_flight.record(connection, batch, answers, log)
-            following = self._next(connection) if self.stop is None else None
-        return answers, following
-
-
-def _reference(attempt: Attempt, result: BatchResult, position: int) -> str | None:
-    """The receipt, on the attempt that brought it."""
-    if attempt.outcome is not Outcome.ACKNOWLEDGED:
-        return None
-    return result.results[position].reference
+            return self._next(connection) if self.stop is None else None
 
 
 @dataclass
@@ -267,12 +242,12 @@ class _Tally:
     told_apart: bool = False  # the receiver took a record of this run, or refused one by itself
     last_answer: str = ""
 
-    def add(self, answers: list[Answer], result: BatchResult) -> None:
-        for answer in answers:
-            self.counts[str(answer.outcome)] += 1
-            self.counts["sent"] += answer.outcome is not Outcome.UNSENT
-            if answer.outcome not in (Outcome.ACKNOWLEDGED, Outcome.UNSENT):
-                self.reasons[answer.detail or str(answer.outcome)] += 1
+    def add(self, result: BatchResult) -> None:
+        for record in result.results:
+            self.counts[str(record.outcome)] += 1
+            self.counts["sent"] += record.outcome is not Outcome.UNSENT
+            if record.outcome not in (Outcome.ACKNOWLEDGED, Outcome.UNSENT):
+                self.reasons[record.detail or str(record.outcome)] += 1
         self.counts["requests"] += result.requests
         seen = {attempt.number: attempt.http_status for attempt in result.attempts}
         self.statuses.update(str(status or "no answer") for status in seen.values())

@@ -30,9 +30,10 @@ from d2i_helpers.privacy.identities import collector
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.staging import Staged, Staging, utc_now
 from d2i_helpers.staging.load import write
+from d2i_helpers.staging.messages import Attempt, RecordResult
 from d2i_helpers.staging.states import Outcome
 from d2i_helpers.submit import stage as submit
-from d2i_helpers.submit.results import Attempt, BatchResult, RecordResult
+from d2i_helpers.submit.results import BatchResult
 
 SPEC = load_spec()
 START = dt.date(2024, 4, 1)
@@ -290,7 +291,7 @@ def test_the_order_on_the_wire_and_in_the_log_links_nobody(stored: Tables) -> No
 def acknowledged(count: int) -> BatchResult:
     """The receiver has taken everything."""
     now, taken = utc_now(), Outcome.ACKNOWLEDGED
-    results = [RecordResult(taken, 200, "ref", None, "", now, 1, 1) for _ in range(count)]
+    results = [RecordResult(taken, "", "ref") for _ in range(count)]
     return BatchResult(results, [Attempt(1, tuple(range(count)), taken, 200, "", None, now, 1)])
 
 

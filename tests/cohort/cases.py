@@ -54,6 +54,7 @@ class Child:
         self.rows: list[tuple[str, dict[str, Any]]] = []
         self.expected: dict[str, Any] = {}
         self.is_in = True
+        self.sets: tuple[str, ...] | None = None  # None: whichever
 
     def add(self, table: str, **values: Any) -> None:
         self.rows.append((table, values))
@@ -135,9 +136,15 @@ class Child:
     def out(self) -> None:
         self.is_in = False
 
-    def found_wrong(self, document: dict[str, Any] | None) -> str | None:
+    def in_by(self, *sets: str) -> None:
+        """The inclusion sets that the child is in by, all of them."""
+        self.sets = sets
+
+    def found_wrong(self, document: dict[str, Any] | None, sets: tuple[str, ...]) -> str | None:
         if (document is not None) != self.is_in:
             return "is in" if document is not None else "is not in"
+        if self.sets is not None and sets != self.sets:
+            return f"is in by {sets}, not by {self.sets}"
         for path, wanted in self.expected.items():
             found = _at(document, path)
             if found != wanted:
@@ -389,6 +396,24 @@ def care_leaver_without_an_open_episode_is_out(c: Child) -> None:
     c.add("ssd_care_leavers", clea_person_id=c.id, clea_care_leaver_latest_contact="2026-01-01")
     c.referral("2020-01-01", "2022-01-01")
     c.out()
+
+
+@case
+def care_leaver_with_a_contact_in_the_window_is_in_by_that_set_too(c: Child) -> None:
+    c.person("2005-01-01")
+    c.assessment(c.referral("2020-01-01"), "2020-01-02")
+    c.add("ssd_care_leavers", clea_person_id=c.id, clea_care_leaver_latest_contact="2024-04-01")
+    c.in_by("active_referral", "care_leaver")
+
+
+@case
+def care_leaver_with_a_contact_on_the_last_day_of_the_window_is_not_in_by_that_set(
+    c: Child,
+) -> None:
+    c.person("2005-01-01")
+    c.assessment(c.referral("2020-01-01"), "2020-01-02")
+    c.add("ssd_care_leavers", clea_person_id=c.id, clea_care_leaver_latest_contact="2026-08-11")
+    c.in_by("active_referral")
 
 
 @case

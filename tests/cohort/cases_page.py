@@ -28,8 +28,9 @@ def _row(case: Case) -> str:
     if not child.is_in:
         outcome = "out"
     else:
+        sets = f" by {', '.join(f'`{name}`' for name in child.sets)}" if child.sets else ""
         sent = (f"`{path}` {_sent(value)}" for path, value in child.expected.items())
-        outcome = "; ".join(["in", *sent])
+        outcome = "; ".join([f"in{sets}", *sent])
     if case.settings:
         pairs = ", ".join(f"`{name}: {_word(value)}`" for name, value in case.settings.items())
         held = f"with {pairs}: {held}"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 
 from d2i_helpers import database, settings
+from d2i_helpers.database.tables import inclusion
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.payload_spec.outputs import with_generated
@@ -34,7 +35,8 @@ class Judged:
                 rows_by_table.setdefault(table, []).append(row)
         for table, rows in rows_by_table.items():
             self.ssd.add(table, *rows)
-        self._runs: dict[str, dict[str, Any]] = {}
+        self._runs: dict[str, dict[str, Any]] = {}  # documents by child, by staging table
+        self._sets: dict[tuple[str, str], tuple[str, ...]] = {}  # by staging table and child
 
     def _settings(self, **parameters: Any) -> settings.Settings:
         with pytest.MonkeyPatch.context() as patch:
@@ -46,8 +48,8 @@ class Judged:
                       "receiver_store": str(self.folder / "receiver.sqlite")}  # fmt: skip
             return settings.load_settings(None, run_date="2026-08-10", **places, **parameters)
 
-    def document(self, case: Case) -> dict[str, Any] | None:
-        """What is staged of the case's child; None where it is not in."""
+    def came_out(self, case: Case) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+        """What is staged of the case's child, None where it is not in; and its inclusion sets."""
         table = f"staged_{'_'.join(case.settings) or 'plain'}"
         if table not in self._runs:
             alike = [CHILD_IDS[other.name] for other in CASES if other.settings == case.settings]
@@ -55,7 +57,12 @@ class Judged:
             chosen = self._settings(staging_table=table, **pilot, **case.settings)
             extract.run(self.engine, chosen, load_spec())
             self._runs[table] = self.ssd.documents(table)
-        return self._runs[table].get(CHILD_IDS[case.name])
+            with database.reading(self.engine) as connection:
+                for row in connection.execute(select(inclusion)):
+                    sets = tuple(row.reasons.split(","))
+                    self._sets[row.staging_table, row.person_id] = sets
+        child = CHILD_IDS[case.name]
+        return self._runs[table].get(child), self._sets.get((table, child), ())
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -84,7 +91,7 @@ def judged(
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Case, judged: Judged) -> None:
-    fault = case.child(CHILD_IDS[case.name]).found_wrong(judged.document(case))
+    fault = case.child(CHILD_IDS[case.name]).found_wrong(*judged.came_out(case))
     assert fault is None, f"{case.name}: {fault}"
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from d2i_helpers.delta.blocks import plan_of, settle
 from d2i_helpers.payload_spec import PURGE, Block, Document, Field, Spec
 
 TEXTS = ["Ann", "O'Brien", "Zoë", "李小龙", "Łukasz", 'a "b" \\c', "ش", "😀", "x" * 40]
@@ -34,6 +35,11 @@ SAMPLES = [
     "7",
 ]
 SEEDS = st.integers(0, 400)
+
+
+def settled(spec: Spec, document: Document) -> Document:
+    """The document as a receiver comes to hold it."""
+    return settle(plan_of(spec), document)
 
 
 # A draw costs much more than a value, so the content of a block comes from one drawn number. What

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from d2i_helpers.delta import apply, delta, delta_text, removed_items, with_removals
-from d2i_helpers.delta.blocks import settled
 from d2i_helpers.errors import ChildErrors
 from d2i_helpers.payload_spec import load_spec
+from tests.delta.documents import settled
 
 SPEC = load_spec()
 IDS = {"la_child_id": "C1", "mis_child_id": "M1", "purge": False}

@@ -16,9 +16,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from d2i_helpers.delta import apply, delta, delta_text, removed_items, with_removals
-from d2i_helpers.delta.blocks import settled
 from d2i_helpers.payload_spec import Block, load_spec
-from tests.delta.documents import documents, edited, foreign, histories, shuffled
+from tests.delta.documents import documents, edited, foreign, histories, settled, shuffled
 
 SPEC = load_spec()
 LISTS = {block.name: block for block in SPEC.blocks.values() if block.kind == "list"}

@@ -29,9 +29,10 @@ from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.errors import D2IError, ReceiverError, TokenError
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging
+from d2i_helpers.staging.messages import Attempt, RecordResult
 from d2i_helpers.staging.states import Outcome
 from d2i_helpers.submit import stage as submit
-from d2i_helpers.submit.results import Attempt, BatchResult, RecordResult
+from d2i_helpers.submit.results import BatchResult
 from tests.staging.world import (
     HASHER,
     SPEC,
@@ -119,16 +120,9 @@ FAULTS = [name for name in FAULTS if name not in {"store", "stored"}]
 def answered(outcomes: list[Outcome], stop: D2IError | None = None) -> BatchResult:
     sent = [i for i, outcome in enumerate(outcomes) if outcome is not Outcome.UNSENT]
     results = [
-        RecordResult(
-            outcome=outcome,
-            http_status=200,
-            reference="ref" if outcome is Outcome.ACKNOWLEDGED else None,
-            correlation_id=None,
-            detail="" if outcome is Outcome.ACKNOWLEDGED else "a reason",
-            started_at=NOW,
-            milliseconds=1,
-            attempts=1,
-        )
+        RecordResult(outcome, "", "ref")
+        if outcome is Outcome.ACKNOWLEDGED
+        else RecordResult(outcome, "a reason")
         for outcome in outcomes
     ]
     attempts = [

@@ -18,9 +18,8 @@ from d2i_helpers.document.canonical import canonical_name, content_hash, to_text
 from d2i_helpers.errors import GuardError
 from d2i_helpers.payload_spec.outputs import with_generated
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staged, Staging, rehash_all, states
+from d2i_helpers.staging import Staged, Staging, outbox, rehash_all, states
 from d2i_helpers.staging.load import write
-from d2i_helpers.staging.outbox import Outbox
 from d2i_helpers.staging.states import TRANSITIONS, Event, NoState, Outcome, RowState
 from d2i_helpers.submit import stage as submit
 from tests.staging.test_convergence import answered
@@ -679,12 +678,11 @@ def test_a_row_that_may_not_be_settled_keeps_what_was_journalled_of_it(table: Ta
     """Else nothing would say any more that the receiver may hold the child."""
     table.stage(document())
     table.send(Outcome.UNKNOWN)
-    outbox = Outbox(table.staging)
     with database.transaction(table.engine) as connection:
-        due = outbox.due(connection, 0, 10)
+        due = outbox.due(connection, table.staging, 0, 10)
     put_state(table, "Deleted")
     with database.transaction(table.engine) as connection:
-        outbox.settle_equal(connection, due)
+        outbox.settle_equal(connection, table.staging, due)
     assert table.journalled() == 1
     assert table.states()[0] == "Deleted"
 

@@ -20,11 +20,10 @@ from d2i_helpers import database
 from d2i_helpers.database.tables import journal, our_tables
 from d2i_helpers.document.canonical import canonical_name, content_hash, text_hasher, to_text
 from d2i_helpers.payload_spec import Block, load_spec
-from d2i_helpers.staging import Staged, Staging, attention, rehash_all
+from d2i_helpers.staging import Staged, Staging, attention, outbox, rehash_all
 from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.evidence import CANONICAL_FACT
 from d2i_helpers.staging.load import write
-from d2i_helpers.staging.outbox import Outbox
 from d2i_helpers.staging.states import Unsent
 
 SPEC = load_spec()
@@ -251,7 +250,7 @@ def assert_converged(
     assert receiver.held == expected
     with database.reading(engine) as connection:
         assert connection.execute(select(journal)).all() == []
-        assert Outbox(staging).count_due(connection) == 0
+        assert outbox.count_due(connection, staging) == 0
         rows = connection.execute(select(staging.table)).all()
     assert {r.person_id for r in rows if r.row_state != "deleted"} == set(source.children)
     for row in rows:
