@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 from d2i_helpers.privacy.plain_words import PLAIN_WORDS
-from d2i_helpers.privacy.secret_forms import secret_patterns
+from d2i_helpers.privacy.secrets_in_force import secret_patterns
 
 REDACTED = "[redacted]"
 _WHOLE_NUMBER = 6  # digits from which a bare number is taken for an id: shorter ones are counts

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from d2i_helpers import database
 from d2i_helpers.errors import D2IError, DatabaseError
-from d2i_helpers.privacy.identifiers import cohort_identifiers
+from d2i_helpers.privacy.identities import cohort_identifiers
 from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.privacy.safe_logging import guard_process
 from d2i_helpers.privacy.safe_words import saved_setting

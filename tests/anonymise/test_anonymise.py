@@ -23,7 +23,7 @@ from d2i_helpers.document.canonical import content_hash, to_text
 from d2i_helpers.document.validation import Validator
 from d2i_helpers.errors import DatabaseError, GuardError, LeakError, SettingsError
 from d2i_helpers.payload_spec import Document, load_spec
-from d2i_helpers.privacy.identifiers import cohort_identifiers
+from d2i_helpers.privacy.identities import cohort_identifiers
 from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.staging import Staged, Staging
