@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from d2i_helpers.anonymise import keyed
-from d2i_helpers.anonymise.rules import Child, Rule, Rules
+from d2i_helpers.anonymise.rules import Rule, RuleContext, Rules
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
 from d2i_helpers.privacy.identities import NAMES, Identity, person_reader
@@ -83,7 +83,7 @@ class Pseudonymiser:
         own, words = _own(child_id, identity), _name_words(identity)
         shift = self._shift(key, document, identity)
         for round_ in range(1000):
-            result = self._root(Child(key, own, words, shift, round_), document)
+            result = self._root(RuleContext(key, own, words, shift, round_), document)
             if not self._avoid or hash(self._person(result)) not in self._avoid:
                 return result
         raise AssertionError("no free name in a thousand")
@@ -123,7 +123,7 @@ class Pseudonymiser:
         return False
 
     # --------------------------------------------------------------------------------- blocks
-    def _block(self, block: Block) -> Callable[[Child, Document], Document]:
+    def _block(self, block: Block) -> Callable[[RuleContext, Document], Document]:
         """A function that rewrites one block; every field's rule is made once."""
         prefix = block.path.rstrip("[]")
         rules: dict[str, Rule] = {one.name: self._rules.of(block, one) for one in block.fields}
@@ -135,7 +135,7 @@ class Pseudonymiser:
             for child in (*block.values, *block.blocks)
         }
 
-        def rewrite(child: Child, held: Document) -> Document:
+        def rewrite(child: RuleContext, held: Document) -> Document:
             built: Document = {}
             for name, value in held.items():
                 rule = rules.get(name)
@@ -194,7 +194,7 @@ def _birth_fields(spec: Spec) -> list[tuple[str, str]]:
     ]
 
 
-def _is_true(_child: Child, value: object) -> bool:
+def _is_true(_child: RuleContext, value: object) -> bool:
     return value is True
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from d2i_helpers.anonymise import keyed
-from d2i_helpers.anonymise.child import MOST_REMEMBERED, Child, Days, Rule
+from d2i_helpers.anonymise.rule_context import MOST_REMEMBERED, Days, Rule, RuleContext
 from d2i_helpers.anonymise.upn import PupilNumbers
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.payload_spec import Block, Field, Spec
@@ -108,7 +108,7 @@ def _id(rules: Rules, block: Block, field: Field) -> Rule:
             f"No pseudonym of digits and capital letters fits the pattern of `{field.path}`."
         )
 
-    def rule(_child: Child, value: Any) -> str | None:
+    def rule(_child: RuleContext, value: Any) -> str | None:
         if type(value) is not str:
             if type(value) is not int:  # other software sends numbers
                 return None
@@ -122,7 +122,7 @@ def _id(rules: Rules, block: Block, field: Field) -> Rule:
 def _upn(rules: Rules, _block: Block, _field: Field) -> Rule:
     pupil_numbers, avoid = rules.pupil_numbers, rules.avoid
 
-    def rule(child: Child, value: Any) -> str | None:
+    def rule(child: RuleContext, value: Any) -> str | None:
         if type(value) is not str or not value:
             return None
         plain, again = normal(value), 0
@@ -142,7 +142,7 @@ def _name(_rules: Rules, _block: Block, field: Field) -> Rule:
     pool = names(field.anonymise, field.max_length)
     start = field.anonymise.encode() + b"\0"
 
-    def rule(child: Child, value: Any) -> str | None:
+    def rule(child: RuleContext, value: Any) -> str | None:
         if type(value) is not str:
             return None
         said = keyed.drawn(child.key, start + value.encode() + bytes(child.round))
@@ -157,7 +157,7 @@ def _name(_rules: Rules, _block: Block, field: Field) -> Rule:
 
 @anonymising_rule("postcode", type="string", words="a made-up postcode")
 def _postcode(_rules: Rules, _block: Block, _field: Field) -> Rule:
-    def rule(child: Child, value: Any) -> str | None:
+    def rule(child: RuleContext, value: Any) -> str | None:
         if type(value) is not str:
             return None
         if value in child.postcodes:
@@ -181,7 +181,7 @@ def _postcode(_rules: Rules, _block: Block, _field: Field) -> Rule:
 def _date(rules: Rules, _block: Block, _field: Field) -> Rule:
     days = rules.days
 
-    def rule(child: Child, value: Any) -> str | None:
+    def rule(child: RuleContext, value: Any) -> str | None:
         day = days.number(value)
         return None if day is None else days.text(day + child.shift)
 
@@ -193,7 +193,7 @@ def _score(_rules: Rules, _block: Block, field: Field) -> Rule:
     low, high = field.minimum or 0, 40 if field.maximum is None else field.maximum
     salt = b"score\0" + field.path.encode()
 
-    def rule(child: Child, value: Any) -> int | None:
+    def rule(child: RuleContext, value: Any) -> int | None:
         if type(value) is not int:
             return None
         said = keyed.drawn(child.key, salt + str(value).encode())
@@ -212,7 +212,7 @@ def _score(_rules: Rules, _block: Block, field: Field) -> Rule:
 def _flag(_rules: Rules, _block: Block, field: Field) -> Rule:
     salt = b"flag\0" + field.path.encode()
 
-    def rule(child: Child, value: Any) -> bool | None:
+    def rule(child: RuleContext, value: Any) -> bool | None:
         if type(value) is not bool:
             return None
         flips = child.flips.get(salt)
@@ -233,7 +233,7 @@ def _code(_rules: Rules, _block: Block, field: Field) -> Rule:
     pool, places = _pool(field, special)
     path, salt = field.path, field.path.encode()
 
-    def rule(child: Child, value: Any) -> str | None:
+    def rule(child: RuleContext, value: Any) -> str | None:
         if type(value) is not str:
             return None
         if value in special:
@@ -254,7 +254,7 @@ def _codes(_rules: Rules, _block: Block, field: Field) -> Rule:
     pool, places = _pool(field, special)
     path, salt = field.path, field.path.encode()
 
-    def rule(child: Child, value: Any) -> list[str] | None:
+    def rule(child: RuleContext, value: Any) -> list[str] | None:
         if type(value) is not list:
             return None
         held = [code for code in value if type(code) is str]
@@ -285,7 +285,7 @@ def _pool(field: Field, special: set[str]) -> tuple[list[str], dict[str, int]]:
     return pool, {code: place for place, code in enumerate(pool)}
 
 
-def _order(child: Child, path: bytes, count: int) -> list[int]:
+def _order(child: RuleContext, path: bytes, count: int) -> list[int]:
     """The codes in an order of the child's own: each code stands for the one at its place.
 
     A whole order, not a draw for each code, so that two codes never become one and a change in the

@@ -21,8 +21,8 @@ from d2i_helpers.document.source_rows import (
     CARE_PERIODS,
     Doubt,
     Page,
-    Plan,
-    Row,
+    ReadPlan,
+    SourceRow,
     Verdict,
     all_of,
     any_of,
@@ -214,7 +214,7 @@ class Membership(NamedTuple):
 class Inclusion:
     """The inclusion sets, compiled for one window; a child must be in at least one."""
 
-    def __init__(self, plan: Plan, window: Window, settings: Settings) -> None:
+    def __init__(self, plan: ReadPlan, window: Window, settings: Settings) -> None:
         self.plan, self.window = plan, window
         self._tests: dict[str, SetTest] = {
             each_set.name: each_set.make(self)
@@ -263,7 +263,7 @@ def _waiting_assessment(inclusion: Inclusion) -> SetTest:
     is_open = _is_open(inclusion.plan)
     referral_id = inclusion.plan.text(REFERRALS.name, REFERRALS.key)
 
-    def waits(referral: Row, page: Page) -> Verdict:
+    def waits(referral: SourceRow, page: Page) -> Verdict:
         still_open = is_open(referral)
         if still_open is False:
             return False
@@ -334,11 +334,11 @@ def _care_leaver(inclusion: Inclusion) -> SetTest:
         old_enough = birthday(born, CARE_LEAVER_AGE) < window.end
         return old_enough and birthday(born, AGE_LIMIT) >= window.start
 
-    def was_made(referral: Row) -> Verdict:
+    def was_made(referral: SourceRow) -> Verdict:
         day = referred(referral)
         return day if isinstance(day, Doubt) else day is not None and day <= window.last
 
-    def in_contact(row: Row) -> Verdict:
+    def in_contact(row: SourceRow) -> Verdict:
         day = contact(row)
         return day if isinstance(day, Doubt) else window.contains(day) and day != window.last
 
@@ -370,22 +370,22 @@ def _disability(_inclusion: Inclusion) -> SetTest:
 
 
 # ------------------------------------------------------------------------- what several sets use
-def _is_open(plan: Plan) -> Callable[[Row], Verdict]:
+def _is_open(plan: ReadPlan) -> Callable[[SourceRow], Verdict]:
     """A function of a referral: whether it has no close date."""
     closed = _date(plan, REFERRALS.name, "cine_close_date")
 
-    def is_open(referral: Row) -> Verdict:
+    def is_open(referral: SourceRow) -> Verdict:
         day = closed(referral)
         return day if isinstance(day, Doubt) else day is None
 
     return is_open
 
 
-def _by_cla_episode(plan: Plan, source: Source) -> SetTest:
+def _by_cla_episode(plan: ReadPlan, source: Source) -> SetTest:
     """Whether a link of the child's CLA episodes leads to a row of the source that counts."""
     link = _link(plan, CLA_EPISODES.name, str(source.via_column))
 
-    def leads_to_a_row(episode: Row, page: Page) -> Verdict:
+    def leads_to_a_row(episode: SourceRow, page: Page) -> Verdict:
         key = link(episode)
         return key if isinstance(key, Doubt) else has_rows(source, key, page)
 
@@ -395,12 +395,12 @@ def _by_cla_episode(plan: Plan, source: Source) -> SetTest:
     )
 
 
-def _date(plan: Plan, source: str, column: str) -> Callable[[Row], str | Doubt | None]:
+def _date(plan: ReadPlan, source: str, column: str) -> Callable[[SourceRow], str | Doubt | None]:
     """A function of a row: a date as text, or the doubt where it cannot be read."""
     read, place = plan.date(source, column), plan.at(source, column)
     doubt = unreadable(plan.sources[source].table, column, "whether the child is in the cohort")
 
-    def date(row: Row) -> str | Doubt | None:
+    def date(row: SourceRow) -> str | Doubt | None:
         day = read(row)
         if day is None and row[place] is not None and is_unreadable_date(row[place]):
             return doubt
@@ -409,12 +409,12 @@ def _date(plan: Plan, source: str, column: str) -> Callable[[Row], str | Doubt |
     return date
 
 
-def _link(plan: Plan, source: str, column: str) -> Callable[[Row], str | Doubt | None]:
+def _link(plan: ReadPlan, source: str, column: str) -> Callable[[SourceRow], str | Doubt | None]:
     """A function of a row: a link as text, or the doubt where it cannot be read."""
     read, place = plan.text(source, column), plan.at(source, column)
     doubt = unreadable(plan.sources[source].table, column, "which row it belongs to")
 
-    def link(row: Row) -> str | Doubt | None:
+    def link(row: SourceRow) -> str | Doubt | None:
         key = read(row)
         return doubt if key is None and is_unreadable_text(row[place]) else key
 

@@ -18,8 +18,8 @@ from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable
 from d2i_helpers.document.source_rows import (
     DATES,
     Page,
-    Plan,
-    Row,
+    ReadPlan,
+    SourceRow,
     Verdict,
     all_of,
     any_of,
@@ -31,7 +31,7 @@ from d2i_helpers.payload_spec.registry import COLUMNS, ROW_RULES, SPAN, WORDS, R
 from d2i_helpers.settings import Settings
 
 # True, False, or a `Doubt` where the answer hangs on a value that cannot be read
-Test = Callable[[Row, Page], Verdict]
+Test = Callable[[SourceRow, Page], Verdict]
 
 
 class AllOf:
@@ -40,7 +40,7 @@ class AllOf:
     def __init__(self, conditions: Mapping[str, Test]) -> None:
         self._conditions, self._tests = conditions, tuple(conditions.values())
 
-    def __call__(self, row: Row, page: Page) -> Verdict:
+    def __call__(self, row: SourceRow, page: Page) -> Verdict:
         doubt: Verdict = True
         for test in self._tests:
             verdict = test(row, page)
@@ -50,7 +50,7 @@ class AllOf:
                 doubt = verdict
         return doubt
 
-    def broken(self, row: Row, page: Page) -> list[str]:
+    def broken(self, row: SourceRow, page: Page) -> list[str]:
         """The conditions that do not hold, or of which it cannot be said, in words."""
         verdicts = {words: test(row, page) for words, test in self._conditions.items()}
         return [in_words(words, v) for words, v in verdicts.items() if v is not True]
@@ -112,7 +112,7 @@ class Compiler:
     def __init__(
         self,
         spec: Spec,
-        plan: Plan,
+        plan: ReadPlan,
         window: Window,
         settings: Settings,
         is_date: Callable[[str], bool],
@@ -125,13 +125,17 @@ class Compiler:
         """One test an entry; a row counts when all of them hold."""
         return [rule.make(self, source.name, *argument) for rule, argument in rules_of(source)]
 
-    def unreadable_date(self, source: str, column: str, decides: str) -> Callable[[Row], Verdict]:
+    def unreadable_date(
+        self, source: str, column: str, decides: str
+    ) -> Callable[[SourceRow], Verdict]:
         """A function of a row: the doubt where a date is there and cannot be read, else False."""
         place = self.plan.at(source, column)
         doubt = unreadable(self.plan.sources[source].table, column, decides)
         return lambda row: doubt if is_unreadable_date(row[place]) else False
 
-    def unreadable_text(self, source: str, column: str, decides: str) -> Callable[[Row], Verdict]:
+    def unreadable_text(
+        self, source: str, column: str, decides: str
+    ) -> Callable[[SourceRow], Verdict]:
         """The same for a word or a code."""
         place = self.plan.at(source, column)
         doubt = unreadable(self.plan.sources[source].table, column, decides)
@@ -159,7 +163,7 @@ def _overlaps(compiler: Compiler, source: str, columns: list[str]) -> Test:
     what = "whether it overlaps the window"
     start_doubt, end_doubt = (compiler.unreadable_date(source, c, what) for c in columns)
 
-    def test(row: Row, _page: Page) -> Verdict:
+    def test(row: SourceRow, _page: Page) -> Verdict:
         try:
             began, ended = DATES[row[start]], DATES[row[end]]
         except TypeError:
@@ -187,7 +191,7 @@ def _inside(compiler: Compiler, source: str, columns: list[str]) -> Test:
     doubts = [compiler.unreadable_date(source, column, what) for column in columns]
     contains = compiler.window.contains
 
-    def test(row: Row, _page: Page) -> Verdict:
+    def test(row: SourceRow, _page: Page) -> Verdict:
         unread = False
         for place in places:
             day = date_text(row[place])
@@ -211,7 +215,7 @@ def _known(compiler: Compiler, source: str, columns: list[str]) -> Test:
     dates = [c for c in columns if compiler.is_date(c)]
     doubts = [compiler.unreadable_date(source, c, "whether it is known") for c in dates]
 
-    def test(row: Row, _page: Page) -> Verdict:
+    def test(row: SourceRow, _page: Page) -> Verdict:
         for place in places:
             if read_text(row[place]) == (None, None):
                 return False
@@ -235,7 +239,7 @@ def _equals(compiler: Compiler, source: str, wanted: Mapping[str, Any]) -> Test:
         for column, words in wanted.items()
     ]
 
-    def test(row: Row, _page: Page) -> Verdict:
+    def test(row: SourceRow, _page: Page) -> Verdict:
         doubt: Verdict = True
         for place, words, unread in pairs:
             if _word(row[place]) in words:
@@ -274,7 +278,7 @@ def _uasc_current(compiler: Compiler, source: str) -> Test:
     doubt = compiler.unreadable_date(source, column, "whether the status is current")
     first = compiler.window.first
 
-    def test(row: Row, _page: Page) -> Verdict:
+    def test(row: SourceRow, _page: Page) -> Verdict:
         day = end(row)
         if day is not None:
             return day >= first
@@ -307,7 +311,7 @@ def _s47_or_its_conference(compiler: Compiler, source: str) -> Test:
             return False
         return contains(held(conferences[0])) or doubt(conferences[0])
 
-    def test(row: Row, page: Page) -> Verdict:
+    def test(row: SourceRow, page: Page) -> Verdict:
         overlaps = spans(row, page)
         return overlaps or any_of((latest_inside(key(row), page), overlaps))
 
@@ -356,11 +360,11 @@ def _care_worker_gate(compiler: Compiler, source: str) -> Test:
         source, "invo_professional_role_id", "whether the worker counts"
     )
 
-    def planned(row: Row, page: Page) -> Verdict:
+    def planned(row: SourceRow, page: Page) -> Verdict:
         known = page.rows("cin_plans", referral(row))
         return bool(known) or page.doubt("cin_plans", referral(row))
 
-    def registered(row: Row, page: Page) -> bool:
+    def registered(row: SourceRow, page: Page) -> bool:
         known = page.rows("professionals", professional(row))
         return any(number(worker) is not None for worker in known)
 
@@ -385,7 +389,7 @@ def _at_the_end_of_march(compiler: Compiler, source: str) -> Test:
     no_start, no_end = (compiler.unreadable_date(source, column, what) for column in columns)
     days = compiler.window.census_dates
 
-    def test(row: Row, _page: Page) -> Verdict:
+    def test(row: SourceRow, _page: Page) -> Verdict:
         began, ended = start(row), end(row)
         reached = [day for day in days if ended is None or ended >= day]
         if began is None:

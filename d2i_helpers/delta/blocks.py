@@ -17,26 +17,26 @@ from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Plan:
+class BlockPlan:
     """A block as the delta needs it, worked out once for a specification."""
 
     block: Block
     key: str  # empty for what is no item
     shape: type[Any]  # how the block stands in its parent: dict for an object, list for items
     always: bool
-    nested: dict[str, Plan]
+    nested: dict[str, BlockPlan]
     leaf: bool  # nothing is nested in it
     bags: dict[str, Block | None]  # own lists whose order says nothing: code lists hold no block
     names: dict[str, None]  # keys in the order of the document
 
 
 @functools.lru_cache(maxsize=32)
-def plan_of(spec: Spec) -> Plan:
+def plan_of(spec: Spec) -> BlockPlan:
     """The plan of the child, with those of all blocks nested in it."""
     return _block_plan(spec.root)
 
 
-def _block_plan(block: Block) -> Plan:
+def _block_plan(block: Block) -> BlockPlan:
     # what cannot be purged on its own is no unit: it belongs to the content of what holds it
     parts = [inner for inner in block.blocks if not inner.purge]
     codes = {one.name: None for one in block.fields if one.type == "codes"}
@@ -44,7 +44,7 @@ def _block_plan(block: Block) -> Plan:
     fields = (one.name for one in block.fields)
     inside = (inner.name for inner in (*block.values, *block.blocks))
     nested = {inner.name: _block_plan(inner) for inner in block.blocks if inner.purge}
-    return Plan(
+    return BlockPlan(
         block=block,
         key=block.key or "",
         shape=list if block.kind == "list" else dict,
@@ -56,7 +56,7 @@ def _block_plan(block: Block) -> Plan:
     )
 
 
-def layers(plan: Plan, items: list[Any]) -> list[dict[Any, Document]]:
+def layers(plan: BlockPlan, items: list[Any]) -> list[dict[Any, Document]]:
     """Items by key. Where a foreign document repeats a key, the receiver may hold either item: the
     second ones are a layer more, and are treated as one baseline more."""
     key = plan.key
@@ -76,7 +76,7 @@ def layers(plan: Plan, items: list[Any]) -> list[dict[Any, Document]]:
     return found
 
 
-def unique(plan: Plan, items: list[Any]) -> list[Document]:
+def unique(plan: BlockPlan, items: list[Any]) -> list[Document]:
     """Items with each key once: of items that share one, the first in canonical order."""
     key = plan.key
     try:
@@ -97,7 +97,7 @@ def _usable(items: list[Any], key: str) -> list[Document]:
     ]
 
 
-def own_content(plan: Plan, block: Document) -> Document:
+def own_content(plan: BlockPlan, block: Document) -> Document:
     """Everything in a block but the blocks nested in it."""
     nested = plan.nested
     if not nested and None not in block.values():
@@ -109,7 +109,7 @@ def own_content(plan: Plan, block: Document) -> Document:
     }
 
 
-def whole(plan: Plan, block: Document) -> Document:
+def whole(plan: BlockPlan, block: Document) -> Document:
     """The block with all that is in it, without nulls and repeated keys."""
     nested = plan.nested
     result = block
@@ -142,7 +142,7 @@ def same_bag(one: Any, other: Any) -> bool:
     return True
 
 
-def settle(plan: Plan, block: Document) -> Document:
+def settle(plan: BlockPlan, block: Document) -> Document:
     """A block as a receiver comes to hold it; a document that extract built is its own.
 
     Keys in the order of the specification, lists in canonical order, no nulls, nothing that is

@@ -16,7 +16,15 @@ from typing import Any, Literal
 
 from orjson import dumps, loads
 
-from d2i_helpers.delta.blocks import Plan, layers, own_content, plan_of, same_bag, unique, whole
+from d2i_helpers.delta.blocks import (
+    BlockPlan,
+    layers,
+    own_content,
+    plan_of,
+    same_bag,
+    unique,
+    whole,
+)
 from d2i_helpers.delta.merge import Mode, apply, removed_items, with_removals
 from d2i_helpers.errors import ChildErrors
 from d2i_helpers.payload_spec import PURGE, Document, Spec
@@ -92,7 +100,7 @@ def _parsed(text: str | bytes) -> Document:
     return document
 
 
-def _child_purge(plan: Plan, known: list[Document]) -> Document | None:
+def _child_purge(plan: BlockPlan, known: list[Document]) -> Document | None:
     """All known identifiers of the child and the purge mark, and nothing else."""
     if not known:
         return None
@@ -105,7 +113,7 @@ def _child_purge(plan: Plan, known: list[Document]) -> Document | None:
     return message
 
 
-def _against(plan: Plan, current: Document, base: Document, clear: bool) -> Document | None:
+def _against(plan: BlockPlan, current: Document, base: Document, clear: bool) -> Document | None:
     """`_difference` from a single version. Nearly every call is one, so it has a fast path.
 
     Whatever is odd here is left to the general functions.
@@ -148,7 +156,9 @@ def _against(plan: Plan, current: Document, base: Document, clear: bool) -> Docu
     return part if changed or inner else None
 
 
-def _leaf_against(plan: Plan, current: Document, base: Document, clear: bool) -> Document | None:
+def _leaf_against(
+    plan: BlockPlan, current: Document, base: Document, clear: bool
+) -> Document | None:
     """`_against` for a block with nothing nested in it, which can be sent as it stands."""
     part, bags = own_content(plan, current), plan.bags
     changed = False
@@ -164,7 +174,7 @@ def _leaf_against(plan: Plan, current: Document, base: Document, clear: bool) ->
 
 
 def _items_against(
-    plan: Plan, current: list[Any], old: list[Any], clear: bool
+    plan: BlockPlan, current: list[Any], old: list[Any], clear: bool
 ) -> list[Document] | None:
     """`_list_difference` from a single version."""
     key = plan.key
@@ -192,7 +202,7 @@ def _items_against(
 
 
 def _difference(
-    plan: Plan, current: Document, bases: list[Document], new: bool, clear: bool
+    plan: BlockPlan, current: Document, bases: list[Document], new: bool, clear: bool
 ) -> Document | None:
     """One block against the versions of it that a receiver may hold.
 
@@ -233,7 +243,7 @@ def _difference(
 
 
 def _missing(
-    plan: Plan, current: Document, base: Document, part: Document, clear: bool
+    plan: BlockPlan, current: Document, base: Document, part: Document, clear: bool
 ) -> tuple[bool, bool]:
     """Puts into the part what a version has and the document has not: nulls and purge marks.
 
@@ -256,7 +266,7 @@ def _missing(
 
 
 def _nested_difference(
-    sub: Plan, name: str, value: Any, bases: list[Document], new: bool, clear: bool
+    sub: BlockPlan, name: str, value: Any, bases: list[Document], new: bool, clear: bool
 ) -> Any:
     olds = []
     for base in bases:
@@ -274,7 +284,7 @@ def _nested_difference(
 
 
 def _list_difference(
-    plan: Plan, current: list[Any], olds: list[list[Any]], new: bool, clear: bool
+    plan: BlockPlan, current: list[Any], olds: list[list[Any]], new: bool, clear: bool
 ) -> list[Document] | None:
     """Items matched by key; ``new``: the receiver may hold none of them."""
     key = plan.key
@@ -310,7 +320,7 @@ def _list_difference(
     return sent or None
 
 
-def _gone(sub: Plan, old: Any, marks: Any) -> Any:
+def _gone(sub: BlockPlan, old: Any, marks: Any) -> Any:
     """Purge marks for a block or list that a baseline has, added to those already there."""
     if sub.shape is dict:
         return {PURGE: True}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Literal
 
-from d2i_helpers.delta.blocks import Plan, layers, plan_of, settle, unique, whole
+from d2i_helpers.delta.blocks import BlockPlan, layers, plan_of, settle, unique, whole
 from d2i_helpers.payload_spec import PURGE, Document, Spec
 
 Mode = Literal["merge", "replace"]
@@ -36,7 +36,7 @@ def apply(
     return settle(plan, _applied(plan, document or {}, partial, mode == "replace"))
 
 
-def _applied(plan: Plan, held: Document, message: Document, replace: bool) -> Document:
+def _applied(plan: BlockPlan, held: Document, message: Document, replace: bool) -> Document:
     nested = plan.nested
     result = dict(held)
     if replace:
@@ -80,7 +80,7 @@ def with_removals(spec: Spec, document: Document, partial: Document | None) -> D
     return _completed(plan, whole(plan, document), partial)
 
 
-def _completed(plan: Plan, block: Document, partial: Document) -> Document:
+def _completed(plan: BlockPlan, block: Document, partial: Document) -> Document:
     result = dict(block)
     for name, value in partial.items():
         sub = plan.nested.get(name)
@@ -127,7 +127,11 @@ def removed_items(
 
 
 def _count_removed(
-    plan: Plan, before: Document, after: Document | None, gone: Counter[str], held: Counter[str]
+    plan: BlockPlan,
+    before: Document,
+    after: Document | None,
+    gone: Counter[str],
+    held: Counter[str],
 ) -> None:
     now_held = after or {}
     for name, block in plan.bags.items():

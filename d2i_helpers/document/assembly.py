@@ -14,7 +14,7 @@ from typing import Any
 
 from d2i_helpers.document.driver_values import PLACEHOLDER, UNREADABLE
 from d2i_helpers.document.field_values import FieldMaker, Remembered, route
-from d2i_helpers.document.source_rows import Page, Plan, Row, unreadable
+from d2i_helpers.document.source_rows import Page, ReadPlan, SourceRow, unreadable
 from d2i_helpers.document.transforms import UN_CODE_AS_UPN
 from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
 
@@ -24,7 +24,7 @@ DUPLICATE = "item left out: its key is in the list already"
 # Values that stand where none is known, as systems write them.
 SAYS_NOTHING = frozenset({PLACEHOLDER, UN_CODE_AS_UPN})
 
-Problem = tuple[str, str]  # path without list positions, rule
+FieldProblem = tuple[str, str]  # path without list positions, rule
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class _BlockMaker:
         self.end_field = _end_field(block, spec)
 
     # -------------------------------------------------------------------------------- one row
-    def item(self, row: Row, person_id: str, page: Page) -> Document | None:
+    def item(self, row: SourceRow, person_id: str, page: Page) -> Document | None:
         """The object that one row gives; None where a mandatory field has no usable value."""
         built: Document = {}
         self.built += 1
@@ -112,7 +112,7 @@ class _BlockMaker:
                 built[inner.block.name] = held
         return built
 
-    def _add_defaults(self, built: Document, problems: list[Problem]) -> None:
+    def _add_defaults(self, built: Document, problems: list[FieldProblem]) -> None:
         """Defaults where the source holds nothing.
 
         Where it holds what cannot be used, a default would say that there is none: the field stays
@@ -125,7 +125,7 @@ class _BlockMaker:
             default = field.default
             built[field.name] = list(default) if isinstance(default, list) else default
 
-    def _note_unreadable(self, name: str, problems: list[Problem], page: Page) -> None:
+    def _note_unreadable(self, name: str, problems: list[FieldProblem], page: Page) -> None:
         """A doubt, where an item is left out for a value that nobody can read.
 
         One that was read and breaks a rule can never be sent, and was never sent.
@@ -142,7 +142,7 @@ class _BlockMaker:
         self.assembler.problems.append((maker.path, problem))
 
     # ------------------------------------------------------------------------------ the block
-    def make(self, row: Row, person_id: str, page: Page) -> Any:
+    def make(self, row: SourceRow, person_id: str, page: Page) -> Any:
         """What stands in the document for this block; None where it is left out."""
         if self.block.kind == "object":
             return self._object(row, person_id, page)
@@ -164,9 +164,9 @@ class _BlockMaker:
             self._add_once(items, row, person_id, page)
         return items or None
 
-    def _object(self, row: Row, person_id: str, page: Page) -> Document | None:
+    def _object(self, row: SourceRow, person_id: str, page: Page) -> Document | None:
         block = self.block
-        rows: Sequence[Row] = (row,)
+        rows: Sequence[SourceRow] = (row,)
         if self.rows:
             rows = self.rows(row, person_id, page)
         built = self.item(rows[0], person_id, page) if rows else None
@@ -188,7 +188,7 @@ class _BlockMaker:
                 self.assembler.problems.append((self.block.path, DUPLICATE))
         return items if len(kept) == len(items) else list(kept.values())
 
-    def _add_once(self, items: list[Document], row: Row, person_id: str, page: Page) -> None:
+    def _add_once(self, items: list[Document], row: SourceRow, person_id: str, page: Page) -> None:
         """Facts of the person on one item only: the first that is open, else the first."""
         chosen = next((item for item in items if self.end_field not in item), items[0])
         for maker in self.once:
@@ -214,13 +214,13 @@ class Assembler:
     """
 
     def __init__(
-        self, spec: Spec, plan: Plan, *, header_only: bool = False, once_per_child: bool = False
+        self, spec: Spec, plan: ReadPlan, *, header_only: bool = False, once_per_child: bool = False
     ) -> None:
         self.spec, self.plan = spec, plan
         self.header_only, self.once_per_child = header_only, once_per_child
         self.source_of: dict[str, str] = {}
         self.shared: dict[str, Remembered] = {}
-        self.problems: list[Problem] = []
+        self.problems: list[FieldProblem] = []
         # items and blocks of the last document that could be purged each, by the block's name
         self.items: Counter[str] = Counter()
         self._root = _BlockMaker(spec.root, None, self)
@@ -230,8 +230,8 @@ class Assembler:
         return block.always_sent or not self.header_only
 
     def assemble(
-        self, row: Row, person_id: str, page: Page
-    ) -> tuple[Document | None, list[Problem]]:
+        self, row: SourceRow, person_id: str, page: Page
+    ) -> tuple[Document | None, list[FieldProblem]]:
         """The document of one child and what was left out of it.
 
         Args:

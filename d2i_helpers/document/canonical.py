@@ -62,58 +62,58 @@ def text_hasher(spec: Spec, volatile_ids: bool = False) -> Callable[[str], bytes
 def canonical_bytes(spec: Spec, document: Document, volatile_ids: bool = False) -> bytes:
     """The document with sorted keys and lists, without nulls, and without ids where volatile."""
     return orjson.dumps(
-        _canonical(document, _plan(spec, volatile_ids)), option=orjson.OPT_SORT_KEYS
+        _canonical(document, _form(spec, volatile_ids)), option=orjson.OPT_SORT_KEYS
     )
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Form:
     """Which keys to leave out of one block and of those nested in it, and what sorts its items."""
 
     leave_out: frozenset[str]
-    inner: Mapping[str, _Plan]
+    inner: Mapping[str, _Form]
     key: str | None = None  # sorts items quickly; None: by whole content
 
 
-_NOTHING = _Plan(frozenset(), {})
+_NOTHING = _Form(frozenset(), {})
 
 
 @functools.lru_cache(maxsize=8)
-def _plan(spec: Spec, volatile_ids: bool) -> _Plan:
-    def of(block: Block) -> _Plan:
+def _form(spec: Spec, volatile_ids: bool) -> _Form:
+    def of(block: Block) -> _Form:
         volatile = {field.name for field in block.fields if field.volatile and volatile_ids}
         inner = {child.name: of(child) for child in (*block.values, *block.blocks)}
-        return _Plan(frozenset(volatile), inner, None if block.key in volatile else block.key)
+        return _Form(frozenset(volatile), inner, None if block.key in volatile else block.key)
 
     return of(spec.root)
 
 
-def _canonical(block: Mapping[str, Any], plan: _Plan) -> dict[str, Any]:
+def _canonical(block: Mapping[str, Any], form: _Form) -> dict[str, Any]:
     built = {}
     for name, held in block.items():
-        if held is None or name in plan.leave_out:
+        if held is None or name in form.leave_out:
             continue
         kind = type(held)
         if kind is dict:
-            held = _canonical(held, plan.inner.get(name, _NOTHING))
+            held = _canonical(held, form.inner.get(name, _NOTHING))
         elif kind is list:
-            held = _sorted(held, plan.inner.get(name, _NOTHING))
+            held = _sorted(held, form.inner.get(name, _NOTHING))
         elif kind is float:
             held = _exact(held)
         built[name] = held
     return built
 
 
-def _sorted(items: list[Any], plan: _Plan) -> list[Any]:
+def _sorted(items: list[Any], form: _Form) -> list[Any]:
     """Items in an order that their content alone gives: by key where that tells them apart."""
-    built = [_item(item, plan) for item in items]
+    built = [_item(item, form) for item in items]
     if len(built) < 2:
         return built
     try:
         if type(built[0]) is str:
             return sorted(built)
-        if plan.key is not None:
-            by_key = {item[plan.key]: item for item in built}
+        if form.key is not None:
+            by_key = {item[form.key]: item for item in built}
             if len(by_key) == len(built):
                 return [by_key[key] for key in sorted(by_key)]
     except (KeyError, TypeError):  # foreign content: items without a key, or of several kinds
@@ -121,12 +121,12 @@ def _sorted(items: list[Any], plan: _Plan) -> list[Any]:
     return sorted(built, key=_text)
 
 
-def _item(item: Any, plan: _Plan) -> Any:
+def _item(item: Any, form: _Form) -> Any:
     kind = type(item)
     if kind is dict:
-        return _canonical(item, plan)
+        return _canonical(item, form)
     if kind is list:
-        return _sorted(item, plan)
+        return _sorted(item, form)
     return _exact(item) if kind is float else item
 
 

@@ -9,24 +9,23 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from d2i_helpers.document.driver_values import Transform
-from d2i_helpers.document.source_rows import Page, Plan, Row, key_text
+from d2i_helpers.document.driver_values import Result, Transform
+from d2i_helpers.document.source_rows import Page, ReadPlan, SourceRow, key_text
 from d2i_helpers.document.transforms import compile_transform
 from d2i_helpers.payload_spec import Field, Spec
 
-Rows = Callable[[Row, str, Page], Sequence[Row]]
-Answer = tuple[Any, str | None]  # what may be sent, or None; and the rule that was broken
+Rows = Callable[[SourceRow, str, Page], Sequence[SourceRow]]
 _MOST_REMEMBERED = 50_000
-_NO_ROWS: tuple[Row, ...] = ()
+_NO_ROWS: tuple[SourceRow, ...] = ()
 
 
-class Remembered(dict[Any, Answer]):
+class Remembered(dict[Any, Result]):
     """Answers of a transform that looks at nothing but its value: the same values come again."""
 
-    def __init__(self, transform: Callable[..., Answer]) -> None:
+    def __init__(self, transform: Callable[..., Result]) -> None:
         self._transform = transform
 
-    def __missing__(self, value: Any) -> Answer:
+    def __missing__(self, value: Any) -> Result:
         answer = self._transform(value, None)
         if type(value) in (str, dt.datetime, dt.date):  # 1, 1.0 and True would be one key
             if len(self) >= _MOST_REMEMBERED:
@@ -34,7 +33,7 @@ class Remembered(dict[Any, Answer]):
             self[value] = answer
         return answer
 
-    def anew(self, value: Any) -> Answer:
+    def anew(self, value: Any) -> Result:
         """The answer for a value that cannot be a key, such as a structure read from JSON."""
         return self._transform(value, None)
 
@@ -52,15 +51,15 @@ class FieldMaker:
         field: Field,
         block_source: str,
         spec: Spec,
-        plan: Plan,
+        plan: ReadPlan,
         shared: dict[str, Remembered],
     ) -> None:
         """Compile a field; ``shared`` holds the answers of transforms that are alike everywhere."""
         self.name, self.path, self.at = field.name, field.path, plan.at(field.source, field.column)
         self.filled = self.unusable = self.wrong = 0
         self.remembered: Remembered | None = None
-        self.direct: Callable[[Any, Row], Answer] | None = None
-        self.routed: Callable[[Row, str, Page], Answer] | None = None
+        self.direct: Callable[[Any, SourceRow], Result] | None = None
+        self.routed: Callable[[SourceRow, str, Page], Result] | None = None
         transform = compile_transform(field, spec)
         others = [field.options[o] for o in ("also", "not_before") if field.options.get(o)]
         if field.source != block_source or field.type == "codes":
@@ -75,20 +74,25 @@ class FieldMaker:
             self.direct = transform
 
     def _routed(
-        self, field: Field, transform: Transform, block_source: str, plan: Plan, others: list[str]
-    ) -> Callable[[Row, str, Page], Answer]:
+        self,
+        field: Field,
+        transform: Transform,
+        block_source: str,
+        plan: ReadPlan,
+        others: list[str],
+    ) -> Callable[[SourceRow, str, Page], Result]:
         """All rows for a list of codes; else the first row whose value can be used."""
         at, reach = self.at, route(plan, field.source, block_source)
         call = _with_others(transform, field.source, plan, others) if others else transform
         if field.type == "codes":
 
-            def codes(row: Row, person_id: str, page: Page) -> Answer:
+            def codes(row: SourceRow, person_id: str, page: Page) -> Result:
                 rows = reach(row, person_id, page)
                 return transform(tuple([one[at] for one in rows]), None) if rows else _NOTHING
 
             return codes
 
-        def first_usable(row: Row, person_id: str, page: Page) -> Answer:
+        def first_usable(row: SourceRow, person_id: str, page: Page) -> Result:
             first_problem = None
             for one in reach(row, person_id, page):
                 value, problem = call(one[at], one)
@@ -100,18 +104,18 @@ class FieldMaker:
         return first_usable
 
 
-_NOTHING: Answer = (None, None)
+_NOTHING: Result = (None, None)
 
 
 def _with_others(
-    transform: Transform, source: str, plan: Plan, others: list[str]
-) -> Callable[[Any, Row], Answer]:
+    transform: Transform, source: str, plan: ReadPlan, others: list[str]
+) -> Callable[[Any, SourceRow], Result]:
     """The transform with a look at other columns of the same row."""
     places = {name: plan.at(source, name) for name in others}
     return lambda value, row: transform(value, lambda name: row[places[name]])
 
 
-def route(plan: Plan, wanted: str, start: str) -> Rows:
+def route(plan: ReadPlan, wanted: str, start: str) -> Rows:
     """How to get from a row of one source to the rows of another, link by link.
 
     Sources of the person are looked up by the person's id from anywhere.
@@ -137,8 +141,8 @@ def route(plan: Plan, wanted: str, start: str) -> Rows:
     if len(hops) == 1:
         return hops[0]
 
-    def walk(row: Row, person_id: str, page: Page) -> Sequence[Row]:
-        rows: Sequence[Row] = (row,)
+    def walk(row: SourceRow, person_id: str, page: Page) -> Sequence[SourceRow]:
+        rows: Sequence[SourceRow] = (row,)
         for hop in hops:
             # a row that two links lead to counts once
             rows = list(
@@ -152,14 +156,14 @@ def route(plan: Plan, wanted: str, start: str) -> Rows:
 def _hop(source: str, place: int | None) -> Rows:
     if place is None:
 
-        def of_person(_row: Row, person_id: str, page: Page) -> Sequence[Row]:
+        def of_person(_row: SourceRow, person_id: str, page: Page) -> Sequence[SourceRow]:
             if source in page.doubts:
                 page.meet(source, person_id)
             return page.found[source].get(person_id, _NO_ROWS)
 
         return of_person
 
-    def hop(row: Row, _person_id: str, page: Page) -> Sequence[Row]:
+    def hop(row: SourceRow, _person_id: str, page: Page) -> Sequence[SourceRow]:
         key = row[place]
         if source in page.doubts:
             page.meet(source, key_text(key))

@@ -1,8 +1,8 @@
 """Source rows of a page of children: which columns are read, and how the rows hang together.
 
-A `Plan` is compiled once a run from the sources of the specification. A `Page` holds the rows of
-some hundred children, found by person id or by what links a row to its parent, filtered and sorted
-as the sources say. Nothing here knows a database, a table or a field by name.
+A `ReadPlan` is compiled once a run from the sources of the specification. A `Page` holds the rows
+of some hundred children, found by person id or by what links a row to its parent, filtered and
+sorted as the sources say. Nothing here knows a database, a table or a field by name.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from d2i_helpers.document.driver_values import is_unreadable_date, read_date, read_text
 from d2i_helpers.payload_spec import Source, Spec, source_columns
 
-Row = Sequence[Any]  # as the driver gives it, one value a column
-ReadText = Callable[[Row], str | None]  # one value of a row as text
+SourceRow = Sequence[Any]  # as the driver gives it, one value a column
+ReadText = Callable[[SourceRow], str | None]  # one value of a row as text
 _MOST_REMEMBERED = 100_000
-_NO_ROWS: tuple[Row, ...] = ()
+_NO_ROWS: tuple[SourceRow, ...] = ()
 
 
 class _Dates(dict[Any, str | None]):
@@ -101,7 +101,7 @@ def any_of(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Step:
+class Link:
     """One link from a table towards the person: rows of `table` by `by`, giving `value`."""
 
     table: str
@@ -115,10 +115,10 @@ class Read:
 
     table: str
     by: str
-    chain: tuple[Step, ...] = ()
+    chain: tuple[Link, ...] = ()
 
 
-class Plan:
+class ReadPlan:
     """What is read for each source, and the position of each column in a row.
 
     Args:
@@ -166,17 +166,17 @@ class Plan:
         assert source.via is not None and source.link is not None
         parent = self.sources[source.via]
         above = self._query(parent)
-        step = Step(above.table, source.via_column or parent.key, above.by)
+        step = Link(above.table, source.via_column or parent.key, above.by)
         return Read(source.table, source.link, (step, *above.chain))
 
     def _care_periods(self, name: str, source: Source) -> None:
         episodes = self.sources[CARE_PERIODS]
         assert source.care_period and source.person and episodes.person
-        to_person = Step(episodes.table, CARE_PERIOD, episodes.person)
+        to_person = Link(episodes.table, CARE_PERIOD, episodes.person)
         read = Read(source.table, source.care_period, (to_person,))
         self._columns[read] = self._columns[self._read_of[name]]
         self.care_period_reads[name] = read
-        named = Step(source.table, source.care_period, source.person)
+        named = Link(source.table, source.care_period, source.person)
         owners = Read(episodes.table, CARE_PERIOD, (named,))
         self._columns[owners] = self._columns[self._read_of[CARE_PERIODS]]
         self.owner_reads[name] = owners
@@ -199,12 +199,12 @@ class Plan:
         """Where a column stands in the rows of a source."""
         return self._columns[self._read_of[source]][column]
 
-    def date(self, source: str, column: str) -> Callable[[Row], str | None]:
+    def date(self, source: str, column: str) -> Callable[[SourceRow], str | None]:
         """A function of a row: the column as date text."""
         place = self.at(source, column)
         return lambda row: date_text(row[place])
 
-    def text(self, source: str, column: str) -> Callable[[Row], str | None]:
+    def text(self, source: str, column: str) -> Callable[[SourceRow], str | None]:
         """A function of a row: the column as text without outer blanks."""
         place = self.at(source, column)
         return lambda row: key_text(row[place])
@@ -219,9 +219,9 @@ CARE_PERIOD = "clae_cla_id"
 class Page:
     """Rows of some children, by source and by the text of what they are looked up by."""
 
-    def __init__(self, persons: Sequence[Row]) -> None:
+    def __init__(self, persons: Sequence[SourceRow]) -> None:
         self.persons = persons
-        self.found: dict[str, dict[str, list[Row]]] = {}  # by source, then by key
+        self.found: dict[str, dict[str, list[SourceRow]]] = {}  # by source, then by key
         # what cannot be said of the rows under a key; only sources that have some
         self.doubts: dict[str, dict[str, list[Doubt]]] = {}
         self.met: list[Doubt] = []  # those that somebody came upon who asked for rows by `meet`
@@ -235,18 +235,18 @@ class Page:
         doubts = self.doubts.get(source)
         return next(iter(doubts.get(key or "", ())), False) if doubts else False
 
-    def rows(self, source: str, key: str | None) -> Sequence[Row]:
+    def rows(self, source: str, key: str | None) -> Sequence[SourceRow]:
         """Rows of a source for a person id or link value, filtered and sorted."""
         return self.found[source].get(key or "", _NO_ROWS)
 
-    def by_any(self, source: str, key: Any) -> Sequence[Row]:
+    def by_any(self, source: str, key: Any) -> Sequence[SourceRow]:
         """As `rows`, for a raw link value of any type."""
         return self.found[source].get(key_text(key) or "", _NO_ROWS)
 
 
-def grouped(rows: Iterable[Row], place: int) -> dict[str, list[Row]]:
+def grouped(rows: Iterable[SourceRow], place: int) -> dict[str, list[SourceRow]]:
     """Rows by the text in one column; rows with nothing there are left out."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[SourceRow]] = {}
     for row in rows:
         key = row[place]
         if type(key) is not str or key != key.strip() or not key:
@@ -261,8 +261,8 @@ def grouped(rows: Iterable[Row], place: int) -> dict[str, list[Row]]:
 
 
 def sorter(
-    plan: Plan, source: Source, is_date: Callable[[str], bool]
-) -> Callable[[list[Row]], list[Row]] | None:
+    plan: ReadPlan, source: Source, is_date: Callable[[str], bool]
+) -> Callable[[list[SourceRow]], list[SourceRow]] | None:
     """A function that gives rows of a source in its `order`; None where the order does not matter.
 
     Nulls and unreadable values come last (first with `open`); the row's key and then its whole
@@ -270,7 +270,7 @@ def sorter(
     """
     if not (source.order or source.pick_first):
         return None
-    passes: list[tuple[Callable[[Row], Any], bool]] = [(_content, False)]
+    passes: list[tuple[Callable[[SourceRow], Any], bool]] = [(_content, False)]
     for part in reversed((*source.order, source.key)):
         words = part.split()
         mode = words.pop(0) if words[0] in {"open", "first"} else ""
@@ -278,7 +278,7 @@ def sorter(
         readers = [_reader(plan, source, word.lstrip("-"), is_date) for word in words]
         passes.append((_sort_key(readers, nulls_high=descending == (mode == "open")), descending))
 
-    def in_order(rows: list[Row]) -> list[Row]:
+    def in_order(rows: list[SourceRow]) -> list[SourceRow]:
         for key, reverse in passes:
             rows = sorted(rows, key=key, reverse=reverse)
         return rows
@@ -287,8 +287,8 @@ def sorter(
 
 
 def overtaking(
-    plan: Plan, source: Source, is_date: Callable[[str], bool]
-) -> Callable[[Row, Row], Doubt | None] | None:
+    plan: ReadPlan, source: Source, is_date: Callable[[str], bool]
+) -> Callable[[SourceRow, SourceRow], Doubt | None] | None:
     """A function that tells why a row might stand before the one that is first in `order`.
 
     Called with (the first row, another row): a doubt where an unreadable date decides which of the
@@ -305,7 +305,7 @@ def overtaking(
     if not any(is_date(name) for _, columns in parts for name, _, _ in columns):
         return None
 
-    def read(columns: list[tuple[str, int, ReadText]], row: Row) -> str | Doubt | None:
+    def read(columns: list[tuple[str, int, ReadText]], row: SourceRow) -> str | Doubt | None:
         for name, place, reader in columns:
             value = reader(row)
             if value is not None:
@@ -314,7 +314,7 @@ def overtaking(
                 return unreadable(source.table, name, "which row comes first")
         return None
 
-    def overtakes(first: Row, other: Row) -> Doubt | None:
+    def overtakes(first: SourceRow, other: SourceRow) -> Doubt | None:
         for mode, columns in parts:
             one, two = read(columns, first), read(columns, other)
             if mode == "open" and one is None and two is not None:
@@ -329,17 +329,19 @@ def overtaking(
     return overtakes
 
 
-def _reader(plan: Plan, source: Source, column: str, is_date: Callable[[str], bool]) -> ReadText:
+def _reader(
+    plan: ReadPlan, source: Source, column: str, is_date: Callable[[str], bool]
+) -> ReadText:
     return plan.date(source.name, column) if is_date(column) else plan.text(source.name, column)
 
 
-def _sort_key(readers: list[ReadText], *, nulls_high: bool) -> Callable[[Row], Any]:
-    def key(row: Row) -> tuple[bool, str]:
+def _sort_key(readers: list[ReadText], *, nulls_high: bool) -> Callable[[SourceRow], Any]:
+    def key(row: SourceRow) -> tuple[bool, str]:
         value = next((v for reader in readers if (v := reader(row)) is not None), None)
         return ((value is None) == nulls_high, value or "")
 
     return key
 
 
-def _content(row: Row) -> list[str]:
+def _content(row: SourceRow) -> list[str]:
     return [str(value) for value in row]

@@ -14,7 +14,7 @@ from typing import Any
 
 from d2i_helpers.document.assembly import SAYS_NOTHING, Assembler
 from d2i_helpers.document.driver_values import is_unreadable_date, read_text
-from d2i_helpers.document.source_rows import Plan, Read, Row, date_text
+from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, date_text
 from d2i_helpers.extract.filters import date_columns
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.staging.guards import ColumnUse
@@ -25,7 +25,7 @@ Rules = Mapping[tuple[str, str], tuple[int, list[str]]]  # (path, rule) to a cou
 class DateColumns:
     """Dates as they are stored, in every row that is read: they decide which rows count at all."""
 
-    def __init__(self, spec: Spec, plan: Plan) -> None:
+    def __init__(self, spec: Spec, plan: ReadPlan) -> None:
         """Find the date columns of every query, but those with a known gap."""
         is_date = date_columns(spec)
         gaps = {
@@ -46,7 +46,7 @@ class DateColumns:
         self._unusable: Counter[tuple[Read, str]] = Counter()
         self._rows: Counter[Read] = Counter()
 
-    def look(self, found: Mapping[Read, list[Row]]) -> None:
+    def look(self, found: Mapping[Read, list[SourceRow]]) -> None:
         """Count the values of a page's raw rows."""
         for read, places in self._places.items():
             rows = found.get(read) or ()

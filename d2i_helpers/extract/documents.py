@@ -30,8 +30,8 @@ from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable
 from d2i_helpers.document.source_rows import (
     Doubt,
     Page,
-    Plan,
-    Row,
+    ReadPlan,
+    SourceRow,
     Verdict,
     date_text,
     key_text,
@@ -39,7 +39,7 @@ from d2i_helpers.document.source_rows import (
 )
 from d2i_helpers.extract.columns import DateColumns, uses_of_fields
 from d2i_helpers.extract.filters import Filters
-from d2i_helpers.extract.sources import Batch, SourceReader
+from d2i_helpers.extract.sources import ReadPage, SourceReader
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging.attention import MASKED_IDS, mask
@@ -116,7 +116,7 @@ class Documents:
         header = settings.extract_scope == "header"
         self.settings, self.spec = settings, spec
         self.window = Window.for_date(settings.today)
-        self.plan = Plan(
+        self.plan = ReadPlan(
             spec,
             with_rule_sources(spec, sources_of(spec, header_only=header)),
             inclusion_sources(settings),
@@ -158,10 +158,10 @@ class Documents:
             page = self.filters.page(batch.persons, batch.found)
             yield self._children(batch, page)
 
-    def _children(self, batch: Batch, page: Page) -> list[Child]:
+    def _children(self, batch: ReadPage, page: Page) -> list[Child]:
         self.withheld = []
         in_statutory = self._statutory(batch)
-        by_id: dict[str, list[Row]] = {}
+        by_id: dict[str, list[SourceRow]] = {}
         for row in batch.persons:
             self.counts["persons_read"] += 1
             if (person_id := self._identify(row)) is not None:
@@ -178,14 +178,14 @@ class Documents:
                     children.append(child)
         return children
 
-    def _identify(self, row: Row) -> str | None:
+    def _identify(self, row: SourceRow) -> str | None:
         """The child's id as text; None where there is none, or none that can be read."""
         person_id = key_text(row[self._id_at])
         if person_id is None:
             self.counts["without_id"] += 1
         return person_id
 
-    def _statutory(self, batch: Batch) -> Callable[[str], Verdict]:
+    def _statutory(self, batch: ReadPage) -> Callable[[str], Verdict]:
         """Whether a person is in the statutory cohort, where one is set."""
         if batch.statutory is None:
             return lambda _person_id: True
@@ -217,7 +217,7 @@ class Documents:
         self.left_out[reason] += 1
         self.absent.add(person_id, reason)
 
-    def judge(self, row: Row) -> Eligibility:
+    def judge(self, row: SourceRow) -> Eligibility:
         """Whether the child of this row is of an age to be in."""
         born: str | Doubt | None = date_text(row[self._born])
         expected: str | Doubt | None = date_text(row[self._expected])
@@ -229,7 +229,7 @@ class Documents:
 
     def _judged(
         self,
-        row: Row,
+        row: SourceRow,
         person_id: str,
         identity: Verdict,
         in_statutory: Callable[[str], Verdict],
@@ -263,7 +263,7 @@ class Documents:
         return None
 
     def _child(
-        self, row: Row, person_id: str, reasons: tuple[str, ...], page: Page
+        self, row: SourceRow, person_id: str, reasons: tuple[str, ...], page: Page
     ) -> Child | None:
         self.counts["in_cohort"] += 1
         self.reasons.update(reasons)

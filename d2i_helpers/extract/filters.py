@@ -25,9 +25,9 @@ from d2i_helpers.document.source_rows import (
     CARE_PERIODS,
     Doubt,
     Page,
-    Plan,
     Read,
-    Row,
+    ReadPlan,
+    SourceRow,
     Verdict,
     date_text,
     key_text,
@@ -54,14 +54,14 @@ def date_columns(spec: Spec) -> frozenset[str]:
     return _date_columns() | used
 
 
-Doubtful = list[tuple[Row, Doubt]]  # rows of which it cannot be said whether they count
+Doubtful = list[tuple[SourceRow, Doubt]]  # rows of which it cannot be said whether they count
 
 
 class _Step:
     """How the rows of one source are filtered and sorted."""
 
     def __init__(
-        self, source: Source, plan: Plan, compiler: Compiler, is_date: Callable[[str], bool]
+        self, source: Source, plan: ReadPlan, compiler: Compiler, is_date: Callable[[str], bool]
     ) -> None:
         self.source, self.read = source, plan.read_of(source.name)
         self.tests = compiler.tests(source)
@@ -73,14 +73,14 @@ class _Step:
         self.alike = (self.read, str(source.where), source.order, source.pick_first,
                       source.care_period)  # fmt: skip
 
-    def ordered(self, rows: list[Row]) -> list[Row]:
+    def ordered(self, rows: list[SourceRow]) -> list[SourceRow]:
         """The rows of one key in their order; the first alone where the source says so."""
         if self.sort is None or len(rows) < 2:
             return rows
         rows = self.sort(rows)
         return rows[:1] if self.source.pick_first else rows
 
-    def order_is_clear(self, rows: list[Row]) -> bool:
+    def order_is_clear(self, rows: list[SourceRow]) -> bool:
         """Whether every date that the order looks at is read, or is not there."""
         return len(rows) < 2 or not any(
             row[place] is not None and date_text(row[place]) is None
@@ -88,7 +88,7 @@ class _Step:
             for row in rows
         )
 
-    def doubts(self, rows: list[Row], doubtful: Doubtful) -> list[Doubt]:
+    def doubts(self, rows: list[SourceRow], doubtful: Doubtful) -> list[Doubt]:
         """What cannot be said of the rows of one key.
 
         Args:
@@ -106,7 +106,7 @@ class _Step:
             found += [doubt for doubt in unsure if doubt is not None]
         return found
 
-    def _may_be_first(self, rows: list[Row], row: Row) -> bool:
+    def _may_be_first(self, rows: list[SourceRow], row: SourceRow) -> bool:
         if not rows or self.sort is None:
             return True
         first = self.sort(rows)[0]
@@ -118,14 +118,14 @@ class _Step:
 class Filters:
     """All sources' filters and orders, compiled for one window; turns raw rows into a page."""
 
-    def __init__(self, spec: Spec, plan: Plan, window: Window, settings: Settings) -> None:
+    def __init__(self, spec: Spec, plan: ReadPlan, window: Window, settings: Settings) -> None:
         self.plan = plan
         is_date = date_columns(spec).__contains__
         compiler = Compiler(spec, plan, window, settings, is_date)
         ordered = sorted(plan.sources.values(), key=lambda s: bool(looks_into(s)))
         self._steps = [_Step(source, plan, compiler, is_date) for source in ordered]
 
-    def page(self, persons: list[Row], found: Mapping[Read, list[Row]]) -> Page:
+    def page(self, persons: list[SourceRow], found: Mapping[Read, list[SourceRow]]) -> Page:
         """A page from the raw rows of every query."""
         page, plan = Page(persons), self.plan
         alike: dict[Any, str] = {}
@@ -157,7 +157,7 @@ class Filters:
     def _finish(
         self,
         step: _Step,
-        groups: dict[str, list[Row]],
+        groups: dict[str, list[SourceRow]],
         doubtful: Mapping[str, Doubtful],
         page: Page,
     ) -> None:
@@ -177,7 +177,7 @@ class Filters:
                     groups[key] = step.ordered(some)
         page.found[step.source.name] = groups
 
-    def broken(self, source: str, row: Row, page: Page) -> list[str]:
+    def broken(self, source: str, row: SourceRow, page: Page) -> list[str]:
         """The entries of a source's `where` that a row does not fulfil, in words (for `why`)."""
         tests = next(step.tests for step in self._steps if step.source.name == source)
         found: list[str] = []
@@ -197,9 +197,9 @@ class Filters:
     def _with_care_periods(
         self,
         source: Source,
-        rows: dict[str, list[Row]],
-        found: Mapping[Read, list[Row]],
-    ) -> dict[str, list[Row]]:
+        rows: dict[str, list[SourceRow]],
+        found: Mapping[Read, list[SourceRow]],
+    ) -> dict[str, list[SourceRow]]:
         """Rows by person, and by the periods of care of a person; each row once a person.
 
         A row whose period of care is known to be of other children only is not of the person whose
@@ -219,7 +219,7 @@ class Filters:
                     some.append(row)
         return merged
 
-    def _owners(self, episodes: Iterable[Row]) -> dict[str | None, set[str]]:
+    def _owners(self, episodes: Iterable[SourceRow]) -> dict[str | None, set[str]]:
         """Whose each period of care is."""
         owner = self.plan.text(CARE_PERIODS, str(self.plan.sources[CARE_PERIODS].person))
         period = self.plan.text(CARE_PERIODS, CARE_PERIOD)
@@ -230,11 +230,11 @@ class Filters:
         return found
 
 
-def _kept(rows: list[Row], tests: list[Test], page: Page) -> tuple[list[Row], Doubtful]:
+def _kept(rows: list[SourceRow], tests: list[Test], page: Page) -> tuple[list[SourceRow], Doubtful]:
     """The rows for which every test holds, and those of which that cannot be said."""
     doubts: dict[int, Doubt] = {}  # by identity of the row
 
-    def may_count(row: Row, verdict: Verdict) -> bool:
+    def may_count(row: SourceRow, verdict: Verdict) -> bool:
         if verdict is False:
             return False
         if verdict is not True:

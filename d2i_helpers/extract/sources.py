@@ -32,7 +32,7 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import SSD_SCHEMA
-from d2i_helpers.document.source_rows import Plan, Read, Row, key_text
+from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, key_text
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.payload_spec import Source, Spec
 from d2i_helpers.settings import Settings
@@ -52,11 +52,11 @@ class Gaps:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ReadPage:
     """Raw rows of some children: their own, and those of every query."""
 
-    persons: list[Row]
-    found: dict[Read, list[Row]]
+    persons: list[SourceRow]
+    found: dict[Read, list[SourceRow]]
     statutory: list[Any] | None  # person ids of the statutory cohort, where one is set
 
 
@@ -153,7 +153,7 @@ def _texts(connection: Connection, engine: Engine, ids: Select) -> list[str]:
 class SourceReader:
     """Reads what a plan needs from the SSD of a profile."""
 
-    def __init__(self, engine: Engine, settings: Settings, spec: Spec, plan: Plan) -> None:
+    def __init__(self, engine: Engine, settings: Settings, spec: Spec, plan: ReadPlan) -> None:
         self.engine, self.settings, self.spec, self.plan = engine, settings, spec, plan
         self._person_read = plan.read_of(plan.person.name)
         self._id_at = plan.at(plan.person.name, plan.person.key)
@@ -286,7 +286,7 @@ class SourceReader:
         connection.rollback()
         return [person_id for person_id in wanted if person_id.strip().casefold() not in held]
 
-    def batches(self, connection: Connection) -> Iterator[Batch]:
+    def batches(self, connection: Connection) -> Iterator[ReadPage]:
         """Pages of children in the order of their ids; those of `person_ids` where it is set."""
         self.written = WrittenIds.read(connection, self)
         if self.settings.person_ids:
@@ -309,8 +309,8 @@ class SourceReader:
             first = following
 
     def _batches_of_forms(
-        self, connection: Connection, persons: list[Row], raw: list[Any]
-    ) -> Iterator[Batch]:
+        self, connection: Connection, persons: list[SourceRow], raw: list[Any]
+    ) -> Iterator[ReadPage]:
         """Batches of children whose id is written with outer blanks in one table or another.
 
         Ids that are alike but for blanks come together, as far as one page holds them.
@@ -334,7 +334,7 @@ class SourceReader:
         source = self._table(table_name)
         return source, cast(self._of(source, table_name, name), Unicode(_ID_CHARACTERS))
 
-    def _persons(self, connection: Connection, first: Any) -> tuple[list[Row], Any]:
+    def _persons(self, connection: Connection, first: Any) -> tuple[list[SourceRow], Any]:
         """Rows of the next children and the first id after them; equal ids are never parted."""
         read, place = self._person_read, self._id_at
         limit = self.settings.chunk_size + 1
@@ -352,9 +352,9 @@ class SourceReader:
             limit *= 2
 
     def _batch(
-        self, connection: Connection, kind: str, parameters: dict, persons: list[Row] | None
-    ) -> Batch:
-        found: dict[Read, list[Row]] = {}
+        self, connection: Connection, kind: str, parameters: dict, persons: list[SourceRow] | None
+    ) -> ReadPage:
+        found: dict[Read, list[SourceRow]] = {}
         for read in self.plan.reads:
             if read == self._person_read and persons is not None:
                 found[read] = persons
@@ -364,7 +364,7 @@ class SourceReader:
         if self.settings.statutory_cohort_table:
             statutory = self._statutory(connection, kind, parameters)
         connection.rollback()  # ends the reading transaction: no locks, no old snapshot
-        return Batch(found[self._person_read], found, statutory)
+        return ReadPage(found[self._person_read], found, statutory)
 
     def _rows(
         self,
@@ -373,7 +373,7 @@ class SourceReader:
         kind: str,
         parameters: dict[str, Any],
         limit: int | None = None,
-    ) -> list[Row]:
+    ) -> list[SourceRow]:
         """The rows of a query; again where the database ended it, and never in part.
 
         Raises:
@@ -384,7 +384,7 @@ class SourceReader:
         ):
             return []
 
-        def fetch(as_text: frozenset[str], only: str | None = None) -> list[Row]:
+        def fetch(as_text: frozenset[str], only: str | None = None) -> list[SourceRow]:
             statement = self._statement(read, kind, limit, as_text, only)
             return database.read_again(
                 connection, lambda: _fetched(connection.execute(statement, parameters))
@@ -399,7 +399,7 @@ class SourceReader:
         return fetch(self._unreadable_columns(connection, read, fetch))
 
     def _unreadable_columns(
-        self, connection: Connection, read: Read, fetch: Callable[..., list[Row]]
+        self, connection: Connection, read: Read, fetch: Callable[..., list[SourceRow]]
     ) -> frozenset[str]:
         """Columns with a value that the driver cannot turn into a Python one, each tried alone."""
         found = set()
@@ -476,7 +476,7 @@ class SourceReader:
         return column(self._called.get((table_name, name), name), _selectable=source)
 
 
-def _fetched(result: Any) -> list[Row]:
+def _fetched(result: Any) -> list[SourceRow]:
     """The driver's own rows: nothing is left to convert, and they are read by position."""
     rows = result.cursor.fetchall()
     result.close()

@@ -25,7 +25,7 @@ _QUOTE_IT = "Quote it in the notebook; with papermill use -r person_id ID, which
 
 
 @dataclass(frozen=True)
-class Child:
+class StagedChild:
     """What the staging table and the submission log hold of one child."""
 
     person_id: str = field(repr=False)
@@ -50,7 +50,7 @@ def overview(engine: Engine, settings: Settings) -> dict[str, int]:
     return {f"{state}, {status}": count for state, status, count in sorted(rows)}
 
 
-def child(engine: Engine, settings: Settings, person_id: str | int | None = None) -> Child:
+def child(engine: Engine, settings: Settings, person_id: str | int | None = None) -> StagedChild:
     """One child; without an id the first that waits, or else the first of the table.
 
     Args:
@@ -75,7 +75,7 @@ def child(engine: Engine, settings: Settings, person_id: str | int | None = None
     with database.reading(engine) as connection:
         row = connection.execute(statement.order_by(waits_first, t.id)).first()
         if row is None and person_id:
-            return Child(person_id, "not staged", "not staged", None, None, None, None, [])
+            return StagedChild(person_id, "not staged", "not staged", None, None, None, None, [])
         if row is None:
             raise D2IError("The staging table is empty.", hint="Run the extract stage.")
         attempts = connection.execute(
@@ -91,7 +91,7 @@ def child(engine: Engine, settings: Settings, person_id: str | int | None = None
             )
             .order_by(submission_log.c.id)
         ).mappings()
-        return Child(
+        return StagedChild(
             row.person_id,
             str(row.row_state),
             str(row.submission_status),

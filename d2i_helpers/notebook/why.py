@@ -16,7 +16,7 @@ from d2i_helpers import database
 from d2i_helpers.document.source_rows import Doubt, Page, Verdict, key_text
 from d2i_helpers.errors import GateError
 from d2i_helpers.extract.documents import Documents
-from d2i_helpers.extract.sources import Batch
+from d2i_helpers.extract.sources import ReadPage
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.payload_spec import Document, Field, Spec
 from d2i_helpers.payload_spec.registry import INCLUSION_SETS
@@ -77,7 +77,7 @@ def why(engine: Engine, settings: Settings, spec: Spec, person_id: str) -> Why:
     return answer
 
 
-def _judge(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
+def _judge(answer: Why, documents: Documents, batch: ReadPage, page: Page) -> None:
     row = batch.persons[0]
     verdict = documents.judge(row)
     answer.add("of age in the window", verdict.eligible, verdict.reason)
@@ -118,7 +118,7 @@ def _why_missing(field: Field, rules: list[str]) -> str:
     return f"{said or 'nothing in the source'}; its default is sent"
 
 
-def _rows(answer: Why, documents: Documents, batch: Batch, page: Page) -> None:
+def _rows(answer: Why, documents: Documents, batch: ReadPage, page: Page) -> None:
     """Each row that was read for the child, and which entries of `where` leave it out."""
     plan = documents.plan
     for name in documents.spec.sources:

@@ -9,7 +9,7 @@ import pytest
 from d2i_helpers.cohort import Window, birthday, eligibility
 from d2i_helpers.cohort.inclusion import REFERRALS
 from d2i_helpers.cohort.row_rules import Compiler
-from d2i_helpers.document.source_rows import Page, Plan, date_text, key_text
+from d2i_helpers.document.source_rows import Page, ReadPlan, date_text, key_text
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.payload_spec.registry import ROW_RULES
 from d2i_helpers.settings import Settings
@@ -59,7 +59,7 @@ def test_the_window_is_731_to_1096_days_long() -> None:
 def test_overlap(start: str | None, end: str | None, overlaps: bool) -> None:
     """The row rule `overlaps`: an unknown start never does, no end is open."""
     spec = load_spec()
-    plan = Plan(spec, [str(spec.root.source)], {"spans": REFERRALS})
+    plan = ReadPlan(spec, [str(spec.root.source)], {"spans": REFERRALS})
     compiler = Compiler(spec, plan, Window.for_date(D("2026-08-10")), PLAIN, lambda _name: True)
     columns = ["cine_referral_date", "cine_close_date"]
     test = ROW_RULES["overlaps"].make(compiler, "spans", columns)

@@ -9,7 +9,7 @@ import pytest
 from d2i_helpers.cohort import inclusion_sources
 from d2i_helpers.cohort.row_rules import rule_columns
 from d2i_helpers.document.assembly import Assembler
-from d2i_helpers.document.source_rows import Page, Plan
+from d2i_helpers.document.source_rows import Page, ReadPlan
 from d2i_helpers.payload_spec import Document, Field, Spec, load_spec
 from d2i_helpers.settings import Settings
 
@@ -21,7 +21,7 @@ ABSENT = "absent"
 
 def _assembled(spec: Spec, field: Field, *values: Any) -> tuple[Assembler, Document, set[str]]:
     """A child with a row of every source; ``values`` stand in the field's column, a row each."""
-    plan = Plan(spec, None, inclusion_sources(Settings()), rule_columns(spec))
+    plan = ReadPlan(spec, None, inclusion_sources(Settings()), rule_columns(spec))
     page = Page([])
     for name in plan.sources:
         columns = len(plan.reads[plan.read_of(name)])

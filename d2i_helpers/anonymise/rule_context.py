@@ -9,7 +9,7 @@ from typing import Any
 MOST_REMEMBERED = 50_000
 
 
-class Child:
+class RuleContext:
     """What the rules know of the child whose document they rewrite."""
 
     __slots__ = ("flips", "key", "names", "orders", "own", "postcodes", "round", "shift")
@@ -27,7 +27,7 @@ class Child:
         self.flips: dict[bytes, bool] = {}  # which flags are exchanged
 
 
-Rule = Callable[[Child, Any], Any]  # None: the value is left out
+Rule = Callable[[RuleContext, Any], Any]  # None: the value is left out
 
 
 class Days:
