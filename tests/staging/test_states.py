@@ -541,7 +541,7 @@ def test_d2i_items_that_vanished_are_stopped_block_by_block(
     assert '"purge": true' in str(table.row("C1").partial_json_payload).replace(":true", ": true")
 
 
-def test_rehash_alling_a_table_rehashes_it_and_sends_nobody_again(table: Table) -> None:
+def test_rehashing_a_table_changes_its_hashes_and_sends_nobody_again(table: Table) -> None:
     held = {"previous_json_payload": to_text(document()), "previous_hash": b"\x09" * 32}
     fill(table, d2i_row("C1", "unchanged", "sent", **held))
 
@@ -554,7 +554,7 @@ def test_rehash_alling_a_table_rehashes_it_and_sends_nobody_again(table: Table) 
     assert table.send().counts["requests"] == 0
 
 
-def test_rehash_alling_takes_a_sent_row_at_its_word(table: Table) -> None:
+def test_rehashing_takes_a_sent_row_at_its_word(table: Table) -> None:
     """Of a table that other software filled nobody is sent again, whatever baseline it kept."""
     older = to_text(document("C2", postcode="AB1 2CD"))
     fill(table, d2i_row("C1", "New", "Sent"))
