@@ -18,6 +18,7 @@ from d2i_helpers.cli.audience import outliving_audience
 from d2i_helpers.errors import D2IError, SettingsError
 from d2i_helpers.stages import names
 
+_OF_THE_PROFILE = "profile"  # `--ddl` without a dialect
 STOPPED = 130  # as shells say it of a command that was stopped
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -184,15 +185,23 @@ def _first_demo(parameters: dict[str, Any], console: Any) -> None:
 @cli.command()
 @profile_options
 @click.option(
-    "--ddl", is_flag=True, help="Print only what is missing in the database, as a script for a DBA."
+    "--ddl",
+    is_flag=False,
+    flag_value=_OF_THE_PROFILE,
+    metavar="[DIALECT]",
+    help="Print a script for a DBA: what is missing in the profile's database; with a DIALECT "
+    "(such as mssql) everything, without asking a database.",
 )
-def check(parameters: dict[str, Any], ddl: bool) -> int:
+def check(parameters: dict[str, Any], ddl: str | None) -> int:
     """Check everything that a run needs. Nothing is changed for good."""
     from d2i_helpers.cli.console import make_console, show_checks
     from d2i_helpers.preflight import stage as preflight
     from d2i_helpers.settings import load_settings
 
     settings = load_settings(None, **parameters)
+    if ddl and ddl != _OF_THE_PROFILE:
+        click.echo(preflight.whole_script(settings, ddl))
+        return 0
     if ddl:
         script, error = preflight.ddl_script(settings)
         click.echo(script)

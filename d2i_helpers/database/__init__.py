@@ -14,12 +14,14 @@ from d2i_helpers.database.catalogue import (
 from d2i_helpers.database.connections import open_database
 from d2i_helpers.database.deployment import (
     column_statement,
+    counter_grants,
     create_staging,
     grant_statements,
     index_statement,
     login_name,
     schema_statements,
     table_statements,
+    text_statements,
 )
 from d2i_helpers.database.messages import may_be_about_a_value
 from d2i_helpers.database.retries import in_transaction, read_again
@@ -45,6 +47,7 @@ __all__ = [
     "columns_present",
     "compare",
     "constant",
+    "counter_grants",
     "create_staging",
     "explained",
     "failures",
@@ -68,6 +71,7 @@ __all__ = [
     "real_schema",
     "schema_statements",
     "table_statements",
+    "text_statements",
     "transaction",
     "update_each",
     "update_some",

@@ -22,6 +22,11 @@ from d2i_helpers.database.catalogue import (
 from d2i_helpers.database.transactions import transaction
 from d2i_helpers.errors import DatabaseError
 
+ALTER_IT = (
+    "`d2i check --ddl` prints the script by which a DBA alters the table; its rows are kept. Or "
+    "name another table in `staging_table`."
+)
+
 
 def create_staging(engine: Engine, *names: str) -> list[str]:
     """Create the staging tables of these names and this project's own, where they are missing.
@@ -57,13 +62,12 @@ def _refuse_other_columns(connection: Connection, table: Table) -> None:
     if gone:
         raise DatabaseError(
             f"{table.name} has no column {', '.join(gone)}.",
-            hint="docs/setup.md names the columns; a DBA can add them to the table.",
+            hint=ALTER_IT,
         )
     if structured := json_columns(connection, table):
         raise DatabaseError(
             f"{table.name} keeps {', '.join(structured)} in a JSON type.",
-            hint="Documents are kept as text: alter these columns to text, or name another table "
-            "in `staging_table`.",
+            hint=ALTER_IT,
         )
 
 
@@ -100,49 +104,63 @@ def _index_person(engine: Engine, table: Table) -> None:
             connection.execute(_index(schema, table.name, "person_id"))
 
 
+# ------------------------------------------------------------------- scripts for an administrator
 def _deployed(table: Table, schema: str | None) -> Table:
     """The table in a schema; None is the login's own, which SQLAlchemy's types do not know."""
     own: Any = schema
     return table.to_metadata(MetaData(), schema=own)
 
 
-def index_statement(engine: Engine, schema: str | None, table: str, column: str) -> str:
+def _name(dialect: Dialect, schema: str | None, table: Table) -> str:
+    """The table with its schema, quoted where needed."""
+    preparer = _for_scripts(dialect).identifier_preparer
+    return preparer.format_table(_deployed(table, schema))
+
+
+def index_statement(dialect: Dialect, schema: str | None, table: str, column: str) -> str:
     """The statement by which a database administrator makes an index on one column."""
-    said = _index(schema, table, column).compile(dialect=_for_scripts(engine))
+    said = _index(schema, table, column).compile(dialect=_for_scripts(dialect))
     return f"{' '.join(str(said).split())};"
 
 
-def table_statements(engine: Engine, schema: str | None, table: Table) -> list[str]:
+def table_statements(dialect: Dialect, schema: str | None, table: Table) -> list[str]:
     """The statements that make a table of ours with its indexes."""
     deployed = _deployed(table, schema)
     indexes = sorted(deployed.indexes, key=lambda index: str(index.name))
     parts: list[Any] = [CreateTable(deployed), *(CreateIndex(index) for index in indexes)]
-    dialect = _for_scripts(engine)
-    return [f"{str(part.compile(dialect=dialect)).strip()};" for part in parts]
+    return [f"{str(part.compile(dialect=_for_scripts(dialect))).strip()};" for part in parts]
 
 
-def column_statement(engine: Engine, schema: str | None, table: Table, name: str) -> str:
+def column_statement(dialect: Dialect, schema: str | None, table: Table, name: str) -> str:
     """The statement that adds a column to a deployed table; it may be empty in the rows there."""
-    deployed = _deployed(table, schema)
     column = Column(name, table.columns[name].type)
-    deployed_name = _for_scripts(engine).identifier_preparer.format_table(deployed)
-    said = CreateColumn(column).compile(dialect=_for_scripts(engine))
-    return f"alter table {deployed_name} add {said};"
+    said = CreateColumn(column).compile(dialect=_for_scripts(dialect))
+    return f"alter table {_name(dialect, schema, table)} add {said};"
+
+
+def text_statements(
+    dialect: Dialect, schema: str | None, table: Table, columns: Sequence[str]
+) -> list[str]:
+    """The statements that turn columns of a JSON type into text; what they hold is kept."""
+    quote = _for_scripts(dialect).identifier_preparer.quote
+    ours = dialects.of_library(dialect)
+    return ours.text_statements(_name(dialect, schema, table), [quote(name) for name in columns])
 
 
 def schema_statements(
-    engine: Engine, schema: str | None, login: str | None, *, is_there: bool
+    dialect: Dialect, schema: str | None, login: str | None, *, is_there: bool
 ) -> list[str]:
     """The statements that make a schema of the profile and let the login use it."""
     if schema is None:
         return []
-    quoted = _for_scripts(engine).identifier_preparer.quote_identifier
+    quoted = _for_scripts(dialect).identifier_preparer.quote_identifier
     login = quoted(login) if login else None
-    return dialects.of(engine).schema_statements(quoted(schema), login, is_there=is_there)
+    ours = dialects.of_library(dialect)
+    return ours.schema_statements(quoted(schema), login, is_there=is_there)
 
 
 def grant_statements(
-    engine: Engine, schema: str | None, table: Table, login: str | None, rights: Sequence[str]
+    dialect: Dialect, schema: str | None, table: Table, login: str | None, rights: Sequence[str]
 ) -> list[str]:
     """The statements that let a login use a table.
 
@@ -152,9 +170,20 @@ def grant_statements(
     """
     if login is None:
         return []
-    preparer = _for_scripts(engine).identifier_preparer
-    name = preparer.format_table(_deployed(table, schema))
-    return dialects.of(engine).grant_statements(name, preparer.quote_identifier(login), rights)
+    quoted = _for_scripts(dialect).identifier_preparer.quote_identifier(login)
+    ours = dialects.of_library(dialect)
+    return ours.grant_statements(_name(dialect, schema, table), quoted, rights)
+
+
+def counter_grants(connection: Connection, table: Table, login: str | None) -> list[str]:
+    """The grants that a login needs to count up the key of a deployed table, beside the table's."""
+    name = _name(connection.dialect, real_schema(connection, table), table)
+    query = dialects.of(connection).counter_query(name)
+    if query is None or login is None or not has_table(connection, table):
+        return []
+    counter = connection.execute(query).scalar()
+    quoted = _for_scripts(connection.dialect).identifier_preparer.quote_identifier(login)
+    return [f"grant usage on sequence {counter} to {quoted};"] if counter else []
 
 
 def login_name(connection: Connection) -> str | None:
@@ -167,12 +196,12 @@ def login_name(connection: Connection) -> str | None:
     return None if name in dialect.owners else name
 
 
-def _for_scripts(engine: Engine) -> Dialect:
-    return dialects.of(engine).for_scripts(engine.dialect)
+def _for_scripts(dialect: Dialect) -> Dialect:
+    return dialects.of_library(dialect).for_scripts(dialect)
 
 
 def _index(schema: str | None, table: str, column: str) -> CreateIndex:
     target = Table(table, MetaData(), Column(column), schema=schema)
-    # names are unique within a schema on some databases; 30 characters are what old Oracles take
-    name = f"ix_d2i_{zlib.crc32(f'{table}.{column}'.encode()):08x}_{column}"[:30]
-    return CreateIndex(Index(name, target.c[column]))
+    # names are unique within a schema on some databases
+    name = f"ix_d2i_{zlib.crc32(f'{table}.{column}'.encode()):08x}_{column}"
+    return CreateIndex(Index(name[: tables.LONGEST_NAME], target.c[column]))

@@ -22,6 +22,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Engine,
+    Executable,
     Integer,
     LargeBinary,
     String,
@@ -35,13 +36,14 @@ from sqlalchemy import (
 )
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects.mssql import NVARCHAR
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.dialects.oracle import RAW
+from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.sql import Select
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from d2i_helpers.database import reachability
 from d2i_helpers.database.messages import Situation
-from d2i_helpers.errors import DatabaseError
+from d2i_helpers.errors import DatabaseError, SettingsError
 from d2i_helpers.files import make_private_file
 from d2i_helpers.settings import Settings
 
@@ -165,6 +167,21 @@ class Portable:
         """The statements that let a login use a table, both quoted where needed."""
         return [f"grant {', '.join(rights)} on {table} to {login};"]
 
+    def text_statements(self, table: str, columns: Sequence[str]) -> list[str]:
+        """The statements that turn columns of a JSON type into text, all quoted where needed."""
+        return []
+
+    def counter_query(self, table: str) -> Executable | None:
+        """The query for the sequence that counts up a deployed table's key.
+
+        Args:
+            table: with its schema, quoted where needed.
+
+        Returns:
+            None where who may insert into the table needs no right to a sequence.
+        """
+        return None
+
 
 _REGISTERED: dict[str, Portable] = {}
 DialectClass = TypeVar("DialectClass", bound=type[Portable])
@@ -186,6 +203,29 @@ def of(database: Engine | Connection) -> Portable:
     return named(database.dialect.name)
 
 
+def of_library(dialect: Dialect) -> Portable:
+    """The dialect that belongs to SQLAlchemy's own."""
+    return named(dialect.name)
+
+
+def library(name: str) -> Dialect:
+    """SQLAlchemy's dialect of a database that has a class here; needs no driver.
+
+    Raises:
+        SettingsError: there is no class of that name.
+    """
+    if name not in _REGISTERED:
+        known = ", ".join(sorted(_REGISTERED))
+        raise SettingsError(f"`{name}` is no database that is known here.", hint=f"Known: {known}.")
+    return make_url(f"{name}://").get_dialect()()
+
+
+def login_named(url: str, name: str) -> str | None:
+    """The login in an address, where that is of the database with this name."""
+    address = make_url(url)
+    return address.username if address.get_backend_name() == name else None
+
+
 def registered() -> list[Portable]:
     """The dialects that have a class of their own."""
     return list(_REGISTERED.values())
@@ -200,6 +240,10 @@ class RowNumber(TypeDecorator[int]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         # as it is: Oracle's `type_descriptor` would take 64 bits for any integer
         return named(dialect.name).row_number
+
+
+# SHA-256. Oracle compares no BLOB, which is what it would be there.
+HASH = LargeBinary(32).with_variant(RAW(32), "oracle")
 
 
 class Characters(TypeDecorator[str]):
@@ -330,6 +374,18 @@ class PostgreSQL(Portable):
         make = [] if is_there else [f"create schema {schema};"]
         use = [f"grant usage on schema {schema} to {login};"] if login else []
         return [*make, *use]
+
+    def text_statements(self, table: str, columns: Sequence[str]) -> list[str]:
+        """One statement for all columns, since the table is written anew once a statement."""
+        parts = [f"alter column {name} type text using {name}::text" for name in columns]
+        return [f"alter table {table}\n  " + ",\n  ".join(parts) + ";"] if parts else []
+
+    def counter_query(self, table: str) -> Executable | None:
+        """A key of the type serial has a sequence with rights of its own; an identity has not."""
+        return text(
+            "select pg_get_serial_sequence(:name, 'id') from pg_attribute "
+            "where attrelid = cast(:name as regclass) and attname = 'id' and attidentity = ''"
+        ).bindparams(name=table)
 
 
 _MOST_OF_NVARCHAR = 4000  # characters; a longer text is of NVARCHAR(max)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import zlib
 from importlib import resources
 
 from sqlalchemy import (
@@ -19,13 +20,12 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     Table,
 )
 from sqlalchemy.types import TypeEngine
 
-from d2i_helpers.database.dialects import Characters, RowNumber
+from d2i_helpers.database.dialects import HASH, Characters, RowNumber
 
 # Schema names in the metadata are placeholders; `database.open_database` translates them to the
 # schemas of the profile, so that one set of tables serves every deployment.
@@ -33,8 +33,8 @@ SSD_SCHEMA = "ssd"
 STAGING_SCHEMA = "staging"
 
 TOLD_APART_BY = "told_apart_by"  # in `info`: by which columns a chunk's rows are counted
+LONGEST_NAME = 30  # characters of a name: Oracle before 12.2
 _ROW_NUMBER = RowNumber()
-_HASH_BYTES = 32  # SHA-256
 
 
 def _ssd_type(kind: str, length: str) -> TypeEngine:
@@ -82,6 +82,13 @@ def ssd_table(name: str) -> Table:
     return ssd_metadata().tables[f"{SSD_SCHEMA}.{name}"]
 
 
+def _short(name: str) -> str:
+    """A name of an index, cut to what every database takes, and still the only one of its kind."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 9]}_{zlib.crc32(name.encode()):08x}"
+
+
 @functools.cache
 def staging_table(name: str) -> Table:
     """A staging table; the identifiable and the anonymised one differ in name only.
@@ -97,15 +104,15 @@ def staging_table(name: str) -> Table:
         Column("previous_json_payload", Characters()),
         Column("json_payload", Characters(), nullable=False),
         Column("partial_json_payload", Characters()),
-        Column("current_hash", LargeBinary(_HASH_BYTES)),
-        Column("previous_hash", LargeBinary(_HASH_BYTES)),
+        Column("current_hash", HASH),
+        Column("previous_hash", HASH),
         Column("submission_status", Characters(50), nullable=False),
         Column("submission_timestamp", DateTime),
         Column("api_response", Characters()),
         Column("row_state", Characters(10)),
         Column("last_updated", DateTime),
-        Index(f"ux_{name}_person", "person_id", unique=True),
-        Index(f"ix_{name}_status", "submission_status"),
+        Index(_short(f"ux_{name}_person"), "person_id", unique=True),
+        Index(_short(f"ix_{name}_status"), "submission_status"),
         info={TOLD_APART_BY: ("person_id",)},
     )
 
@@ -121,12 +128,12 @@ notes = Table(
     Column("person_id", Characters(48), primary_key=True),
     Column("staging_table", Characters(64), primary_key=True),
     # the delta in `partial_json_payload` holds for exactly these two hashes and this kind
-    Column("partial_current_hash", LargeBinary(_HASH_BYTES)),
-    Column("partial_previous_hash", LargeBinary(_HASH_BYTES)),
+    Column("partial_current_hash", HASH),
+    Column("partial_previous_hash", HASH),
     Column("partial_kind", Characters(10)),  # document | purge
     # SHA-256 of the texts, so that submit sees whether other software changed one of them
-    Column("partial_digest", LargeBinary(_HASH_BYTES)),  # of the kind and the partial document
-    Column("document_digest", LargeBinary(_HASH_BYTES)),  # of the `json_payload` it was made from
+    Column("partial_digest", HASH),  # of the kind and the partial document
+    Column("document_digest", HASH),  # of the `json_payload` it was made from
 )
 
 # Documents whose outcome the receiver has not told us: on the wire, or lost with a crash.
@@ -140,7 +147,7 @@ journal = Table(
     Column("batch_id", Characters(64), nullable=False),
     Column("kind", Characters(10), nullable=False),  # document | purge
     Column("document", Characters()),  # what the receiver holds if it stored it; null: nothing
-    Column("document_hash", LargeBinary(_HASH_BYTES)),
+    Column("document_hash", HASH),
     Column("state", Characters(10), nullable=False),  # on wire | unknown
     Column("sent_at", DateTime, nullable=False),
     Index("ix_d2i_in_flight_person", "person_id", "staging_table"),
@@ -160,8 +167,8 @@ submission_log = Table(
     Column("attempt", Integer, nullable=False),
     Column("kind", Characters(10), nullable=False),  # document | purge
     Column("phase", Characters(10), nullable=False),  # delta | full
-    Column("document_hash", LargeBinary(_HASH_BYTES)),  # the document that was to be reached
-    Column("body_hash", LargeBinary(_HASH_BYTES)),  # the bytes that were sent for this child
+    Column("document_hash", HASH),  # the document that was to be reached
+    Column("body_hash", HASH),  # the bytes that were sent for this child
     Column("outcome", Characters(20), nullable=False),
     Column("http_status", Integer),
     Column("reference", Characters(200)),  # DfE's receipt
@@ -191,7 +198,7 @@ landing = Table(
     Column("person_id", Characters(48), primary_key=True),
     Column("legacy_id", Characters(48)),
     Column("json_payload", Characters(), nullable=False),
-    Column("current_hash", LargeBinary(_HASH_BYTES), nullable=False),
+    Column("current_hash", HASH, nullable=False),
     Column("problem", Characters()),  # why the document may not be sent: paths and rules
     Column("reasons", Characters(200)),  # what goes into d2i_inclusion
 )
@@ -271,7 +278,6 @@ ledger_entries = Table(
     Column("entry", Integer, nullable=False),  # number in the file
     Column("late", Integer, nullable=False),  # 1: entered by a later run than the one that made it
     Column("content", Characters(), nullable=False),  # the line of the file
-    info={"append_only": True},
 )
 
 
@@ -280,8 +286,44 @@ def our_tables() -> MetaData:
     return _OURS
 
 
+# What a run does with each table, and so the rights that its login needs; and what it is for, in
+# words for a database administrator. What happened is only appended to: a login that may neither
+# update nor delete cannot rewrite it.
+_APPEND, _WRITE_ANEW = ("select", "insert"), ("select", "insert", "delete")
+_EVERYTHING = ("select", "insert", "update", "delete")
+_USES = {
+    notes.name: (_WRITE_ANEW, "what each message that waits was made from"),
+    journal.name: (_EVERYTHING, "documents on the wire, or of unknown outcome; one row a message"),
+    submission_log.name: (_APPEND, "one row a child and attempt; grows with every message"),
+    inclusion.name: (_WRITE_ANEW, "why each child is in the cohort"),
+    landing.name: (_WRITE_ANEW, "changes of a day that wait for the guards; empty between runs"),
+    facts.name: (_WRITE_ANEW, "a few facts about each staging table"),
+    source_rows.name: (_WRITE_ANEW, "rows of each SSD table at the last completed run"),
+    source_values.name: (_WRITE_ANEW, "values of each SSD column at the last completed run"),
+    attention.name: (_WRITE_ANEW, "children who need attention, and why"),
+    run_lock.name: (_EVERYTHING, "which run works on a staging table"),
+    ledger_entries.name: (_APPEND, "the ledger of run records; a few rows a run"),
+}
+
+
+def rights(table: Table) -> tuple[str, ...]:
+    """The least rights to a table of ours that the login of a run needs.
+
+    Rows of a staging table are deleted where a first load must not stay, and of the twin to draw
+    their order anew.
+    """
+    return _USES[table.name][0] if table.name in _USES else _EVERYTHING
+
+
+def purpose(table: Table) -> str:
+    """What a table of ours is for, in a few words."""
+    if table.name in _USES:
+        return _USES[table.name][1]
+    return "staging table: one row a child, its document, what of it was sent"
+
+
 __all__ = [
-    "attention", "facts", "inclusion", "journal", "landing", "ledger_entries", "notes",
-    "our_tables", "run_lock", "source_rows", "source_values", "ssd_columns",
-    "ssd_metadata", "ssd_table", "staging_table", "submission_log",
+    "LONGEST_NAME", "attention", "facts", "inclusion", "journal", "landing", "ledger_entries",
+    "notes", "our_tables", "purpose", "rights", "run_lock", "source_rows", "source_values",
+    "ssd_columns", "ssd_metadata", "ssd_table", "staging_table", "submission_log",
 ]  # fmt: skip

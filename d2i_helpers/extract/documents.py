@@ -109,6 +109,17 @@ class Problems:
         return sorted(rows, key=lambda row: (-row["count"], row["field"], row["rule"]))
 
 
+def reading_plan(settings: Settings, spec: Spec) -> ReadPlan:
+    """The tables and columns that extract reads, by the names of the specification."""
+    header = settings.extract_scope == "header"
+    return ReadPlan(
+        spec,
+        with_rule_sources(spec, sources_of(spec, header_only=header)),
+        inclusion_sources(settings),
+        {**rule_columns(spec), str(spec.root.source): (BORN, EXPECTED, LEGACY)},
+    )
+
+
 class Documents:
     """Compiled once a run from the specification and the settings; then gives page after page."""
 
@@ -116,12 +127,7 @@ class Documents:
         header = settings.extract_scope == "header"
         self.settings, self.spec = settings, spec
         self.window = Window.for_date(settings.today)
-        self.plan = ReadPlan(
-            spec,
-            with_rule_sources(spec, sources_of(spec, header_only=header)),
-            inclusion_sources(settings),
-            {**rule_columns(spec), str(spec.root.source): (BORN, EXPECTED, LEGACY)},
-        )
+        self.plan = reading_plan(settings, spec)
         self.filters = Filters(spec, self.plan, self.window, settings)
         self.inclusion = Inclusion(self.plan, self.window, settings)
         self.assembler = Assembler(

@@ -23,7 +23,7 @@ class Check:
     detail: str = ""
     advice: str = ""  # what to do; always there for warn and fail
     error_name: str = "PreflightError"  # the error that a failure stands for, see errors.py
-    ddl: tuple[str, ...] = ()  # statements that a database administrator can run
+    ddl: tuple[str, ...] = ()  # statements that a database administrator can run, and comments
 
 
 def failed(name: str, error: D2IError) -> Check:
@@ -49,9 +49,11 @@ def grants(
     """
     with database.reading(engine) as connection:
         login = database.login_name(connection)
-    statements = database.schema_statements(engine, schema, login, is_there=True)
-    for table, rights in wanted:
-        statements += database.grant_statements(engine, schema, table, login, rights)
+        statements = database.schema_statements(engine.dialect, schema, login, is_there=True)
+        for table, rights in wanted:
+            statements += database.grant_statements(engine.dialect, schema, table, login, rights)
+            if "insert" in rights:
+                statements += database.counter_grants(connection, table, login)
     return tuple(statements)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqlalchemy import Column, Engine, MetaData, Table, false, select
+from sqlalchemy.engine import Dialect
 
 from d2i_helpers import database
+from d2i_helpers.database import tables
 from d2i_helpers.database.tables import SSD_SCHEMA, facts
+from d2i_helpers.document.source_rows import ReadPlan
 from d2i_helpers.errors import DatabaseError
-from d2i_helpers.extract.documents import MASKED_IDS, Documents, mask
+from d2i_helpers.extract.documents import MASKED_IDS, Documents, mask, reading_plan
 from d2i_helpers.extract.sources import SourceReader
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check, grants, guarded
@@ -73,15 +76,50 @@ def _not_checked(name: str, looked_at: int, gone: set[str]) -> Check:
     return Check(name, SKIPPED, said)
 
 
+def _found_by(plan: ReadPlan) -> Iterator[tuple[str, str]]:
+    """(table, column) of every column that rows are found by, by the specification's names."""
+    for read in plan.reads:
+        yield read.table, read.by
+        yield from ((step.table, step.by) for step in read.chain)
+
+
 def _lookups(reader: SourceReader) -> dict[str, set[str]]:
     """By table, the columns that rows are found by, with their names here; without missing ones."""
     columns: dict[str, set[str]] = {}
-    for read in reader.plan.reads:
-        for table, column in ((read.table, read.by), *((s.table, s.by) for s in read.chain)):
-            name = reader.name_here(table, column)
-            if name is not None:
-                columns.setdefault(table, set()).add(name)
+    for table, column in _found_by(reader.plan):
+        name = reader.name_here(table, column)
+        if name is not None:
+            columns.setdefault(table, set()).add(name)
     return columns
+
+
+def statements_unasked(
+    dialect: Dialect, settings: Settings, spec: Spec, login: str | None
+) -> Iterator[str]:
+    """What lets a login read the SSD, and the indexes, for a database that is not asked.
+
+    Keys are taken to have an index already.
+    """
+    schema = settings.ssd_schema
+    plan = reading_plan(settings, spec)
+    required = {s.table for s in plan.sources.values() if not s.optional}
+    names = {read.table for read in plan.reads}
+    if settings.statutory_cohort_table:
+        names.add(settings.statutory_cohort_table)
+        required.add(settings.statutory_cohort_table)
+    yield from database.schema_statements(dialect, schema, login, is_there=True)
+    for name in sorted(names):
+        own, _, bare = name.rpartition(".")
+        table = Table(bare, MetaData())
+        granted = database.grant_statements(dialect, own or schema, table, login, ["select"])
+        if granted and name not in required:
+            yield f"-- {name}: optional; leave the next line out where the table is not there"
+        yield from granted
+    keys = {(row["table"], row["column"]) for row in tables.ssd_columns() if row["key"] == "pk"}
+    yield "-- Indexes on what rows are found by; leave out those that are there already."
+    for name, column in sorted(set(_found_by(plan)) - keys):
+        own, _, bare = name.rpartition(".")
+        yield database.index_statement(dialect, own or schema, bare, column)
 
 
 def _readable(
@@ -121,7 +159,7 @@ def _indexes(engine: Engine, reader: SourceReader, gone: set[str]) -> Iterator[C
             for column in sorted(columns):
                 if column.lower() not in there:
                     lacking.append((name, column))
-                    ddl.append(database.index_statement(engine, schema, name, column))
+                    ddl.append(database.index_statement(engine.dialect, schema, name, column))
     if not lacking and gone:
         yield _not_checked("source indexes", len(lookups), gone)
         return

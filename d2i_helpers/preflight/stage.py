@@ -23,7 +23,7 @@ from d2i_helpers.settings import Secrets, Settings, load_secrets
 
 __all__ = [
     "COUNTS", "FAIL", "PASS", "SKIPPED", "WARN", "Check", "counts", "ddl_script", "error_of",
-    "require", "run",
+    "require", "run", "whole_script",
 ]  # fmt: skip
 
 
@@ -61,13 +61,17 @@ def ddl_script(settings: Settings, secrets: Secrets | None = None) -> tuple[str,
     return script.of(checks, settings), error_of([c for c in checks if c.name == "database"])
 
 
-def _unasked(settings: Settings, secrets: Secrets) -> tuple[str, ...]:
-    """Statements for a database that cannot be asked; none where its driver is not installed."""
-    try:
-        engine = database.open_database(settings, secrets)
-    except D2IError:
-        return ()
-    return staged.statements_for_nothing_there(engine, settings)
+def whole_script(settings: Settings, dialect: str) -> str:
+    """Every table, index and grant, in the words of a database that is not asked.
+
+    Args:
+        dialect: as SQLAlchemy calls the database.
+
+    Raises:
+        SettingsError: no such database is known here.
+        SpecificationError: the overlay is wrong.
+    """
+    return script.whole(settings, load_spec(settings.cms, settings.overlay_path), dialect)
 
 
 def _spec(settings: Settings) -> tuple[Spec | None, Check]:
@@ -95,7 +99,7 @@ def _database(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[C
         said = "the database cannot be reached"
         return [
             failed("database", error),
-            Check("tables", SKIPPED, said, ddl=_unasked(settings, secrets)),
+            Check("tables", SKIPPED, said, ddl=script.for_nothing_there(settings)),
         ]
     try:
         checks = [Check("database", PASS, server)]

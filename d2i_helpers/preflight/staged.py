@@ -26,9 +26,11 @@ from sqlalchemy import (
     insert,
     update,
 )
+from sqlalchemy.engine import Dialect
 
 from d2i_helpers import database
 from d2i_helpers.database import tables
+from d2i_helpers.database.deployment import ALTER_IT
 from d2i_helpers.errors import D2IError
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, grants
 from d2i_helpers.settings import Settings
@@ -42,47 +44,47 @@ class _Undo(Exception):
 
 
 def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
-    """Check that the staging tables have all columns, and that missing tables can be made."""
+    """Check that our tables have all columns, and that missing tables can be made."""
     missing: list[Table] = []
     usable: list[Table] = []
     unindexed: list[Table] = []
+    older: list[tuple[Table, list[str]]] = []
     with database.reading(engine) as connection:
         for table in _staging_tables(settings):
-            held = database.columns_present(connection, table)
-            gone = sorted({column.name for column in table.columns} - held)
-            if not held:
+            if not database.has_table(connection, table):
                 missing.append(table)
-            elif gone:
-                said = f"{table.name} has no column {', '.join(gone)}"
-                advice = "Have a DBA run what `d2i check --ddl` prints."
-                ddl = _columns(engine, settings, table, gone)
-                yield Check("staging columns", FAIL, said, advice, "DatabaseError", ddl)
-            elif structured := database.json_columns(connection, table):
-                said = f"{table.name} keeps {', '.join(structured)} in a JSON type"
-                advice = "Alter these columns to text, or name another table in `staging_table`."
-                yield Check("staging columns", FAIL, said, advice, "DatabaseError")
+            elif deployed := _other_columns(connection, settings, table):
+                yield deployed
             else:
                 usable.append(table)
                 if "person_id" not in database.indexed_columns(connection, table):
                     unindexed.append(table)
         for table in tables.our_tables().tables.values():
-            if database.has_table(connection, table):
-                usable.append(table)
-            else:
+            held = database.columns_present(connection, table)
+            if not held:
                 missing.append(table)
+            elif gone := [column.name for column in table.columns if column.name not in held]:
+                older.append((table, gone))
+            else:
+                usable.append(table)
         ddl = _all_of(engine, settings, missing, connection)
     if missing:
         yield _may_create(engine, missing, ddl)
     else:
         yield Check("staging tables", PASS, "all are there")
+    if older:
+        yield _older(engine, settings, older)
     yield _may_write(engine, settings, usable)
     if unindexed:
         yield _without_index(engine, unindexed)
 
 
-def statements_for_nothing_there(engine: Engine, settings: Settings) -> tuple[str, ...]:
-    """Statements that make all our tables, for a database that cannot be asked what it has."""
-    return _all_of(engine, settings, _all_tables(settings), None)
+def statements_for_nothing_there(
+    dialect: Dialect, settings: Settings, login: str | None
+) -> tuple[str, ...]:
+    """What makes every table of ours and lets a login use it, as if nothing were there."""
+    beside = settings.staging_schema == settings.ssd_schema
+    return _statements(dialect, settings, _all_tables(settings), login, schema_is_there=beside)
 
 
 def _staging_tables(settings: Settings) -> list[Table]:
@@ -94,38 +96,92 @@ def _all_tables(settings: Settings) -> list[Table]:
 
 
 def _all_of(
-    engine: Engine, settings: Settings, wanted: Sequence[Table], connection: Connection | None
+    engine: Engine, settings: Settings, wanted: Sequence[Table], connection: Connection
 ) -> tuple[str, ...]:
-    """Statements that make these tables and let the login write them.
+    """Statements that make these tables here and let this login write them."""
+    login = database.login_name(connection)
+    is_there = database.has_schema(connection, settings.staging_schema)
+    return _statements(engine.dialect, settings, wanted, login, schema_is_there=is_there)
 
-    Args:
-        connection: to ask for the login and the schema; None where nobody can be asked.
-    """
+
+def _statements(
+    dialect: Dialect,
+    settings: Settings,
+    wanted: Sequence[Table],
+    login: str | None,
+    *,
+    schema_is_there: bool,
+) -> tuple[str, ...]:
     schema = settings.staging_schema
-    login = database.login_name(connection) if connection is not None else engine.url.username
     statements: list[str] = []
     if wanted:
-        is_there = connection is not None and database.has_schema(connection, schema)
-        statements += database.schema_statements(engine, schema, login or None, is_there=is_there)
+        statements += database.schema_statements(dialect, schema, login, is_there=schema_is_there)
     for table in wanted:
-        statements += database.table_statements(engine, schema, table)
-        statements += database.grant_statements(
-            engine, schema, table, login or None, _rights(table)
-        )
+        statements.append(f"-- {table.name}: {tables.purpose(table)}")
+        statements += database.table_statements(dialect, schema, table)
+        statements += database.grant_statements(dialect, schema, table, login, tables.rights(table))
     return tuple(statements)
 
 
-def _rights(table: Table) -> tuple[str, ...]:
-    """The rights that a run needs on the table; fewer on one that is only appended to."""
-    more = () if table.info.get("append_only") else ("update", "delete")
-    return ("select", "insert", *more)
+_KEPT = (
+    "-- Columns that are missing are added, and JSON columns become text: a hash is made of a text",
+    "-- as it was written, and a JSON type keeps no text. Every row and what it holds stays.",
+    "-- D2I's own SQL goes on working: what it inserts as jsonb is stored as text. A query that",
+    "-- looks into a document (->, ->>, @>) then needs a cast, such as json_payload::jsonb.",
+    "-- An index or a view over such a column has to be dropped first.",
+)
 
 
-def _columns(
-    engine: Engine, settings: Settings, table: Table, names: Sequence[str]
-) -> tuple[str, ...]:
+def _other_columns(connection: Connection, settings: Settings, table: Table) -> Check | None:
+    """A deployed staging table that cannot hold the documents, with what alters it."""
+    held = database.columns_present(connection, table)
+    gone = sorted({column.name for column in table.columns} - held)
+    structured = database.json_columns(connection, table)
+    if not gone and not structured:
+        return None
+    dialect, schema = connection.dialect, settings.staging_schema
+    said = []
+    if gone:
+        said.append(f"has no column {', '.join(gone)}")
+    if structured:
+        said.append(f"keeps {', '.join(structured)} in a JSON type")
+    ddl = [
+        *(_KEPT if structured else ()),
+        *(database.column_statement(dialect, schema, table, name) for name in gone),
+        *database.text_statements(dialect, schema, table, structured),
+        *database.grant_statements(
+            dialect, schema, table, login := database.login_name(connection), tables.rights(table)
+        ),
+        *database.counter_grants(connection, table, login),
+    ]
+    return Check(
+        "staging columns",
+        FAIL,
+        f"{table.name} {' and '.join(said)}",
+        ALTER_IT,
+        "DatabaseError",
+        tuple(ddl),
+    )
+
+
+def _older(
+    engine: Engine, settings: Settings, found: Sequence[tuple[Table, Sequence[str]]]
+) -> Check:
+    """Tables of ours that an older version made; the next run adds what they lack, where it may."""
+    named = ", ".join(f"{table.name}.{name}" for table, gone in found for name in gone)
     schema = settings.staging_schema
-    return tuple(database.column_statement(engine, schema, table, name) for name in names)
+    return Check(
+        "our columns",
+        WARN,
+        f"missing in tables that an older version made: {named}",
+        "The next run adds them, where this login may; else have a DBA run what "
+        "`d2i check --ddl` prints.",
+        ddl=tuple(
+            database.column_statement(engine.dialect, schema, table, name)
+            for table, gone in found
+            for name in gone
+        ),
+    )
 
 
 def _may_create(engine: Engine, missing: Sequence[Table], ddl: tuple[str, ...]) -> Check:
@@ -168,17 +224,17 @@ def _may_write(engine: Engine, settings: Settings, usable: Sequence[Table]) -> C
         "rights to write",
         FAIL,
         f"cannot be written: {', '.join(table.name for table in refused)}. {why}",
-        "Ask a DBA to grant INSERT, UPDATE and DELETE on them to this login (on d2i_ledger no more "
-        "than INSERT and SELECT); a column of your own that must be filled needs a default.",
+        "Have a DBA run what `d2i check --ddl` prints: it grants no more than a run needs. A "
+        "column of your own that must be filled needs a default.",
         "DatabaseError",
-        grants(engine, settings.staging_schema, [(table, _rights(table)) for table in refused]),
+        grants(engine, settings.staging_schema, [(t, tables.rights(t)) for t in refused]),
     )
 
 
 def _try_to_write(engine: Engine, table: Table) -> None:
-    """Insert a row, and try an update and a delete of no row; then roll all of it back.
+    """Insert a row, and try an update and a delete of no row, as far as a run does such things.
 
-    On tables that are only appended to, the insert is enough.
+    All of it is rolled back.
 
     Raises:
         DatabaseError: the database refuses one of them.
@@ -188,8 +244,9 @@ def _try_to_write(engine: Engine, table: Table) -> None:
     last = list(table.columns)[-1]
     with contextlib.suppress(_Undo), database.transaction(engine) as connection:
         connection.execute(insert(table), row)
-        if not table.info.get("append_only"):
+        if "update" in tables.rights(table):
             connection.execute(update(table).where(false()).values({last.name: last}))
+        if "delete" in tables.rights(table):
             connection.execute(delete(table).where(false()))
         raise _Undo
 
@@ -210,7 +267,7 @@ def _without_index(engine: Engine, unindexed: Sequence[Table]) -> Check:
     with database.reading(engine) as connection:
         ddl = tuple(
             database.index_statement(
-                engine, database.real_schema(connection, table), table.name, "person_id"
+                engine.dialect, database.real_schema(connection, table), table.name, "person_id"
             )
             for table in unindexed
         )

@@ -98,6 +98,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
             return f"{error}"
 
     login = dialect.login_query()
+    counter = dialect.counter_query("s.t")
     held = database.locking(select(ROWS), ROWS)
     counted = Table(
         "c",
@@ -150,6 +151,8 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "new schema": schema("s", "u", is_there=False),
         "schema": (schema("s", "u", is_there=True), schema("s", None, is_there=True)),
         "grant": dialect.grant_statements("s.t", "u", ["select", "insert"]),
+        "to text": dialect.text_statements("s.t", ["a", "b"]),
+        "counter": None if counter is None else sql(counter),
     }
 
 
@@ -181,6 +184,8 @@ SAID: dict[str, dict[str, Any]] = {
         "new schema": [],
         "schema": ([], []),
         "grant": [],
+        "to text": [],
+        "counter": None,
     },
     "postgresql": {
         "password": (True, True),
@@ -207,6 +212,10 @@ SAID: dict[str, dict[str, Any]] = {
         "new schema": ["create schema s;", "grant usage on schema s to u;"],
         "schema": (["grant usage on schema s to u;"], []),
         "grant": ["grant select, insert on s.t to u;"],
+        "to text": ["alter table s.t\n  alter column a type text using a::text,\n"
+                    "  alter column b type text using b::text;"],
+        "counter": "select pg_get_serial_sequence('s.t', 'id') from pg_attribute where "
+                   "attrelid = cast('s.t' as regclass) and attname = 'id' and attidentity = ''",
     },
     "mssql": {
         "password": (True, False),
@@ -237,6 +246,8 @@ SAID: dict[str, dict[str, Any]] = {
         "new schema": ["exec('create schema s');"],
         "schema": ([], []),
         "grant": ["grant select, insert on s.t to u;"],
+        "to text": [],
+        "counter": None,
     },
     "oracle": {
         "password": (True, False),
@@ -263,6 +274,8 @@ SAID: dict[str, dict[str, Any]] = {
         "new schema": [],
         "schema": ([], []),
         "grant": ["grant select, insert on s.t to u;"],
+        "to text": [],
+        "counter": None,
     },
 }  # fmt: skip
 
@@ -368,6 +381,6 @@ def test_a_fifth_database_takes_one_class(tmp_path: Path, monkeypatch: pytest.Mo
     assert database.ping(engine).startswith("shelf 3.")
     assert Shelf.opened and set(Shelf.opened) == {7}
     assert [len(part) for part in database.in_batches(range(7))] == [3, 3, 1]
-    grants = database.grant_statements(engine, None, staging, "u", ["select"])
+    grants = database.grant_statements(engine.dialect, None, staging, "u", ["select"])
     assert grants == [f'grant select on {name} to "u";']
     engine.dispose()

@@ -1,10 +1,10 @@
 """pyodbc itself, with the types that it is told on SQL Server, against PostgreSQL.
 
 There is no SQL Server in a test run, but pyodbc can be had with Debian's ODBC driver for PostgreSQL
-(packages `unixodbc` and `odbc-postgresql`): `pytest -m odbc`. That each parameter has the type of its
-own column, and that pyodbc takes each, shows here; sizes do not, as this driver does not look at
-them (`test_fake_odbc.py` does). `fast_executemany` stays off: with a text of any length this driver
-ends the process.
+(packages `unixodbc` and `odbc-postgresql`): `pytest -m odbc`. That each parameter has the type of
+its own column, and that pyodbc takes each, shows here; sizes do not, as this driver does not look
+at them (`test_fake_odbc.py` does). `fast_executemany` stays off: with a text of any length this
+driver ends the process.
 """
 
 from __future__ import annotations
