@@ -185,7 +185,7 @@ class AnonymousDocuments:
         identity = self.collect(original)
         made = self.pseudonyms.document(child_id, original, identity)
         text = to_text(made)
-        keys = [one for one in (row.person_id, row.legacy_id) if one]
+        keys = [key for key in (row.person_id, row.legacy_id) if key]
         self.leaks.update(self.check.document(identity, original, made, text, keys))
         self.counts["anonymised"] += 1
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None

@@ -105,10 +105,11 @@ def _child_purge(plan: BlockPlan, known: list[Document]) -> Document | None:
     if not known:
         return None
     message: Document = {}
-    for one in plan.block.fields:
-        value = next((base[one.name] for base in known if base.get(one.name) is not None), None)
+    for field in plan.block.fields:
+        name = field.name
+        value = next((base[name] for base in known if base.get(name) is not None), None)
         if value is not None:
-            message[one.name] = value
+            message[name] = value
     message[PURGE] = True
     return message
 

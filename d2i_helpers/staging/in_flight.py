@@ -219,7 +219,7 @@ def _settle(
     """Move rows to what the receiver acknowledged, and forget the attempts before it."""
     key = staging.table.c.person_id
     moved = staging.moves.move(connection, events, people, values, key=key)
-    forget(connection, staging, [one for one in people if one not in moved.refused])
+    forget(connection, staging, [person for person in people if person not in moved.refused])
 
 
 def _mark_error(
