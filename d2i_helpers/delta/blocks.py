@@ -66,14 +66,14 @@ def layers(plan: BlockPlan, items: list[Any]) -> list[dict[Any, Document]]:
             return [index]
     except (AttributeError, TypeError):
         items = _usable(items, key)
-    found: list[dict[Any, Document]] = [{}]
+    all_layers: list[dict[Any, Document]] = [{}]
     for item in items:
         identifier = item.get(key)
-        layer = next((layer for layer in found if identifier not in layer), None)
+        layer = next((layer for layer in all_layers if identifier not in layer), None)
         if layer is None:
-            found.append(layer := {})
+            all_layers.append(layer := {})
         layer[identifier] = item
-    return found
+    return all_layers
 
 
 def unique(plan: BlockPlan, items: list[Any]) -> list[Document]:

@@ -246,7 +246,7 @@ def _difference(
 def _missing(
     plan: BlockPlan, current: Document, base: Document, part: Document, clear: bool
 ) -> tuple[bool, bool]:
-    """Puts into the part what a version has and the document has not: nulls and purge marks.
+    """Add nulls and purge marks to the part for what a version has and the document has not.
 
     Returns:
         Whether own content is missing, and whether something nested is.

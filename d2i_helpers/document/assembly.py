@@ -126,7 +126,7 @@ class _BlockMaker:
             built[field.name] = list(default) if isinstance(default, list) else default
 
     def _note_unreadable(self, name: str, problems: list[FieldProblem], page: Page) -> None:
-        """A doubt, where an item is left out for a value that nobody can read.
+        """Note a doubt where an item is left out because a value cannot be read.
 
         One that was read and breaks a rule can never be sent, and was never sent.
         """

@@ -133,7 +133,7 @@ def read_date(value: Any) -> tuple[dt.date | None, str | None]:
 
 
 def is_unreadable_date(value: Any) -> bool:
-    """Whether something stands where a date should, of which nobody can say which day it is.
+    """Whether a value stands where a date should and cannot be read as one.
 
     Nothing, blanks and the days that stand for "none" are readable: they say that there is none.
     """
@@ -141,7 +141,7 @@ def is_unreadable_date(value: Any) -> bool:
 
 
 def is_unreadable_text(value: Any) -> bool:
-    """Whether something stands where a text or an id should, and is none that can be read."""
+    """Whether a value stands where a text or an id should and cannot be read as one."""
     return value is not None and type(value) is not str and read_text(value)[1] is not None
 
 

@@ -57,7 +57,7 @@ SECOND = "a second child has this id"
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """A person of whom there is no document today, though it cannot be said that none belongs."""
+    """A person who may belong to the cohort and has no document today."""
 
     person_id: str
     doubts: tuple[Doubt, ...] = ()  # what cannot be said, and for which value
@@ -66,7 +66,7 @@ class Withheld:
 
 
 class Absentees:
-    """Persons who are not in today, by why, at eight bytes each: for those who were in before."""
+    """Persons of the source who are not in the cohort today, by reason; eight bytes each."""
 
     def __init__(self) -> None:
         self._aged, self._others = array("q"), array("q")

@@ -62,7 +62,7 @@ class ReadPage:
 
 @dataclass(frozen=True)
 class WrittenIds:
-    """How person ids are written where they are not written alike everywhere.
+    """Person ids that are written in more than one way.
 
     Databases do not agree on whether outer blanks and capitals make two ids of one. What this
     database takes for one id, or what differs by outer blanks alone, is looked at here.
@@ -233,7 +233,7 @@ class SourceReader:
         return gaps
 
     def _may_lack_table(self, name: str) -> bool:
-        """Whether the specification does without it; the inclusion sets then do so too."""
+        """Whether the specification, and so the inclusion sets, can do without the table."""
         using = [source for source in self.spec.sources.values() if source.table == name]
         return all(source.optional for source in using)
 

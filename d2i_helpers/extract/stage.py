@@ -191,7 +191,7 @@ class _Day:
         self.load.put(page.changes)
 
     def _keep(self, withheld: Iterable[Withheld], rows: Mapping[str, Row]) -> None:
-        """Children without a document today: what is staged of them stays, and they are named."""
+        """Keep what is staged of children without a document today, and name the children."""
         for person in withheld:
             row = rows.get(person.person_id)
             if row and person.is_in:  # perhaps in the cohort, so not gone
@@ -268,7 +268,7 @@ class _Day:
 
     # ------------------------------------------------------------------------------- result
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
-        found = self.documents
+        documents = self.documents
         notices = notices + self.staging.moves.notices()
         if self.counts["altered"]:
             notices.append(
@@ -285,12 +285,12 @@ class _Day:
         )  # fmt: skip
         self.counts["need_attention"] = sum(self.counts[name] for name in unsent)
         return ExtractResult(
-            window=found.window,
+            window=documents.window,
             counts={name: self.counts[name] for name in COUNTS},
-            reasons=dict(found.reasons),
-            left_out=dict(found.left_out),
-            quality=found.quality(),
-            problems=found.problems.table(),
+            reasons=dict(documents.reasons),
+            left_out=dict(documents.left_out),
+            quality=documents.quality(),
+            problems=documents.problems.table(),
             warnings=warnings,
             notices=notices,
         )

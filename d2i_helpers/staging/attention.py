@@ -56,7 +56,7 @@ class Entry:
 def add(
     connection: Connection, staging: Staging, stage: str, entries: Iterable[Entry], run_id: str
 ) -> None:
-    """Write those of a stage's entries that are not there yet, and hold back whom they name.
+    """Write the entries of a stage that are new, and hold back the children that they name.
 
     Comes before anything of the run can be sent.
     """
@@ -97,7 +97,7 @@ def remove_others(
     *,
     only: Collection[str] = (),
 ) -> int:
-    """Take out the entries of a stage that no longer hold, and release whom nothing else holds.
+    """Remove the entries of a stage that no longer hold; release children whom nothing else holds.
 
     Args:
         entries: all that hold today.
@@ -127,7 +127,7 @@ def read(connection: Connection, staging: Staging) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why one child needs attention, from whatever place says so; for `listed`."""
+    """Why one child needs attention, wherever that is written; for `listed`."""
 
     person_id: str | None
     what: str  # what became of the child
@@ -141,7 +141,7 @@ class Reason:
 
 
 def listed(connection: Connection, staging: Staging, spec: Spec) -> list[Reason]:
-    """Every child who needs attention, with each reason; with whole ids, so for no record."""
+    """Every child who needs attention, with each reason. Whole ids: never for a record."""
     reasons = [
         Reason(
             row.person_id, row.outcome, row.rule, row.source_table, row.source_column,
@@ -180,7 +180,7 @@ def everything(staging: Staging, spec: Spec) -> list[Reason]:
 
 
 def shown(engine: Engine, table: str, spec: Spec) -> list[dict[str, Any]]:
-    """The same for a record: a row a reason, with the number of children and a few masked ids."""
+    """The same for a record: one row for each reason, with a count and a few masked ids."""
     counts: Counter[tuple] = Counter()
     masked: dict[tuple, list[str]] = {}
     for reason in everything(Staging(engine, table), spec):
@@ -200,7 +200,7 @@ def shown(engine: Engine, table: str, spec: Spec) -> list[dict[str, Any]]:
 
 
 def mask(person_id: str) -> str:
-    """The last two characters of an id, as far as that tells nobody who it is."""
+    """The last two characters of an id; none of a short id, which two would give away."""
     return f"…{person_id[-2:]}" if len(person_id) > 3 else "…"
 
 
@@ -250,7 +250,7 @@ def _key(entry: Any) -> tuple:
 
 
 def _kept_id(person_id: str | None) -> str | None:
-    """An id as it is kept: one that no table could hold is shortened, which nobody sends."""
+    """An id as it is kept: cut where the table takes no longer one. Such an id is never sent."""
     return person_id[:_ID_CHARACTERS] if person_id else None
 
 
