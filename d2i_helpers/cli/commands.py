@@ -238,6 +238,34 @@ def attention(parameters: dict[str, Any], anonymised: bool) -> int:
     return 0
 
 
+@cli.command()
+@profile_options
+@click.option("--dry-run", "dry", is_flag=True, help="Only say what would be done.")
+@click.option("--anonymised", is_flag=True, help="The anonymised table, not the original.")
+def adopt(parameters: dict[str, Any], dry: bool, anonymised: bool) -> int:
+    """Take over a staging table that other software filled, so that nobody is sent again."""
+    from d2i_helpers import database
+    from d2i_helpers.cli.console import make_console, show_adoption
+    from d2i_helpers.payload_spec import load_spec
+    from d2i_helpers.settings import load_settings
+    from d2i_helpers.staging import adoption
+
+    settings = load_settings(None, **parameters)
+    engine = database.open_database(settings)
+    spec = load_spec(settings.cms, settings.overlay_path)
+    table = settings.anon_table if anonymised else settings.staging_table
+    try:
+        found = adoption.examine(engine, settings, spec, table)
+        show_adoption(found, make_console())
+        adoption.require_adoptable(found)
+        if not dry and not found.adopted_before:
+            changed = adoption.adopt(engine, settings, spec, table)
+            click.echo(f"Adopted: {changed:,} rows have another hash or baseline than before.")
+    finally:
+        engine.dispose()
+    return 0
+
+
 @cli.group(cls=HelpfulGroup)
 def simulate() -> None:
     """Make a fictional SSD, and let days pass in it."""

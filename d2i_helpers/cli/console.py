@@ -29,6 +29,7 @@ from d2i_helpers.runs.records import (
 
 if TYPE_CHECKING:  # preflight imports much that a console does not need
     from d2i_helpers.preflight.checks import Check
+    from d2i_helpers.staging.adoption import Adoption
     from d2i_helpers.staging.attention import Reason
 
 _MOST_REASONS = 10  # lines of reasons for each stage
@@ -179,6 +180,36 @@ def show_attention(reasons: Sequence[Reason], console: Console) -> None:
         where = " ".join(filter(None, (column, reason.path)))
         rows.append((child, reason.what, where, reason.rule, noted, reason.run_id or ""))
     show_table(header, rows, console)
+
+
+_MESSAGES = {
+    "whole_documents": "whole documents",
+    "changes": "changes to what was received",
+    "purges": "children to be removed",
+    "nothing": "nothing to send",
+    "not_valid": "not sent: the document breaks a rule",
+    "unreadable": "not sent: the document cannot be read",
+}
+
+
+def show_adoption(found: Adoption, console: Console) -> None:
+    """What adopting a staging table would do, or that it is adopted already."""
+    states = ((*words, f"{rows:,}") for words, rows in sorted(found.states.items()))
+    console.print(f"{shown(found.table)}: {found.rows:,} rows, as they are stored")
+    show_table(("row_state", "submission_status", "rows"), states, console)
+    if found.adopted_before:
+        console.print("The workbook fills this table already: there is nothing to adopt.")
+        return
+    console.print(f"Hashes or baselines that would change: {found.hashes_changed:,} rows.")
+    console.print("If nothing is extracted meanwhile, the first run then has for")
+    for name, said in _MESSAGES.items():
+        if rows := found.first_run[name]:
+            console.print(f"  {rows:>9,} rows: {said}")
+    if found.doubts:
+        console.print("What cannot be promised, as the table does not tell more:")
+    for said, rows in found.doubts.most_common():
+        console.print(f"  {rows:>9,} rows {said}", soft_wrap=True)
+    console.print("submission_timestamp is not read: a default may have filled it.")
 
 
 def key_counts(counts: dict[str, float], most: int = 6) -> str:

@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import DDL, Column, Engine, Index, MetaData, Table, inspect
+from sqlalchemy import (
+    DDL,
+    Column,
+    Engine,
+    Index,
+    MetaData,
+    Table,
+    delete,
+    exists,
+    func,
+    inspect,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
@@ -54,6 +68,21 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
         with suppress(DatabaseError):  # preflight says so, with the statement for a DBA
             _index_person(engine, tables.staging_table(name))
     return created
+
+
+def require_staging(connection: Connection, name: str) -> None:
+    """See that a staging table is there and can hold the documents.
+
+    Raises:
+        DatabaseError: it is not there, lacks columns or keeps documents as JSON.
+    """
+    table = tables.staging_table(name)
+    if not has_table(connection, table):
+        raise DatabaseError(
+            f"There is no table {name}.",
+            hint="Check `staging_table` and `staging_schema`.",
+        )
+    _refuse_other_columns(connection, table)
 
 
 def _refuse_other_columns(connection: Connection, table: Table) -> None:
@@ -145,6 +174,42 @@ def text_statements(
     quote = _for_scripts(dialect).identifier_preparer.quote
     ours = dialects.of_library(dialect)
     return ours.text_statements(_name(dialect, schema, table), [quote(name) for name in columns])
+
+
+def repeated_row_statements(dialect: Dialect, schema: str | None, table: Table) -> list[str]:
+    """The statements that leave one row a person: the newest, with what was sent last.
+
+    Where the newest row was not sent itself, the newest of the others that was is its baseline.
+    """
+    deployed = _deployed(table, schema)
+    newer, sent, last = (deployed.alias(name) for name in ("newer", "sent", "last"))
+    is_not_newest = exists().where(
+        newer.c.person_id == deployed.c.person_id, newer.c.id > deployed.c.id
+    )
+    number = (
+        select(func.max(sent.c.id))
+        .where(
+            sent.c.person_id == deployed.c.person_id,
+            sent.c.id < deployed.c.id,
+            func.lower(sent.c.submission_status) == "sent",
+        )
+        .scalar_subquery()
+        .correlate(deployed)
+    )
+    document = select(last.c.json_payload).where(last.c.id == number).scalar_subquery()
+    keep = (
+        update(deployed)
+        .where(
+            ~is_not_newest,
+            func.lower(func.coalesce(deployed.c.submission_status, "-")) != "sent",
+            number.is_not(None),
+        )
+        .values(previous_json_payload=document.correlate(deployed), previous_hash=null())
+    )
+    statements = (keep, delete(deployed).where(is_not_newest))
+    written = _for_scripts(dialect)
+    literal = {"literal_binds": True}
+    return [f"{s.compile(dialect=written, compile_kwargs=literal)};" for s in statements]
 
 
 def schema_statements(

@@ -355,8 +355,13 @@ class PostgreSQL(Portable):
         return {"connect_args": {"connect_timeout": settings.connect_timeout}}
 
     def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
-        """Set both limits; the session takes them in milliseconds, and 0 for no limit."""
+        """Set both limits; the session takes them in milliseconds, and 0 for no limit.
+
+        The zone is set, because times here are UTC without one: in a deployed column of the type
+        timestamptz PostgreSQL takes such a time for one in the zone of the session.
+        """
         with connection.cursor() as cursor:
+            cursor.execute("set timezone = 'UTC'")
             cursor.execute(f"set statement_timeout = {settings.statement_timeout * 1000:d}")
             cursor.execute(f"set lock_timeout = {settings.lock_timeout * 1000:d}")
         connection.commit()

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 WRONG_TYPE = "wrong type"
 NOT_TEXT = "not readable text"
@@ -46,6 +47,7 @@ _PLACEHOLDER_YEARS = frozenset({2999, 3000, 9999})
 _NO_END = frozenset({"infinity", "-infinity"})  # PostgreSQL's days without a number
 # Invisible at either end of a text besides white space: byte-order mark, zero-width space, NUL.
 EDGES = " \t\r\n\v\f\x00\xa0\ufeff\u200b"
+_ENGLAND = ZoneInfo("Europe/London")
 _LARGEST_EXACT_FLOAT = 2**53
 _LONGEST_NUMBER = 40
 
@@ -117,11 +119,12 @@ def read_date(value: Any) -> tuple[dt.date | None, str | None]:
     """(date, problem) of a raw value: a date, a datetime, or text in ISO or UK day-first form or as
     SQL Server writes it (month in letters first).
 
-    The time of day is dropped. Days that stand for "none" and years outside 1900 to 2100 are
-    refused, and so are two-figure years.
+    The time of day is dropped; a time with a zone is taken by the clock of England. Days that stand
+    for "none" and years outside 1900 to 2100 are refused, and so are two-figure years.
     """
     if isinstance(value, dt.datetime):
-        return _checked(value.year, value.month, value.day)
+        day = value if value.tzinfo is None else _in_england(value)
+        return _checked(day.year, day.month, day.day)
     if isinstance(value, dt.date):
         return _checked(value.year, value.month, value.day)
     if isinstance(value, bool):
@@ -130,6 +133,14 @@ def read_date(value: Any) -> tuple[dt.date | None, str | None]:
     if text is None:
         return None, problem and NOT_A_DATE
     return parse_date(text)
+
+
+def _in_england(moment: dt.datetime) -> dt.datetime:
+    """A moment with a zone by the clock of England: midnight there is the day before in UTC."""
+    try:
+        return moment.astimezone(_ENGLAND)
+    except (OverflowError, ValueError):  # the first or the last day that there is
+        return moment
 
 
 def is_unreadable_date(value: Any) -> bool:

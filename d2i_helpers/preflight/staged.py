@@ -34,6 +34,8 @@ from d2i_helpers.database.deployment import ALTER_IT
 from d2i_helpers.errors import D2IError
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, grants
 from d2i_helpers.settings import Settings
+from d2i_helpers.staging import Staging
+from d2i_helpers.staging.rehash import ONE_ROW_EACH, obstacle
 
 TRIAL = "d2i-preflight"  # the child of the trial row, which no other transaction ever sees
 _TRIAL_TIME = dt.datetime(2000, 1, 1)
@@ -48,6 +50,7 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
     missing: list[Table] = []
     usable: list[Table] = []
     unindexed: list[Table] = []
+    several_rows: list[Check] = []
     older: list[tuple[Table, list[str]]] = []
     with database.reading(engine) as connection:
         for table in _staging_tables(settings):
@@ -57,6 +60,7 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
                 yield deployed
             else:
                 usable.append(table)
+                several_rows += _several_rows(connection, settings, table)
                 if "person_id" not in database.indexed_columns(connection, table):
                     unindexed.append(table)
         for table in tables.our_tables().tables.values():
@@ -72,6 +76,7 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
         yield _may_create(engine, missing, ddl)
     else:
         yield Check("staging tables", PASS, "all are there")
+    yield from several_rows
     if older:
         yield _older(engine, settings, older)
     yield _may_write(engine, settings, usable)
@@ -162,6 +167,20 @@ def _other_columns(connection: Connection, settings: Settings, table: Table) -> 
         "DatabaseError",
         tuple(ddl),
     )
+
+
+def _several_rows(connection: Connection, settings: Settings, table: Table) -> Iterator[Check]:
+    """A table that other software filled with more than one row of a person."""
+    why = obstacle(connection, Staging(connection.engine, table.name))
+    if why is None:
+        return
+    ddl = (
+        "-- The newest row of each person is kept, with the document that was sent last; the older",
+        "-- ones are deleted. Keep a copy of the table first. Rows without a person_id stay; have",
+        "-- somebody look at them.",
+        *database.repeated_row_statements(connection.dialect, settings.staging_schema, table),
+    )
+    yield Check("staging rows", FAIL, f"in {table.name} {why}", ONE_ROW_EACH, "DatabaseError", ddl)
 
 
 def _older(

@@ -10,7 +10,9 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.database.tables import journal, submission_log
 from d2i_helpers.document.canonical import canonical_name, text_hasher
+from d2i_helpers.errors import DatabaseError
 from d2i_helpers.payload_spec import Spec
+from d2i_helpers.staging.attention import MASKED_IDS, mask
 from d2i_helpers.staging.evidence import (
     CANONICAL_FACT,
     LOG_COUNTS_FACT,
@@ -50,10 +52,15 @@ def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 
 
     Returns:
         Number of rows whose hashes changed.
+
+    Raises:
+        DatabaseError: a table that other software filled has more than one row of a person.
     """
     t = staging.table.c
     with database.reading(staging.engine) as connection:
         taken_over = staging.fact(connection, CANONICAL_FACT) is None
+        if taken_over and (why := obstacle(connection, staging)):
+            raise DatabaseError(f"{staging.name} cannot be adopted: {why}.", hint=ONE_ROW_EACH)
     changed, last = 0, -1
     while True:
         with database.transaction(staging.engine) as connection:
@@ -79,13 +86,33 @@ def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 
             updates = [
                 new
                 for row in rows
-                if (new := _rehashed(row, hasher, taken_over=taken_over))
+                if (new := rehashed(row, hasher, taken_over=taken_over))
                 and (new["current_hash"], new["previous_hash"])
                 != (row.current_hash, row.previous_hash)
             ]
             if updates:
                 connection.execute(update_by_id(staging.table, updates[0]), renamed(updates))
             changed += len(updates)
+
+
+ONE_ROW_EACH = (
+    "One row a person is needed. `d2i check --ddl` prints statements that keep the newest row of "
+    "each, with the document that was sent last."
+)
+
+
+def obstacle(connection: Connection, staging: Staging) -> str | None:
+    """Why a table that other software filled cannot be adopted as it stands; ids are masked."""
+    person_id = staging.table.c.person_id
+    if nobody := staging.count(connection, person_id.is_(None)):
+        return f"{nobody:,} rows have no person_id"
+    repeated = (
+        select(person_id).where(person_id.is_not(None)).group_by(person_id).having(func.count() > 1)
+    )
+    if ids := connection.execute(repeated).scalars().all():
+        shown = ", ".join(mask(one) for one in sorted(ids)[:MASKED_IDS])
+        return f"{len(ids):,} persons have more than one row ({shown})"
+    return None
 
 
 def _rehash_journal(staging: Staging, connection: Connection, hasher: Hasher) -> None:
@@ -108,7 +135,13 @@ def _set_facts(staging: Staging, connection: Connection, canonical: str, taken_o
         staging.set_fact(connection, LOG_COUNTS_FACT, newest)
 
 
-def _rehashed(row: Any, hasher: Hasher, *, taken_over: bool) -> dict[str, Any]:
+def rehashed(row: Any, hasher: Hasher, *, taken_over: bool) -> dict[str, Any]:
+    """The hashes and the baseline that a row gets.
+
+    Args:
+        row: has the documents, hashes and states as they are stored.
+        taken_over: other software filled the table.
+    """
     previous, current = row.previous_json_payload, hasher(row.json_payload)
     before = hasher(previous) if previous is not None else None
     if taken_over and current is not None and before != current and _says_sent(row):
