@@ -9,6 +9,7 @@ A document that comes out as yesterday's costs its computation and writes nothin
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
@@ -80,16 +81,29 @@ def run(
     with working_on(engine, [settings.staging_table, settings.anon_table]):
         for _ in range(_ROUNDS):
             try:
-                return _Day(engine, settings, spec, key, avoid).run(progress)
-            except Coincidence as coincidence:
-                if coincidence.hashes <= avoid:
+                return database.again(
+                    functools.partial(_day, engine, settings, spec, key, avoid, progress)
+                )
+            except Coincidence as found:
+                if found.hashes <= avoid:
                     break
-                avoid |= coincidence.hashes
+                avoid |= found.hashes
     raise LeakError(
         "Anonymised documents bear ids, pupil numbers or names with birth dates of other children. "
         "Nothing was written.",
         hint="Send nothing; this is a fault of the program, please report it.",
     )
+
+
+def _day(
+    engine: Engine,
+    settings: Settings,
+    spec: Spec,
+    key: bytes | None,
+    avoid: frozenset[int],
+    progress: Progress | None,
+) -> AnonymiseResult:
+    return _Day(engine, settings, spec, key, avoid).run(progress)
 
 
 class _Day:
@@ -131,7 +145,7 @@ class _Day:
         return self._result()
 
     def _ask_about_key(self, connection: Connection, marked: str) -> None:
-        """Stop where the key is another one and nobody asked for that: it replaces everybody."""
+        """Another key replaces everybody: stop, where that is not what was asked for."""
         before = self.twin.fact(connection, KEY_FACT)
         if before in (None, marked):
             return
@@ -151,7 +165,7 @@ class _Day:
             )
 
     def _hide_former_order(self, connection: Connection) -> None:
-        """Number rows anew that an earlier release wrote in the order of the original.
+        """Rows that an earlier release wrote stand in the order of the original: number them anew.
 
         By pseudonym, as rows are written today; the order then says nothing that these do not say.
         """
@@ -168,19 +182,17 @@ class _Day:
         self.load.write(connection, page.changes)
 
     def _keep_unreadable(self, connection: Connection) -> None:
-        """Mark rows without a document, as delta does, and keep what the twin has of the child.
+        """Rows without a document: marked, as delta does; what the twin has of the child stays.
 
         Else the child would look as if it had left, and the receiver would be asked to erase it.
         """
-        unreadable = self.documents.unreadable
-        self.source.mark_unreadable(connection, [row_id for row_id, _ in unreadable])
-        for row in self.twin.lookup(
-            connection, [person_id for _, person_id in unreadable]
-        ).values():
+        found = self.documents.unreadable
+        self.source.mark_unreadable(connection, [row_id for row_id, _ in found])
+        for row in self.twin.lookup(connection, [person_id for _, person_id in found]).values():
             self.load.seen.add(row.id)
 
     def _keep_held_back(self, connection: Connection) -> None:
-        """Keep the twin of a child who is held back as it is, and hold it back as well."""
+        """The twin of a child who is held back stays as it is as well, and is not sent either."""
         pseudonyms = self.documents.held_back
         rows = self.twin.lookup(connection, list(pseudonyms.values()))
         for row in rows.values():

@@ -178,7 +178,7 @@ DISABILITIES = Source(
 
 
 def inclusion_sources(settings: Settings) -> dict[str, Source]:
-    """The sources of the inclusion sets that these settings switch on, by name."""
+    """The rows that the inclusion sets look at which these settings switch on, by name."""
     # the periods of care are needed whichever sets are on: adoptions are found by them
     needed = {CLA_EPISODES.name: CLA_EPISODES}
     for each_set in INCLUSION_SETS.rules():

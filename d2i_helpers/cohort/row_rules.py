@@ -87,7 +87,7 @@ def rule_columns(spec: Spec) -> dict[str, tuple[str, ...]]:
 
 
 def with_rule_sources(spec: Spec, names: Iterable[str]) -> set[str]:
-    """The sources with those that they need: parents, and what their rules look into."""
+    """The sources with all that they hang on: parents, and what their rules look into."""
     needed: set[str] = set()
     waiting = list(names)
     while waiting:

@@ -5,6 +5,7 @@
 
 from d2i_helpers.database.catalogue import (
     columns_present,
+    forget_answers,
     has_schema,
     has_table,
     indexed_columns,
@@ -26,7 +27,7 @@ from d2i_helpers.database.deployment import (
     text_statements,
 )
 from d2i_helpers.database.messages import may_be_about_a_value
-from d2i_helpers.database.retries import in_transaction, read_again
+from d2i_helpers.database.retries import again, in_transaction, read_again
 from d2i_helpers.database.transactions import (
     as_bytes,
     as_raw_text,
@@ -43,6 +44,7 @@ from d2i_helpers.database.transactions import (
 from d2i_helpers.database.writes import compare, hand_over, insert_rows, update_each, update_some
 
 __all__ = [
+    "again",
     "as_bytes",
     "as_raw_text",
     "column_statement",
@@ -53,6 +55,7 @@ __all__ = [
     "create_staging",
     "explained",
     "failures",
+    "forget_answers",
     "grant_statements",
     "hand_over",
     "has_schema",

@@ -1,51 +1,105 @@
-"""What is deployed: schemas, tables, columns and indexes, as the database itself says."""
+"""What is deployed: schemas, tables, columns and indexes, as the database itself says.
+
+A question to the catalogue of SQL Server costs more than reading a page of children, so all tables
+that this project knows are asked for at once, and the answers are kept: by engine, until a
+statement of this engine makes, changes or drops something.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import JSON, Table, inspect
-from sqlalchemy.engine import Connection
+from sqlalchemy import JSON, Engine, Table, event, inspect
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine.reflection import Inspector, ObjectKind
+
+from d2i_helpers.database import tables
+
+_CHANGES = ("create", "alter", "drop", "exec")  # how a statement begins that changes the catalogue
+# in a connection's notes, until its transaction ends: the answers since its last change
+_CHANGED = "d2i_catalogue_changed"
+
+
+@dataclass
+class _Answers:
+    """What the catalogue said, by schema."""
+
+    columns: dict[str | None, dict[str, list[Any]]] = field(default_factory=dict)
+    indexed: dict[str | None, dict[str, set[str]]] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        self.columns.clear()
+        self.indexed.clear()
+
+
+_KEPT: WeakKeyDictionary[Dialect, _Answers] = WeakKeyDictionary()
+
+
+def keep_answers(engine: Engine) -> None:
+    """Keep what the catalogue says to this engine, until the engine changes it."""
+    answers = _KEPT[engine.dialect] = _Answers()
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _look(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip()[:8].lower().startswith(_CHANGES):
+            connection.info[_CHANGED] = _Answers()
+
+    def _end(connection: Connection) -> None:
+        # a lost connection has no notes to look at, and nothing of its transaction is kept
+        if connection.invalidated or connection.info.pop(_CHANGED, None) is not None:
+            answers.forget()
+
+    event.listen(engine, "commit", _end)
+    event.listen(engine, "rollback", _end)
+
+
+def forget_answers(engine: Engine) -> None:
+    """Ask anew from now on: another program may have changed what is deployed."""
+    if (kept := _KEPT.get(engine.dialect)) is not None:
+        kept.forget()
+
+
+def _answers(connection: Connection) -> _Answers:
+    """The answers that hold for this connection; it alone sees what its transaction changed."""
+    return connection.info.get(_CHANGED) or _KEPT.get(connection.dialect) or _Answers()
 
 
 def has_table(connection: Connection, table: Table) -> bool:
     """Whether the table is there, in the schema that the profile gives."""
-    return inspect(connection).has_table(table.name, schema=real_schema(connection, table))
+    return table.name.lower() in _columns(connection, table)
 
 
 def real_schema(connection: Connection, table: Table) -> str | None:
-    """The profile's schema, for which the table has a placeholder."""
+    """The schema of the profile that stands behind the table's placeholder schema."""
     return connection.get_execution_options()["schema_translate_map"].get(table.schema)
 
 
 def columns_present(connection: Connection, table: Table) -> set[str]:
     """Names of the columns that the deployed table has, lower case; empty where it is missing."""
-    if not has_table(connection, table):
-        return set()
-    found = inspect(connection).get_columns(table.name, schema=real_schema(connection, table))
+    found = _columns(connection, table).get(table.name.lower(), [])
     return {column["name"].lower() for column in found}
 
 
 def json_columns(connection: Connection, table: Table) -> list[str]:
     """Columns of the deployed table that hold JSON as a structure and not as text."""
-    found = inspect(connection).get_columns(table.name, schema=real_schema(connection, table))
+    found = _columns(connection, table).get(table.name.lower(), [])
     return sorted(column["name"] for column in found if isinstance(column["type"], JSON))
 
 
 def indexed_columns(connection: Connection, table: Table) -> set[str]:
     """Columns that some index or key of the deployed table begins with, lower case."""
-    look, schema = inspect(connection), real_schema(connection, table)
-    if not has_table(connection, table):
-        return set()
-    found: list[list[str | None]] = [
-        index["column_names"] for index in look.get_indexes(table.name, schema=schema)
-    ]
-    found.append([*look.get_pk_constraint(table.name, schema=schema)["constrained_columns"]])
-    with suppress(NotImplementedError):  # not every dialect tells its unique constraints apart
-        unique = look.get_unique_constraints(table.name, schema=schema)
-        found += [[*constraint["column_names"]] for constraint in unique]
-    # an index on an expression has no name there
-    return {columns[0].lower() for columns in found if columns and columns[0]}
+    schema = real_schema(connection, table)
+    return _kept_of(
+        _answers(connection).indexed,
+        schema,
+        table.name,
+        lambda names: _first_columns(inspect(connection), schema, names),
+    ).get(table.name.lower(), set())
 
 
 def has_schema(connection: Connection, schema: str | None) -> bool:
@@ -53,3 +107,63 @@ def has_schema(connection: Connection, schema: str | None) -> bool:
     if schema is None:
         return True
     return schema.lower() in {name.lower() for name in inspect(connection).get_schema_names()}
+
+
+def _columns(connection: Connection, table: Table) -> dict[str, list[Any]]:
+    """The columns of all known tables of the schema that are there, by name in lower case."""
+    schema = real_schema(connection, table)
+
+    def ask(names: Iterable[str]) -> dict[str, list[Any]]:
+        look = inspect(connection)
+        found = look.get_multi_columns(schema=schema, filter_names=[*names], kind=ObjectKind.ANY)
+        return {name.lower(): columns for (_, name), columns in found.items()}
+
+    return _kept_of(_answers(connection).columns, schema, table.name, ask)
+
+
+def _kept_of(
+    kept: dict[str | None, dict[str, Any]],
+    schema: str | None,
+    name: str,
+    ask: Callable[[Iterable[str]], dict[str, Any]],
+) -> dict[str, Any]:
+    """The answers on a schema; asks where they are not there, or say nothing of this name."""
+    asked = f"asked for {name.lower()}"  # no table has a blank in its name
+    if schema not in kept:
+        names = {*_known_names(), name}
+        kept[schema] = {f"asked for {one.lower()}": None for one in names} | ask(names)
+    elif asked not in kept[schema]:
+        kept[schema] |= {asked: None} | ask([name])
+    return kept[schema]
+
+
+def _first_columns(
+    look: Inspector, schema: str | None, names: Iterable[str]
+) -> dict[str, set[str]]:
+    """The first column of each index and key, by table."""
+    begins: dict[str, set[str]] = {}
+
+    def add(table: str, columns: Iterable[str | None]) -> None:
+        first = next(iter(columns), None)
+        if first:  # an index on an expression has no name there
+            begins.setdefault(table.lower(), set()).add(first.lower())
+
+    wanted: dict[str, Any] = {"schema": schema, "filter_names": [*names], "kind": ObjectKind.ANY}
+    for (_, table), indexes in look.get_multi_indexes(**wanted).items():
+        for index in indexes:
+            add(table, index["column_names"])
+    for (_, table), key in look.get_multi_pk_constraint(**wanted).items():
+        add(table, key["constrained_columns"] if key else ())
+    with suppress(NotImplementedError):  # not every dialect tells its unique constraints apart
+        for (_, table), constraints in look.get_multi_unique_constraints(**wanted).items():
+            for constraint in constraints:
+                add(table, constraint["column_names"])
+    return begins
+
+
+@functools.cache
+def _known_names() -> frozenset[str]:
+    """The tables of the SSD and this project's own."""
+    ssd = {table.name for table in tables.ssd_metadata().tables.values()}
+    ours = {table.name for table in tables.our_tables().tables.values()}
+    return frozenset(ssd | ours | {"ssd_api_data_staging", "ssd_api_data_staging_anon"})

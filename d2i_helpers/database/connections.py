@@ -11,7 +11,7 @@ from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from d2i_helpers.database import dialects, tables
+from d2i_helpers.database import catalogue, dialects, tables
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.settings import Secrets, Settings, load_secrets
 from d2i_helpers.settings.addresses import ODBC_KEY, odbc_pairs, odbc_value
@@ -51,6 +51,7 @@ def open_database(
 
     dialect.limit_statements(engine, settings)
     dialect.type_parameters(engine)
+    catalogue.keep_answers(engine)
     return engine.execution_options(
         schema_translate_map={
             tables.SSD_SCHEMA: settings.ssd_schema,

@@ -17,7 +17,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    inspect,
     null,
     select,
     update,
@@ -59,7 +58,7 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
     with transaction(engine) as connection:
         for table in map(tables.staging_table, names):
             if not has_table(connection, table):
-                table.create(connection)
+                table.create(connection, checkfirst=False)
                 created.append(table.name)
             else:
                 _refuse_other_columns(connection, table)
@@ -103,17 +102,14 @@ def _refuse_other_columns(connection: Connection, table: Table) -> None:
 def _create_ours(connection: Connection) -> list[str]:
     """Create this project's own tables, and add the columns that an older version's lack."""
     ours = tables.our_tables().tables.values()
-    schema = real_schema(connection, next(iter(ours)))
-    read = inspect(connection).get_multi_columns(
-        schema=schema, filter_names=[table.name for table in ours]
-    )
-    present = {name: {c["name"].lower() for c in columns} for (_, name), columns in read.items()}
+    # asked before the first is made, because the answers no longer hold then
+    present = {table: columns_present(connection, table) for table in ours}
     created = []
-    for table in ours:
-        if table.name not in present:
-            table.create(connection)
+    for table, columns in present.items():
+        if not columns:
+            table.create(connection, checkfirst=False)
             created.append(table.name)
-        elif missing := [c for c in table.columns if c.name not in present[table.name]]:
+        elif missing := [c for c in table.columns if c.name not in columns]:
             _add_columns(connection, table, missing)
     return created
 

@@ -41,7 +41,7 @@ def in_transaction(engine: Engine, work: Callable[[Connection], Result]) -> Resu
         with transaction(engine) as connection:
             return work(connection)
 
-    return _again(attempt)
+    return again(attempt)
 
 
 def read_again(connection: Connection, read: Callable[[], Result]) -> Result:
@@ -56,6 +56,8 @@ def read_again(connection: Connection, read: Callable[[], Result]) -> Result:
 
     def attempt() -> Result:
         try:
+            if connection.invalidated:
+                _ = connection.connection  # opened before a transaction begins, and its listeners
             return read()
         except failures(connection.engine) as error:
             said = explained(error, connection.engine)
@@ -64,7 +66,7 @@ def read_again(connection: Connection, read: Callable[[], Result]) -> Result:
             _end(connection, lost=said.lost)
             raise said from None
 
-    return _again(attempt)
+    return again(attempt)
 
 
 def _end(connection: Connection, *, lost: bool) -> None:
@@ -74,7 +76,12 @@ def _end(connection: Connection, *, lost: bool) -> None:
     connection.rollback()
 
 
-def _again(attempt: Callable[[], Result]) -> Result:
+def again(attempt: Callable[[], Result]) -> Result:
+    """Do a step in which nothing is kept when it fails, again where the database ended it.
+
+    Raises:
+        DatabaseError: the database refused it, or ended each attempt.
+    """
     tries: Any = stamina.retry_context(
         on=_passes,
         attempts=ATTEMPTS,

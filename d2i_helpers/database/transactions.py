@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Table, literal, select
+from sqlalchemy import ColumnElement, Engine, Table, literal, literal_column, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import Select
@@ -19,6 +19,7 @@ from d2i_helpers.database.plain_message import GONE, known_names, without_values
 from d2i_helpers.errors import DatabaseError
 
 Item = TypeVar("Item")
+_PLAIN_WORDS = re.compile(r"[a-z ]+")
 
 
 @contextmanager
@@ -110,9 +111,13 @@ def constant(word: str) -> ColumnElement[str]:
     """A word of ours as part of the statement's text, and not as a parameter.
 
     SQL Server cannot always say of what type a parameter is, and takes two parameters with the same
-    value for two expressions in GROUP BY. Only for words that stand in the code.
+    value for two expressions in GROUP BY.
+
+    Args:
+        word: stands in the code; plain lower-case letters and blanks.
     """
-    return literal(word, dialects.Characters(), literal_execute=True)
+    assert _PLAIN_WORDS.fullmatch(word)
+    return literal_column(f"'{word}'", dialects.Characters())
 
 
 def as_raw_text(engine: Engine, column: ColumnElement) -> ColumnElement:

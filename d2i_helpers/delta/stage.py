@@ -124,33 +124,21 @@ def _prepare(
     lost = in_flight.recover(staging)
     counts: Counter[str] = Counter({"unknown_after_a_stop": lost})
     result = DeltaResult({}, notices=_guard(staging, settings, spec))
-    with database.transaction(engine) as connection:
+
+    def mark_damaged(connection: Connection) -> int:
         staging.mark_unreadable(connection, staging.damaged(connection))
-        total = staging.count(connection, staging.is_due)
+        return staging.count(connection, staging.is_due)
+
+    total = staging.in_transaction(mark_damaged)
     work = _Work(spec, Validator(spec), settings, counts, Counter(), staging.hasher)
     last, done = 0, 0
-    while True:
-        with database.transaction(engine) as connection:
-            rows = outbox.due(connection, staging, last, PAGE)
-            if not rows:
-                break
-            page = work.page(rows, work.last_sent(connection, staging, rows))
-            _put_back(connection, staging, page.repaired)
-            counts["written"] += outbox.write_messages(connection, staging, page.messages)
-            outbox.settle_equal(connection, staging, page.equal)
-            outbox.settle_gone(connection, staging, page.nothing_held)
-            outbox.refuse(connection, staging, page.refused)
-            staging.mark_unreadable(connection, page.unreadable)
-            staging.mark_unreadable(
-                connection,
-                page.altered,
-                "json_payload is not the document that its hash or its row says",
-            )
+    while rows := staging.in_transaction(functools.partial(_write_page, staging, work, last)):
         last, done = rows[-1].id, done + len(rows)
         if progress:
             progress(done, total)
-    with database.transaction(engine) as connection:
-        _name_doubts(connection, staging, settings, work.in_doubt)
+    staging.in_transaction(
+        lambda connection: _name_doubts(connection, staging, settings, work.in_doubt)
+    )
     with database.reading(engine) as connection:
         counts["ready_to_send"], _ = outbox.ready(connection, staging)
         counts["held_back"] = staging.count(connection, staging.held_back)
@@ -162,6 +150,29 @@ def _prepare(
     result.notices += staging.moves.notices()
     result.problems = dict(work.problems.most_common())
     return result
+
+
+def _write_page(
+    staging: Staging, work: _Work, after: int, connection: Connection
+) -> list[outbox.Due]:
+    """Decide what is sent of the next rows, and write it; gives the rows."""
+    work.begin(after)
+    rows = outbox.due(connection, staging, after, PAGE)
+    if not rows:
+        return rows
+    page = work.page(rows, work.last_sent(connection, staging, rows))
+    _put_back(connection, staging, page.repaired)
+    work.counts["written"] += outbox.write_messages(connection, staging, page.messages)
+    outbox.settle_equal(connection, staging, page.equal)
+    outbox.settle_gone(connection, staging, page.nothing_held)
+    outbox.refuse(connection, staging, page.refused)
+    staging.mark_unreadable(connection, page.unreadable)
+    staging.mark_unreadable(
+        connection,
+        page.altered,
+        "json_payload is not the document that its hash or its row says",
+    )
+    return rows
 
 
 def _staging(engine: Engine, settings: Settings, spec: Spec) -> Staging:
@@ -216,7 +227,7 @@ def _put_back(connection: Connection, staging: Staging, rows: Sequence[Due]) -> 
 
 
 def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
-    """Guard what was not prepared before; a table that other software filled has no other guard."""
+    """Judge what was not prepared before: a table that other software filled has no other guard."""
     t = staging.table.c
     noted = notes.select().where(staging.noted).exists()
     purge_noted = notes.select().where(staging.noted, notes.c.partial_kind == PURGE).exists()
@@ -224,7 +235,7 @@ def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
         not_(staging.is_deleted),
         not_(staging.held_back),
         staging.acknowledged,
-        staging.status != Status.SENT.value,
+        staging.status != database.constant(Status.SENT),
         t.partial_json_payload.is_(None),
         not_(noted),
     )
@@ -278,7 +289,7 @@ def _item_losses(
 def _documents(
     connection: Connection, staging: Staging, wanted: ColumnElement[bool]
 ) -> Iterator[tuple[Document, Document]]:
-    """Acknowledged and staged documents of rows where both can be read."""
+    """What the receiver acknowledged and what is staged, of rows of which both can be read."""
     t, last = staging.table.c, 0
     statement = (
         select(t.id, t.previous_json_payload, t.json_payload)
@@ -304,10 +315,23 @@ class _Work:
     problems: Counter[str]
     hasher: Hasher | None  # None: nobody here can say what this table's hashes were made from
     in_doubt: set[str] = field(default_factory=set)  # children
+    _kept: tuple[int, Counter[str], Counter[str], set[str]] | None = None
+
+    def begin(self, page: int) -> None:
+        """Begin a page; where it is begun again, forget what was counted of it before."""
+        if self._kept is None or self._kept[0] != page:
+            self._kept = (page, Counter(self.counts), Counter(self.problems), set(self.in_doubt))
+            return
+        _, counts, problems, in_doubt = self._kept
+        for now, before in ((self.counts, counts), (self.problems, problems)):
+            now.clear()
+            now.update(before)
+        self.in_doubt.clear()
+        self.in_doubt.update(in_doubt)
 
     @functools.cached_property
     def rows_bear_ids(self) -> bool:
-        """Whether a document has the id of its row; an overlay may take it from another column."""
+        """A document's id is that of its row; an overlay may take it from another column."""
         root, key_source = self.spec.root, self.spec.sources[self.spec.root.source or ""]
         key = next(field for field in root.fields if field.name == root.key)
         return (key.column, key.transform) == (key_source.key, "id")
@@ -315,7 +339,7 @@ class _Work:
     def last_sent(
         self, connection: Connection, staging: Staging, rows: list[Due]
     ) -> dict[str, LastSent]:
-        """What the submission log says of these children, where the log can be relied on."""
+        """What the submission log says of these rows' children, where it can be relied on."""
         if self.hasher is None:
             return {}
         return staging.evidence.last_sent(connection, [row.person_id for row in rows])
@@ -373,12 +397,12 @@ class _Work:
 
     def _invalid(self, document: Document) -> str | None:
         """Paths and rules that the document breaks, or None."""
-        problems = self.validator.problems(document)
-        if not problems:
+        found = self.validator.problems(document)
+        if not found:
             return None
         self.counts["not_valid"] += 1
-        self.problems.update(f"{problem.path}: {problem.rule}" for problem in problems)
-        return "; ".join(f"{problem.path}: {problem.rule}" for problem in problems)
+        self.problems.update(f"{problem.path}: {problem.rule}" for problem in found)
+        return "; ".join(f"{problem.path}: {problem.rule}" for problem in found)
 
     def _baselines(
         self, row: Due, last: LastSent | None, page: _Page
@@ -426,7 +450,7 @@ class _Work:
         return row, sure
 
     def _ids(self, row: Due) -> Document:
-        """The ids to remove a child by, where none of its documents can be relied on."""
+        """The ids by which a child is removed of whom no document can be relied on."""
         key = self.spec.root.key or "la_child_id"
         with contextlib.suppress(_Unreadable, _Altered):
             document = self._current(row)

@@ -56,10 +56,10 @@ class _BlockMaker:
             (f, f.name, f.at, f.remembered) for f in self.fields if f.remembered is not None
         ]
         self.routed = [(f, f.name, f.routed) for f in self.fields if f.routed]
-        self.defaults = [field for field in block.fields if field.default is not None]
-        self.mandatory = [field.name for field in block.fields if field.mandatory]
+        self.defaults = [one for one in block.fields if one.default is not None]
+        self.mandatory = [one.name for one in block.fields if one.mandatory]
         wanted = [b for b in (*block.values, *block.blocks) if assembler.includes(b)]
-        makers = [_BlockMaker(inner, block, assembler) for inner in wanted]
+        makers = [_BlockMaker(one, block, assembler) for one in wanted]
         once = assembler.once_per_child and block.kind == "list"
         self.inner = [m for m in makers if not (once and m.block.person_fact)]
         self.once = [m for m in makers if once and m.block.person_fact]
@@ -126,11 +126,11 @@ class _BlockMaker:
             built[field.name] = list(default) if isinstance(default, list) else default
 
     def _note_unreadable(self, name: str, problems: list[FieldProblem], page: Page) -> None:
-        """Note a doubt where an item is left out because a value cannot be read.
+        """A doubt, where an item is left out for a value that nobody can read.
 
         One that was read and breaks a rule can never be sent, and was never sent.
         """
-        field = next(field for field in self.block.fields if field.name == name)
+        field = next(one for one in self.block.fields if one.name == name)
         if any(path == field.path and rule in UNREADABLE for path, rule in problems):
             table = self.assembler.plan.sources[field.source].table
             page.met.append(unreadable(table, field.column, "whether the item is sent"))
@@ -149,7 +149,7 @@ class _BlockMaker:
         rows = self.rows(row, person_id, page) if self.rows else (row,)
         if not rows:
             return None
-        items = [built for item in rows if (built := self.item(item, person_id, page))]
+        items = [built for one in rows if (built := self.item(one, person_id, page))]
         if len(items) > 1:
             items = self.block.sorted_items(items)
         if self.block.kind == "list":

@@ -144,7 +144,7 @@ def _in_england(moment: dt.datetime) -> dt.datetime:
 
 
 def is_unreadable_date(value: Any) -> bool:
-    """Whether a value stands where a date should and cannot be read as one.
+    """Whether something stands where a date should, of which nobody can say which day it is.
 
     Nothing, blanks and the days that stand for "none" are readable: they say that there is none.
     """
@@ -152,7 +152,7 @@ def is_unreadable_date(value: Any) -> bool:
 
 
 def is_unreadable_text(value: Any) -> bool:
-    """Whether a value stands where a text or an id should and cannot be read as one."""
+    """Whether something stands where a text or an id should, and is none that can be read."""
     return value is not None and type(value) is not str and read_text(value)[1] is not None
 
 

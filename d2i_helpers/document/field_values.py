@@ -88,16 +88,14 @@ class FieldMaker:
 
             def codes(row: SourceRow, person_id: str, page: Page) -> Result:
                 rows = reach(row, person_id, page)
-                return (
-                    transform(tuple([reached[at] for reached in rows]), None) if rows else _NOTHING
-                )
+                return transform(tuple([one[at] for one in rows]), None) if rows else _NOTHING
 
             return codes
 
         def first_usable(row: SourceRow, person_id: str, page: Page) -> Result:
             first_problem = None
-            for reached in reach(row, person_id, page):
-                value, problem = call(reached[at], reached)
+            for one in reach(row, person_id, page):
+                value, problem = call(one[at], one)
                 if value is not None:
                     return value, problem
                 first_problem = first_problem or problem

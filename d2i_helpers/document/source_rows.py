@@ -151,8 +151,8 @@ class ReadPlan:
             if field.source in self.sources:
                 asked = (field.column, field.options.get("also"), field.options.get("not_before"))
                 self._want(self._read_of[field.source], [c for c in asked if c])
-        # sources with `care_period` are read twice more: their rows by the person's periods of
-        # care, and the owners of the periods that rows found by person id name
+        # for sources with `care_period`: their rows by the person's periods of care, and whose the
+        # periods are that their rows by person id name
         self.care_period_reads: dict[str, Read] = {}
         self.owner_reads: dict[str, Read] = {}
         for name, source in self.sources.items():

@@ -408,7 +408,7 @@ def _from_rows(
         values = value if isinstance(value, rows) else (value,)
         key = tuple(values)
         # only texts are remembered: of other kinds, unequal ones can be equal keys (1 and True)
-        if not all(type(text) is str for text in key) or sum(map(len, key)) > _LONGEST_REMEMBERED:
+        if not all(type(one) is str for one in key) or sum(map(len, key)) > _LONGEST_REMEMBERED:
             return together(values)
         known = cache.get(key)
         if known is None:

@@ -123,23 +123,29 @@ class _Day:
             self.values = row_counts.compare_values(connection, self.staging.name, self.columns)
         notices = strangers + self._ask_guards(staged, before)
         entries, run_id = self._entries(), self.settings.run_id or BY_HAND
-        with database.transaction(self.engine) as connection:  # before anything can be sent
-            attention.add(connection, self.staging, STAGE, entries, run_id)
+        # before anything can be sent
+        self.staging.in_transaction(
+            lambda connection: attention.add(connection, self.staging, STAGE, entries, run_id)
+        )
         self.load.write_pending(self.settings.chunk_size)
         if not self.settings.person_ids:
             gone = self.load.mark_gone()
             self.counts.update(self.documents.absent.reasons(gone))
-            with database.transaction(self.engine) as connection:
-                self.staging.set_fact(connection, WINDOW_FACT, self.documents.window.first)
-                row_counts.store(connection, self.staging.name, self.rows)
-                row_counts.store_values(connection, self.staging.name, self.values)
-                if self.made_anew:
-                    self.staging.set_fact(connection, guards.MADE_ANEW, "no")
-        with database.transaction(self.engine) as connection:
-            self.counts["released"] = attention.remove_others(
+            self.staging.in_transaction(self._keep_facts)
+        self.counts["released"] = self.staging.in_transaction(
+            lambda connection: attention.remove_others(
                 connection, self.staging, STAGE, entries, only=self.settings.person_ids
             )
+        )
         return self._result(warnings, notices)
+
+    def _keep_facts(self, connection: Connection) -> None:
+        """What the next day is compared with."""
+        self.staging.set_fact(connection, WINDOW_FACT, self.documents.window.first)
+        row_counts.store(connection, self.staging.name, self.rows)
+        row_counts.store_values(connection, self.staging.name, self.values)
+        if self.made_anew:
+            self.staging.set_fact(connection, guards.MADE_ANEW, "no")
 
     def _ask_for_pilot(self) -> list[str]:
         """What is to be said of ids in `person_ids` that fit nobody.
@@ -191,21 +197,21 @@ class _Day:
         self.load.put(page.changes)
 
     def _keep(self, withheld: Iterable[Withheld], rows: Mapping[str, Row]) -> None:
-        """Keep what is staged of children without a document today, and name the children."""
-        for person in withheld:
-            row = rows.get(person.person_id)
-            if row and person.is_in:  # perhaps in the cohort, so not gone
+        """Children without a document today: what is staged of them stays, and they are named."""
+        for one in withheld:
+            row = rows.get(one.person_id)
+            if row and one.is_in:  # perhaps in the cohort, so not gone
                 self.load.seen.add(row.id)
-            if person.refused:
-                self.attention[Entry(person.person_id, Unsent.REFUSED, person.refused)] += 1
+            if one.refused:
+                self.attention[Entry(one.person_id, Unsent.REFUSED, one.refused)] += 1
                 continue
             may_be_held = row is not None and (
                 row.row_state is not RowState.DELETED or row.acknowledged or row.in_flight
             )
             outcome = Unsent.HELD_BACK if may_be_held else Unsent.LEFT_OUT
             self.counts["held_back" if may_be_held else "left_out"] += 1
-            for doubt in person.doubts:
-                entry = Entry(person.person_id, outcome, doubt.rule, doubt.table, doubt.column)
+            for doubt in one.doubts:
+                entry = Entry(one.person_id, outcome, doubt.rule, doubt.table, doubt.column)
                 self.attention[entry] += 1
 
     def _entries(self) -> list[Entry]:
@@ -268,7 +274,7 @@ class _Day:
 
     # ------------------------------------------------------------------------------- result
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
-        documents = self.documents
+        found = self.documents
         notices = notices + self.staging.moves.notices()
         if self.counts["altered"]:
             notices.append(
@@ -285,12 +291,12 @@ class _Day:
         )  # fmt: skip
         self.counts["need_attention"] = sum(self.counts[name] for name in unsent)
         return ExtractResult(
-            window=documents.window,
+            window=found.window,
             counts={name: self.counts[name] for name in COUNTS},
-            reasons=dict(documents.reasons),
-            left_out=dict(documents.left_out),
-            quality=documents.quality(),
-            problems=documents.problems.table(),
+            reasons=dict(found.reasons),
+            left_out=dict(found.left_out),
+            quality=found.quality(),
+            problems=found.problems.table(),
             warnings=warnings,
             notices=notices,
         )

@@ -45,7 +45,7 @@ def this_holder() -> str:
 
 @contextlib.contextmanager
 def working_on(engine: Engine, staging_tables: Sequence[str]) -> Iterator[Callable[[], None]]:
-    """Keep everybody else off some staging tables while one stage works on them in this block.
+    """Let one stage work on some staging tables while the block runs, and nobody else.
 
     Under the runner its lease counts; a stage that is run by hand takes one of its own. Every
     transaction of the engine begins with a look whether that lease is still there.
@@ -63,6 +63,7 @@ def working_on(engine: Engine, staging_tables: Sequence[str]) -> Iterator[Callab
     """
     holder = os.environ.get(HOLDER_VARIABLE)
     names = sorted(set(staging_tables))
+    database.forget_answers(engine)  # what is deployed may have changed since the last stage
     own: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if not holder:
         holder = this_holder()

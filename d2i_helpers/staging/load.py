@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -207,20 +208,29 @@ class Load:
             pending_changes.put(self.staging, changes)
             self._any_waiting = True
             return
-        with database.transaction(self.staging.engine) as connection:
-            self.write(connection, changes)
+        self._count(
+            self.staging.in_transaction(
+                lambda connection: write(connection, self.staging, changes, self.now)
+            )
+        )
 
     def write(self, connection: Connection, changes: Sequence[Staged]) -> None:
         """Write changes in the caller's transaction, and count what happened to the rows."""
-        for event, count in write(connection, self.staging, changes, self.now).items():
+        self._count(write(connection, self.staging, changes, self.now))
+
+    def _count(self, events: Mapping[Event, int]) -> None:
+        for event, count in events.items():
             self.counts[COUNTED_AS[event]] += count
 
     def write_pending(self, size: int) -> None:
         """Write all changes that wait, a transaction for each ``size`` children."""
         for changes in pending_changes.chunks(self.staging, size):
-            with database.transaction(self.staging.engine) as connection:
-                self.write(connection, changes)
-                pending_changes.remove(connection, self.staging, changes)
+            self._count(self.staging.in_transaction(functools.partial(self._write_chunk, changes)))
+
+    def _write_chunk(self, changes: Sequence[Staged], connection: Connection) -> Counter[Event]:
+        events = write(connection, self.staging, changes, self.now)
+        pending_changes.remove(connection, self.staging, changes)
+        return events
 
     def discard(self) -> None:
         """Keep nothing of a day that the guards refused.
@@ -268,13 +278,16 @@ class Load:
         """
         gone: list[str] = []
         for page in self.unseen(connection):
-            person_ids = [person_id for _, person_id in page]
-            with _given(connection) or database.transaction(self.staging.engine) as writing:
-                row_ids = [row_id for row_id, _ in page]
-                self.counts["gone"] += self.staging.mark_gone(writing, row_ids, self.now)
-                pending_changes.forget_reasons(writing, self.staging, person_ids)
-            gone += person_ids
+            work = functools.partial(self._mark_gone, page)
+            marked = self.staging.in_transaction(work) if connection is None else work(connection)
+            self.counts["gone"] += marked
+            gone += [person_id for _, person_id in page]
         return gone
+
+    def _mark_gone(self, page: Sequence[tuple[int, str]], connection: Connection) -> int:
+        row_ids = [row_id for row_id, _ in page]
+        pending_changes.forget_reasons(connection, self.staging, [one for _, one in page])
+        return self.staging.mark_gone(connection, row_ids, self.now)
 
 
 def _given(connection: Connection | None) -> AbstractContextManager[Connection] | None:
@@ -369,7 +382,13 @@ def _move(
         refused = moves.add(connection, event, new).refused
     else:
         changes = [{"row": rows[d.person_id].id, **_columns(d, now)} for d in documents]
-        refused = moves.move_each(connection, event, renamed(changes), new_values(changes[0]))
+        refused = moves.move_each(
+            connection,
+            event,
+            renamed(changes),
+            new_values(changes[0]),
+            written={"new_current_hash": t.current_hash},
+        )
     not_valid = [d.person_id for d in documents if d.problem]
     moves.move(connection, Event.NOT_VALID, not_valid, {}, key=t.person_id)
     return len(refused)

@@ -20,7 +20,6 @@ from sqlalchemy import (
     case,
     false,
     func,
-    insert,
     or_,
     select,
     true,
@@ -34,6 +33,8 @@ from d2i_helpers.staging.states import Event, NoState, RowState, Status
 
 # an event, and the rows that it happens to; None: all that no event before it happens to
 Events = Mapping[Event, ColumnElement[bool] | None]
+# stands for null; not an empty text, which Oracle takes for null
+_NOTHING = database.constant("none")
 _STORED = frozenset({*RowState, NoState.WORD})  # what a row that is there can be in
 
 
@@ -50,8 +51,8 @@ class Moves:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.state = func.lower(func.coalesce(table.c.row_state, ""))
-        self.status = func.lower(func.coalesce(table.c.submission_status, ""))
+        self.state = func.lower(func.coalesce(table.c.row_state, _NOTHING))
+        self.status = func.lower(func.coalesce(table.c.submission_status, _NOTHING))
         self.refused: Counter[Event] = Counter()  # rows that were left as they were
 
     def add(self, connection: Connection, event: Event, rows: Sequence[dict[str, Any]]) -> Moved:
@@ -65,8 +66,9 @@ class Moves:
             self.refused[event] += len(rows)
             return Moved(0, frozenset(row["person_id"] for row in rows))
         if rows:
-            connection.execute(
-                insert(self.table),
+            database.insert_rows(
+                connection,
+                self.table,
                 [
                     {
                         **row,
@@ -114,6 +116,7 @@ class Moves:
         values: Mapping[str, Any],
         *,
         where: ColumnElement[bool] | None = None,
+        written: Mapping[str, ColumnElement] | None = None,
     ) -> frozenset[int]:
         """Move rows that get values of their own.
 
@@ -122,9 +125,14 @@ class Moves:
             rows: the parameters of each: `row`, its number, and what ``values`` and ``where`` name.
             values: the other columns that the move writes.
             where: what else must hold of a row.
+            written: of the parameters that are stored, those by which a written row is known, with
+                their columns; None where rows may stay as they are because of ``where``.
 
         Returns:
             Numbers of the rows that were refused.
+
+        Raises:
+            DatabaseError: a row that was to move was not written.
         """
         if not rows:
             return frozenset()
@@ -132,8 +140,15 @@ class Moves:
         refused = frozenset[int]()
         for part in database.in_batches([row["row"] for row in rows]):
             refused |= self._refuse(connection, events, self.table.c.id, part)
-        statement = self._update(events, where, values)
-        connection.execute(statement.where(self.table.c.id == bindparam("row")), list(rows))
+        row_id = self.table.c.id
+        statement = self._update(events, where, values).where(row_id == bindparam("row"))
+        moving = [row for row in rows if row["row"] not in refused]
+        if written is None:
+            database.update_some(connection, statement, moving)
+        else:
+            database.update_each(
+                connection, statement, moving, key=("row", row_id), written=written
+            )
         return refused
 
     def notices(self) -> list[str]:
@@ -165,7 +180,7 @@ class Moves:
     def _may_move(
         self, events: Events, happens: Mapping[Event, ColumnElement[bool]]
     ) -> ColumnElement[bool] | None:
-        """One of the events happens to a row (a condition); None where one happens to all rows."""
+        """One of the events happens to the row; None where one happens to every row."""
         start = _starts(event for event, condition in events.items() if condition is None)
         if start >= _STORED:
             return None
@@ -177,18 +192,18 @@ class Moves:
         return may if condition is None else and_(may, condition)
 
     def _in(self, start: Iterable[RowState | NoState]) -> ColumnElement[bool]:
-        """The row is in one of these states. No IN: a statement for many rows cannot have one."""
+        """The row is in one of these states; no IN, which a statement for many rows cannot have."""
         stored = _STORED & frozenset(start)
         if stored in (frozenset(), _STORED):
             return true() if stored else false()
         if NoState.WORD in stored:
-            return and_(*(self.state != str(state) for state in _in_order(_STORED - stored)))
-        return or_(*(self.state == str(state) for state in _in_order(stored)))
+            return and_(*(self.state != _constant(state) for state in _in_order(_STORED - stored)))
+        return or_(*(self.state == _constant(state) for state in _in_order(stored)))
 
     def _refuse(
         self, connection: Connection, events: Events, column: ColumnElement, keys: Sequence[Any]
     ) -> frozenset[Any]:
-        """Keys of the rows that may not move, counted; all named rows are held until the move."""
+        """Keys of the rows that stay, counted; all named rows are held until the move is made."""
         start = _starts(events)
         if start >= _STORED:
             return frozenset()
@@ -212,6 +227,10 @@ def _starts(events: Iterable[Event]) -> frozenset[RowState | NoState]:
     )
 
 
+def _constant(word: RowState | NoState | Status) -> ColumnElement[str]:
+    return database.constant(str(word))
+
+
 def _in_order(start: Iterable[RowState | NoState]) -> list[RowState | NoState]:
     return sorted(start, key=str)
 
@@ -223,6 +242,9 @@ def _word(
 ) -> Any:
     """The word that a column gets: that of the event that happens to the row."""
     if len(words) == 1:
-        return str(next(iter(words.values())))
-    branches = [(happens[event], str(word) if word else column) for event, word in words.items()]
+        (only,) = words.values()
+        return _constant(only) if only else column
+    branches = [
+        (happens[event], _constant(word) if word else column) for event, word in words.items()
+    ]
     return case(*branches, else_=column)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, case, delete, func, insert, null, or_, select
+from sqlalchemy import bindparam, case, delete, func, null, or_, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -87,7 +87,7 @@ def due(connection: Connection, staging: Staging, after: int, limit: int) -> lis
 def _in_flight(
     connection: Connection, staging: Staging, person_ids: Sequence[str]
 ) -> dict[str, list[tuple[str | None, bytes | None]]]:
-    documents: dict[str, list[tuple[str | None, bytes | None]]] = {}
+    found: dict[str, list[tuple[str | None, bytes | None]]] = {}
     for ids in database.in_batches(person_ids):
         for row in connection.execute(
             select(journal.c.person_id, journal.c.document, journal.c.document_hash)
@@ -95,8 +95,8 @@ def _in_flight(
             .order_by(journal.c.id)
         ):
             digest = database.as_bytes(row.document_hash)
-            documents.setdefault(row.person_id, []).append((row.document, digest))
-    return documents
+            found.setdefault(row.person_id, []).append((row.document, digest))
+    return found
 
 
 def write_messages(connection: Connection, staging: Staging, messages: Sequence[Message]) -> int:
@@ -122,6 +122,7 @@ def write_messages(connection: Connection, staging: Staging, messages: Sequence[
             rows,
             {"partial_json_payload": bindparam("text")},
             where=seen,
+            written={"text": t.partial_json_payload},
         )
     _write_notes(connection, staging, wanted)
     return len(wanted)
@@ -145,7 +146,7 @@ def _write_notes(connection: Connection, staging: Staging, messages: Sequence[Me
                 "document_digest": of_document,
             }
         )
-    connection.execute(insert(notes), rows)
+    database.insert_rows(connection, notes, rows)
 
 
 def _ready_messages(
@@ -196,14 +197,14 @@ def _settle(
     rows: Sequence[Due],
     values: dict[str, Any],
 ) -> None:
-    """Move rows to what the receiver holds, and forget older attempts, but not of refused rows."""
+    """Move rows to what the receiver holds; what is kept of a row that stays, stays as well."""
     moved = staging.moves.move(connection, event, [row.id for row in rows], values)
     settled = [row.person_id for row in rows if row.id not in moved.refused]
     forget(connection, staging, settled)
 
 
 def forget(connection: Connection, staging: Staging, person_ids: Sequence[str]) -> None:
-    """Forget older attempts: the receiver is known to hold what is acknowledged."""
+    """The receiver is known to hold what is acknowledged: older attempts no longer matter."""
     for ids in database.in_batches(person_ids):
         connection.execute(
             delete(journal).where(
@@ -214,11 +215,11 @@ def forget(connection: Connection, staging: Staging, person_ids: Sequence[str]) 
 
 
 def refuse(connection: Connection, staging: Staging, reasons: Sequence[tuple[Due, str]]) -> int:
-    """Mark rows that may not be sent, with paths and rules. A known reason is not written again."""
+    """Rows that may not be sent, with paths and rules; a known reason is not written again."""
     t = staging.table.c
     rows = [{"row": row.id, "reason": f"not sent: {reason}"[:4000]} for row, reason in reasons]
     says_something_else = or_(
-        staging.status != Status.ERROR.value,
+        staging.status != database.constant(Status.ERROR),
         t.api_response.is_(None),
         t.api_response != bindparam("reason"),
     )
@@ -249,17 +250,17 @@ def ready_rows(connection: Connection, staging: Staging) -> array[int]:
     Read once a run, because finding the next hundred anew for each request lets a database
     go through everything that waits each time.
     """
-    waiting = select(staging.table.c.id).join(notes, staging.noted).where(staging.is_ready)
-    return array("q", connection.execute(waiting.order_by(staging.table.c.id)).scalars())
+    found = select(staging.table.c.id).join(notes, staging.noted).where(staging.is_ready)
+    return array("q", connection.execute(found.order_by(staging.table.c.id)).scalars())
 
 
 def count_due(connection: Connection, staging: Staging) -> int:
-    """How many rows are due, refused ones and those without a valid message included."""
+    """How many rows wait, those without a valid partial document and refused ones included."""
     return staging.count(connection, staging.is_due)
 
 
 def anything_unsettled(connection: Connection, staging: Staging) -> bool:
-    """Whether an outcome is unknown, or a row that is due has no valid message.
+    """A message has an unknown outcome, or a row that waits has no valid partial document.
 
     Then submit alone cannot bring everything to the receiver: delta has to run before it.
     """

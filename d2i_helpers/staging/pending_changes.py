@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select
+from sqlalchemy import ColumnElement, bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -38,8 +38,7 @@ def put(staging: Staging, changes: Sequence[Staged]) -> None:
         }
         for change in changes
     ]
-    with database.transaction(staging.engine) as connection:
-        connection.execute(insert(landing), rows)
+    staging.in_transaction(lambda connection: database.insert_rows(connection, landing, rows))
 
 
 def chunks(staging: Staging, size: int) -> Iterator[list[Staged]]:
@@ -100,7 +99,7 @@ def write_reasons(connection: Connection, staging: Staging, changes: Sequence[St
             {"staging_table": staging.name, "person_id": person_id, "reasons": sets}
             for person_id, sets in new.items()
         ]
-        connection.execute(insert(inclusion), rows)
+        database.insert_rows(connection, inclusion, rows)
 
 
 def forget_reasons(connection: Connection, staging: Staging, ids: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from d2i_helpers.staging.evidence import (
     LOG_HASHES_FACT,
     Hasher,
 )
-from d2i_helpers.staging.rows import Staging, renamed, update_by_id
+from d2i_helpers.staging.rows import Staging, update_by_id
 from d2i_helpers.staging.states import RowState, Status, read_row_state, read_status
 
 
@@ -90,8 +90,7 @@ def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 
                 and (new["current_hash"], new["previous_hash"])
                 != (row.current_hash, row.previous_hash)
             ]
-            if updates:
-                connection.execute(update_by_id(staging.table, updates[0]), renamed(updates))
+            update_by_id(connection, staging.table, updates, ("current_hash", "previous_hash"))
             changed += len(updates)
 
 
@@ -122,8 +121,7 @@ def _rehash_journal(staging: Staging, connection: Connection, hasher: Hasher) ->
         )
     ).all()
     updates = [{"row": r.id, "document_hash": hasher(r.document)} for r in rows]
-    if updates:
-        connection.execute(update_by_id(journal, updates[0]), renamed(updates))
+    update_by_id(connection, journal, updates, ("document_hash",))
 
 
 def _set_facts(staging: Staging, connection: Connection, canonical: str, taken_over: bool) -> None:

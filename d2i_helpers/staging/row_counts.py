@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -19,7 +19,7 @@ from d2i_helpers.staging.guards import ColumnUse, RowCount, ValueCount
 def compare(
     connection: Connection, staging_table: str, today: Mapping[str, int]
 ) -> dict[str, RowCount]:
-    """Today's counts by table, beside those of the last completed run (0 where there are none)."""
+    """Today's counts by table, beside those that are kept; 0 where none are."""
     before = _stored(connection, staging_table)
     return {name: RowCount(before.get(name, 0), count) for name, count in today.items()}
 
@@ -38,13 +38,13 @@ def store(connection: Connection, staging_table: str, counts: Mapping[str, RowCo
         {"staging_table": staging_table, "source_table": name, "row_count": count}
         for name, count in changed.items()
     ]
-    connection.execute(insert(source_rows), rows)
+    database.insert_rows(connection, source_rows, rows)
 
 
 def compare_values(
     connection: Connection, staging_table: str, today: Iterable[ColumnUse]
 ) -> dict[str, ValueCount]:
-    """Today's values by column, beside those of the last completed run (0 where there are none).
+    """Today's values by column, beside those that are kept; 0 where none are.
 
     Of a column that is read in more than one way, the way that met most values.
     """
@@ -84,11 +84,11 @@ def store_values(
         }
         for name, (row_count, value_count) in changed.items()
     ]
-    connection.execute(insert(source_values), rows)
+    database.insert_rows(connection, source_values, rows)
 
 
 def forget(connection: Connection, staging_table: str) -> None:
-    """Remove the counts: another source has taken the place of the one that was counted."""
+    """Take the counts away: another source stands in the place of the one they are of."""
     for kept in (source_rows, source_values):
         connection.execute(delete(kept).where(kept.c.staging_table == staging_table))
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -45,6 +46,7 @@ from d2i_helpers.staging.states import (
     read_status,
 )
 
+Result = TypeVar("Result")
 WRITTEN_ANEW = "the next extract (or anonymise) writes the document anew"
 
 
@@ -93,7 +95,7 @@ class Staging:
     """One staging table (the identifiable or the anonymised one) and what is kept beside it."""
 
     def __init__(self, engine: Engine, name: str, hasher: Hasher | None = None) -> None:
-        """``hasher`` makes this table's hashes; None: stored texts are not checked against them."""
+        """``hasher``: what makes this table's hashes; None where stored texts are not checked."""
         self.engine = engine
         self.name = name
         self.table = staging_table(name)
@@ -101,7 +103,7 @@ class Staging:
         self.evidence = Evidence(self.table)
         self.moves = Moves(self.table)
         self.state, self.status = self.moves.state, self.moves.status
-        self.is_deleted = self.state == RowState.DELETED.value
+        self.is_deleted = self.state == database.constant(RowState.DELETED)
         self.in_flight = exists(
             select(journal.c.id).where(
                 journal.c.staging_table == name, journal.c.person_id == self.table.c.person_id
@@ -112,7 +114,7 @@ class Staging:
             select(attention.c.id).where(
                 attention.c.staging_table == name,
                 attention.c.person_id == self.table.c.person_id,
-                attention.c.outcome == Unsent.HELD_BACK.value,
+                attention.c.outcome == database.constant(Unsent.HELD_BACK),
             )
         )
         self.acknowledged = self.table.c.previous_json_payload.is_not(None)
@@ -132,14 +134,16 @@ class Staging:
         says_sent_wrongly = and_(
             filled_by_us,
             or_(
-                self.state != RowState.UNCHANGED.value,
+                self.state != database.constant(RowState.UNCHANGED),
                 t.current_hash.is_(None),
                 t.previous_hash.is_(None),
                 t.current_hash != t.previous_hash,
                 ~self.acknowledged,
             ),
         )
-        waits_or_failed = or_(self.status != Status.SENT.value, self.in_flight, says_sent_wrongly)
+        waits_or_failed = or_(
+            self.status != database.constant(Status.SENT), self.in_flight, says_sent_wrongly
+        )
         may_still_be_held = or_(
             self.held,
             and_(filled_by_us, t.previous_hash.is_not(None)),
@@ -195,11 +199,11 @@ class Staging:
         statement = self._rows().where(self.table.c.person_id.in_(bindparam("ids", expanding=True)))
         if lock:
             statement = database.locking(statement, self.table)
-        rows: dict[str, Row] = {}
+        found: dict[str, Row] = {}
         for ids in database.in_batches(list(person_ids)):
             for row in connection.execute(statement, {"ids": list(ids)}):
-                rows[row.person_id] = _row(row)
-        return rows
+                found[row.person_id] = _row(row)
+        return found
 
     def count(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
         """Number of rows for which all conditions hold."""
@@ -227,14 +231,31 @@ class Staging:
         connection.execute(insert(facts).values(staging_table=self.name, name=name, value=value))
 
     # ------------------------------------------------------------------------------- writing
+    def in_transaction(self, work: Callable[[Connection], Result]) -> Result:
+        """Do a chunk of work in one transaction, again where the database ended it.
+
+        Args:
+            work: is done from its beginning each time; what it counts has to be in its result.
+
+        Raises:
+            DatabaseError: the database refused it, or ended each attempt.
+        """
+        refused = Counter(self.moves.refused)
+
+        def attempt(connection: Connection) -> Result:
+            self.moves.refused.clear()
+            self.moves.refused.update(refused)
+            return work(connection)
+
+        return database.in_transaction(self.engine, attempt)
+
     def put_baselines(self, connection: Connection, repairs: Sequence[dict[str, Any]]) -> None:
-        """Write the baselines that the evidence shows.
+        """Write what the receiver holds by the evidence.
 
         Args:
             repairs: `row`, `previous_json_payload` and `previous_hash` of each.
         """
-        if repairs:
-            connection.execute(update_by_id(self.table, repairs[0]), renamed(repairs))
+        update_by_id(connection, self.table, repairs, ("previous_json_payload", "previous_hash"))
 
     def mark_gone(
         self, connection: Connection, row_ids: Iterable[int], now: dt.datetime | None = None
@@ -257,11 +278,11 @@ class Staging:
             rows = connection.execute(select(*copied).where(these).order_by(t.person_id)).mappings()
             contents = [dict(row) for row in rows]
             connection.execute(delete(self.table).where(these))
-            connection.execute(insert(self.table), contents)
+            database.insert_rows(connection, self.table, contents)
         return len(row_ids)
 
     def remove_all(self, connection: Connection) -> None:
-        """Empty the table, after a first load that must not stay. Nothing of it was sent."""
+        """Empty the table: a first load that must not stay, of which nothing was sent."""
         connection.execute(delete(self.table))
 
     def damaged(self, connection: Connection) -> list[int]:
@@ -295,7 +316,7 @@ class Staging:
         self.moves.move(connection, Event.UNREADABLE, row_ids, values)
 
     def forget_notes(self, connection: Connection, person_ids: Sequence[str]) -> None:
-        """Remove the notes of these children: their messages are no longer valid."""
+        """What was noted of these children's partial documents no longer holds."""
         for ids in database.in_batches(list(person_ids)):
             connection.execute(
                 delete(notes).where(notes.c.staging_table == self.name, notes.c.person_id.in_(ids))
@@ -320,9 +341,27 @@ def new_values(example: Mapping[str, Any]) -> dict[str, Any]:
     return {name: bindparam(f"new_{name}") for name in example if name != "row"}
 
 
-def update_by_id(table: Any, example: dict[str, Any]) -> Any:
-    """An UPDATE by row number for `executemany`; parameters as `renamed` names them."""
-    return update(table).where(table.c.id == bindparam("row")).values(new_values(example))
+def update_by_id(
+    connection: Connection, table: Any, rows: Sequence[dict[str, Any]], known_by: Iterable[str]
+) -> None:
+    """Update rows by their numbers.
+
+    Args:
+        rows: `row`, the number, and the new values of each.
+        known_by: columns by which a row that was written is known.
+
+    Raises:
+        DatabaseError: not each of them was written.
+    """
+    if rows:
+        statement = update(table).where(table.c.id == bindparam("row"))
+        database.update_each(
+            connection,
+            statement.values(new_values(rows[0])),
+            renamed(rows),
+            key=("row", table.c.id),
+            written={f"new_{name}": table.c[name] for name in known_by},
+        )
 
 
 def renamed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, insert, literal, select
 from sqlalchemy.engine import Connection
 
+from d2i_helpers import database
 from d2i_helpers.database.tables import journal, submission_log
 from d2i_helpers.staging.messages import Attempt, Batch, RecordResult
 from d2i_helpers.staging.states import Outcome
@@ -52,7 +53,7 @@ def write(
         for position in attempt.positions
     ]
     if rows:
-        connection.execute(insert(submission_log), rows)
+        database.insert_rows(connection, submission_log, rows)
 
 
 def write_lost(connection: Connection, lost: ColumnElement[bool]) -> None:

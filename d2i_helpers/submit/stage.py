@@ -176,8 +176,17 @@ class _Sender:
 
     def take(self) -> Batch | None:
         """The next batch, journalled; None where nothing is left."""
-        with database.transaction(self.staging.engine) as connection:
-            return self._next(connection)
+        return self._again(self._next)
+
+    def _again(self, work: Callable[[Connection], Batch | None]) -> Batch | None:
+        """Do it in one transaction, and again where the database ended that."""
+        taken, altered = self.taken, self.altered
+
+        def attempt(connection: Connection) -> Batch | None:
+            self.taken, self.altered = taken, altered
+            return work(connection)
+
+        return self.staging.in_transaction(attempt)
 
     def _next(self, connection: Connection) -> Batch | None:
         settings = self.settings
@@ -225,11 +234,14 @@ class _Sender:
         Both in one transaction, since the commit is what takes a database longest.
         """
         digests = [hashlib.sha256(body).digest() for body in bodies]
-        with database.transaction(self.staging.engine) as connection:
+
+        def write(connection: Connection) -> Batch | None:
             in_flight.record(
                 connection, self.staging, batch, result.results, result.attempts, digests
             )
             return self._next(connection) if self.stop is None else None
+
+        return self._again(write)
 
 
 @dataclass

@@ -84,7 +84,7 @@ def test_everything_that_is_imported_is_declared() -> None:
     found -= {*sys.stdlib_module_names, "d2i_helpers"}
     distributions = metadata.packages_distributions()
     extras = PROJECT["optional-dependencies"]
-    optional = [r for name in ("keyring", "oracle", "mssql") for r in extras[name]]
+    optional = [r for name in ("keyring", "oracle") for r in extras[name]]
     declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["dependencies"] + optional}
     missing = {
         name

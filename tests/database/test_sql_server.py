@@ -1,0 +1,265 @@
+"""All stages through a driver that behaves as pyodbc does: types, counted rows, retries."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, bindparam, func, select, update
+
+from d2i_helpers import database, settings
+from d2i_helpers.database import dialects, retries, tables
+from d2i_helpers.errors import DatabaseError
+from d2i_helpers.extract import stage as extract
+from d2i_helpers.payload_spec import load_spec
+from d2i_helpers.preflight import stage as preflight
+from tests.database import day, odbc
+
+MakeSettings = Callable[..., settings.Settings]
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "_LONGEST_WAIT_SECONDS", 0.001)
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> odbc.Driver:
+    """The fake driver in the place of pyodbc, and a profile that means it."""
+    made = odbc.Driver(tmp_path / "server.sqlite")
+    monkeypatch.setitem(sys.modules, "pyodbc", made)
+    made.catalogue.put_in_place(monkeypatch)
+    for name in list(os.environ):
+        if name.startswith(settings.ENV_PREFIX) and not name.startswith("D2I_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("D2I_DATABASE_URL", odbc.URL)
+    return made
+
+
+@pytest.fixture
+def make_settings(driver: odbc.Driver, tmp_path: Path) -> MakeSettings:
+    def make(**parameters: Any) -> settings.Settings:
+        defaults = {
+            "outputs_dir": str(tmp_path / "outputs"),
+            "receiver_store": str(tmp_path / "receiver.sqlite"),
+            "run_date": "2026-08-10",
+        }
+        return settings.load_settings(None, **{**defaults, **parameters})
+
+    return make
+
+
+def test_days_on_it_send_what_is_in_the_source(
+    driver: odbc.Driver, make_settings: MakeSettings
+) -> None:
+    here = make_settings(chunk_size=20)
+    day.fill(here, 60)
+    engine = database.open_database(here)
+    first = day.run(engine, here)
+    assert first["extract"]["new"] > 20
+    day.pass_a_day(here)
+    second = day.run(engine, here)
+    assert second["extract"]["unchanged"] > 10
+    assert driver.untyped == []
+    engine.dispose()
+
+
+def rows_of(count: int) -> list[dict[str, Any]]:
+    names = ["Łucja 李", "محمد", "Zoë", "x" * 100_000]
+    return [
+        {"person_id": f"P{n}", "json_payload": names[n % 4], "submission_status": "pending",
+         "current_hash": None if n % 2 else bytes(32)}
+        for n in range(count)
+    ]  # fmt: skip
+
+
+STAGING = tables.staging_table("ssd_api_data_staging")
+BY_HASH = update(STAGING).where(STAGING.c.id == bindparam("row"))
+
+
+@pytest.fixture
+def engine(driver: odbc.Driver, make_settings: MakeSettings) -> Iterator[Engine]:
+    opened = database.open_database(make_settings())
+    database.create_staging(opened, STAGING.name)
+    yield opened
+    opened.dispose()
+
+
+def write(engine: Engine, rows: list[dict[str, Any]]) -> None:
+    with database.transaction(engine) as connection:
+        database.insert_rows(connection, STAGING, rows)
+
+
+def count(engine: Engine) -> int:
+    with database.reading(engine) as connection:
+        return connection.execute(select(func.count()).select_from(STAGING)).scalar_one()
+
+
+def test_letters_of_all_languages_and_long_texts_come_back(engine: Engine) -> None:
+    write(engine, rows_of(8))
+    with database.reading(engine) as connection:
+        stored = connection.execute(select(STAGING.c.json_payload).order_by(STAGING.c.id)).scalars()
+        assert list(stored) == [row["json_payload"] for row in rows_of(8)]
+
+
+def test_an_insert_that_stops_half_way_is_an_error_and_leaves_nothing(
+    engine: Engine, driver: odbc.Driver
+) -> None:
+    driver.faults.append(lambda said, rows: rows[:3] if said.startswith("INSERT") else None)
+    with pytest.raises(DatabaseError, match="took 3 of 5 rows") as caught:
+        write(engine, rows_of(5))
+    assert caught.value.passes  # whoever has the chunk may do it again
+    driver.faults.clear()
+    assert count(engine) == 0
+
+
+@pytest.mark.parametrize("column", ["json_payload", "current_hash"])
+def test_an_update_that_stops_half_way_is_an_error(
+    engine: Engine, driver: odbc.Driver, column: str
+) -> None:
+    write(engine, rows_of(4))
+    value = "🎈 new  " if column == "json_payload" else b"\1" * 32
+    rows = [{"row": n, "new": value} for n in range(1, 5)]
+    statement = BY_HASH.values({column: bindparam("new")})
+
+    def run() -> None:
+        with database.transaction(engine) as connection:
+            written = {"new": STAGING.c[column]}
+            database.update_each(
+                connection, statement, rows, key=("row", STAGING.c.id), written=written
+            )
+
+    driver.faults.append(lambda said, some: some[:-1] if said.startswith("UPDATE") else None)
+    with pytest.raises(DatabaseError, match="took 3 of 4 rows"):
+        run()
+    driver.faults.clear()
+    run()
+
+
+def update_as_it_was(engine: Engine) -> None:
+    """The kind of statement that delta had: a parameter of which SQL Server cannot say the type."""
+    not_gone = func.lower(func.coalesce(STAGING.c.row_state, "")) != "deleted"
+    statement = BY_HASH.where(not_gone).values(json_payload=bindparam("new"))
+    rows = [{"row": n, "new": "李" * 1000} for n in range(1, 4)]
+    with database.transaction(engine) as connection:
+        database.update_each(
+            connection, statement, rows, key=("row", STAGING.c.id),
+            written={"new": STAGING.c.json_payload},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("types_are_told", [True, False])
+def test_a_long_text_needs_the_types_of_all_parameters(
+    driver: odbc.Driver, make_settings: MakeSettings, types_are_told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if not types_are_told:  # the mutant
+        monkeypatch.setattr(dialects.SQLServer, "type_parameters", lambda *_: None)
+    engine = database.open_database(make_settings())
+    database.create_staging(engine, STAGING.name)
+    write(engine, [{**row, "json_payload": "{}"} for row in rows_of(3)])
+    if types_are_told:
+        update_as_it_was(engine)
+        assert driver.untyped == []
+    else:
+        with pytest.raises(DatabaseError, match="longer than its column"):
+            update_as_it_was(engine)
+        assert driver.untyped
+    engine.dispose()
+
+
+def ending(driver: odbc.Driver, times: int, error: Callable[[], Exception]) -> None:
+    """Let that many inserts of rows end in an error."""
+    left = [times]
+
+    def fault(said: str, rows: list[Any]) -> None:
+        if said.startswith("INSERT INTO [dbo].ssd_api") and left[0]:
+            left[0] -= 1
+            raise error()
+
+    driver.faults.append(fault)
+
+
+DEADLOCK = functools.partial(odbc.server_error, 1205, "40001", "Rerun the transaction.")
+BLOCKED = functools.partial(odbc.server_error, 1222, "42000", "Lock request time out period.")
+LOST = functools.partial(odbc.server_error, 10054, "08S01", "Communication link failure")
+RIGHT = functools.partial(odbc.server_error, 229, "42000", "The INSERT permission was denied")
+
+
+@pytest.mark.parametrize("error", [DEADLOCK, BLOCKED, LOST])
+def test_a_chunk_is_done_again_where_the_database_ended_it(
+    engine: Engine, driver: odbc.Driver, error: Callable[[], Exception], no_waiting: None
+) -> None:
+    ending(driver, 2, error)
+    done: list[int] = []
+
+    def chunk(connection: Connection) -> int:
+        done.append(1)
+        database.insert_rows(connection, STAGING, rows_of(3))
+        return 3
+
+    assert database.in_transaction(engine, chunk) == 3
+    assert (len(done), count(engine)) == (3, 3)
+
+
+def test_what_is_ended_each_time_ends_the_run_and_says_so(
+    engine: Engine, driver: odbc.Driver, no_waiting: None
+) -> None:
+    ending(driver, 99, DEADLOCK)
+    with pytest.raises(DatabaseError, match=r"deadlock.*It was tried 4 times"):
+        database.in_transaction(
+            engine, lambda connection: database.insert_rows(connection, STAGING, rows_of(2))
+        )
+    assert count(engine) == 0
+
+
+def test_a_missing_right_is_not_tried_again(
+    engine: Engine, driver: odbc.Driver, no_waiting: None
+) -> None:
+    ending(driver, 1, RIGHT)
+    with pytest.raises(DatabaseError, match="lacks a right"):
+        database.in_transaction(
+            engine, lambda connection: database.insert_rows(connection, STAGING, rows_of(2))
+        )
+
+
+@pytest.mark.parametrize("error", [DEADLOCK, LOST])
+def test_rows_that_were_not_fetched_are_read_again_and_never_as_text(
+    driver: odbc.Driver, make_settings: MakeSettings, error: Callable[[], Exception],
+    no_waiting: None,
+) -> None:  # fmt: skip
+    here = make_settings(chunk_size=20)
+    day.fill(here, 30)
+    engine = database.open_database(here)
+    whole = extract.run(engine, here, load_spec()).counts["in_cohort"]
+    seen: list[str] = []
+
+    def fault(said: str) -> None:
+        if "ssd_cin_episodes" in said and said not in seen:
+            seen.append(said)
+            raise error()
+
+    driver.fetch_faults.append(fault)
+    driver.statements.clear()
+    again = extract.run(engine, here, load_spec()).counts
+    assert seen
+    assert (again["in_cohort"], again["unchanged"], again["gone"]) == (whole, whole, 0)
+    as_text = [said for said in driver.statements if "convert(nvarchar(max), t0" in said]
+    assert as_text == []
+    engine.dispose()
+
+
+def test_the_catalogue_is_asked_for_all_tables_at_once(
+    driver: odbc.Driver, make_settings: MakeSettings
+) -> None:
+    here = make_settings()
+    day.fill(here, 5)
+    driver.catalogue.asked.clear()
+    preflight.run(here)
+    assert len(driver.catalogue.asked) <= 12, driver.catalogue.asked
