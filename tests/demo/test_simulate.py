@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateSchema
 from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.demo import simulate
-from d2i_helpers.demo.simulate import changes, stage
+from d2i_helpers.demo.simulate import daily_changes, stage
 from d2i_helpers.demo.simulate import ssd_rows as simulated_tables
 from d2i_helpers.errors import DatabaseError, GateError, SettingsError
 from d2i_helpers.settings import Settings
@@ -200,7 +200,7 @@ def test_a_hundred_children_have_each_kind_of_change_on_a_day(make_settings: Mak
     settings = make_settings()
     simulate.init(settings, children=100)
     counts = simulate.day(settings)
-    sometimes = changes.SOMETIMES
+    sometimes = daily_changes.SOMETIMES
     assert {kind for kind, number in counts.items() if not number} <= set(sometimes)
     assert sum(counts.values()) < 25
 

@@ -1,4 +1,4 @@
-"""The simulated DfE API: a real HTTP server that keeps and merges what it got."""
+"""The simulated DfE API: a real HTTP server that stores and merges what it receives."""
 
 from d2i_helpers.demo.receiver.serving import Config, running, serve
 

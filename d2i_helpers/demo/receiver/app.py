@@ -1,7 +1,7 @@
 """The simulated DfE API as an ASGI application: token, children, and a view for people and tests.
 
-It is a stand-in for what is known of the real API (docs/receiver.md says how sure that is). It
-keeps and merges what it gets, refuses what the schema refuses, and plays faults when told to.
+It stands in for the real API, as far as that is known (docs/receiver.md says how far). It stores
+and merges what it receives, refuses what the schema refuses, and plays faults when told to.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def create_app(
     """The application over an open store.
 
     Args:
-        la_code: the only authority that is served; None: any of three digits.
+        la_code: the only authority that is served; None: any code of three digits.
         merge: how a partial block is applied, see `delta.apply`.
     """
     receiver = Receiver(store, spec, la_code, merge, faults or Faults())
@@ -63,7 +63,7 @@ def create_app(
 def _on_loopback(
     page: Callable[[Request], Response],
 ) -> Callable[[Request], Awaitable[Response]]:
-    """A page for this machine only; the Host is looked at too, against DNS rebinding."""
+    """Serve a page to this machine only; the Host header is checked too, against DNS rebinding."""
 
     async def answer(request: Request) -> Response:
         host = request.client.host if request.client else ""

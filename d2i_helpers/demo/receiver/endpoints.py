@@ -54,7 +54,7 @@ class Receiver:
         self._tokens: dict[str, float] = {}  # token -> when it ends, monotonic seconds
 
     async def token(self, request: Request) -> Response:
-        """OAuth2 client credentials (RFC 6749, 4.4), with the DfE's kind of scope."""
+        """Issue a token for client credentials (OAuth2, RFC 6749, 4.4) and a scope as the DfE's."""
         seen = _seen(request)
         started = time.perf_counter()
         body = await request.body()
@@ -80,8 +80,8 @@ class Receiver:
             raise _Refused(400, {"error": "unsupported_grant_type"})
         known = (SIMULATED_CLIENT_ID, SIMULATED_CLIENT_SECRET)
         if not all(
-            secrets.compare_digest(one.encode(), other.encode())
-            for one, other in zip(client, known, strict=True)
+            secrets.compare_digest(given.encode(), expected.encode())
+            for given, expected in zip(client, known, strict=True)
         ):
             raise _Refused(401, {"error": "invalid_client"})
         if not form.get("scope", "").endswith("/.default"):
@@ -117,14 +117,14 @@ class Receiver:
         return self._finish(seen, response, chosen, started, len(body))
 
     def _check(self, request: Request, body: bytes, records: list[Any] | None) -> None:
-        """Everything that can be wrong with a request, in the order in which it is looked at."""
+        """Check everything that can be wrong with a request; the first fault ends the check."""
         if request.method != "POST":
             raise _Refused(405, {"error": "only POST is allowed"}, {"Allow": "POST"})
         code = request.path_params["la_code"]
         if not (code.isdigit() and len(code) == 3) or self._la_code not in (None, code):
             raise _Refused(404, {"error": "no such authority"})
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or self._tokens.get(token, 0.0) <= time.monotonic():
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or self._tokens.get(token, 0.0) <= time.monotonic():
             raise _Refused(401, {"error": "the token is missing, wrong or has run out"})
         if request.headers.get("supplierkey") != SIMULATED_SUPPLIER_KEY:
             raise _Refused(401, {"error": "the SupplierKey is missing or wrong"})
@@ -148,7 +148,7 @@ class Receiver:
             raise _Refused(400, {"error": "not all records are valid", "errors": errors})
 
     def _problems(self, records: list[Any]) -> list[dict[str, str]]:
-        """Every rule that is broken, by record; never a value."""
+        """Every broken rule by record; never a value."""
         errors = []
         seen: set[str] = set()
         for position, record in enumerate(records):
@@ -174,7 +174,7 @@ class Receiver:
                 document = apply(self._spec, held.get(child), message, mode=self._merge)
                 kept.append(Received(child, message, document, f"{stamp}_{uuid.uuid4()}.json"))
             storing.keep(kept)
-        return [one.reference for one in kept]
+        return [record.reference for record in kept]
 
     # ------------------------------------------------------------------------------- faults
     async def _faulted(
@@ -214,14 +214,14 @@ class Receiver:
 
 
 class _Dropped(Response):
-    """No answer, or (with ``sent``) only its beginning: the connection ends."""
+    """Drop the connection: no answer, or (with ``sent``) only its beginning."""
 
     def __init__(self, sent: bytes | None = None) -> None:
         super().__init__(b"")
         self._sent = sent
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Write what is to be seen of the answer and cut the connection."""
+        """Write the beginning of the answer, if any, and cut the connection."""
         transport = scope["state"]["transport"]  # put there by receiver.Protocol
         if self._sent is None:
             transport.abort()
@@ -242,7 +242,7 @@ def _scripted(chosen: Chosen) -> Response:
 
 
 def _spoiled(response: Response, answer: str) -> Response:
-    """A 200 that is wrong, or written, in the way that was asked for."""
+    """A 200 that is wrong, or sent, in the way that the fault asks for."""
     if response.status_code != 200:
         return response
     body = bytes(response.body)
@@ -265,7 +265,7 @@ def _spoiled(response: Response, answer: str) -> Response:
     return HTMLResponse("<html><body>Thank you, your data has arrived.</body></html>")
 
 
-# what becomes of the JSON of a good answer
+# how a fault changes the JSON of a good answer
 _REWRITTEN: dict[str, Callable[[Any], Any]] = {
     "fewer": lambda receipts: receipts[:-1],
     "more": lambda receipts: [*receipts, receipts[-1]],
@@ -276,14 +276,14 @@ _REWRITTEN: dict[str, Callable[[Any], Any]] = {
 
 
 async def _blanks() -> AsyncIterator[bytes]:
-    """The beginning of an answer, and never its end."""
+    """The beginning of an answer that never ends."""
     while True:
         yield b" "
         await asyncio.sleep(0.02)
 
 
 def _errors_of(chosen: Chosen) -> dict[str, Any]:
-    """The error for records that a fault makes bad."""
+    """The errors of the records that a fault refuses."""
     if not chosen.named:
         return {"error": "the body is malformed"}
     errors = [
@@ -308,14 +308,14 @@ def _records(body: bytes) -> tuple[list[Any] | None, list[str]]:
         return None, []
     if not isinstance(content, list):
         return None, []
-    found = (one.get("la_child_id") if isinstance(one, dict) else None for one in content)
-    return content, [child if isinstance(child, str) else "" for child in found]
+    ids = (record.get("la_child_id") if isinstance(record, dict) else None for record in content)
+    return content, [child if isinstance(child, str) else "" for child in ids]
 
 
 def _basic(header: str) -> tuple[str, str] | None:
     """Client id and secret of an HTTP Basic header, which RFC 6749 (2.3.1) allows as well."""
-    kind, _, rest = header.partition(" ")
-    if kind.lower() != "basic":
+    scheme, _, rest = header.partition(" ")
+    if scheme.lower() != "basic":
         return None
     try:
         name, _, word = base64.b64decode(rest, validate=True).decode().partition(":")

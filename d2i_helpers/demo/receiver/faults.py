@@ -18,7 +18,7 @@ from typing import Any
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
 
-# what may be wrong with a 200: with its receipts, or with the whole of any answer
+# ways in which a 200 can be wrong: in its receipts, or in the whole answer
 _OF_RECEIPTS = ("fewer", "more", "lines", "words", "one_word")
 _OF_ANSWERS = ("unreadable", "empty", "truncated", "marked", "utf16", "wrapped", "endless")
 ANSWERS = _OF_RECEIPTS + _OF_ANSWERS
@@ -35,8 +35,8 @@ class Play:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
-    store: bool = False  # with `status`: the records are stored all the same
-    drop: str | None = None  # before | after storing: the connection ends without an answer
+    store: bool = False  # with `status`: store the records all the same
+    drop: str | None = None  # end the connection without an answer: before | after storing
     answer: str | None = None  # what is wrong with the receipts
     refuse: str | None = None  # named | unnamed: a 400 for the records that were chosen
     expire_tokens: bool = False
@@ -44,7 +44,7 @@ class Play:
 
 @dataclass
 class Fault:
-    """When a play is played. Conditions that are given must all hold; none: always."""
+    """When to play: when all given conditions hold, or always where none is given."""
 
     play: Play
     endpoint: str = "children"
@@ -54,7 +54,7 @@ class Fault:
     children: frozenset[str] = frozenset()  # ids: a request with one of them
     child_share: float | None = None  # of children, always the same ones
     records_over: int | None = None  # a request with more records than this
-    times: int | None = None  # at most so often
+    times: int | None = None  # play it at most this many times
     played: int = 0
 
 
@@ -76,7 +76,7 @@ class Chosen:
 
 @dataclass
 class Faults:
-    """All that a receiver plays, and its limits."""
+    """All faults that a receiver plays, and its rate limit."""
 
     faults: Sequence[Fault] = ()
     seed: int = 0
@@ -91,10 +91,10 @@ class Faults:
         self._recent: deque[float] = deque()
 
     def choose(self, endpoint: str, ids: Sequence[str] = ()) -> Chosen:
-        """What to play for this request. Counts the request.
+        """Choose what to play for this request, and count the request.
 
-        The first fault that fits; records that are to be refused are so beside any other fault,
-        as the records of a real receiver are.
+        The first fault that fits is chosen. Records that a fault refuses are refused whatever else
+        is played, as a real receiver would refuse them.
         """
         number = self._counts[endpoint] = self._counts.get(endpoint, 0) + 1
         chosen: tuple[Play, tuple[int, ...]] | None = None
@@ -121,15 +121,15 @@ class Faults:
         return Chosen(play, positions, named, unnamed)
 
     def _positions(self, fault: Fault, ids: Sequence[str]) -> tuple[int, ...] | None:
-        """Positions of the children that the fault is about; None where it is about none here."""
+        """Positions of the children whom the fault is about; None where the request holds none."""
         if not fault.children and fault.child_share is None:
             return ()
-        found = tuple(
+        positions = tuple(
             position
             for position, child in enumerate(ids)
             if child in fault.children or self.is_chosen(child, fault.child_share or 0.0)
         )
-        return found or None
+        return positions or None
 
     def is_chosen(self, child: str, share: float) -> bool:
         """Whether a child belongs to the share of children; the same in every run of one seed."""
@@ -218,7 +218,7 @@ def _fault(entry: Any, where: str) -> Fault:
 
 
 def _figure(value: Any, number: type[int] | type[float]) -> Any:
-    """A number that is written as text, as every value of a file is; else the value itself."""
+    """The number that a text stands for (a file holds only text); other values as they are."""
     if not isinstance(value, str):
         return value
     try:
@@ -260,8 +260,8 @@ def _one_of(*words: str) -> Callable[[Any], Any]:
     return read
 
 
-def _several(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: [one(each) for each in (value if isinstance(value, list) else [value])]
+def _several(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: [read(part) for part in (value if isinstance(value, list) else [value])]
 
 
 def _text(value: Any) -> str:
@@ -327,7 +327,7 @@ _PLAY = {
 
 
 def _table(content: Any, known: Mapping[str, Callable[[Any], Any]], where: str) -> dict[str, Any]:
-    """The entry with every value read; unknown keys and wrong values are errors."""
+    """The entry with every value parsed; unknown keys and wrong values are errors."""
     if not isinstance(content, dict):
         raise SettingsError(f"{where} must be a table of names.", hint=_HINT)
     read = {}

@@ -1,4 +1,4 @@
-"""What the simulated receiver shows to people: a home page, its OpenAPI description."""
+"""Pages of the simulated receiver for people: the home page and its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def home_page(store: Store) -> str:
     counts = store.counts()
     columns = ["time", "method", "status", "records", "bytes", "stored", "fault", "milliseconds"]
     newest = reversed(store.requests(last=25))
-    rows = [["dropped" if one[c] is None else one[c] for c in columns] for one in newest]
+    rows = [
+        ["dropped" if request[c] is None else request[c] for c in columns] for request in newest
+    ]
     return _page(
         "Simulated DfE receiver",
         "<p>It takes the place of the DfE's API for fictional children, on this machine only.</p>",
@@ -68,7 +70,7 @@ def home_page(store: Store) -> str:
 
 
 def openapi_page(spec: Spec) -> str:
-    """The OpenAPI description as a page that needs nothing from elsewhere."""
+    """The OpenAPI description as a page that loads nothing from elsewhere."""
     description = openapi(spec)
     rows = [
         [method.upper(), path, operation["summary"]]
@@ -130,7 +132,7 @@ def openapi(spec: Spec) -> dict[str, Any]:
                 "post": children
             },
             SIMULATED_TOKEN_PATH: {"post": token},
-            **{path: {"get": _admin(path, what)} for path, what in _ADMIN.items()},
+            **{path: {"get": _admin(path, summary)} for path, summary in _ADMIN.items()},
         },
         "components": {
             "schemas": {"Record": record},
@@ -139,18 +141,18 @@ def openapi(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _admin(path: str, what: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"summary": what, "responses": {"200": {"description": what}}}
+def _admin(path: str, summary: str) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": summary, "responses": {"200": {"description": summary}}}
     if "{child_id}" in path:
-        found["parameters"] = [_parameter("child_id", "path", "la_child_id")]
-    return found
+        operation["parameters"] = [_parameter("child_id", "path", "la_child_id")]
+    return operation
 
 
-def _parameter(name: str, place: str, what: str) -> dict[str, Any]:
+def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
     return {
         "name": name,
         "in": place,
         "required": True,
-        "description": what,
+        "description": description,
         "schema": {"type": "string"},
     }

@@ -1,4 +1,4 @@
-"""Serves an ASGI application on a socket of this machine until a signal or the end of an input."""
+"""Serve an ASGI application on a socket of this machine, until a signal or the end of its input."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _end_with(descriptor: int, server: uvicorn.Server) -> None:
-    """Let the server end once nobody holds the other end of its input any more."""
+    """Stop the server once the other end of its input is closed."""
     with contextlib.suppress(OSError):
         while os.read(descriptor, 4096):
             pass

@@ -1,7 +1,7 @@
-"""Serves the simulated DfE API: as a process of its own for a run, or by hand.
+"""Serve the simulated DfE API: in a process of its own for a run, or by hand.
 
-The process that a run starts gets its configuration as one line on standard input and ends when
-that input ends: so it never outlives the run, not even one that is killed, on any system.
+A run sends the process its configuration as one line on standard input. The process ends when that
+input ends, so it never outlives the run, even one that is killed, on any system.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STOP_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Config:
-    """What the server's process has to know; paths are absolute."""
+    """What the server's process needs to know; paths are absolute."""
 
     store: str
     la_code: str | None
@@ -45,7 +45,7 @@ class Config:
     def of(
         cls, settings: Settings, *, port: int | None = None, faults: Path | str | None = None
     ) -> Config:
-        """The configuration that the profile gives, with a port and faults instead of its own."""
+        """The profile's configuration; ``port`` and ``faults`` replace its own where given."""
         if faults is None and settings.receiver_faults:
             faults = settings.path(settings.receiver_faults)
         return cls(
@@ -64,8 +64,8 @@ class Config:
 def running(settings: Settings, *, faults: Path | str | None = None) -> Iterator[Endpoint]:
     """The profile's endpoint, with the simulated receiver running for as long as it is used.
 
-    The receiver is started for ``endpoint: simulated`` without an `api_base_url`; any other
-    endpoint is there already.
+    A receiver is started only for ``endpoint: simulated`` without an `api_base_url`; any other
+    endpoint is already there.
 
     Raises:
         SettingsError: the endpoint, the store or the faults file cannot be used.
@@ -95,7 +95,7 @@ def _start(config: Config) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "d2i_helpers.demo.receiver"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # a notebook would show, and a run record keep, what it says
+        stderr=subprocess.DEVNULL,  # else a notebook would show it and a run record keep it
         **options,
     )
     assert process.stdin is not None
@@ -117,8 +117,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes]) -> int:
         answer = json.loads(said[0])
         if "port" in answer:
             return int(answer["port"])
-        kind = error_named(answer["error"]) or ReceiverError
-        error = kind(answer["message"], hint=answer["hint"])
+        error_class = error_named(answer["error"]) or ReceiverError
+        error = error_class(answer["message"], hint=answer["hint"])
     except (IndexError, ValueError, KeyError):
         error = ReceiverError(
             "The simulated receiver did not start.", hint="`d2i receiver` by hand shows why."
@@ -127,7 +127,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes]) -> int:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server: by its input, else by force."""
+    """Stop the server by closing its input, or by force where that is not enough."""
     assert process.stdin is not None and process.stdout is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
@@ -192,8 +192,8 @@ def main() -> int:
         print("Start the simulated receiver with `d2i receiver`.", file=sys.stderr)
         return 2
 
-    def say(what: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(what) + "\n")
+    def say(message: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
 
     try:
@@ -206,7 +206,7 @@ def main() -> int:
 
 
 def _first_line(descriptor: int) -> bytes:
-    """One line, read without a buffer: a thread goes on reading the same descriptor."""
+    """One line, read without a buffer, because a thread reads on from the same descriptor."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(descriptor, 1)

@@ -1,6 +1,6 @@
-"""What the simulated receiver holds, in a SQLite file that survives it.
+"""What the simulated receiver holds, in a SQLite file that outlives its process.
 
-`sqlite3` itself, because the receiver's process is to start at once. Every request is one
+It uses `sqlite3` itself, so that the receiver's process starts at once. Every request is one
 transaction: after a crash it was stored whole or not at all.
 """
 
@@ -45,8 +45,8 @@ class Received:
     """One record of a request that is to be stored."""
 
     child_id: str
-    message: Mapping[str, Any]  # as it came
-    document: Mapping[str, Any] | None  # what is held from now on; None: nothing
+    message: Mapping[str, Any]  # as it was received
+    document: Mapping[str, Any] | None  # the document held afterwards; None: nothing
     reference: str
 
 
@@ -120,12 +120,12 @@ class Store:
 
     @contextmanager
     def storing(self) -> Iterator[Storing]:
-        """Read what is held and store what it becomes, as one transaction."""
+        """A transaction that reads what is held and stores what it becomes."""
         with self._transaction() as connection:
             yield Storing(connection)
 
     def log(self, request: Request) -> None:
-        """Keep a request for the admin view."""
+        """Record a request for the admin view."""
         with self._transaction() as connection:
             connection.execute(
                 "insert into requests (at, method, path, status, records, ids, bytes, fault,"
@@ -168,10 +168,10 @@ class Store:
     def requests(
         self, *, last: int | None = None, since: int = 0, child_id: str | None = None
     ) -> list[dict[str, Any]]:
-        """Requests seen, oldest first; of one child where it is given.
+        """Requests seen, oldest first; those of one child where ``child_id`` is given.
 
         Args:
-            last: only so many, the newest.
+            last: only this many, the newest.
             since: only those with a greater id.
         """
         rows = self._rows(
@@ -187,10 +187,11 @@ class Store:
             "id", "time", "method", "path", "status", "records", "ids", "bytes", "fault", "stored",
             "correlation_id", "milliseconds",
         )  # fmt: skip
-        found = [dict(zip(names, row, strict=True)) for row in rows]
-        for one in found:
-            one["ids"], one["stored"] = orjson.loads(one["ids"]), bool(one["stored"])
-        return found
+        requests = [dict(zip(names, row, strict=True)) for row in rows]
+        for request in requests:
+            request["ids"] = orjson.loads(request["ids"])
+            request["stored"] = bool(request["stored"])
+        return requests
 
     def counts(self) -> dict[str, int]:
         """Numbers of documents held, messages stored and requests seen."""
@@ -211,7 +212,7 @@ class Storing:
         self._connection = connection
 
     def held(self, child_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The documents held of these children; at most some hundred at a time."""
+        """The documents held of these children; ask for at most some hundred at a time."""
         marks = ",".join("?" * len(child_ids))
         rows = self._connection.execute(
             f"select child_id, document from documents where child_id in ({marks})",  # noqa: S608
@@ -220,7 +221,7 @@ class Storing:
         return {child: orjson.loads(text) for child, text in rows}
 
     def keep(self, records: Sequence[Received]) -> None:
-        """Store the messages, and what is held of each child from now on."""
+        """Store the messages, and the document now held of each child."""
         at = _now()
         self._connection.executemany(
             "insert into received (child_id, message, reference, at) values (?,?,?,?)",

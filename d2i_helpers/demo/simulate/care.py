@@ -47,7 +47,7 @@ def period_of_care(
     adoption: bool = False,
     uasc: bool = False,
 ) -> str:
-    """Placements and episodes of care from one day to another; the id of the period.
+    """Add a period of care: its placements and episodes from one day to another; return its id.
 
     The first episode starts with S. A move ends one episode with X1 and starts the next with P (or
     B, T, U) in a new placement; a change of legal status does so with L in the same one. Only the
@@ -73,7 +73,7 @@ def period_of_care(
 
 
 def _moves(world: World, begun: dt.datetime, last_day: dt.datetime) -> list[dt.datetime]:
-    """First days of the placements: the start, and a move every few months to years."""
+    """First days of the placements: the start of care, then each move, months to years apart."""
     days = [begun]
     while len(days) < 9:
         following = later(days[-1], world.draw.between(10, 700))
@@ -127,7 +127,7 @@ def placement(
 def _end_as_stored(
     world: World, begun: dt.datetime, ended: dt.datetime | None
 ) -> dt.datetime | None:
-    """The end; one in three hundred lies before the start, which no receiver can use."""
+    """The end as stored: one in three hundred lies before the start, which no receiver can use."""
     return later(begun, -5) if ended and world.draw.chance(0.003) else ended
 
 
@@ -198,8 +198,8 @@ def permanence(
     """A plan for adoption, as far as it has come by today.
 
     Args:
-        by_period_only: the person is not named by the person id (SystemC writes the former id), so
-            that only the period of care leads to the child.
+        by_period_only: store the former id in place of the person id, as SystemC does, so that
+            only the period of care leads to the child.
     """
     draw = world.draw
     matched = day_or_none(world, later(decided, draw.between(40, 250)))
@@ -258,7 +258,7 @@ def care_leaver(world: World, child: Child, contact: dt.datetime | None) -> Row:
         clea_care_leaver_activity=activity,
         clea_pathway_plan_review_date=later(world.today, -draw.between(1, 300))
         if not draw.chance(0.05)
-        else dt.datetime(1900, 1, 1),  # what SystemC writes where there is none
+        else dt.datetime(1900, 1, 1),  # SystemC writes this for "no date"
         clea_care_leaver_personal_advisor=draw.pick(world.professionals),
         clea_care_leaver_allocated_team=world.team(),
         clea_care_leaver_worker_id=world.worker(),

@@ -123,8 +123,8 @@ def factors(world: World, assessment_id: str) -> Row:
 def factors_json(world: World) -> str | None:
     """A list of factor codes as source systems store it.
 
-    Mostly an array; also an object of yes and no, an array with nulls or a code twice, one with a
-    retired code (18A, 19A), null, and text that is no JSON at all.
+    Mostly an array. Some are an object of yes and no, an array with nulls, a repeated code or a
+    retired one (18A, 19A), null, or text that is not JSON.
     """
     draw = world.draw
     if draw.chance(0.06):
@@ -177,10 +177,10 @@ def enquiry(
     """A section 47 enquiry, with the conference and protection plan that it may lead to.
 
     Args:
-        conference: it leads to one, unless that would lie after today or the end of the case.
+        conference: add one, unless it would lie after today or after the end of the case.
 
     Returns:
-        The last day that it reached: of the enquiry, the conference or the plan's start.
+        The last day reached: the end of the enquiry, the conference or the start of the plan.
     """
     draw = world.draw
     key = world.next_id("S")
@@ -283,7 +283,7 @@ def protection_plan(
 def workers(
     world: World, child: Child, referral_id: str, begun: dt.datetime, ended: dt.datetime | None
 ) -> None:
-    """Case workers one after the other for as long as the case is open, and others beside them."""
+    """Case workers in turn while the case is open, and other professionals beside them."""
     draw = world.draw
     last = ended or world.today
     since = later(begun, draw.between(0, 6))

@@ -20,7 +20,7 @@ Story = Callable[[World, Family, dt.datetime], None]
 
 
 def add_family(world: World, room: int) -> int:
-    """A family of at most ``room`` children with everything that is known of them; how many."""
+    """Add a family of at most ``room`` children with all their rows; return how many."""
     draw = world.draw
     home = people.family(world)
     # brothers and sisters are mostly referred together
@@ -37,7 +37,7 @@ def add_family(world: World, room: int) -> int:
 
 
 def add_new_child(world: World) -> None:
-    """A child who was referred in the last days: born or not yet registered, case open."""
+    """Add a child referred in the last few days, born or not yet registered, with an open case."""
     home = people.family(world)
     referred = later(world.today, -world.draw.between(0, 3))
     child = _child(world, home, 0.1, 17, referred)
@@ -47,7 +47,7 @@ def add_new_child(world: World) -> None:
 
 
 def add_open_case(world: World) -> None:
-    """A child with an open case and a plan, alone in its family."""
+    """Add a child with an open case and a plan, alone in its family."""
     _case(world, people.family(world), later(world.today, -200), "plan", still_open=1.0)
 
 
@@ -55,14 +55,14 @@ def add_open_case(world: World) -> None:
 def _child(
     world: World, home: Family, youngest: float, oldest: float, seen: dt.datetime, **more: Any
 ) -> Child:
-    """A child of some age in years today, born by the day that it was first seen."""
+    """A child whose age today lies in the range (years), born by the day it was first seen."""
     days = world.draw.between(int(youngest * YEAR), int(oldest * YEAR))
     dob = min(later(world.today, -days), seen)
     return people.person(world, home, dob, **more)
 
 
 def _close(world: World, begun: dt.datetime, still_open: float, days: tuple[int, int]) -> _Day:
-    """When a case closed: None while it is open."""
+    """The day on which a case closed; None while it is open."""
     if world.draw.chance(still_open):
         return None
     return day_or_none(world, later(begun, world.draw.between(*days)))
@@ -74,7 +74,7 @@ _Day = dt.datetime | None
 def _case(
     world: World, home: Family, referred: dt.datetime, depth: str, *, still_open: float
 ) -> None:
-    """A child with one referral that goes so far, and perhaps an earlier one that is closed."""
+    """A child with a referral that reaches ``depth``, and perhaps an earlier, closed one."""
     draw = world.draw
     child = _child(world, home, 0.05, 17.4, referred)
     if child.dob and draw.chance(0.3):
@@ -85,7 +85,7 @@ def _case(
 
 
 def _earlier(world: World, child: Child, before: dt.datetime) -> None:
-    """A closed referral that ended before another began, where the child was born by then."""
+    """Perhaps an earlier, closed referral, where the child was born by then."""
     draw = world.draw
     begun = later(before, -draw.between(120, 1600))
     if child.dob is None or begun < child.dob:
@@ -111,7 +111,7 @@ def _episode(
 def _follow(
     world: World, child: Child, begun: dt.datetime, ended: _Day, depth: str
 ) -> tuple[str, dt.datetime]:
-    """A referral and what follows from it; its id, and the day that the assessment was done."""
+    """Add a referral and what follows from it; return its id and the day of the assessment."""
     draw = world.draw
     key = cases.referral(world, child, begun, ended, depth=depth)
     if depth == "nothing":
@@ -139,7 +139,7 @@ def _follow(
 
 
 def _plans(world: World, child: Child, key: str, since: dt.datetime, ended: _Day) -> None:
-    """A child in need plan until the case closes, and for some two, one after the other."""
+    """A child in need plan until the case closes; for some children two in turn."""
     draw = world.draw
     last = ended or world.today
     if (last - since).days > 200 and draw.chance(0.2):
@@ -150,7 +150,7 @@ def _plans(world: World, child: Child, key: str, since: dt.datetime, ended: _Day
 
 
 def _protect(world: World, child: Child, key: str, begun: dt.datetime, ended: _Day) -> dt.datetime:
-    """An enquiry with its conference and plan; the day from which a child in need plan follows."""
+    """Add an enquiry with conference and plan; return the day its child in need plan can start."""
     draw = world.draw
     last = ended or world.today
     opened = min(later(begun, draw.between(0, 25)), last)
@@ -257,7 +257,7 @@ def _alone_in_country(world: World, home: Family, referred: dt.datetime) -> None
 
 
 def _unborn_overdue(world: World, home: Family, _: dt.datetime) -> None:
-    """Expected in the last weeks and not yet registered: the due date lies in the window."""
+    """Due in the last few weeks and not yet registered: the due date lies in the window."""
     due = later(world.today, -world.draw.between(0, 25))
     child = people.person(world, home, None, expected=due)
     _follow(world, child, later(due, -world.draw.between(40, 120)), None, "protection")
@@ -299,7 +299,7 @@ def _closed_long_ago(world: World, home: Family, _: dt.datetime) -> None:
 
 
 def _too_old(world: World, home: Family, referred: dt.datetime) -> None:
-    """26 before the window began, whatever else is recorded."""
+    """Aged 26 before the window began, whatever else is recorded."""
     youngest = 26.1 + (world.today - world.window_start).days / YEAR
     child = _child(world, home, youngest, youngest + 9, referred)
     if world.draw.chance(0.3):

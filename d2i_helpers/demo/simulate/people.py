@@ -1,4 +1,4 @@
-"""Fictional people as SSD rows: the person and what hangs on the person."""
+"""Fictional people as SSD rows: the person and the rows that belong to the person."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def address(
 
 
 def disabilities(world: World, child: Child, count: int) -> None:
-    """Disabilities of the child, each once; a row that says NONE for one child in twelve."""
+    """Different disabilities of the child; for one child in twelve a row that says NONE."""
     draw = world.draw
     codes = sorted({draw.weighted(_DISABILITIES) for _ in range(count)})
     if count == 1 and draw.chance(0.08):
@@ -228,7 +228,7 @@ def _immigration(
 
 
 def unaccompanied(world: World, child: Child) -> None:
-    """The status of an unaccompanied asylum-seeking child, as a code, short or long name."""
+    """The immigration status of an unaccompanied child: a code, a short name or a long one."""
     draw = world.draw
     status = draw.pick(("U", "UASC", "Unaccompanied Asylum Seeking Child", " uasc"))
     ended = draw.date(world.window_start, world.today) if draw.chance(0.35) else None
@@ -248,7 +248,7 @@ def questionnaires(world: World, child: Child, first: dt.datetime, last: dt.date
 
 
 def questionnaire(world: World, child: Child, day: dt.datetime, score: int | None) -> Row:
-    """An SDQ; without a score, why there is none."""
+    """An SDQ; without a score it gives the reason."""
     return world.add(
         "ssd_sdq_scores",
         csdq_table_id=world.next_id("SD"),

@@ -1,4 +1,4 @@
-"""Database side of the fictional SSD: whose tables they are, loading, reading, changing rows.
+"""The fictional SSD in the database: whose tables they are; loading, reading and changing rows.
 
 `d2i_simulated` marks SSD tables that `simulate` made; without it they are somebody's real SSD and
 are never touched. `d2i_simulated_away` keeps the rows of children who left, until they come back.
@@ -59,8 +59,8 @@ PERSON_COLUMNS = {
     for row in tables.ssd_columns()
     if row["references"] == "ssd_person.pers_person_id"
 } | {"ssd_person": "pers_person_id"}
-# Two tables are reached through another: (column here, table that leads here, its column). The
-# person in ssd_permanence may be the former id, as SystemC writes it.
+# Two tables are reached through another one: (own column, the other table, its column). The
+# person id in ssd_permanence may be the former one, as SystemC writes it.
 _THROUGH = {
     "ssd_assessment_factors": ("cinf_assessment_id", "ssd_cin_assessments", "cina_assessment_id"),
     "ssd_permanence": ("perm_cla_id", "ssd_cla_episodes", "clae_cla_id"),
@@ -97,7 +97,7 @@ def _any_row(connection: Connection, table: Table) -> bool:
 
 
 def _witness_there(connection: Connection, witness: str) -> bool:
-    """Whether the professional whom `simulate` made first is there: no real load has run."""
+    """Whether the first professional that `simulate` made is still there: no real load has run."""
     table = tables.ssd_table("ssd_professionals")
     if not database.has_table(connection, table):
         return False
@@ -108,14 +108,14 @@ def _witness_there(connection: Connection, witness: str) -> bool:
 
 
 def read_marker(connection: Connection) -> dict[str, str]:
-    """What `simulate` noted about the tables it made; empty where it made none."""
+    """The facts that `simulate` noted about its tables; empty where it made none."""
     if not database.has_table(connection, marker):
         return {}
     return {row.name: row.value for row in connection.execute(select(marker))}
 
 
 def write_marker(connection: Connection, facts: Mapping[str, object]) -> None:
-    """Note facts, in place of those of the same names."""
+    """Write facts, replacing those of the same names."""
     connection.execute(delete(marker).where(marker.c.name.in_(list(facts))))
     database.insert_rows(
         connection, marker, [{"name": k, "value": str(v)} for k, v in facts.items()]
@@ -124,7 +124,7 @@ def write_marker(connection: Connection, facts: Mapping[str, object]) -> None:
 
 # --------------------------------------------------------------------------------------- loading
 def recreate(connection: Connection) -> None:
-    """Empty SSD tables and own tables in place of those that `refuse_real_ssd` let pass."""
+    """Replace the tables that `refuse_real_ssd` let pass by empty SSD tables and own tables."""
     for table in (*_ssd(), marker, away):
         table.drop(connection, checkfirst=True)
     for table in (*_ssd(), marker, away):
@@ -132,18 +132,18 @@ def recreate(connection: Connection) -> None:
 
 
 def create_indexes(connection: Connection) -> None:
-    """The indexes of the SSD tables, once they are loaded."""
+    """Create the indexes of the SSD tables after they are loaded."""
     for table in _ssd():
-        for index in sorted(table.indexes, key=lambda one: str(one.name)):
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
             index.create(connection)
 
 
 def insert_rows(connection: Connection, rows: Mapping[str, list[Row]]) -> int:
-    """Insert rows by table, which must hold all columns in their order; how many.
+    """Insert rows by table and return how many; each row holds all columns in the table's order.
 
-    The statement is compiled once and handed to the driver with all rows: half the time of a
-    SQLAlchemy insert, which looks at each value. The rows are used up (dates become what the
-    driver takes).
+    The statement is compiled once and handed to the driver with all rows. That takes half the time
+    of a SQLAlchemy insert, which looks at each value. The rows are changed: dates become what the
+    driver takes.
     """
     for name, of_table in rows.items():
         if of_table:
@@ -168,7 +168,7 @@ def _hand_over(connection: Connection, table: Table, rows: list[Row]) -> None:
 
 
 def _convert(rows: list[Row], column: str, convert: Callable[[Any], Any]) -> None:
-    known: dict[Any, Any] = {None: None}  # few days, many rows
+    known: dict[Any, Any] = {None: None}  # many rows share few days
     for row in rows:
         value = row[column]
         if value not in known:
@@ -185,20 +185,20 @@ def column_values(connection: Connection, table: str, column: str) -> list[str]:
 
 def read_children(connection: Connection, person_ids: Sequence[str]) -> dict[str, Rows]:
     """All rows of these children by person and table, in the order of their keys."""
-    found: dict[str, Rows] = {person_id: {} for person_id in person_ids}
+    rows_of_person: dict[str, Rows] = {person_id: {} for person_id in person_ids}
     for name, column in PERSON_COLUMNS.items():
         if name not in _THROUGH:
             for row in _rows_where(connection, name, column, person_ids):
-                found[row[column]].setdefault(name, []).append(row)
+                rows_of_person[row[column]].setdefault(name, []).append(row)
     for name, (column, through, leads) in _THROUGH.items():
         owner = {
             row[leads]: person_id
-            for person_id, rows in found.items()
+            for person_id, rows in rows_of_person.items()
             for row in rows.get(through, ())
         }
         for row in _rows_where(connection, name, column, sorted(owner)):
-            found[owner[row[column]]].setdefault(name, []).append(row)
-    return found
+            rows_of_person[owner[row[column]]].setdefault(name, []).append(row)
+    return rows_of_person
 
 
 def _rows_where(
@@ -218,7 +218,7 @@ def _rows_where(
 
 
 def _not_a_date(connection: Connection, table: Table, these: ColumnElement[bool]) -> DatabaseError:
-    """The error that names the columns of these rows in which something is no date."""
+    """The error that names the columns in which these rows hold something that is no date."""
     columns = []
     for column in table.columns:
         try:
@@ -234,7 +234,7 @@ def _not_a_date(connection: Connection, table: Table, these: ColumnElement[bool]
 
 
 def _key(table: Table) -> str:
-    """The first column of the key; it alone is unique in a fictional SSD."""
+    """The first column of the key, which alone is unique in a fictional SSD."""
     return next(iter(table.primary_key.columns)).name
 
 
@@ -261,7 +261,7 @@ def delete_child(connection: Connection, rows: Rows) -> None:
 
 # ------------------------------------------------------------------------------------------ away
 def keep_away(connection: Connection, person_id: str, rows: Rows, day: int) -> None:
-    """Keep the rows of a child who left."""
+    """Store the rows of a child who left, until it comes back."""
     text = json.dumps(rows, default=_date_text, ensure_ascii=False)
     database.insert_rows(
         connection, away, [{"person_id": person_id, "left_on_day": day, "source_rows": text}]
@@ -269,7 +269,7 @@ def keep_away(connection: Connection, person_id: str, rows: Rows, day: int) -> N
 
 
 def take_back(connection: Connection, day: int, count: int) -> list[Rows]:
-    """Rows of the children who left longest ago, before the day; no longer kept as away."""
+    """Take out the rows of the children who left longest ago, before ``day``."""
     wanted = select(away).where(away.c.left_on_day < day)
     gone = sorted(
         connection.execute(wanted).all(), key=lambda row: (row.left_on_day, row.person_id)

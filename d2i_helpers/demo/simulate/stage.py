@@ -15,10 +15,10 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.cohort import Window
-from d2i_helpers.demo.simulate import changes as fictional_changes
+from d2i_helpers.demo.simulate import daily_changes
 from d2i_helpers.demo.simulate import families as fictional_families
 from d2i_helpers.demo.simulate import ssd_rows as simulated_tables
-from d2i_helpers.demo.simulate.child import Edits, Held, held
+from d2i_helpers.demo.simulate.stored_child import Edits, StoredChild, stored_child
 from d2i_helpers.demo.simulate.words import Codes, Draw, names_of
 from d2i_helpers.demo.simulate.world import World, professionals
 from d2i_helpers.errors import GateError, SettingsError
@@ -100,7 +100,7 @@ def _init(
 
 
 def _tell_the_guards(engine: Engine, settings: Settings) -> None:
-    """Other children stand in the source than those that are staged: a run stops, and says why."""
+    """Note that the source now holds other children, so that the next run stops and says why."""
     staging = Staging(engine, settings.staging_table)
     with database.transaction(engine) as connection:
         row_counts.forget(connection, staging.name)
@@ -133,7 +133,7 @@ def _flush(connection: Connection, world: World, counts: Counter[str]) -> None:
 
 
 def _somebody_away(connection: Connection, world: World, wanted: int) -> None:
-    """A child who left before the first day, so that somebody can come back on it."""
+    """Add a child who left before the first day, so that somebody can come back on that day."""
     if wanted >= 20:
         fictional_families.add_open_case(world)
         person_id = world.rows["ssd_person"][0]["pers_person_id"]
@@ -145,7 +145,7 @@ def day(settings: Settings, *, days: int = 1, progress: Progress | None = None) 
     """Let days pass in the fictional SSD: about three children in a hundred change on each.
 
     A day is one transaction. What happens depends on the seed, the number of the day and the rows
-    that are there; what is new is dated by the settings' day.
+    that are there; new rows are dated by the settings' day.
 
     Args:
         days: how many days.
@@ -156,7 +156,7 @@ def day(settings: Settings, *, days: int = 1, progress: Progress | None = None) 
 
     Raises:
         GateError: there is no fictional SSD here, or the endpoint is live.
-        DatabaseError: somebody has put something into a date column that is no date.
+        DatabaseError: a date column holds something that is no date.
     """
     _refuse_live(settings)
     counts: Counter[str] = Counter()
@@ -182,10 +182,10 @@ def _one_day(engine: Engine, settings: Settings) -> dict[str, int]:
             connection, "ssd_professionals", "prof_professional_id"
         )
         counts, edits = _change_some(connection, world, people)
-        for _ in range(_at_least_one(fictional_changes.NEW_CHILDREN, len(people))):
+        for _ in range(_at_least_one(daily_changes.NEW_CHILDREN, len(people))):
             fictional_families.add_new_child(world)
             counts["children added"] += 1
-        wanted_back = _at_least_one(fictional_changes.BACK, len(people))
+        wanted_back = _at_least_one(daily_changes.BACK, len(people))
         for rows in simulated_tables.take_back(connection, number, wanted_back):
             simulated_tables.insert_rows(connection, rows)
             counts["children back"] += 1
@@ -201,19 +201,18 @@ def _one_day(engine: Engine, settings: Settings) -> dict[str, int]:
 def _change_some(
     connection: Connection, world: World, people: list[str]
 ) -> tuple[dict[str, int], Edits]:
-    """Offer children in random order to the kinds of change, until each kind has had its share."""
+    """Try the changes on children in random order until each change has had its share."""
     edits = Edits()
     wanted = {
-        name: _at_least_one(share, len(people))
-        for name, (_, share) in fictional_changes.ALWAYS.items()
+        name: _at_least_one(share, len(people)) for name, (_, share) in daily_changes.ALWAYS.items()
     }
-    for name, (_, share) in fictional_changes.SOMETIMES.items():
+    for name, (_, share) in daily_changes.SOMETIMES.items():
         wanted[name] = int(share * len(people) + world.draw.between(0, 99) / 100)
-    kinds = {**fictional_changes.ALWAYS, **fictional_changes.SOMETIMES}
+    changes = {**daily_changes.ALWAYS, **daily_changes.SOMETIMES}
     counts = {"children added": 0, "children back": 0, **dict.fromkeys(wanted, 0)}
-    for one in _in_random_order(connection, world, edits, people):
+    for stored in _in_random_order(connection, world, edits, people):
         for name in [name for name, left in wanted.items() if left]:
-            if kinds[name][0](one):
+            if changes[name][0](stored):
                 wanted[name] -= 1
                 counts[name] += 1
                 break
@@ -224,13 +223,13 @@ def _change_some(
 
 def _in_random_order(
     connection: Connection, world: World, edits: Edits, people: list[str]
-) -> Iterator[Held]:
-    """Children with all their rows, at most a fifth of a large SSD: what is rare may not occur."""
+) -> Iterator[StoredChild]:
+    """Children with all their rows; of a large SSD a fifth, so a rare change may not occur."""
     order = world.draw.several(people, max(_READ_AT_A_TIME * 15, len(people) // 5))
     for start in range(0, len(order), _READ_AT_A_TIME):
         part = order[start : start + _READ_AT_A_TIME]
         for rows in simulated_tables.read_children(connection, part).values():
-            yield held(world, edits, rows)
+            yield stored_child(world, edits, rows)
 
 
 def _at_least_one(share: float, total: int) -> int:

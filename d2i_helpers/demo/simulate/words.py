@@ -1,8 +1,8 @@
-"""Words, numbers and codes for fictional people: by seed, and shaped as source systems write them.
+"""Words, numbers and codes for fictional people, from a seed, as source systems write them.
 
 Nobody here exists. Names are drawn from general lists; postcodes lie in areas that the Royal Mail
 does not use (first letter Q, V or X); NHS-like numbers begin with 999, which is kept for tests;
-pupil numbers name an authority 990 to 999, which there is not.
+pupil numbers name an authority from 990 to 999, none of which exists.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from d2i_helpers.payload_spec import load_spec
 
 T = TypeVar("T")
 
-# the 23 letters of the pupil number's check letter: I, O and S would be misread
+# the 23 check letters of pupil numbers: I, O and S could be misread
 _UPN_LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZ"
 _POSTCODE_AREAS = ("QA", "QE", "QX", "VD", "VK", "VX", "XB", "XD", "XN", "XW", "Q", "X")
 _INWARD_LETTERS = "ABDEFGHJLNPQRSTUWXYZ"  # C I K M O V are not used there
 
-# apostrophes, hyphens, accents and other alphabets: what breaks a careless sender
+# apostrophes, hyphens, accents and other alphabets, which break a careless sender
 _UNUSUAL_FIRST = {
     "F": ("Zoë", "Chloé", "Siân", "Aoife", "Łucja", "Nguyệt", "Fatima-Zahra", "D'Arcy", "Renée",
           "Ayşe", "李娜", "Анна", "فاطمة", "Mary Jane", "Ines-María", "Þóra", "Ọlá"),
@@ -75,8 +75,8 @@ class Draw:
         """``count`` different values, at most all of them."""
         pool = list(values)
         for at in range(min(count, len(pool))):
-            other = self.between(at, len(pool) - 1)
-            pool[at], pool[other] = pool[other], pool[at]
+            swapped = self.between(at, len(pool) - 1)
+            pool[at], pool[swapped] = pool[swapped], pool[at]
         return pool[:count]
 
     def date(self, first: dt.datetime, last: dt.datetime) -> dt.datetime:
@@ -120,7 +120,7 @@ def postcode(draw: Draw) -> str:
 
 
 def postcode_as_stored(draw: Draw, code: str | None, length: int = 15) -> str | None:
-    """The postcode as one system or another writes it: without its space, lower case, padded."""
+    """The postcode as some system writes it: without its space, in lower case or padded."""
     if code is None:
         return None
     roll = draw.between(1, 100)
@@ -138,8 +138,8 @@ class Codes:
     """Codes of the payload specification, written as source systems write them."""
 
     def __init__(self) -> None:
-        """Reads the code lists that come with this package, without an LA's overlay."""
-        self._lists = {name: one.codes for name, one in load_spec().code_lists.items()}
+        """Read the code lists of this package, without an authority's overlay."""
+        self._lists = {name: codes.codes for name, codes in load_spec().code_lists.items()}
         self._names = {name: tuple(codes) for name, codes in self._lists.items()}
 
     def of(self, name: str) -> tuple[str, ...]:
@@ -175,7 +175,7 @@ def names_of(seed: int) -> Names:
 
 
 class Names:
-    """Pools of names and streets for one seed, drawn once because drawing is slow."""
+    """Pools of names and streets for one seed, made once because that is slow."""
 
     def __init__(self, seed: int) -> None:
         """``seed``: of the fictional SSD."""
@@ -184,7 +184,7 @@ class Names:
         fake = Faker("en_GB", use_weighting=False)
         fake.seed_instance(seed)
         first = {"F": fake.first_name_female, "M": fake.first_name_male}
-        self._first = {sex: [one() for _ in range(300)] for sex, one in first.items()}
+        self._first = {sex: [draw() for _ in range(300)] for sex, draw in first.items()}
         self._last = [fake.last_name() for _ in range(600)]
         self._streets = [fake.street_name() for _ in range(300)]
         self._towns = [fake.city() for _ in range(40)]

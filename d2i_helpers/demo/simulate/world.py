@@ -1,6 +1,6 @@
-"""The world that fictional people share while an SSD is made: the draw, the words, the rows so far.
+"""What all fictional people share while an SSD is made: random draws, words, and the rows so far.
 
-Also who works in it: `ssd_professionals`.
+Also the professionals who work with them (`ssd_professionals`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FIRST_DAY, _LAST_DAY = dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31)
 
 @dataclass
 class World:
-    """What the making of one fictional SSD shares: the draw, the words, the rows so far."""
+    """State that is shared while a fictional SSD is made: random draws, words, the rows so far."""
 
     draw: Draw
     names: Names
@@ -40,13 +40,13 @@ class World:
     professionals: list[str] = field(default_factory=list)
 
     def add(self, table: str, **values: Any) -> Row:
-        """Keep a row of the table, the columns not named left null."""
+        """Add a row to the table; columns that are not named stay null."""
         row = {**_BLANK[table], **values}
         self.rows.setdefault(table, []).append(row)
         return row
 
     def next_id(self, prefix: str = "") -> str:
-        """The next row number as text, eight digits, so that ids sort as they were made."""
+        """The next row number as text of eight digits, so that ids sort by their creation."""
         self.number += 1
         return f"{prefix}{self.number:08d}"
 
@@ -55,7 +55,7 @@ class World:
         return self.draw.pick(_TEAMS)
 
     def worker(self) -> str | None:
-        """A professional's id; now and then none is recorded."""
+        """A professional's id, or now and then None: none is recorded."""
         return None if self.draw.chance(0.03) else self.draw.pick(self.professionals)
 
     def coded(self, name: str, code: str, length: int) -> str:
@@ -84,7 +84,7 @@ class Family:
 
 @dataclass
 class Child:
-    """A fictional child as far as further rows need to know it."""
+    """What further rows need to know about a fictional child."""
 
     person_id: str
     dob: dt.datetime | None  # as the story has it, also where it is not stored
@@ -92,12 +92,12 @@ class Child:
 
 
 def day_or_none(world: World, day: dt.datetime) -> dt.datetime | None:
-    """The day where it has come, None where it still lies ahead."""
+    """The day, or None where it lies in the future."""
     return day if day <= world.today else None
 
 
 def later(day: dt.datetime, days: int) -> dt.datetime:
-    """So many days on; at most the last day there is, as 9999-12-31 may stand for "no end"."""
+    """The day so many days later, never beyond 9999-12-31, which may stand for "no end"."""
     try:
         return day + dt.timedelta(days=days)
     except OverflowError:

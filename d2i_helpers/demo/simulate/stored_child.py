@@ -1,4 +1,4 @@
-"""A fictional child as the database holds it, with what a day does to its rows."""
+"""A fictional child as the database holds it, and the edits of a day to its rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rows = dict[str, list[Row]]
 
 @dataclass
 class Edits:
-    """What a day does to rows that are there; new rows gather in the world."""
+    """Changes of a day to stored rows; new rows are collected in the world."""
 
     updates: list[tuple[str, str, Row]] = field(default_factory=list)  # table, key, new values
     deletes: list[tuple[str, str]] = field(default_factory=list)  # table, key
@@ -30,8 +30,8 @@ def key_of(table: str, row: Row) -> str:
 
 
 @dataclass
-class Held:
-    """A child with all its rows, as the day finds it."""
+class StoredChild:
+    """A child with all its rows at the start of the day."""
 
     world: World
     edits: Edits
@@ -43,43 +43,43 @@ class Held:
         """The person's row."""
         return self.rows["ssd_person"][0]
 
-    def of(self, table: str) -> list[Row]:
-        """Rows of a table; none is an empty list."""
+    def rows_of(self, table: str) -> list[Row]:
+        """The child's rows of a table; an empty list where there are none."""
         return self.rows.get(table, [])
 
-    def recently(self, days: int = 3) -> dt.datetime:
+    def recent_day(self, days: int = 3) -> dt.datetime:
         """Today or a few days before."""
         return later(self.world.today, -self.world.draw.between(0, days))
 
-    def seen(self) -> list[Row]:
-        """Referrals of a child of the right age that touch the window."""
+    def referrals_in_window(self) -> list[Row]:
+        """Referrals that overlap the window; none for a child who is too old or not yet born."""
         born = self.child.dob
         if born is None or born > self.world.today or self.world.age(born) > 25:
             return []
-        return [row for row in self.of("ssd_cin_episodes") if self._touches(row)]
+        return [row for row in self.rows_of("ssd_cin_episodes") if self._touches(row)]
 
     def _touches(self, row: Row) -> bool:
         begun, ended = row["cine_referral_date"], row["cine_close_date"]
         return begun is not None and (ended is None or ended >= self.world.window_start)
 
-    def open(self) -> list[Row]:
-        """Of those, the ones that are open."""
-        return [row for row in self.seen() if row["cine_close_date"] is None]
+    def open_referrals(self) -> list[Row]:
+        """The open ones of `referrals_in_window`."""
+        return [row for row in self.referrals_in_window() if row["cine_close_date"] is None]
 
-    def under(self, table: str, column: str, referrals: Iterable[Row]) -> list[Row]:
+    def rows_under(self, table: str, column: str, referrals: Iterable[Row]) -> list[Row]:
         """Rows of a table that belong to one of the referrals."""
         keys = {row["cine_referral_id"] for row in referrals}
-        return [row for row in self.of(table) if row[column] in keys]
+        return [row for row in self.rows_of(table) if row[column] in keys]
 
     def in_care(self) -> bool:
         """Whether the child is in care today."""
         return any(
-            row["clae_cla_episode_ceased_date"] is None for row in self.of("ssd_cla_episodes")
+            row["clae_cla_episode_ceased_date"] is None for row in self.rows_of("ssd_cla_episodes")
         )
 
 
-def held(world: World, edits: Edits, rows: Rows) -> Held:
-    """A child from the rows that the database holds."""
+def stored_child(world: World, edits: Edits, rows: Rows) -> StoredChild:
+    """Make a child from its stored rows."""
     person = rows["ssd_person"][0]
     sex = (person["pers_sex"] or "U").strip().upper()[:1]
-    return Held(world, edits, rows, Child(person["pers_person_id"], person["pers_dob"], sex))
+    return StoredChild(world, edits, rows, Child(person["pers_person_id"], person["pers_dob"], sex))
