@@ -88,13 +88,18 @@ def _hasten(url: URL) -> None:
     admin.dispose()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+# a SQL Server of your own, with a login that may create databases
+MSSQL_URL = os.environ.get("D2I_TEST_MSSQL_URL")
+
+
+@pytest.fixture(params=["sqlite", "postgresql", *(["mssql"] if MSSQL_URL else [])])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of an empty database of each kind."""
+    """URL of an empty database of each kind; SQL Server only where D2I_TEST_MSSQL_URL names one."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'test.sqlite'}"
         return
-    server = request.getfixturevalue("postgres_url")
+    server = MSSQL_URL if request.param == "mssql" else request.getfixturevalue("postgres_url")
+    assert server is not None
     name = f"d2i_{uuid.uuid4().hex[:12]}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -103,7 +108,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield admin.url.set(database=name).render_as_string(hide_password=False)
     finally:
         with admin.connect() as connection:
-            connection.execute(text(f"drop database {name} with (force)"))
+            how = "" if request.param == "mssql" else " with (force)"
+            connection.execute(text(f"drop database {name}{how}"))
         admin.dispose()
 
 

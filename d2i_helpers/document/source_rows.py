@@ -135,7 +135,10 @@ class ReadPlan:
         extra: Mapping[str, Source] | None = None,
         columns: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
-        self.sources = {**{n: spec.sources[n] for n in wanted or spec.sources}, **(extra or {})}
+        # in the order of the specification, so that a statement is the same text in each run
+        chosen = set(wanted or spec.sources)
+        named = {name: source for name, source in spec.sources.items() if name in chosen}
+        self.sources = {**named, **(extra or {})}
         self.person = spec.sources[str(spec.root.source)]
         self._columns: dict[Read, dict[str, int]] = {}
         self._read_of: dict[str, Read] = {}
@@ -143,7 +146,7 @@ class ReadPlan:
             read = self._query(source)
             self._read_of[name] = read
             self._want(read, [read.by, *sorted(source_columns(source))])
-            self._want(read, (columns or {}).get(name, ()))
+            self._want(read, sorted((columns or {}).get(name, ())))
             parent = self.sources.get(source.via or "")
             if parent is not None:
                 self._want(self._query(parent), [source.via_column or parent.key])
