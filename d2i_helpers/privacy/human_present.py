@@ -1,8 +1,8 @@
 """Whether a person sits at this notebook: only then may values of a child be shown.
 
-JupyterLab and VS Code set variables for their kernels, but whatever is started from there inherits
-them, papermill in a cell or a terminal too. So the program that started this kernel is asked for as
-well: it must be one of those, and none that runs notebooks without a person.
+JupyterLab and VS Code set variables for their kernels, but every program started from there
+inherits them, such as papermill in a cell or a terminal. So the program that started this kernel is
+checked as well: it must be JupyterLab or VS Code, and not one that runs notebooks without a person.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from d2i_helpers.errors import GateError
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 
 _VARIABLES = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD")
-_KERNEL = re.compile(r"ipykernel")  # on Windows the kernel's own launcher stands in between
+_KERNEL = re.compile(r"ipykernel")  # on Windows the kernel has a launcher of its own in between
 _WITH_A_PERSON = re.compile(r"(?i)jupyter|vscode|\bcode\b|extensionhost")
 _WITHOUT = re.compile(r"(?i)papermill|nbconvert|nbclient|execute|airflow|d2i_helpers")
 _MOST_STEPS = 3
 
 
 def is_human_present() -> bool:
-    """True only where a person's program started this kernel; False whenever that is not sure."""
+    """True only if a program that a person works in started this kernel; False if in doubt."""
     if not any(os.environ.get(name) for name in _VARIABLES):
         return False
     command = _started_by()
@@ -30,10 +30,10 @@ def is_human_present() -> bool:
 
 
 def is_at_a_terminal() -> bool:
-    """True only where a person types the command and reads the answer: nothing is piped or kept.
+    """True only if a person types the command and reads the answer, and nothing is piped or saved.
 
-    A notebook's cell has a terminal too, of which the output is saved: so no notebook and nothing
-    that runs notebooks may be among the programs that led here.
+    A notebook's cell has a terminal too, whose output is saved. So no notebook, and nothing that
+    runs notebooks, may be among the programs above this one.
     """
     if os.environ.get(RUN_ID_VARIABLE):
         return False
@@ -46,10 +46,10 @@ def is_at_a_terminal() -> bool:
 
 
 def require_terminal() -> None:
-    """Refuse to go on where what is shown might be kept or read by somebody else.
+    """Refuse to show anything that might be saved or read by somebody else.
 
     Raises:
-        GateError: no person sits there, or the output goes somewhere else.
+        GateError: there is no person at a terminal, or the output goes somewhere else.
     """
     if not is_at_a_terminal():
         raise GateError(
@@ -60,7 +60,7 @@ def require_terminal() -> None:
 
 
 def _ancestors() -> list[str] | None:
-    """The command lines of all programs above this one, as far as they may be read."""
+    """The command lines of all parent programs, as far as they may be read."""
     import psutil
 
     commands = []
@@ -69,7 +69,7 @@ def _ancestors() -> list[str] | None:
             try:
                 commands.append(" ".join(process.cmdline()))
             except (psutil.AccessDenied, psutil.ZombieProcess):
-                continue  # such as the system's own
+                continue  # such as a process of the system
     except psutil.Error:
         return None
     return commands

@@ -1,8 +1,8 @@
-"""What in a document identifies a child, told by the specification's rule of each field.
+"""What identifies a child in a document, according to the anonymising rule of each field.
 
-The one list that the pseudonyms, the leak check and the redaction of records share, so that none of
-them forgets a field. `cohort_identifiers` gives all of a staging table, for the search of executed
-notebooks and logs.
+Pseudonyms, leak check and redaction of records share this one list, so that none of them forgets a
+field. `cohort_identifiers` gives the identifiers of a whole staging table, for the search of
+executed notebooks and logs.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ _Collect = Callable[[Any, Identity], None]
 
 @functools.lru_cache(maxsize=8)
 def collector(spec: Spec) -> Callable[[Document], Identity]:
-    """A function that collects the identity of a document of this specification."""
+    """A function that collects the identifying values of a document of this specification."""
     walk = _block(spec.root)
 
     def collect(document: Document) -> Identity:
-        found = Identity()
-        walk(document, found)
-        return found
+        identity = Identity()
+        walk(document, identity)
+        return identity
 
     return collect
 
 
 def _block(block: Block) -> _Collect:
-    # most fields are codes and flags, which one look-up passes over
-    wanted: dict[str, tuple[str | None, bool, _Collect | None]] = {
+    # only identifying fields and dates: most fields are neither, and one look-up skips them
+    fields: dict[str, tuple[str | None, bool, _Collect | None]] = {
         field.name: (
             field.anonymise if field.anonymise in IDENTIFYING else None,
             field.type == "date",
@@ -67,23 +67,23 @@ def _block(block: Block) -> _Collect:
         if field.anonymise in IDENTIFYING or field.type == "date"
     }
     for child in (*block.values, *block.blocks):
-        wanted[child.name] = (None, False, _block(child))
+        fields[child.name] = (None, False, _block(child))
 
-    def walk(held: Any, found: Identity) -> None:
+    def walk(held: Any, identity: Identity) -> None:
         if type(held) is list:
             for item in held:
-                walk(item, found)
+                walk(item, identity)
             return
         if type(held) is not dict:
             return
-        values, days = found.values, found.dates
+        values, days = identity.values, identity.dates
         for name, value in held.items():
-            what = wanted.get(name)
-            if what is None:
+            field = fields.get(name)
+            if field is None:
                 continue
-            rule, is_date, inner = what
+            rule, is_date, inner = field
             if inner is not None:
-                inner(value, found)
+                inner(value, identity)
                 continue
             if is_date and type(value) is str:
                 days.add(value)
@@ -96,9 +96,9 @@ def _block(block: Block) -> _Collect:
 
 @functools.lru_cache(maxsize=8)
 def person_reader(spec: Spec) -> Callable[[Document], str | None]:
-    """A function of a document: full name and birth date in one text, in normal form.
+    """A function of a document that gives full name and birth date in one text, in normal form.
 
-    None where the document lacks one of the three.
+    It gives None where first name, surname or birth date is missing.
     """
     places: dict[str, list[tuple[str, str]]] = {}
     for block, spec_field in spec.fields():
@@ -129,9 +129,9 @@ def person_reader(spec: Spec) -> Callable[[Document], str | None]:
 def cohort_identifiers(engine: Engine, settings: Settings) -> Iterator[str]:
     """Everything that identifies a child in the staging table, as `redaction.Redactor` takes it.
 
-    Ids, names, full names both ways round, pupil numbers, postcodes, birth dates; of the document
-    staged now and, where it differs, of the one that the receiver acknowledged; of children who
-    left as well. A value that several children share comes several times.
+    These are ids, names, full names both ways round, pupil numbers, postcodes and birth dates. They
+    come from the staged document and, where it differs, from the acknowledged one, also of children
+    who left. A value that several children share is given several times.
     """
     staging = Staging(engine, settings.staging_table)
     collect = collector(load_spec(settings.cms, settings.overlay_path))

@@ -1,8 +1,8 @@
 """Words that are both names of people and plain English words.
 
-A record of a run uses such words itself ("page", "may", "key"), so that a child of that name is
-looked for by the full name only. The list holds what can be expected in notebooks, in messages of
-libraries and in reports; a word that is missing here merely gives one false alarm.
+Run records use such words themselves ("page", "may", "key"), so a child of that name is looked for
+by its full name only. The list holds words that notebooks, messages of libraries and reports are
+likely to use. A word that is missing costs no more than a false alarm.
 """
 
 from __future__ import annotations

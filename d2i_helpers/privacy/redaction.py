@@ -1,12 +1,12 @@
-"""The last net: finds and blanks identities and secrets in text that is about to be kept.
+"""The last barrier: find and blank identities and secrets in text that is about to be saved.
 
-Everything else in this package is built so that nothing identifying gets into a record; this module
-is for what nobody foresaw. docs/privacy.md says what it sees and what it cannot see.
+The rest of this package keeps identifying text out of records; this module is for what nobody
+foresaw. docs/privacy.md says what it finds and what it cannot find.
 
-One pass over the text, however many identifiers: the text is cut into words (runs of letters and
-digits), and each word is looked up. An identifier of several words (``O'Brien``, ``AB12 3DE``,
-``van der Berg``) is looked up from its first word on. Comparison is without regard to case, accents
-and what stands between the words.
+It takes one pass over the text, however many identifiers there are: the text is cut into words
+(runs of letters and digits), and each word is looked up. An identifier of several words
+(``O'Brien``, ``AB12 3DE``, ``van der Berg``) is looked up by its first word. Case, accents and what
+stands between the words do not matter.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from d2i_helpers.privacy.plain_words import PLAIN_WORDS
 from d2i_helpers.privacy.secrets_in_force import secret_patterns
 
 REDACTED = "[redacted]"
-_WHOLE_NUMBER = 6  # digits from which a bare number is taken for an id: shorter ones are counts
-_AFTER_ID = 3  # digits from which a number right after the word "id" is taken for one
+_WHOLE_NUMBER = 6  # digits of a bare number that is taken for an id; shorter ones are counts
+_AFTER_ID = 3  # digits of a number that is taken for an id after the word "id"
 _CODE = 5  # characters of an id with letters and digits
 _NAME = 3  # letters of a name in Latin script that is looked for on its own
 _GAP = 8  # characters that may stand between two words of one identifier
 _NEAR = 300  # characters around another hit in which a recent date counts as a birth date
-_BUSINESS_YEARS = 4  # runs speak of days of these last years; children born then are guarded less
+_BUSINESS_YEARS = 4  # records name days of these last years; children born then are less protected
 
 _DROP = {code: None for code in range(128) if not chr(code).isalnum()}
 _LETTERS = str.maketrans(
@@ -59,7 +59,7 @@ _ISO = re.compile(r"\d{4}-\d\d-\d\d\Z")
 
 
 def normal(text: str) -> str:
-    """Letters and digits alone, upper case, without accents: the form in which values compare."""
+    """Letters and digits only, upper case, no accents: the form in which values are compared."""
     if text.isascii():
         return text.upper() if text.isalnum() else text.translate(_DROP).upper()
     plain = unicodedata.normalize("NFKD", text).upper().translate(_LETTERS)
@@ -71,12 +71,12 @@ class Redactor:
 
     Args:
         identifiers: ids, names, full names, postcodes, pupil numbers and birth dates (YYYY-MM-DD)
-            as plain text; what each is is told by its shape.
-        secrets: texts that may not stand anywhere, whole or inside of a word.
-        allowed: texts that are known and harmless (parameters, table names); a word or date in
-            them is never a hit.
-        today: birth dates of the last few years count only near another hit, because a record
-            speaks of such days itself.
+            as plain text; the shape tells what each of them is.
+        secrets: texts that may not occur anywhere, whole or inside a word.
+        allowed: known, harmless texts (parameters, table names); a word or date of theirs is
+            never a hit.
+        today: the day of the run. Birth dates of the last few years count only near another
+            hit, because a record names such days itself.
     """
 
     def __init__(
@@ -88,13 +88,15 @@ class Redactor:
         today: dt.date | None = None,
     ) -> None:
         self._sequences: set[str] = set()
-        self._lengths: dict[str, tuple[int, ...]] = {}  # first word -> words of what starts so
+        self._lengths: dict[
+            str, tuple[int, ...]
+        ] = {}  # first word -> numbers of words of the identifiers that start with it
         self._after_id: set[str] = set()
         self._dates: set[str] = set()
         self._business_from = f"{(today or dt.date.today()).year - _BUSINESS_YEARS}-01-01"
         self._secrets = secret_patterns(secrets)
         harmless = {word for text in allowed for word in _words(text)}
-        harmless |= {found for text in allowed for found in re.findall(r"\d{4}-\d\d-\d\d", text)}
+        harmless |= {day for text in allowed for day in re.findall(r"\d{4}-\d\d-\d\d", text)}
         for identifier in identifiers:
             self._add(identifier, harmless)
 
@@ -124,7 +126,7 @@ class Redactor:
             self._lengths[words[0]] = tuple(sorted((*known, len(words)), reverse=True))
 
     def find(self, text: str) -> int:
-        """How many times an identity or a secret stands in the text."""
+        """How often an identity or a secret occurs in the text."""
         return self.redact(text)[1]
 
     def redact(self, text: str) -> tuple[str, int]:
@@ -152,43 +154,43 @@ class Redactor:
         if isinstance(value, dict):
             built = {}
             for key, held in value.items():
-                new_key, found = self.redact(key) if isinstance(key, str) else (key, 0)
+                new_key, number = self.redact(key) if isinstance(key, str) else (key, 0)
                 if key not in _SKIP_IN_JSON:
                     held, more = self.redact_json(held)
-                    found += more
+                    number += more
                 built[new_key] = held
-                hits += found
+                hits += number
             return built, hits
         if isinstance(value, list):
             items = [self.redact_json(item) for item in value]
-            return [item for item, _ in items], sum(found for _, found in items)
+            return [item for item, _ in items], sum(number for _, number in items)
         if isinstance(value, int) and not isinstance(value, bool):
-            found = self.find(str(value))
-            return (REDACTED, found) if found else (value, 0)
+            number = self.find(str(value))
+            return (REDACTED, number) if number else (value, 0)
         return value, 0
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
-        """Where the hits stand, in order, without overlaps."""
+        """Start and end of each hit, in order, without overlaps."""
         words: list[tuple[int, int, str]] = []
         hits: list[tuple[int, int]] = []
         recent: list[tuple[int, int]] = []
         memo: dict[str, str] = {}
         for match in _SCAN.finditer(text):
-            kind = match.lastgroup
-            if kind == "word":
-                word = match[kind]
+            group = match.lastgroup
+            if group == "word":
+                word = match[group]
                 plain = memo.get(word)
                 if plain is None:
                     plain = memo[word] = normal(_unescaped(word))
                 words.append((*match.span(), plain))
-            elif kind is not None:
-                day = _day(match[kind], kind)
+            elif group is not None:
+                day = _day(match[group], group)
                 if day in self._dates:
-                    (recent if day >= self._business_from else hits).append(match.span(kind))
+                    (recent if day >= self._business_from else hits).append(match.span(group))
         hits += self._word_hits(text, words)
         hits += [m.span() for m in _SPACED_UPN.finditer(text) if self._is_spaced_upn(m[0])]
         hits.sort()
-        hits += [span for span in recent if any(abs(span[0] - other) < _NEAR for other, _ in hits)]
+        hits += [span for span in recent if any(abs(span[0] - start) < _NEAR for start, _ in hits)]
         return _apart(sorted(hits))
 
     def _is_spaced_upn(self, text: str) -> bool:
@@ -220,7 +222,7 @@ class Redactor:
                 and word[0] in "NRTBF"
                 and word[1:] in lengths
             ):
-                # a line break written as \n, as in JSON, clings to the word that follows
+                # a line break written as \n, as in JSON, sticks to the next word
                 count = self._match(words, place, word[1:])
                 if count:
                     hits.append((start + 1, words[place + count - 1][1]))
@@ -228,7 +230,7 @@ class Redactor:
         return hits
 
     def _match(self, words: list[tuple[int, int, str]], place: int, first: str) -> int:
-        """How many words from here on are an identifier; 0: none."""
+        """How many words from this place on are an identifier; 0: none."""
         for count in self._lengths[first]:
             run = words[place : place + count]
             if len(run) < count or any(b[0] - a[1] > _GAP for a, b in pairwise(run)):
@@ -244,14 +246,14 @@ def _words(text: str) -> list[str]:
 
 
 def _apart(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted spans without those that begin inside of an earlier one, which grows over them."""
-    found: list[tuple[int, int]] = []
+    """The sorted spans, with overlapping ones merged."""
+    merged: list[tuple[int, int]] = []
     for start, end in spans:
-        if found and start < found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            found.append((start, end))
-    return found
+            merged.append((start, end))
+    return merged
 
 
 def _long_enough(joined: str) -> bool:
@@ -279,14 +281,14 @@ def _letters(pairs: list[str]) -> str:
     return bytes(int(pair, 16) for pair in pairs).decode("utf-8", errors="replace")
 
 
-def _day(text: str, kind: str) -> str:
-    if kind == "iso":
+def _day(text: str, form: str) -> str:
+    if form == "iso":
         return re.sub(r"\D", "-", text)
-    if kind in {"long", "us"}:
+    if form in {"long", "us"}:
         day, year = re.findall(r"\d+", text)
         named = re.search(_MONTHS, text)
         month = str(_MONTHS.split("|").index(named[0]) + 1) if named else ""
     else:
         first, second, third = re.split(r"\D+", text)
-        year, month, day = (third, second, first) if kind == "uk" else (first, second, third)
+        year, month, day = (third, second, first) if form == "uk" else (first, second, third)
     return f"{year}-{month:0>2}-{day:0>2}"

@@ -1,8 +1,9 @@
-"""Exceptions as they may be kept: what, where and why in known words, never a value.
+"""Exceptions as they may be saved: what, where and why in known words, never a value.
 
 The text of an exception may quote a row (``KeyError: 'Smith'``, a frame of pandas, a failed
-assertion about a document), and so may those that it was raised from. What can be shown is the
-chain of kinds, the places in the code and the words of the texts that are known to be harmless.
+assertion about a document), and so may the texts of its causes. What can be shown are the classes
+of the exceptions, the places in the code, and those words of the texts that are known to be
+harmless.
 """
 
 from __future__ import annotations
@@ -24,28 +25,28 @@ _LONGEST_LINE = 160
 
 
 def message_of(error: BaseException) -> str:
-    """What an exception says, in known words only; an error of ours as it is."""
+    """The text of an exception in known words only; a `D2IError` as it is."""
     if isinstance(error, D2IError):
         return str(error)
     return without_values(error, _known())
 
 
 def traceback_of(error: BaseException) -> list[str]:
-    """Lines that show an exception with all that led to it, the last cause first, as Python does.
+    """Lines that show an exception and its causes, the first cause first, as Python does.
 
     Lines of code are shown as they stand in the file: code holds no child's data. Notes that were
     added to an exception are left out.
     """
     lines: list[str] = []
-    for link, (one, joint) in enumerate(_chain(error)):
+    for link, (exception, joint) in enumerate(_chain(error)):
         if link:
             lines += ["", joint, ""]
-        lines += _one(one)
+        lines += _lines_of(exception)
     return lines
 
 
 def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
-    """Exceptions from the first to the last, each with the words that join it to the one before."""
+    """The exceptions, the first cause first, each with the words that join it to the previous."""
     chain: list[tuple[BaseException, str]] = []
     seen: set[int] = set()
     shown: BaseException | None = error
@@ -61,7 +62,7 @@ def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
     return chain[::-1]
 
 
-def _one(error: BaseException) -> Iterator[str]:
+def _lines_of(error: BaseException) -> Iterator[str]:
     frames = list(_frames(error.__traceback__))
     if len(frames) > _MOST_FRAMES:
         half = _MOST_FRAMES // 2
@@ -84,7 +85,7 @@ def _frames(trace: TracebackType | None) -> Iterator[str]:
 
 
 def _place(file_name: str) -> str:
-    """The file's name within its package; a cell of a notebook has none of its own."""
+    """The file's name with its folder; ``cell`` for a cell of a notebook."""
     path = Path(file_name)
     if path.parent.name.startswith("ipykernel_"):
         return "cell"
@@ -95,5 +96,5 @@ def _place(file_name: str) -> str:
 def _known() -> frozenset[str]:
     try:
         return vocabulary()
-    except D2IError:  # a broken specification, perhaps the very error that is to be shown
+    except D2IError:  # a broken specification; it may be the error that is being shown
         return frozenset()

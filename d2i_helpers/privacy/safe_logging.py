@@ -1,9 +1,9 @@
 """No log line, warning or error of a library holds a value, at any log level.
 
-Log lines are made safe when they are made, not when a handler writes them, so that handlers of
-libraries (``echo=True`` of SQLAlchemy) and of users, older or newer than the guard, are covered.
-What a library says is reduced to known words (`plain_message`), then searched for identities and
-secrets; warnings and exceptions of threads are treated alike.
+Log records are made safe when they are created, not when a handler writes them. This covers all
+handlers, of libraries (``echo=True`` of SQLAlchemy) and of users, whether added before or after the
+guard. A library's text is reduced to known words (`plain_message`), then searched for identities
+and secrets. Warnings and exceptions of threads are treated in the same way.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SafeRecord(logging.LogRecord):
         super().__init__(*args, **kwargs)
         try:
             said = super().getMessage()
-        except Exception:  # wrong arguments for the format: the pieces may hold anything
+        except Exception:  # arguments that do not fit the format may hold anything
             said = "message with wrong arguments"
         self.msg, self.args = self.redact(without_values(said)), ()
         error = self.exc_info[1] if self.exc_info else None
@@ -43,15 +43,15 @@ class SafeRecord(logging.LogRecord):
 
 
 class _ToStandardError(logging.Handler):
-    """Writes to what `sys.stderr` is now: a kernel puts its own there after it started."""
+    """Writes to the current `sys.stderr`: a kernel replaces it after its start."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; safe already, since the record is."""
+        """Write one line; the record is safe already."""
         _say(self.format(record))
 
 
 class _Raw:
-    """The stream that `guard_stream` guards, and how it was written to before."""
+    """A stream that `guard_stream` guards, with its original way of writing."""
 
     stream: Any = None
     write: Callable[[str], Any] | None = None
@@ -64,12 +64,12 @@ _HANDLER.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
 def guard_process(redact: Redact | None = None, *, level: str | None = None) -> None:
     """Make log lines, warnings and exceptions of threads safe in this process, from now on.
 
-    May be called again, to give it more to look for.
+    It may be called again with more to search for.
 
     Args:
-        redact: takes identities and secrets out of a text.
-        level: warning, info or debug: from where on log lines are written to standard error; None
-            leaves that as it is.
+        redact: removes identities and secrets from a text.
+        level: warning, info or debug: log lines from this level on are written to standard error;
+            None changes nothing.
     """
     if redact is not None:
         SafeRecord.redact = staticmethod(redact)
@@ -83,15 +83,15 @@ def guard_process(redact: Redact | None = None, *, level: str | None = None) -> 
         if _HANDLER not in root.handlers:
             root.addHandler(_HANDLER)
         root.setLevel(LEVELS[level])
-        # its DEBUG writes every row that was read
+        # at DEBUG it writes every row that is read
         logging.getLogger("sqlalchemy").setLevel(max(logging.INFO, LEVELS[level]))
 
 
 def guard_stream(stream: Any) -> None:
-    """Reduce to known words what other modules write to this stream, from now on.
+    """Reduce what other modules write to this stream to known words, from now on.
 
-    For libraries that print a traceback, and in a kernel for what is written to the file
-    descriptor behind it.
+    This is for libraries that print a traceback and, in a kernel, for what is written to the file
+    descriptor behind the stream.
     """
     raw = stream.write
 

@@ -1,8 +1,9 @@
 """Which words and values may stand in a notebook or a run record, judged by their shape.
 
-Only numbers, and words that this project wrote. A text that could be a value out of a row (capitals
-inside, a long number, a lone capitalised word that is no name of ours) is replaced. This is the
-first of two barriers: the runner also compares every record with the identifiers of the cohort.
+Only numbers and words that this project wrote may. A text that could be a value of a row is hidden:
+one with capitals inside, a long number, a lone capitalised word that the project does not know.
+This is the first of two barriers. The runner also searches every record for the identifiers of the
+cohort.
 """
 
 from __future__ import annotations
@@ -14,14 +15,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from d2i_helpers.database.known_words import PROJECT_ABBREVIATIONS, project_words
 from d2i_helpers.settings.addresses import ADDRESSES, address_parts
 
 HIDDEN = "(hidden)"
-_ABBREVIATIONS = (
-    "API CIN CLA CMS CP DfE EHCP HTML HTTP IDs JSON LA NaN OK SDQ SEN SHA SQL SQLite SSD "
-    "PostgreSQL UASC UN UPN UPNs URL UTF YAML"
-)
-_KNOWN = "|".join(_ABBREVIATIONS.split())
+_KNOWN = "|".join(PROJECT_ABBREVIATIONS)
 _WORD = rf"(?:[a-z]+(?:['’][a-z]+)?|{_KNOWN})"
 # a first word with or without a capital, then lower-case words, abbreviations and short numbers
 _LABEL = re.compile(
@@ -40,30 +38,15 @@ _LOOKS_LIKE_A_VALUE = re.compile(
 
 @functools.cache
 def vocabulary() -> frozenset[str]:
-    """Words that only this project can have written: fields, columns, sources, rules, states."""
-    from d2i_helpers import stages
-    from d2i_helpers.database import tables
-    from d2i_helpers.payload_spec import load_spec
-    from d2i_helpers.payload_spec.registry import INCLUSION_SETS, ROW_RULES
-    from d2i_helpers.settings import Settings
+    """Words that only this project can have written: `project_words`, and the names of states."""
     from d2i_helpers.staging import states
 
-    words = set(Settings.model_fields)
-    for enumeration in (states.RowState, states.Status, states.Outcome, states.Event):
-        words.update(str(member) for member in enumeration)
-    for row in tables.ssd_columns():
-        words.update((row["table"], row["column"], f"{row['table']}.{row['column']}"))
-    spec = load_spec()
-    words.update(part for block in spec.blocks.values() for part in (block.name, block.path))
-    words.update(part for _, field in spec.fields() for part in (field.name, field.path))
-    words.update(spec.sources, ROW_RULES, INCLUSION_SETS)
-    words.update(stages.names(), (name.capitalize() for name in stages.names()))
-    words.update({"Children", "Documents", "Fields", "Items", "Problems", "Requests", "Events"})
-    return frozenset(words)
+    states_of_rows = (states.RowState, states.Status, states.Outcome, states.Event)
+    return project_words() | {str(member) for names in states_of_rows for member in names}
 
 
 def safe_label(text: str) -> str:
-    """The text, or ``(hidden)`` where it might be a value of a child instead of a label of ours."""
+    """The text, or ``(hidden)`` where it might be a child's value and not a label."""
     shaped = _LABEL.fullmatch(text) or _MASKED_IDS.fullmatch(text) or _SHORT_NUMBER.fullmatch(text)
     if not text or shaped or text in vocabulary() or _LABEL.fullmatch(_without_names(text)):
         return text
@@ -71,24 +54,24 @@ def safe_label(text: str) -> str:
 
 
 def _without_names(text: str) -> str:
-    """The text with a plain word for each name of ours that has digits in it, such as `s47`."""
+    """The text with a plain word in place of each known name, such as `s47`, which has a digit."""
     return _NAME_IN_CODE.sub(lambda name: "ours" if name[0] in vocabulary() else name[0], text)
 
 
 def safe_title(text: str) -> str:
-    """As `safe_label`, but a lone capitalised word passes: a notebook's author wrote it."""
+    """As `safe_label`, but a lone capitalised word passes, since a notebook's author wrote it."""
     return text if re.fullmatch(r"[A-Z][a-z]+", text) else safe_label(text)
 
 
 @dataclass(frozen=True)
 class OwnTime:
-    """A time that this program took itself, such as the start of a request: never one of a row."""
+    """A time that this program measured, such as the start of a request; never one of a row."""
 
     at: datetime  # UTC
 
 
 def safe_value(value: Any) -> str:
-    """A number as text, a safe label or a time of ours as it is, everything else hidden."""
+    """A value as text: a number, a safe label or an `OwnTime`; everything else is hidden."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -103,7 +86,7 @@ def safe_value(value: Any) -> str:
 
 
 def safe_sentence(text: str) -> str:
-    """A sentence of ours without what looks like a postcode, a UPN, a date or a long number."""
+    """A sentence without whatever looks like a postcode, a UPN, a date or a long number."""
     return _LOOKS_LIKE_A_VALUE.sub("…", text)
 
 
@@ -118,7 +101,7 @@ def shown_setting(name: str, value: Any) -> str:
 
 
 def saved_setting(name: str, value: Any) -> Any:
-    """A parameter's value as it may be saved: ids as their number, of addresses harmless parts."""
+    """A parameter's value as it may be saved: the number of ids, harmless parts of addresses."""
     if name == "person_ids":
         return f"{len(value)} ids" if value else None
     if name in ADDRESSES and value:
@@ -129,7 +112,7 @@ def saved_setting(name: str, value: Any) -> Any:
 
 
 def masked(value: Any) -> Any:
-    """The same shape with every value as dots; flags stay."""
+    """The same structure with dots for every value; flags and nulls stay."""
     if isinstance(value, Mapping):
         return {key: masked(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

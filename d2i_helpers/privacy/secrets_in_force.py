@@ -1,8 +1,8 @@
-"""Every secret that this process knows, ours and what the environment holds, in every form.
+"""Every secret that this process knows, its own and those of the environment, in every form.
 
-Forms: plain, in URLs, JSON, HTML, Python, ODBC, base64. A text may mix them (a URL in which some
-characters are encoded, inside JSON, inside HTML), so that whole texts are not compared. Each
-character of a secret is looked for in each of its own forms.
+Forms are plain text, URLs, JSON, HTML, Python, ODBC and base64. A text may mix them (a partly
+encoded URL inside JSON inside HTML), so whole texts are not compared. Instead, each character of a
+secret is looked for in each form that it can take.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from d2i_helpers.settings.model import ENV_PREFIX
 _SECRET_NAME = re.compile(
     r"(?i)(?:password|passwd|pwd|passphrase|secret|secret_key|token|api_?key)$"
 )
-_SHORTEST = 8  # of a value that only its variable's name calls a secret
-_SHORTEST_SOUGHT = 3  # fewer characters stand everywhere
+_SHORTEST = 8  # characters of a value that is a secret only by its variable's name
+_SHORTEST_SOUGHT = 3  # fewer characters occur everywhere
 _AMPERSAND = "&(?:amp;)*"  # HTML within HTML
-INSIDE_WORDS = 6  # characters of a secret that is looked for inside of words too
+INSIDE_WORDS = 6  # characters of a secret that is also looked for inside words
 _DATABASES = "sqlite postgresql psycopg mssql pyodbc sqlserver oracle oracledb"
 
 
 def secrets_in_force(secrets: Secrets, settings: Settings | None = None) -> list[str]:
-    """Secrets of the store, of addresses and of variables whose names say that they are secrets.
+    """Secrets of the store, of addresses, and of variables that are secret by their name.
 
-    Those that no search could tell from plain text are left out, see `secrets_not_sought`.
+    Secrets that cannot be told from plain text are left out, see `secrets_not_sought`.
 
     Args:
-        settings: of the run; None where only the environment and `.env` are known.
+        settings: the settings of the run; None where only the environment and `.env` are known.
     """
     addresses = _of_settings(settings) if settings else _of_own_environment()
-    found = [*secrets.values(), *_logins(secrets), *addresses, *_of_environment()]
-    return [text for text in dict.fromkeys(found) if text != "***" and can_be_sought(text)]
+    secret_texts = [*secrets.values(), *_logins(secrets), *addresses, *_of_environment()]
+    return [text for text in dict.fromkeys(secret_texts) if text != "***" and can_be_sought(text)]
 
 
 def secrets_not_sought(secrets: Secrets, settings: Settings) -> list[str]:
@@ -62,7 +62,7 @@ def secrets_not_sought(secrets: Secrets, settings: Settings) -> list[str]:
     addresses = {
         f"`{name}`": list(_of_address(name, getattr(settings, name)))
         for name in ADDRESSES
-        if name != "webhook_url"  # a short path of one is seldom a key
+        if name != "webhook_url"  # a short path of a webhook is seldom a key
     }
     return [
         name
@@ -72,7 +72,7 @@ def secrets_not_sought(secrets: Secrets, settings: Settings) -> list[str]:
 
 
 def can_be_sought(secret: str) -> bool:
-    """Whether a search for this secret would find the secret, and not what every record holds."""
+    """Whether a search would find this secret only, and not words that every record holds."""
     if len(secret) < _SHORTEST_SOUGHT:
         return False
     plain = secret.casefold()
@@ -83,7 +83,7 @@ def can_be_sought(secret: str) -> bool:
 
 @functools.cache
 def _everyday_words() -> frozenset[str]:
-    """Words that stand in every record: parameters, names of tables, stages, plain English."""
+    """Words that occur in every record: parameters, names of tables, stages, plain English."""
     defaults = (field.default for field in Settings.model_fields.values())
     texts = [text for text in defaults if isinstance(text, str)]
     names = [*stages.names(), *Settings.model_fields, *Secrets.model_fields]
@@ -92,7 +92,7 @@ def _everyday_words() -> frozenset[str]:
 
 
 def _logins(secrets: Secrets) -> Iterator[str]:
-    """Users with their passwords, as the header of a login holds them."""
+    """User and password pairs, as the header of a login holds them."""
     for user, password in (("proxy_user", "proxy_password"), ("client_id", "client_secret")):
         pair = getattr(secrets, user), getattr(secrets, password)
         if all(pair):
@@ -106,11 +106,11 @@ def _of_settings(settings: Settings) -> Iterator[str]:
 
 def _of_own_environment() -> Iterator[str]:
     try:
-        found = parameters_in_environment()
-    except D2IError:  # whoever reads them next says what is wrong; other secrets are known
+        parameters = parameters_in_environment()
+    except D2IError:  # reported where the parameters are read; the other secrets are still known
         return
     for name in ADDRESSES:
-        yield from _of_address(name, found.get(name))
+        yield from _of_address(name, parameters.get(name))
 
 
 def _of_address(name: str, url: str | None) -> Iterator[str]:
@@ -121,7 +121,7 @@ def _of_address(name: str, url: str | None) -> Iterator[str]:
 
 def _of_environment() -> Iterator[str]:
     for name, value in os.environ.items():
-        is_file = Path(value).is_absolute()  # one that holds the secret
+        is_file = Path(value).is_absolute()  # the path of a file that holds the secret
         yield from secrets_in_text(value)
         if "://" in value:
             continue
@@ -144,7 +144,7 @@ def _pattern(secret: str) -> str:
 
 
 def _character(character: str) -> str:
-    """One character in each form that it takes; letters and digits are seldom encoded."""
+    """A pattern for one character in each form that it can take."""
     if character.isascii() and character.isalnum():
         return character
     forms = {
@@ -170,13 +170,13 @@ def _character(character: str) -> str:
 def _percent(character: str) -> str:
     """Percent-encoded, once or twice, in either case."""
     encoded = quote(character, safe="")
-    if encoded == character:  # it is never encoded by Python, but may be by others
+    if encoded == character:  # Python never encodes it, but other software may
         encoded = "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
     return "".join(f"%(?:25)?{_any_case(pair)}" for pair in encoded.split("%")[1:])
 
 
 def _escapes(character: str) -> list[str]:
-    """As JSON and Python write it in quotes, at any level of quoting."""
+    """The character as JSON and Python escape it in quotes, at any level of quoting."""
     in_json = json.dumps(character)[1:-1]
     forms = [in_json, repr(character)[1:-1], ascii(character)[1:-1]]
     forms += [f"\\u{ord(character):04x}"] if ord(character) < 0x10000 else []
@@ -198,15 +198,15 @@ def _any_case(text: str) -> str:
 
 
 def _base64_forms(secret: str) -> list[str]:
-    """The part of a base64 text that stands for the secret, wherever the secret begins in it.
+    """The part of a base64 text that encodes the secret, wherever the secret begins in it.
 
-    A login is encoded as ``user:password``; where the password begins decides its letters.
+    A login is encoded as ``user:password``, so the letters depend on where the password begins.
     """
     held = secret.encode("utf-8", "surrogatepass")
     forms = []
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + held).decode().rstrip("=")
-        first = (0, 2, 3)[before]  # letters that also hold bits of what stands before
+        first = (0, 2, 3)[before]  # letters that also encode the text before
         certain = encoded[first : len(encoded) - (1 if (before + len(held)) % 3 else 0)]
         forms.append(re.escape(certain).replace(r"\+", "[+-]").replace("/", "[/_]"))
     return forms
