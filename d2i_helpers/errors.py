@@ -1,6 +1,6 @@
 """Every failure that a user can meet, as one tree; each kind has its own exit code.
 
-    D2IError                       1  anything of ours that has no kind of its own
+    D2IError                       1  any other error that a user can meet
     ├── SettingsError              3  a parameter, profile or secret is wrong or missing
     ├── DatabaseError              4  the database, a table or a column cannot be used
     ├── SpecificationError         5  the payload specification or an overlay is wrong
@@ -55,8 +55,8 @@ class DatabaseError(D2IError):
     """The database cannot be reached, or a table or column is not there.
 
     Attributes:
-        passes: whether the same step may go well when it is done again.
-        lost: whether the connection is gone.
+        passes: whether the same step may succeed when it is repeated.
+        lost: whether the connection is lost.
     """
 
     exit_code = 4
@@ -77,7 +77,7 @@ class GuardError(D2IError):
 
 
 class GateError(D2IError):
-    """The table, the endpoint and the sign-off do not agree; nothing was sent."""
+    """Table, endpoint and sign-off do not fit together; nothing was sent."""
 
     exit_code = 7
 
@@ -143,11 +143,11 @@ class ChildErrors(D2IError):
 
 
 def raise_for_attention(counts: Mapping[str, int], *, tolerated: bool = False) -> None:
-    """End a stage that is complete, but in which some children could not be dealt with.
+    """End a complete stage with an error if some children need attention.
 
     Args:
         counts: closing counts; `need_attention` is the number of such children.
-        tolerated: the profile says that this is no failure (`tolerate_child_errors`).
+        tolerated: do not raise; the profile sets `tolerate_child_errors`.
 
     Raises:
         ChildErrors: there are such children.
@@ -162,10 +162,10 @@ def raise_for_attention(counts: Mapping[str, int], *, tolerated: bool = False) -
 
 
 def _kinds(base: type[D2IError]) -> dict[str, type[D2IError]]:
-    found = {base.__name__: base}
+    by_name = {base.__name__: base}
     for child in base.__subclasses__():
-        found.update(_kinds(child))
-    return found
+        by_name.update(_kinds(child))
+    return by_name
 
 
 def error_named(name: str) -> type[D2IError] | None:

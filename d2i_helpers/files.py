@@ -1,4 +1,4 @@
-"""Files that must be whole or not there, and that nobody else on the machine may read."""
+"""Files that are written whole or not at all, and that only their owner may read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPORARY_PREFIX = ".writing-"
 
 
 def make_private_folder(folder: Path) -> Path:
-    """The folder, made where it is missing (with those above it), readable by its owner only.
+    """Make the folder and those above it where they are missing, readable by the owner only.
 
     Raises:
         RecordError: the folder cannot be made.
@@ -32,10 +32,10 @@ def make_private_folder(folder: Path) -> Path:
 
 
 def make_private_file(path: Path) -> None:
-    """Make the file where it is missing, empty and for its owner only, and folders above it alike.
+    """Make an empty file, and the folders above it, readable by the owner only.
 
-    For what others write in place, such as SQLite, whose further files get the same rights. What
-    is there already stays as it is.
+    This is for files that other software writes in place, such as SQLite, whose further files get
+    the same rights. What exists already is not changed.
 
     Raises:
         RecordError: it cannot be made.
@@ -57,7 +57,7 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write the whole file or nothing: to a temporary name beside it, which is then renamed.
 
     Args:
-        durable: wait until the disk has it; off for what is soon written again.
+        durable: wait until the disk has it; False for a file that is soon written again.
 
     Raises:
         RecordError: the disk is full or the folder cannot be written; the old file is as it was.
@@ -80,10 +80,10 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:
 def append_line(path: Path, line: bytes) -> int:
     """Add one line to a file and wait until the disk has it.
 
-    A line that an earlier crash left without its end is cut off first: it never was an entry.
+    A line that an earlier crash left without its end is cut off first; it was never an entry.
 
     Returns:
-        The file's size before, in bytes.
+        The size of the file before, in bytes.
 
     Raises:
         RecordError: the disk is full or the file cannot be written; nothing was added.
@@ -145,7 +145,7 @@ def file_lock(path: Path, *, wait_seconds: float = 30.0) -> Iterator[None]:
     """Keep other processes out while the block runs; the lock ends with the process.
 
     Raises:
-        RecordError: another process kept it for longer than ``wait_seconds``.
+        RecordError: another process held the lock for longer than ``wait_seconds``.
     """
     import filelock
 
@@ -153,8 +153,8 @@ def file_lock(path: Path, *, wait_seconds: float = 30.0) -> Iterator[None]:
         path,
         timeout=wait_seconds,
         mode=OWNER_ONLY_FILE,
-        thread_local=False,  # the lock of a kernel is released by another thread than took it
-        fallback_to_soft=False,  # where the disk knows no locks: a mark would outlive its process
+        thread_local=False,  # of a kernel, one thread takes the lock and another releases it
+        fallback_to_soft=False,  # on a disk without locks: a mark would outlive its process
     )
     try:
         lock.acquire()

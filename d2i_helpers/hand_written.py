@@ -1,8 +1,8 @@
-"""Files that people write: which encoding they are in, and YAML whose values stay as typed.
+"""Files that people write: their encoding, and YAML whose values stay as typed.
 
 YAML 1.1 turns `0123` into 83, `12:30` into 750, `NO` into false and `1e3` into 1000. Ids and codes
-must not be guessed at, so every value is read as text here; whoever reads a file turns text into
-numbers, dates and truth by what each name is declared to be.
+must not be guessed, so every value is read as text here. The code that uses a file converts the
+text to the type that it expects.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class Unreadable(ValueError):
-    """A file or text that cannot be taken as it is; the message goes on from its name."""
+    """A file or text that cannot be used; the message follows its name."""
 
     def __init__(self, said: str, hint: str) -> None:
         super().__init__(said)
@@ -48,7 +48,7 @@ class _Readable(Protocol):
 
 
 def read_text(path: _Readable | Path) -> str:
-    """The text of a file in UTF-8, or in what its byte-order mark says; the mark is dropped.
+    """The text of a file in UTF-8 or in the encoding of its byte-order mark, without the mark.
 
     Raises:
         Unreadable: it is in another encoding.
@@ -58,7 +58,7 @@ def read_text(path: _Readable | Path) -> str:
 
 
 def decode(content: bytes) -> str:
-    """The text of a file's bytes, see `read_text`.
+    """The text that a file's bytes encode, see `read_text`.
 
     Raises:
         Unreadable: they are in another encoding.
@@ -79,7 +79,7 @@ def decode(content: bytes) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines as an editor shows them; other signs that end a line stay in it."""
+    """The lines as an editor shows them; rarer line separators stay inside a line."""
     return _LINE_END.split(text)
 
 
@@ -105,7 +105,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _NotTaken(yaml.constructor.ConstructorError):
-    """YAML that is well formed, and yet not taken."""
+    """YAML that is well formed but not accepted."""
 
     def __init__(self, problem: str, mark: Any, hint: str) -> None:
         super().__init__(None, None, problem, mark)
@@ -113,10 +113,10 @@ class _NotTaken(yaml.constructor.ConstructorError):
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML without guessing at types, and without a name that stands twice in one table."""
+    """Loads YAML without guessing types, and refuses a name that occurs twice in one table."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        """A table; its names are text, whatever they look like."""
+        """Read a table; its names are text, whatever they look like."""
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -130,7 +130,7 @@ class _Loader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_sequence(self, node: Any, deep: bool = False) -> list:
-        """A list; nothing in it is left open."""
+        """Read a list; an empty entry is refused."""
         for item in node.value:
             if item.tag == _NULL:
                 raise _NotTaken(
@@ -141,12 +141,12 @@ class _Loader(yaml.CSafeLoader):
         return super().construct_sequence(node, deep)
 
     def refuse_type(self, node: Any) -> Any:
-        """A type that is written out would turn text into something else."""
+        """Refuse a type that is written out, since it would turn text into something else."""
         said = f"names the type {node.tag.rpartition(':')[2]}"
         raise _NotTaken(said, node.start_mark, "Leave it out; put text in quotes.")
 
 
-# of the words that plain YAML takes for something else, only these are not text
+# of the words that plain YAML converts, only these are not text
 _Loader.yaml_implicit_resolvers = {
     "<": [("tag:yaml.org,2002:merge", re.compile("^<<$"))],
     **{first: [(_NULL, re.compile("^(?:~|null|Null|NULL|)$"))] for first in ("~", "n", "N", "")},

@@ -12,7 +12,7 @@ from typing import Any
 
 @functools.cache
 def place() -> str:
-    """Name of this machine as far as process numbers go (a container has its own)."""
+    """Name of the place where process numbers are unique: this machine, or this container."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
@@ -21,18 +21,18 @@ def place() -> str:
 
 
 def this_process() -> dict[str, Any]:
-    """What identifies the running process, now and after its number was given to another one."""
+    """What identifies this process, even after its number was given to another one."""
     return {"place": place(), "pid": os.getpid(), "born": birth(os.getpid())}
 
 
 def birth(pid: int) -> float | None:
-    """When a process was born; None: there is none with that number.
+    """When a process was started, in seconds; None if there is none with that number.
 
-    On Linux in clock ticks since the machine started: nobody can set that clock.
+    On Linux it is in clock ticks since the machine started, a clock that nobody can set.
     """
     with contextlib.suppress(OSError):
         told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if told[0] in "ZX" else float(told[19])  # dead, and only its number is left
+        return None if told[0] in "ZX" else float(told[19])  # it is dead; only its number is left
     if Path("/proc/self/stat").exists():
         return None
     import psutil
@@ -44,10 +44,10 @@ def birth(pid: int) -> float | None:
 
 
 def may_be_alive(process: dict[str, Any]) -> bool:
-    """Whether that process may still run; of another machine's nobody here can say, so yes."""
+    """Whether that process may still run; always True for a process of another machine."""
     if process.get("place") != place():
         theirs, ours = str(process.get("place")).split(":"), place().split(":")
-        # the same host started anew: nothing of before is alive
+        # the same host, restarted: no process from before is alive
         return not (theirs[0] == ours[0] and theirs[1:2] != ours[1:2])
     born = birth(int(process.get("pid") or 0))
     return born is not None and abs(born - float(process.get("born") or 0)) < 1

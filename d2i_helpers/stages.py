@@ -1,6 +1,6 @@
 """The stages of a day, in one table and in their order.
 
-What runs a stage, offers it, shows it or lets its name through asks this table. A stage is added by
+Runner, command line, displays and word list take the stages from this table. To add a stage, add
 one entry here and its notebook.
 """
 
@@ -14,17 +14,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its word, its notebook and what its function works on."""
+    """One stage: its name, its notebook, its function and what it locks."""
 
-    name: str  # one word, which the notebook, the code, the tests and the page of docs/ bear
+    name: str  # one word, the same in notebook, code, tests and docs
     notebook: str  # file in notebooks/
-    function: str  # `module:name` of what the notebook calls
-    locks: tuple[str, ...] = ()  # settings that name the staging tables it needs for itself alone
-    changes_cohort: bool = False  # afterwards other children may be in
+    function: str  # `module:name` of the function that the notebook calls
+    locks: tuple[str, ...] = ()  # settings that name the staging tables it locks
+    changes_cohort: bool = False  # other children may be in the cohort afterwards
     sends: bool = False  # it talks to the receiver
 
     def load(self) -> Callable[..., Any]:
-        """The stage's function. It is imported here, since a stage knows more than this table."""
+        """The stage's function, imported only now, because it depends on this table."""
         module, _, name = self.function.partition(":")
         return getattr(importlib.import_module(module), name)
 
@@ -56,12 +56,12 @@ STAGES: tuple[Stage, ...] = (
 
 
 def names() -> list[str]:
-    """The words of all stages, in the order of the day."""
+    """The names of all stages, in the order of the day."""
     return [stage.name for stage in STAGES]
 
 
 def stage_named(name: str) -> Stage:
-    """The stage with this word.
+    """The stage with this name.
 
     Raises:
         KeyError: there is none.
@@ -73,6 +73,6 @@ def stage_named(name: str) -> Stage:
 
 
 def stages_named(wanted: Iterable[str]) -> list[Stage]:
-    """The stages with these words, in the order of the day; words that name none are left out."""
+    """The stages with these names, in the order of the day; unknown names are left out."""
     chosen = set(wanted)
     return [stage for stage in STAGES if stage.name in chosen]

@@ -1,11 +1,11 @@
 """Who is in the cohort: the window, eligibility by age, and the inclusion sets with their reasons.
 
-All rules are plain Python on the values that the driver gives, so that every database answers alike
-and a damaged value cannot stop a query. Dates are texts YYYY-MM-DD, which compare as dates do.
+All rules are plain Python on driver values, so that every database gives the same answer and a
+damaged value cannot stop a query. Dates are texts YYYY-MM-DD, which compare as dates do.
 
-An inclusion set is one function here: it registers itself with its letter, its words, the rows that
-it looks at and the setting that switches it on, and makes the test of a child. Nothing else has to
-know it. docs/cohort.md lists the decisions behind the rules.
+Each inclusion set is one function, which makes the test of a child. It registers itself with its
+letter, its words, its source rows and the setting that switches it on; no other module has to know
+it. docs/cohort.md lists the decisions behind the rules.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from d2i_helpers.payload_spec.registry import INCLUSION_SETS, inclusion_set
 from d2i_helpers.settings import Settings
 
 MONTHS_BACK = 24
-AGE_LIMIT = 26  # in, while aged 25 or less at some moment of the window
+AGE_LIMIT = 26  # a child is in while aged 25 or less at some moment of the window
 CARE_LEAVER_AGE = 16
-TOO_OLD = "aged 26 when the window starts"  # the reason of those who have aged out
+TOO_OLD = "aged 26 when the window starts"  # why those who have aged out are not in
 
 
 @dataclass(frozen=True)
 class Window:
-    """The days that documents are about; `start` and `end` both belong to it."""
+    """The days that documents are about, from `start` to `end`, both included."""
 
     start: dt.date
     end: dt.date
@@ -50,7 +50,7 @@ class Window:
     def for_date(cls, run_date: dt.date) -> Window:
         """From 1 April of the financial year 24 months before the run, to the day after the run."""
         year, month = run_date.year - MONTHS_BACK // 12, run_date.month
-        # 29 February becomes 28 February where needed: both lie in the same financial year
+        # 29 February becomes 28 February where needed; both lie in the same financial year
         start = dt.date(year if month >= 4 else year - 1, 4, 1)
         return cls(start, run_date + dt.timedelta(days=1), run_date)
 
@@ -77,7 +77,7 @@ class Window:
 
 @functools.lru_cache(maxsize=20_000)
 def birthday(born: str, years: int) -> dt.date:
-    """The birthday of that many years; 29 February gives 28 February in a common year."""
+    """The birthday at that age; for 29 February it is 28 February in common years."""
     day = dt.date.fromisoformat(born)
     try:
         return day.replace(year=day.year + years)
@@ -88,7 +88,7 @@ def birthday(born: str, years: int) -> dt.date:
 
 
 class Eligibility(NamedTuple):
-    """Whether a child is of an age to be in, and why not."""
+    """Whether a child is in by age, and if not, why."""
 
     eligible: Verdict
     reason: str
@@ -118,7 +118,7 @@ def eligibility(
             return Eligibility(True, "of age", born)
         return Eligibility(False, TOO_OLD, born)
     if settings.unborn_due_after_window:
-        # Eclipse writes a future due date in both columns, so a birth date to come counts as well
+        # Eclipse writes a future due date in both columns, so a future birth date counts as well
         due = expected or born
         if due is not None and due >= window.first:
             return Eligibility(True, "not yet born", None)
@@ -178,7 +178,7 @@ DISABILITIES = Source(
 
 
 def inclusion_sources(settings: Settings) -> dict[str, Source]:
-    """The rows that the inclusion sets look at which these settings switch on, by name."""
+    """The sources of the inclusion sets that these settings switch on, by name."""
     # the periods of care are needed whichever sets are on: adoptions are found by them
     needed = {CLA_EPISODES.name: CLA_EPISODES}
     for each_set in INCLUSION_SETS.rules():
@@ -189,7 +189,7 @@ def inclusion_sources(settings: Settings) -> dict[str, Source]:
 
 # ------------------------------------------------------------------------- the sets of a child
 class Candidate(NamedTuple):
-    """A child whose sets are asked for."""
+    """A child whose inclusion sets are to be found."""
 
     person_id: str
     born: str | Doubt | None  # birth date that the age was judged by; None where it is not born yet
@@ -200,7 +200,7 @@ SetTest = Callable[[Candidate], Verdict]
 
 
 class Membership(NamedTuple):
-    """The inclusion sets that a child is in, and the doubts about those where it may be."""
+    """The inclusion sets that a child is in, and the doubts about sets that it may be in."""
 
     reasons: tuple[str, ...]  # in the order of their letters
     doubts: tuple[Doubt, ...] = ()
@@ -238,7 +238,7 @@ class Inclusion:
 
 
 def has_rows(source: Source, key: str | None, page: Page) -> Verdict:
-    """Whether rows that count stand under a person id or link value."""
+    """Whether the source has rows that count for a person id or link value."""
     return key in page.found[source.name] or page.doubt(source.name, key)
 
 
@@ -371,7 +371,7 @@ def _disability(_inclusion: Inclusion) -> SetTest:
 
 # ------------------------------------------------------------------------- what several sets use
 def _is_open(plan: ReadPlan) -> Callable[[SourceRow], Verdict]:
-    """A function of a referral: whether it has no close date."""
+    """A function that says whether a referral has no close date."""
     closed = _date(plan, REFERRALS.name, "cine_close_date")
 
     def is_open(referral: SourceRow) -> Verdict:
@@ -396,7 +396,7 @@ def _by_cla_episode(plan: ReadPlan, source: Source) -> SetTest:
 
 
 def _date(plan: ReadPlan, source: str, column: str) -> Callable[[SourceRow], str | Doubt | None]:
-    """A function of a row: a date as text, or the doubt where it cannot be read."""
+    """A function from a row to a date as text, or to the doubt if it cannot be read."""
     read, place = plan.date(source, column), plan.at(source, column)
     doubt = unreadable(plan.sources[source].table, column, "whether the child is in the cohort")
 
@@ -410,7 +410,7 @@ def _date(plan: ReadPlan, source: str, column: str) -> Callable[[SourceRow], str
 
 
 def _link(plan: ReadPlan, source: str, column: str) -> Callable[[SourceRow], str | Doubt | None]:
-    """A function of a row: a link as text, or the doubt where it cannot be read."""
+    """A function from a row to a link as text, or to the doubt if it cannot be read."""
     read, place = plan.text(source, column), plan.at(source, column)
     doubt = unreadable(plan.sources[source].table, column, "which row it belongs to")
 

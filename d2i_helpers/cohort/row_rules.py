@@ -1,9 +1,8 @@
 """Which rows count: the `where` of the specification, compiled to functions of a row.
 
-A rule is one function here: it registers itself with its words and the columns and sources that it
-looks at, and makes the test of a row. Nothing else has to know it. docs/cohort.md gives the reason
-of each. A test has three answers: a value that cannot be read is not taken for one that is not
-there.
+Each rule is one function, which makes the test of a row. It registers itself with its words and
+with the columns and sources that it looks at; no other module has to know it. docs/cohort.md gives
+the reason for each. A test has three answers, because an unreadable value is not an absent one.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from d2i_helpers.payload_spec import Source, Spec
 from d2i_helpers.payload_spec.registry import COLUMNS, ROW_RULES, SPAN, WORDS, RowRule, row_rule
 from d2i_helpers.settings import Settings
 
-# True, False, or a `Doubt` where the answer hangs on a value that cannot be read
+# True, False, or a `Doubt` where the answer depends on a value that cannot be read
 Test = Callable[[SourceRow, Page], Verdict]
 
 
 class AllOf:
-    """A test of several conditions, which can say those that a row does not fulfil."""
+    """A test of several conditions that can name those that a row does not meet."""
 
     def __init__(self, conditions: Mapping[str, Test]) -> None:
         self._conditions, self._tests = conditions, tuple(conditions.values())
@@ -51,13 +50,13 @@ class AllOf:
         return doubt
 
     def broken(self, row: SourceRow, page: Page) -> list[str]:
-        """The conditions that do not hold, or of which it cannot be said, in words."""
+        """The conditions, in words, that do not hold or cannot be decided."""
         verdicts = {words: test(row, page) for words, test in self._conditions.items()}
         return [in_words(words, v) for words, v in verdicts.items() if v is not True]
 
 
 def in_words(entry: str, verdict: Verdict) -> str:
-    """A condition that does not hold, or why that cannot be said."""
+    """A condition that does not hold, or the reason why it cannot be decided."""
     return entry if verdict is False else f"{entry}: {verdict}"
 
 
@@ -66,28 +65,28 @@ _NOT_WORD = re.compile(r"[\W_]+")
 
 
 def rules_of(source: Source) -> list[tuple[RowRule, list[Any]]]:
-    """The rules of a source's `where`, each with what it takes: one argument, or none."""
+    """The rules of a source's `where`, each with its arguments: one, or none."""
     return [
-        (ROW_RULES[argument], []) if kind == "rule" else (ROW_RULES[kind], [argument])
+        (ROW_RULES[argument], []) if name == "rule" else (ROW_RULES[name], [argument])
         for entry in source.where
-        for kind, argument in entry.items()
+        for name, argument in entry.items()
     ]
 
 
 def rule_columns(spec: Spec) -> dict[str, tuple[str, ...]]:
-    """The columns that rules need beside those that `where` lists, by source."""
+    """The columns, by source, that rules need beyond those that `where` lists."""
     needed: dict[str, tuple[str, ...]] = {}
     for source in spec.sources.values():
         for rule, _ in rules_of(source):
             needed[source.name] = (*needed.get(source.name, ()), *rule.columns)
-            for other, columns in rule.looks_into.items():
+            for source_name, columns in rule.looks_into.items():
                 named = (column(spec) if callable(column) else column for column in columns)
-                needed[other] = (*needed.get(other, ()), *named)
+                needed[source_name] = (*needed.get(source_name, ()), *named)
     return needed
 
 
 def with_rule_sources(spec: Spec, names: Iterable[str]) -> set[str]:
-    """The sources with all that they hang on: parents, and what their rules look into."""
+    """The sources and those that they need: parents, and sources that their rules look into."""
     needed: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -102,8 +101,8 @@ def with_rule_sources(spec: Spec, names: Iterable[str]) -> set[str]:
 
 
 def looks_into(source: Source) -> list[str]:
-    """The sources whose rows must be there before this one's rules can be asked."""
-    return [other for rule, _ in rules_of(source) for other in rule.looks_into]
+    """The sources whose rows must be there before this source's rules can be tested."""
+    return [name for rule, _ in rules_of(source) for name in rule.looks_into]
 
 
 class Compiler:
@@ -122,13 +121,13 @@ class Compiler:
         self.is_date = is_date
 
     def tests(self, source: Source) -> list[Test]:
-        """One test an entry; a row counts when all of them hold."""
+        """One test for each entry; a row counts if all of them hold."""
         return [rule.make(self, source.name, *argument) for rule, argument in rules_of(source)]
 
     def unreadable_date(
         self, source: str, column: str, decides: str
     ) -> Callable[[SourceRow], Verdict]:
-        """A function of a row: the doubt where a date is there and cannot be read, else False."""
+        """A function from a row to the doubt if its date cannot be read, else to False."""
         place = self.plan.at(source, column)
         doubt = unreadable(self.plan.sources[source].table, column, decides)
         return lambda row: doubt if is_unreadable_date(row[place]) else False
@@ -136,14 +135,14 @@ class Compiler:
     def unreadable_text(
         self, source: str, column: str, decides: str
     ) -> Callable[[SourceRow], Verdict]:
-        """The same for a word or a code."""
+        """The same as `unreadable_date`, for a word or a code."""
         place = self.plan.at(source, column)
         doubt = unreadable(self.plan.sources[source].table, column, decides)
         return lambda row: doubt if is_unreadable_text(row[place]) else False
 
 
 def registration_column(spec: Spec) -> str:
-    """The column that identifies a worker: what the mandatory field of that source is read from."""
+    """The column that identifies a worker: the column of the source's mandatory field."""
     for _, field in spec.fields():
         if field.source == "professionals" and field.mandatory:
             return field.column
@@ -160,8 +159,8 @@ def registration_column(spec: Spec) -> str:
 def _overlaps(compiler: Compiler, source: str, columns: list[str]) -> Test:
     start, end = (compiler.plan.at(source, column) for column in columns)
     first, last = compiler.window.first, compiler.window.last
-    what = "whether it overlaps the window"
-    start_doubt, end_doubt = (compiler.unreadable_date(source, c, what) for c in columns)
+    question = "whether it overlaps the window"
+    start_doubt, end_doubt = (compiler.unreadable_date(source, c, question) for c in columns)
 
     def test(row: SourceRow, _page: Page) -> Verdict:
         try:
@@ -187,8 +186,8 @@ def _overlaps(compiler: Compiler, source: str, columns: list[str]) -> Test:
 )
 def _inside(compiler: Compiler, source: str, columns: list[str]) -> Test:
     places = [compiler.plan.at(source, column) for column in columns]
-    what = "whether it lies in the window"
-    doubts = [compiler.unreadable_date(source, column, what) for column in columns]
+    question = "whether it lies in the window"
+    doubts = [compiler.unreadable_date(source, column, question) for column in columns]
     contains = compiler.window.contains
 
     def test(row: SourceRow, _page: Page) -> Verdict:
@@ -210,7 +209,7 @@ def _inside(compiler: Compiler, source: str, columns: list[str]) -> Test:
     words="every column holds something",
 )
 def _known(compiler: Compiler, source: str, columns: list[str]) -> Test:
-    """Something is there; a date must be readable as well, or it may stand for none."""
+    """The column holds something; a date must be readable too, since it may stand for none."""
     places = [compiler.plan.at(source, column) for column in columns]
     dates = [c for c in columns if compiler.is_date(c)]
     doubts = [compiler.unreadable_date(source, c, "whether it is known") for c in dates]
@@ -298,8 +297,8 @@ def _s47_or_its_conference(compiler: Compiler, source: str) -> Test:
     key = compiler.plan.text(source, compiler.plan.sources[source].key)
     spans = _overlaps(compiler, source, ["s47e_s47_start_date", "s47e_s47_end_date"])
     held = compiler.plan.date("icpc", "icpc_icpc_date")
-    what = "whether the conference lies in the window"
-    doubt = compiler.unreadable_date("icpc", "icpc_icpc_date", what)
+    question = "whether the conference lies in the window"
+    doubt = compiler.unreadable_date("icpc", "icpc_icpc_date", question)
     contains = compiler.window.contains
 
     def latest_inside(enquiry: str | None, page: Page) -> Verdict:
@@ -385,8 +384,8 @@ def _at_the_end_of_march(compiler: Compiler, source: str) -> Test:
     """Whether an involvement was active on a 31 March of the window."""
     columns = ("invo_involvement_start_date", "invo_involvement_end_date")
     start, end = (compiler.plan.date(source, column) for column in columns)
-    what = "whether the worker was active at the end of a financial year"
-    no_start, no_end = (compiler.unreadable_date(source, column, what) for column in columns)
+    question = "whether the worker was active at the end of a financial year"
+    no_start, no_end = (compiler.unreadable_date(source, column, question) for column in columns)
     days = compiler.window.census_dates
 
     def test(row: SourceRow, _page: Page) -> Verdict:
@@ -402,12 +401,12 @@ def _at_the_end_of_march(compiler: Compiler, source: str) -> Test:
 
 
 def _unless(doubt: Verdict) -> Verdict:
-    """Yes, where there is no doubt."""
+    """Yes if there is no doubt, else the doubt."""
     return True if doubt is False else doubt
 
 
 def _word(value: Any) -> str:
-    """A value for comparison: upper case, punctuation and runs of blanks as one blank."""
+    """A value for comparison: upper case, with one blank for punctuation and runs of blanks."""
     return _NOT_WORD.sub(" ", read_text(value)[0] or "").strip().upper()
 
 
@@ -416,7 +415,7 @@ def _words(values: Iterable[Any]) -> frozenset[str]:
 
 
 def _one_of(words: frozenset[str]) -> Callable[[Any], bool]:
-    """Whether a value is one of the words, alone or before a dash and a description."""
+    """A function that says whether a value is one of the words, alone or before a description."""
 
     @functools.lru_cache(maxsize=4096)
     def of_text(text: str) -> bool:

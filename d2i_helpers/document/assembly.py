@@ -1,8 +1,9 @@
-"""Rows of one child to its document, as the specification says; no field is named here.
+"""Turn the rows of one child into its document, as the specification says; it names all fields.
 
-An `Assembler` is compiled once a run. What cannot be used is left out of the document and reported
-as (path, rule), never with its value; a default stands only for nothing in the source. An item
-without a usable key is left out; of two items with one key the first in the list's order stays.
+An `Assembler` is compiled once a run. A value that cannot be used is left out of the document and
+reported as (path, rule), never with the value. A default is used only where the source holds
+nothing. An item without a usable key is left out; of two items with the same key, the first in the
+list's order stays.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
 LEFT_OUT = "item left out: no usable value in a mandatory field"
 DUPLICATE = "item left out: its key is in the list already"
 
-# Values that stand where none is known, as systems write them.
+# Problems of values that systems write where they know none.
 SAYS_NOTHING = frozenset({PLACEHOLDER, UN_CODE_AS_UPN})
 
 FieldProblem = tuple[str, str]  # path without list positions, rule
@@ -34,11 +35,11 @@ class Tally:
     rows: int
     filled: int
     unusable: int
-    wrong: int  # of the unusable: those that say something, and nothing that can be used
+    wrong: int  # those of the unusable values that are more than placeholders
 
 
 class _BlockMaker:
-    """One block, compiled with the lists and blocks that belong to it."""
+    """Makes one block; compiled together with the lists and blocks inside it."""
 
     def __init__(self, block: Block, parent: Block | None, assembler: Assembler) -> None:
         plan, spec = assembler.plan, assembler.spec
@@ -48,18 +49,18 @@ class _BlockMaker:
         assembler.source_of[block.name] = source
         self.rows = None if source == parent_source else route(plan, source, parent_source)
         self.fields = [
-            FieldMaker(one, source, spec, plan, assembler.shared) for one in block.fields
+            FieldMaker(field, source, spec, plan, assembler.shared) for field in block.fields
         ]
-        # sorted by how a value is made, so that the loops over them need not ask
+        # grouped by how a value is made, so that the loops over them need not check
         self.direct = [(f, f.name, f.at, f.direct) for f in self.fields if f.direct]
         self.remembered = [
             (f, f.name, f.at, f.remembered) for f in self.fields if f.remembered is not None
         ]
         self.routed = [(f, f.name, f.routed) for f in self.fields if f.routed]
-        self.defaults = [one for one in block.fields if one.default is not None]
-        self.mandatory = [one.name for one in block.fields if one.mandatory]
+        self.defaults = [field for field in block.fields if field.default is not None]
+        self.mandatory = [field.name for field in block.fields if field.mandatory]
         wanted = [b for b in (*block.values, *block.blocks) if assembler.includes(b)]
-        makers = [_BlockMaker(one, block, assembler) for one in wanted]
+        makers = [_BlockMaker(inner, block, assembler) for inner in wanted]
         once = assembler.once_per_child and block.kind == "list"
         self.inner = [m for m in makers if not (once and m.block.person_fact)]
         self.once = [m for m in makers if once and m.block.person_fact]
@@ -67,7 +68,7 @@ class _BlockMaker:
 
     # -------------------------------------------------------------------------------- one row
     def item(self, row: SourceRow, person_id: str, page: Page) -> Document | None:
-        """The object that one row gives; None where a mandatory field has no usable value."""
+        """Make the object of one row; None where a mandatory field has no usable value."""
         built: Document = {}
         self.built += 1
         reported_before = len(self.assembler.problems)
@@ -113,10 +114,10 @@ class _BlockMaker:
         return built
 
     def _add_defaults(self, built: Document, problems: list[FieldProblem]) -> None:
-        """Defaults where the source holds nothing.
+        """Add defaults where the source holds nothing.
 
-        Where it holds what cannot be used, a default would say that there is none: the field stays
-        out, unless its default says that nothing is known.
+        Where it holds a value that cannot be used, a default would claim that there is none. So the
+        field stays out, unless its default means "not known" (`default_if_unusable`).
         """
         unusable = {path for path, _ in problems}
         for field in self.defaults:
@@ -126,11 +127,11 @@ class _BlockMaker:
             built[field.name] = list(default) if isinstance(default, list) else default
 
     def _note_unreadable(self, name: str, problems: list[FieldProblem], page: Page) -> None:
-        """A doubt, where an item is left out for a value that nobody can read.
+        """Note a doubt where an item is left out because a value cannot be read.
 
-        One that was read and breaks a rule can never be sent, and was never sent.
+        A value that was read and breaks a rule is no doubt: it can never be sent, and never was.
         """
-        field = next(one for one in self.block.fields if one.name == name)
+        field = next(field for field in self.block.fields if field.name == name)
         if any(path == field.path and rule in UNREADABLE for path, rule in problems):
             table = self.assembler.plan.sources[field.source].table
             page.met.append(unreadable(table, field.column, "whether the item is sent"))
@@ -143,13 +144,13 @@ class _BlockMaker:
 
     # ------------------------------------------------------------------------------ the block
     def make(self, row: SourceRow, person_id: str, page: Page) -> Any:
-        """What stands in the document for this block; None where it is left out."""
+        """Make this block's part of the document; None where it is left out."""
         if self.block.kind == "object":
             return self._object(row, person_id, page)
         rows = self.rows(row, person_id, page) if self.rows else (row,)
         if not rows:
             return None
-        items = [built for one in rows if (built := self.item(one, person_id, page))]
+        items = [built for item in rows if (built := self.item(item, person_id, page))]
         if len(items) > 1:
             items = self.block.sorted_items(items)
         if self.block.kind == "list":
@@ -189,7 +190,7 @@ class _BlockMaker:
         return items if len(kept) == len(items) else list(kept.values())
 
     def _add_once(self, items: list[Document], row: SourceRow, person_id: str, page: Page) -> None:
-        """Facts of the person on one item only: the first that is open, else the first."""
+        """Put facts of the person on one item only: the first open one, else the first."""
         chosen = next((item for item in items if self.end_field not in item), items[0])
         for maker in self.once:
             held = maker.make(row, person_id, page)
@@ -198,7 +199,7 @@ class _BlockMaker:
 
 
 def _end_field(block: Block, spec: Spec) -> str | None:
-    """The field that says when an item ended: it is read from the end of the source's span."""
+    """The field that says when an item ended: the one read from the end of the source's span."""
     source = spec.sources.get(block.source or "")
     rules = source.where if source else ()
     ends = [entry["overlaps"][1] for entry in rules if "overlaps" in entry]
@@ -206,11 +207,11 @@ def _end_field(block: Block, spec: Spec) -> str | None:
 
 
 class Assembler:
-    """Makes documents; compiled once for a specification, a plan and the settings that steer it.
+    """Makes documents; compiled once for a specification, a read plan and two settings.
 
     Args:
-        header_only: only the ids and the blocks that are always sent.
-        once_per_child: facts of the person on one item instead of on every item.
+        header_only: make only the ids and the blocks that are always sent.
+        once_per_child: put facts of the person on one item instead of on every item.
     """
 
     def __init__(
@@ -221,7 +222,7 @@ class Assembler:
         self.source_of: dict[str, str] = {}
         self.shared: dict[str, Remembered] = {}
         self.problems: list[FieldProblem] = []
-        # items and blocks of the last document that could be purged each, by the block's name
+        # by the block's name: items and blocks of the last document that can be purged on their own
         self.items: Counter[str] = Counter()
         self._root = _BlockMaker(spec.root, None, self)
 
@@ -232,17 +233,17 @@ class Assembler:
     def assemble(
         self, row: SourceRow, person_id: str, page: Page
     ) -> tuple[Document | None, list[FieldProblem]]:
-        """The document of one child and what was left out of it.
+        """Make the document of one child, and list what was left out of it.
 
         Args:
             row: the child's own row.
-            person_id: the child's id as text, under which the page holds its rows.
+            person_id: the child's id as text; the page holds its rows under this id.
             page: all rows of the child (and of others).
 
         Returns:
             The document, None where the child's own id cannot be used; and (path, rule) of
-            everything that was left out. Where `page.met` holds doubts afterwards, it cannot be
-            said what belongs into the document.
+            everything that was left out. If `page.met` holds doubts afterwards, nobody can say what
+            belongs in the document.
         """
         page.met.clear()
         self.problems = []
@@ -253,17 +254,17 @@ class Assembler:
         return document, self.problems
 
     def tallies(self) -> dict[str, Tally]:
-        """How often each field was filled so far, by path, in the order of the document."""
-        found: dict[str, Tally] = {}
+        """How often each field was filled so far; by path, in the order of the document."""
+        tallies: dict[str, Tally] = {}
 
         def collect(maker: _BlockMaker) -> None:
-            for one in maker.fields:
-                found[one.path] = Tally(maker.built, one.filled, one.unusable, one.wrong)
+            for field in maker.fields:
+                tallies[field.path] = Tally(maker.built, field.filled, field.unusable, field.wrong)
             for inner in (*maker.inner, *maker.once):
                 collect(inner)
 
         collect(self._root)
-        return found
+        return tallies
 
 
 def sources_of(spec: Spec, *, header_only: bool = False) -> set[str]:

@@ -1,9 +1,9 @@
 """The one form of a document that is hashed, and the compact text in which it is stored.
 
-Two documents with the same content hash alike whatever the order of their keys and lists; a
-duplicate counts. Where the source renumbers its forms overnight (`volatile_ids`) the item ids are
-left out, and items are compared as a multiset of content. Raise `canonical_form` in the
-specification when the same data would hash differently.
+Two documents with the same content have the same hash, whatever the order of their keys and lists;
+duplicates count. Where the source renumbers its forms overnight (`volatile_ids`), item ids are left
+out and items are compared as a multiset of contents. Raise `canonical_form` in the specification
+whenever the same data would hash differently.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def ids_are_volatile(spec: Spec, settings: Settings) -> bool:
 
 
 def canonical_name(spec: Spec, volatile_ids: bool) -> str:
-    """Name of the form that hashes are in, such as ``1``, or ``1v`` without item ids.
+    """Name of the canonical form, such as ``1``, or ``1v`` without item ids.
 
-    It is kept with a staging table, so that an upgrade is noticed and does not resend a cohort
-    unseen.
+    It is stored with a staging table, so that an upgrade is noticed and does not resend the whole
+    cohort by accident.
     """
     return f"{spec.canonical_form}{'v' if volatile_ids else ''}"
 
@@ -45,7 +45,7 @@ def content_hash(spec: Spec, document: Document, *, volatile_ids: bool = False) 
 
 
 def text_hasher(spec: Spec, volatile_ids: bool = False) -> Callable[[str], bytes | None]:
-    """A function from a document's JSON text to its content hash; None for what is no document."""
+    """A function from a document's JSON text to its content hash; None if it is not a document."""
 
     def hash_of(text: str) -> bytes | None:
         try:
@@ -68,7 +68,7 @@ def canonical_bytes(spec: Spec, document: Document, volatile_ids: bool = False) 
 
 @dataclass(frozen=True)
 class _Form:
-    """Which keys to leave out of one block and of those nested in it, and what sorts its items."""
+    """For one block and the blocks inside it: which keys to leave out and how to sort items."""
 
     leave_out: frozenset[str]
     inner: Mapping[str, _Form]
@@ -93,19 +93,19 @@ def _canonical(block: Mapping[str, Any], form: _Form) -> dict[str, Any]:
     for name, held in block.items():
         if held is None or name in form.leave_out:
             continue
-        kind = type(held)
-        if kind is dict:
+        type_ = type(held)
+        if type_ is dict:
             held = _canonical(held, form.inner.get(name, _NOTHING))
-        elif kind is list:
+        elif type_ is list:
             held = _sorted(held, form.inner.get(name, _NOTHING))
-        elif kind is float:
+        elif type_ is float:
             held = _exact(held)
         built[name] = held
     return built
 
 
 def _sorted(items: list[Any], form: _Form) -> list[Any]:
-    """Items in an order that their content alone gives: by key where that tells them apart."""
+    """Items in an order that depends on their content only: by key if keys are unique."""
     built = [_item(item, form) for item in items]
     if len(built) < 2:
         return built
@@ -116,22 +116,25 @@ def _sorted(items: list[Any], form: _Form) -> list[Any]:
             by_key = {item[form.key]: item for item in built}
             if len(by_key) == len(built):
                 return [by_key[key] for key in sorted(by_key)]
-    except (KeyError, TypeError):  # foreign content: items without a key, or of several kinds
+    except (
+        KeyError,
+        TypeError,
+    ):  # made by other software: items without a key, or of several types
         pass
     return sorted(built, key=_text)
 
 
 def _item(item: Any, form: _Form) -> Any:
-    kind = type(item)
-    if kind is dict:
+    type_ = type(item)
+    if type_ is dict:
         return _canonical(item, form)
-    if kind is list:
+    if type_ is list:
         return _sorted(item, form)
-    return _exact(item) if kind is float else item
+    return _exact(item) if type_ is float else item
 
 
 def _exact(number: float) -> int | str:
-    """A float prints differently from library to library."""
+    """A float as an integer or text, since libraries print floats differently."""
     return int(number) if number.is_integer() else repr(number)
 
 

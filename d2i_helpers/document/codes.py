@@ -1,8 +1,8 @@
 """Codes as source systems write them: bare, inside a description, in lists and in JSON.
 
-A code is recognised only where it stands as a whole word at the start ("1A - Individual"). Nothing
-is ever cut to fit: "UN10" is never UN1, "VISION" never VIS, "B&B" never B. What is not in the list
-is left out with the name of the rule.
+A code is recognised only as a whole word at the start ("1A - Individual"). Nothing is ever cut to
+fit: "UN10" is never UN1, "VISION" never VIS, "B&B" never B. A code that is not in the list is left
+out and reported with the name of the rule.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ MatchCode = Callable[[Any], Matched]
 _CACHE_SIZE = 4096
 _LONGEST_DESCRIPTION = 4000
 _WORD = re.compile(r"[0-9A-Z]+", re.ASCII)
-# What may follow a code: nothing, a blank or a mark; not "B&B", "T2/T3", "CHILD'S", "10-05-2024".
+# What may follow a code: nothing, a blank or a mark. Not codes: "B&B", "T2/T3", "CHILD'S",
+# "10-05-2024".
 _FOLLOWS = re.compile(r"\s*(?:$|[-‐‑‒–—―:;,.)(\]\[=|>](?!\d)|(?<=\s)(?![&+/]|(?:AND|OR)\b))")
 _LISTED = re.compile(r"\s*[,;|]\s*([0-9A-Z]+)\s*(?=$|[,;|])", re.ASCII)
 
@@ -38,10 +39,10 @@ _LISTED = re.compile(r"\s*[,;|]\s*([0-9A-Z]+)\s*(?=$|[,;|])", re.ASCII)
 def code_matcher(
     codes: CodeList, code_map: Mapping[str, str] | None, placeholders: Iterable[str]
 ) -> MatchCode:
-    """A function raw value -> (code of the list, problem); it never raises.
+    """A function from a raw value to (code of the list, problem); it never raises.
 
     Args:
-        codes: what may be sent, what sources write for it, what is no longer accepted.
+        codes: the codes that may be sent, their aliases, and those that are retired.
         code_map: the authority's own values, looked at first; an empty code leaves the value out.
         placeholders: upper-case words that stand for "not known".
     """
@@ -56,23 +57,23 @@ def code_matcher(
         plain = _plain(text)
         if not plain:
             return None, None
-        found = known.get(plain)
-        if found:
-            return found
+        matched = known.get(plain)
+        if matched:
+            return matched
         if plain in nothing:
             return None, PLACEHOLDER
         if len(plain) > _LONGEST_DESCRIPTION:
             return None, NOT_IN_LIST
         word = _WORD.match(plain)
-        found = known.get(word.group()) if word else None
-        if not word or not found or not _FOLLOWS.match(plain, word.end()):
+        matched = known.get(word.group()) if word else None
+        if not word or not matched or not _FOLLOWS.match(plain, word.end()):
             return None, NOT_IN_LIST
         if _is_english(word.group(), plain) and not text.strip(EDGES).startswith(word.group()):
             return None, NOT_IN_LIST
         another = _LISTED.match(plain, word.end())
         if another and another.group(1) in known and another.group(1) != word.group():
             return None, SEVERAL
-        return found
+        return matched
 
     cache: dict[str, Matched] = {}
 
@@ -82,18 +83,18 @@ def code_matcher(
                 return None, None
             text, problem = read_text(value)
             return match_text(text) if text else (None, problem)
-        found = cache.get(value)
-        if found is None:
+        matched = cache.get(value)
+        if matched is None:
             if len(cache) >= _CACHE_SIZE:
                 cache.clear()
-            found = cache[value] = match_text(value)
-        return found
+            matched = cache[value] = match_text(value)
+        return matched
 
     return match
 
 
 def _is_english(code: str, plain: str) -> bool:
-    """Whether it may be a word of a sentence ("Close relative", "Place of safety") and no code."""
+    """Whether a code may be a plain word of a sentence ("Close relative", "Place of safety")."""
     follows = plain[len(code) : len(code) + 2]
     return len(code) >= 4 and code.isalpha() and len(follows) == 2 and follows[1].isalpha()
 
@@ -104,31 +105,34 @@ def _plain(text: str) -> str:
 
 
 def finish_codes(field: Field, codes: Iterable[str]) -> tuple[list[str] | None, str | None]:
-    """Distinct codes of a list field in order, and what the list as a whole breaks.
+    """Distinct codes of a list field in order, and the rule that the list as a whole breaks.
 
-    A code that stands for "none of these" gives way to the others (NONE of the disabilities, 21 of
-    the factors); more than `max_items` keeps the first ones. No codes at all is None, so that the
-    field's default holds.
+    A code that means "none of these" (NONE of the disabilities, 21 of the factors) gives way to the
+    others. Of more than `max_items` codes the first are kept. No codes at all give None, so that
+    the field's default is used.
     """
-    found = sorted(set(codes))
+    distinct = sorted(set(codes))
     problem = None
     alone = {str(code) for code in field.options.get("alone") or ()}
-    if len(found) > 1 and alone.intersection(found):
-        found = [code for code in found if code not in alone] or found[:1]
+    if len(distinct) > 1 and alone.intersection(distinct):
+        distinct = [code for code in distinct if code not in alone] or distinct[:1]
         problem = BESIDE_OTHERS
-    if field.max_items and len(found) > field.max_items:
-        found, problem = found[: field.max_items], TOO_MANY
-    return found or None, problem
+    if field.max_items and len(distinct) > field.max_items:
+        distinct, problem = distinct[: field.max_items], TOO_MANY
+    return distinct or None, problem
 
 
 # ------------------------------------------------------------------------- several in one value
 def split_codes(text: str, match: MatchCode) -> tuple[list[str], str | None]:
-    """Codes of a text such as "1A" or "MOB, HAND"; a text with any other part counts as one."""
+    """Codes of a text such as "1A" or "MOB, HAND".
+
+    A text in which some part is not a code is taken as one value.
+    """
     code, problem = match(text)
     if problem == SEVERAL or (problem and any(mark in text for mark in ",;|")):
         parts = [match(part) for part in re.split(r"[,;|]", text)]
         if all(part_problem is None for _, part_problem in parts):
-            return [found for found, _ in parts if found], None
+            return [part_code for part_code, _ in parts if part_code], None
     return ([code] if code else []), problem
 
 
@@ -137,7 +141,7 @@ def read_json_codes(
 ) -> tuple[list[str], str | None]:
     """Codes held as JSON: ``["1A"]``, ``{"1A": "Yes"}``, with nulls, or as plain text "1A, 2B".
 
-    Unusable elements are left out and the first rule that one breaks is the problem.
+    Unusable elements are left out; the problem is the first rule that one of them breaks.
     """
     if isinstance(value, list | tuple | dict):
         return _from_structure(value, match, booleans, 0)
@@ -168,8 +172,8 @@ def _from_structure(
             problems += [p for p in (problem, unknown) if p]
     elif isinstance(held, list | tuple):
         for item in held:
-            found, problem = _from_structure(item, match, booleans, depth + 1)
-            codes += found
+            inner_codes, problem = _from_structure(item, match, booleans, depth + 1)
+            codes += inner_codes
             problems += [problem] if problem else []
     elif isinstance(held, bool):
         problems.append(NOT_IN_LIST)

@@ -1,7 +1,8 @@
 """What a database driver hands over, read as text or as a date; never raises.
 
-One column comes as text, number, date, bytes or a JSON structure, as the engine, the driver and
-the case-management system please. A problem is the short name of a rule and never holds the value.
+The same column may come as text, number, date, bytes or JSON structure, depending on the database,
+the driver and the case-management system. A problem is the short name of a rule and never holds the
+value.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ NOT_A_DATE = "not a date"
 DATE_RANGE = "date out of range"
 PLACEHOLDER = "placeholder"
 TOO_LONG = "too long"
-# A value with one of these problems says nothing; one that merely breaks a rule has been read.
+# Problems of values that could not be read; all others are of values that were read.
 UNREADABLE = frozenset({WRONG_TYPE, NOT_TEXT, NOT_EXACT, NOT_A_DATE, DATE_RANGE})
 
 RowLookup = Callable[[str], Any]  # from a column's name to the raw value in the same row
@@ -32,8 +33,8 @@ NOTHING: Result = (None, None)
 
 CACHE_SIZE = 8192
 FIRST_YEAR, LAST_YEAR = 1900, 2100
-# Systems write these days where they know none: SystemC fills 1900-01-01 for "no date", others the
-# first day of .NET, of SQL Server or of Access, or a day of a year that nobody will see.
+# Systems write these days where they know none: SystemC 1900-01-01, others the first day of .NET,
+# of SQL Server or of Access, or a day in a far year.
 _PLACEHOLDER_DAYS = frozenset(
     {
         dt.date(1, 1, 1),
@@ -45,7 +46,8 @@ _PLACEHOLDER_DAYS = frozenset(
 )
 _PLACEHOLDER_YEARS = frozenset({2999, 3000, 9999})
 _NO_END = frozenset({"infinity", "-infinity"})  # PostgreSQL's days without a number
-# Invisible at either end of a text besides white space: byte-order mark, zero-width space, NUL.
+# Invisible characters to strip from a text besides white space: byte-order mark, zero-width space,
+# NUL.
 EDGES = " \t\r\n\v\f\x00\xa0\ufeff\u200b"
 _ENGLAND = ZoneInfo("Europe/London")
 _LARGEST_EXACT_FLOAT = 2**53
@@ -116,11 +118,12 @@ def _number_text(value: int | float | Decimal) -> tuple[str | None, str | None]:
 
 
 def read_date(value: Any) -> tuple[dt.date | None, str | None]:
-    """(date, problem) of a raw value: a date, a datetime, or text in ISO or UK day-first form or as
-    SQL Server writes it (month in letters first).
+    """(date, problem) of a raw value.
 
-    The time of day is dropped; a time with a zone is taken by the clock of England. Days that stand
-    for "none" and years outside 1900 to 2100 are refused, and so are two-figure years.
+    The value may be a date, a datetime, or text: ISO, UK day-first, or as SQL Server writes it
+    (month in letters first). The time of day is dropped; a time with a zone is converted to the
+    time in England first. Days that stand for "none", years outside 1900 to 2100 and years of two
+    figures are refused.
     """
     if isinstance(value, dt.datetime):
         day = value if value.tzinfo is None else _in_england(value)
@@ -136,23 +139,23 @@ def read_date(value: Any) -> tuple[dt.date | None, str | None]:
 
 
 def _in_england(moment: dt.datetime) -> dt.datetime:
-    """A moment with a zone by the clock of England: midnight there is the day before in UTC."""
+    """A time with a zone, converted to England; midnight there may be the day before in UTC."""
     try:
         return moment.astimezone(_ENGLAND)
-    except (OverflowError, ValueError):  # the first or the last day that there is
+    except (OverflowError, ValueError):  # the first or the last day that Python knows
         return moment
 
 
 def is_unreadable_date(value: Any) -> bool:
-    """Whether something stands where a date should, of which nobody can say which day it is.
+    """Whether a value in a date column cannot be read as a date.
 
-    Nothing, blanks and the days that stand for "none" are readable: they say that there is none.
+    Null, blanks and the days that stand for "none" are readable: they say that there is none.
     """
     return value is not None and read_date(value)[1] in UNREADABLE
 
 
 def is_unreadable_text(value: Any) -> bool:
-    """Whether something stands where a text or an id should, and is none that can be read."""
+    """Whether a value in a column of texts or ids cannot be read as text."""
     return value is not None and type(value) is not str and read_text(value)[1] is not None
 
 
@@ -182,19 +185,19 @@ def parse_date(text: str) -> tuple[dt.date | None, str | None]:
 
 
 def _month_number(word: str) -> int:
-    """1 to 12 for a month's name or the start of it; 0, which no date has, for any other word."""
+    """1 to 12 for a month's name or its beginning; 0 for any other word."""
     numbers = [n for n, name in enumerate(_MONTHS, 1) if name.startswith(word.upper())]
     return numbers[0] if len(numbers) == 1 else 0
 
 
 def _checked(year: int, month: int, day: int) -> tuple[dt.date | None, str | None]:
     try:
-        found = dt.date(year, month, day)
+        date = dt.date(year, month, day)
     except ValueError:
         return None, NOT_A_DATE
-    if FIRST_YEAR <= year <= LAST_YEAR and found.toordinal() != _FIRST_DAY:
-        return found, None
-    stands_for_none = found in _PLACEHOLDER_DAYS or year in _PLACEHOLDER_YEARS
+    if FIRST_YEAR <= year <= LAST_YEAR and date.toordinal() != _FIRST_DAY:
+        return date, None
+    stands_for_none = date in _PLACEHOLDER_DAYS or year in _PLACEHOLDER_YEARS
     return None, PLACEHOLDER if stands_for_none else DATE_RANGE
 
 
@@ -203,7 +206,7 @@ _FIRST_DAY = dt.date(FIRST_YEAR, 1, 1).toordinal()
 
 # ---------------------------------------------------------------------------------------- helpers
 def remembered(read: Callable[[Any], Result]) -> Callable[[Any], Result]:
-    """``read`` with the answers for short texts kept, up to a bound; other kinds are read anew."""
+    """``read`` with a cache of its answers for short texts; other types are read every time."""
     cache: dict[str, Result] = {}
 
     def remembered(value: Any) -> Result:
@@ -211,20 +214,20 @@ def remembered(read: Callable[[Any], Result]) -> Callable[[Any], Result]:
             return NOTHING
         if type(value) is not str:
             return read(value)
-        found = cache.get(value)
-        if found is None:
-            found = read(value)
+        result = cache.get(value)
+        if result is None:
+            result = read(value)
             if len(value) <= 100:
                 if len(cache) >= CACHE_SIZE:
                     cache.clear()
-                cache[value] = found
-        return found
+                cache[value] = result
+        return result
 
     return remembered
 
 
 def by_value(read: Callable[[Any], Result]) -> Transform:
-    """A transform that looks at nothing but its value."""
+    """A transform that depends on its value only."""
 
     def transform(value: Any, row_lookup: RowLookup | None = None) -> Result:
         return read(value)

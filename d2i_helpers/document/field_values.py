@@ -1,6 +1,6 @@
-"""One field compiled: where its raw value is, and the function that makes the value to send.
+"""Compile one field: where its raw value is, and the function that makes the value to send.
 
-Also the way from a row of one source to the rows of another. `assembly` puts fields together.
+Also how to get from a row of one source to the rows of another. `assembly` combines the fields.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_ROWS: tuple[SourceRow, ...] = ()
 
 
 class Remembered(dict[Any, Result]):
-    """Answers of a transform that looks at nothing but its value: the same values come again."""
+    """A cache of a transform that depends on its value only, because values repeat."""
 
     def __init__(self, transform: Callable[..., Result]) -> None:
         self._transform = transform
@@ -34,16 +34,16 @@ class Remembered(dict[Any, Result]):
         return answer
 
     def anew(self, value: Any) -> Result:
-        """The answer for a value that cannot be a key, such as a structure read from JSON."""
+        """The answer for a value that cannot be a key of the cache, such as a JSON structure."""
         return self._transform(value, None)
 
 
 class FieldMaker:
     """One field of a block; exactly one of `remembered`, `direct` and `routed` makes its value.
 
-    `remembered`: a look-up by the raw value in the block's own row. `direct`: a function of the raw
-    value and the row (at which only transforms with `also` or `not_before` look). `routed`: a
-    function of (row, person id, page), for values of other sources.
+    `remembered`: a look-up by the raw value in the block's own row. `direct`: a function of (raw
+    value, row); only transforms with `also` or `not_before` use the row. `routed`: a function of
+    (row, person id, page), for values of other sources.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class FieldMaker:
         plan: ReadPlan,
         shared: dict[str, Remembered],
     ) -> None:
-        """Compile a field; ``shared`` holds the answers of transforms that are alike everywhere."""
+        """Compile a field; ``shared`` holds the caches of transforms that several fields share."""
         self.name, self.path, self.at = field.name, field.path, plan.at(field.source, field.column)
         self.filled = self.unusable = self.wrong = 0
         self.remembered: Remembered | None = None
         self.direct: Callable[[Any, SourceRow], Result] | None = None
         self.routed: Callable[[SourceRow, str, Page], Result] | None = None
         transform = compile_transform(field, spec)
-        others = [field.options[o] for o in ("also", "not_before") if field.options.get(o)]
+        other_columns = [field.options[o] for o in ("also", "not_before") if field.options.get(o)]
         if field.source != block_source or field.type == "codes":
-            self.routed = self._routed(field, transform, block_source, plan, others)
-        elif others:
-            self.direct = _with_others(transform, field.source, plan, others)
+            self.routed = self._routed(field, transform, block_source, plan, other_columns)
+        elif other_columns:
+            self.direct = _with_others(transform, field.source, plan, other_columns)
         elif field.type == "date":
             self.remembered = shared.setdefault(field.transform, Remembered(transform))
         elif field.codes or field.type in ("boolean", "integer"):
@@ -79,23 +79,29 @@ class FieldMaker:
         transform: Transform,
         block_source: str,
         plan: ReadPlan,
-        others: list[str],
+        other_columns: list[str],
     ) -> Callable[[SourceRow, str, Page], Result]:
-        """All rows for a list of codes; else the first row whose value can be used."""
+        """The value from other rows: all of them for a list of codes, else the first usable one."""
         at, reach = self.at, route(plan, field.source, block_source)
-        call = _with_others(transform, field.source, plan, others) if others else transform
+        call = (
+            _with_others(transform, field.source, plan, other_columns)
+            if other_columns
+            else transform
+        )
         if field.type == "codes":
 
             def codes(row: SourceRow, person_id: str, page: Page) -> Result:
                 rows = reach(row, person_id, page)
-                return transform(tuple([one[at] for one in rows]), None) if rows else _NOTHING
+                return (
+                    transform(tuple([reached[at] for reached in rows]), None) if rows else _NOTHING
+                )
 
             return codes
 
         def first_usable(row: SourceRow, person_id: str, page: Page) -> Result:
             first_problem = None
-            for one in reach(row, person_id, page):
-                value, problem = call(one[at], one)
+            for reached in reach(row, person_id, page):
+                value, problem = call(reached[at], reached)
                 if value is not None:
                     return value, problem
                 first_problem = first_problem or problem
@@ -108,17 +114,17 @@ _NOTHING: Result = (None, None)
 
 
 def _with_others(
-    transform: Transform, source: str, plan: ReadPlan, others: list[str]
+    transform: Transform, source: str, plan: ReadPlan, other_columns: list[str]
 ) -> Callable[[Any, SourceRow], Result]:
-    """The transform with a look at other columns of the same row."""
-    places = {name: plan.at(source, name) for name in others}
+    """The transform with access to other columns of the same row."""
+    places = {name: plan.at(source, name) for name in other_columns}
     return lambda value, row: transform(value, lambda name: row[places[name]])
 
 
 def route(plan: ReadPlan, wanted: str, start: str) -> Rows:
     """How to get from a row of one source to the rows of another, link by link.
 
-    Sources of the person are looked up by the person's id from anywhere.
+    Rows of sources that name the person are looked up by the person's id, from any row.
     """
     names: list[str] = []
     name = wanted
@@ -146,7 +152,7 @@ def route(plan: ReadPlan, wanted: str, start: str) -> Rows:
         for hop in hops:
             # a row that two links lead to counts once
             rows = list(
-                {id(new): new for one in rows for new in hop(one, person_id, page)}.values()
+                {id(new): new for old in rows for new in hop(old, person_id, page)}.values()
             )
         return rows
 
@@ -169,7 +175,7 @@ def _hop(source: str, place: int | None) -> Rows:
             page.meet(source, key_text(key))
         if type(key) is not str:
             return page.by_any(source, key)
-        found = page.found[source]
-        return found.get(key) or found.get(key.strip()) or _NO_ROWS
+        by_key = page.found[source]
+        return by_key.get(key) or by_key.get(key.strip()) or _NO_ROWS
 
     return hop

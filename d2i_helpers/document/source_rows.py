@@ -1,8 +1,9 @@
-"""Source rows of a page of children: which columns are read, and how the rows hang together.
+"""Source rows of a page of children: which columns are read, and how rows are linked.
 
 A `ReadPlan` is compiled once a run from the sources of the specification. A `Page` holds the rows
-of some hundred children, found by person id or by what links a row to its parent, filtered and
-sorted as the sources say. Nothing here knows a database, a table or a field by name.
+of some hundred children, filtered and sorted as the sources say, and finds them by person id or by
+the column that links a row to its parent. Nothing here knows a database, a table or a field by its
+name.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _NO_ROWS: tuple[SourceRow, ...] = ()
 
 
 class _Dates(dict[Any, str | None]):
-    """Raw value to date text; what was read once is remembered, since days repeat endlessly."""
+    """A cache from raw value to date text, since days repeat often."""
 
     def __missing__(self, value: Any) -> str | None:
         day, _ = read_date(value)
@@ -34,7 +35,7 @@ class _Dates(dict[Any, str | None]):
         return text
 
 
-DATES = _Dates()  # for loops over many rows; a TypeError stands for a structure, as in date_text
+DATES = _Dates()  # for loops over many rows; it raises TypeError for a structure, see date_text
 
 
 def date_text(value: Any) -> str | None:
@@ -54,14 +55,14 @@ def key_text(value: Any) -> str | None:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why a question about a row has neither a yes nor a no: a value that decides says nothing.
+    """Why a question about a row cannot be answered: the value that decides cannot be read.
 
-    False wherever a yes is wanted; ask ``is False`` where a no is wanted.
+    A doubt is falsy, so that it never counts as a yes. Where a no is meant, test ``is False``.
     """
 
     table: str
     column: str
-    rule: str  # what is wrong, and what hangs on it; never the value
+    rule: str  # what is wrong, and what depends on it; never the value
 
     def __bool__(self) -> bool:
         return False
@@ -74,12 +75,12 @@ Verdict = bool | Doubt
 
 
 def unreadable(table: str, column: str, decides: str) -> Doubt:
-    """The doubt about a value that cannot be read; ``decides``: what hangs on it."""
+    """The doubt about a value that cannot be read; ``decides``: what depends on it."""
     return Doubt(table, column, f"cannot be read ({decides})")
 
 
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:
-    """No where one of them is a no, else the first doubt, else yes."""
+    """No if one of them is a no, else the first doubt, else yes."""
     doubt: Verdict = True
     for verdict in verdicts:
         if verdict is False:
@@ -90,7 +91,7 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def any_of(verdicts: Iterable[Verdict]) -> Verdict:
-    """Yes where one of them is a yes, else the first doubt, else no."""
+    """Yes if one of them is a yes, else the first doubt, else no."""
     doubt: Verdict = False
     for verdict in verdicts:
         if verdict is True:
@@ -154,8 +155,8 @@ class ReadPlan:
             if field.source in self.sources:
                 asked = (field.column, field.options.get("also"), field.options.get("not_before"))
                 self._want(self._read_of[field.source], [c for c in asked if c])
-        # for sources with `care_period`: their rows by the person's periods of care, and whose the
-        # periods are that their rows by person id name
+        # sources with `care_period` need two more queries: their rows by the person's periods of
+        # care, and the owners of the periods that the rows by person id name
         self.care_period_reads: dict[str, Read] = {}
         self.owner_reads: dict[str, Read] = {}
         for name, source in self.sources.items():
@@ -165,7 +166,7 @@ class ReadPlan:
     def _query(self, source: Source) -> Read:
         if source.person:
             return Read(source.table, source.person)
-        # the checks of the specification see to both
+        # the checks of the specification make sure of both
         assert source.via is not None and source.link is not None
         parent = self.sources[source.via]
         above = self._query(parent)
@@ -199,35 +200,35 @@ class ReadPlan:
         return self._read_of[source]
 
     def at(self, source: str, column: str) -> int:
-        """Where a column stands in the rows of a source."""
+        """Position of a column in the rows of a source."""
         return self._columns[self._read_of[source]][column]
 
     def date(self, source: str, column: str) -> Callable[[SourceRow], str | None]:
-        """A function of a row: the column as date text."""
+        """A function from a row to the column's value as date text."""
         place = self.at(source, column)
         return lambda row: date_text(row[place])
 
     def text(self, source: str, column: str) -> Callable[[SourceRow], str | None]:
-        """A function of a row: the column as text without outer blanks."""
+        """A function from a row to the column's value as text without outer blanks."""
         place = self.at(source, column)
         return lambda row: key_text(row[place])
 
 
-# Which episodes tell the periods of care of a person, for sources with `care_period`; the rows are
+# The source that gives a person's periods of care, for sources with `care_period`. Its rows are
 # those that the inclusion sets look at.
 CARE_PERIODS = "cohort.cla_episodes"
 CARE_PERIOD = "clae_cla_id"
 
 
 class Page:
-    """Rows of some children, by source and by the text of what they are looked up by."""
+    """Rows of some children, by source and by the text of the column they are looked up by."""
 
     def __init__(self, persons: Sequence[SourceRow]) -> None:
         self.persons = persons
         self.found: dict[str, dict[str, list[SourceRow]]] = {}  # by source, then by key
-        # what cannot be said of the rows under a key; only sources that have some
+        # doubts about the rows under a key; only sources that have some
         self.doubts: dict[str, dict[str, list[Doubt]]] = {}
-        self.met: list[Doubt] = []  # those that somebody came upon who asked for rows by `meet`
+        self.met: list[Doubt] = []  # the doubts that were noted by `meet`
 
     def meet(self, source: str, key: str | None) -> None:
         """Note the doubts about the rows of a source for a person id or link value."""
@@ -248,8 +249,8 @@ class Page:
 
 
 def grouped(rows: Iterable[SourceRow], place: int) -> dict[str, list[SourceRow]]:
-    """Rows by the text in one column; rows with nothing there are left out."""
-    found: dict[str, list[SourceRow]] = {}
+    """Rows grouped by the text in one column; rows without a text there are left out."""
+    by_text: dict[str, list[SourceRow]] = {}
     for row in rows:
         key = row[place]
         if type(key) is not str or key != key.strip() or not key:
@@ -257,10 +258,10 @@ def grouped(rows: Iterable[SourceRow], place: int) -> dict[str, list[SourceRow]]
             if key is None:
                 continue
         try:
-            found[key].append(row)
+            by_text[key].append(row)
         except KeyError:
-            found[key] = [row]
-    return found
+            by_text[key] = [row]
+    return by_text
 
 
 def sorter(
@@ -268,8 +269,8 @@ def sorter(
 ) -> Callable[[list[SourceRow]], list[SourceRow]] | None:
     """A function that gives rows of a source in its `order`; None where the order does not matter.
 
-    Nulls and unreadable values come last (first with `open`); the row's key and then its whole
-    content settle ties, so that the order never depends on how the database delivers rows.
+    Nulls and unreadable values come last (first with `open`). Ties are broken by the row's key and
+    then by its whole content, so that the order never depends on how the database delivers rows.
     """
     if not (source.order or source.pick_first):
         return None
@@ -292,10 +293,10 @@ def sorter(
 def overtaking(
     plan: ReadPlan, source: Source, is_date: Callable[[str], bool]
 ) -> Callable[[SourceRow, SourceRow], Doubt | None] | None:
-    """A function that tells why a row might stand before the one that is first in `order`.
+    """A function that says why another row might come before the first one in `order`.
 
-    Called with (the first row, another row): a doubt where an unreadable date decides which of the
-    two comes first, else None. None instead of a function where no date is part of the order.
+    It is called with (first row, other row) and gives a doubt if an unreadable date decides which
+    of the two comes first, else None. There is no function (None) where the order holds no date.
     """
     parts: list[tuple[str, list[tuple[str, int, ReadText]]]] = []
     for part in source.order:
@@ -317,15 +318,15 @@ def overtaking(
                 return unreadable(source.table, name, "which row comes first")
         return None
 
-    def overtakes(first: SourceRow, other: SourceRow) -> Doubt | None:
+    def overtakes(first: SourceRow, later: SourceRow) -> Doubt | None:
         for mode, columns in parts:
-            one, two = read(columns, first), read(columns, other)
-            if mode == "open" and one is None and two is not None:
+            first_value, later_value = read(columns, first), read(columns, later)
+            if mode == "open" and first_value is None and later_value is not None:
                 return None  # nothing comes before a row that is open
-            for value in (one, two):
+            for value in (first_value, later_value):
                 if isinstance(value, Doubt):
                     return value
-            if one != two:
+            if first_value != later_value:
                 return None
         return None
 

@@ -1,11 +1,11 @@
-"""The transforms: a stored value to what may be sent, or why not.
+"""The transforms: from a stored value to the value that may be sent, or to the reason why not.
 
-Each is written here and registers itself by the name that a field gives under `transform:`;
-nothing else has to know it. `compile_transform` makes one function a field. It takes the value as
-the driver gave it and `row_lookup`, a function from a column's name to the value in the same row,
-and gives (value, problem): the value is None where there is none that may be sent; the problem is
-the short name of a rule, never a value. Lists of codes may give both: the usable codes, and the
-rule that another one broke. Nothing raises for any value, and nothing is cut to fit.
+Each transform registers itself under the name that a field gives as `transform:`; no other module
+has to know it. `compile_transform` makes one function a field. The function takes the driver value
+and `row_lookup`, a function from a column's name to the value in the same row. It returns (value,
+problem). The value is None where none may be sent; the problem is the short name of a rule, never a
+value. A list of codes may have both: the usable codes, and the rule that another code broke. No
+value makes a transform raise, and nothing is cut to fit.
 """
 
 from __future__ import annotations
@@ -77,17 +77,17 @@ _UPN = re.compile(r"[A-Z][0-9]{11}[0-9A-Z]", re.ASCII)
 
 
 def compile_transform(field: Field, spec: Spec) -> Transform:
-    """The transform of one field as a function; see the module's text for its contract.
+    """The transform of one field as a function; the module's docstring has its contract.
 
     Raises:
-        KeyError: the specification names a transform that does not exist (its checks say so first).
+        KeyError: there is no such transform; the checks of the specification report it first.
     """
     compiled: Transform = TRANSFORMS[field.transform].make(field, spec)
     return compiled
 
 
 def usable_upn(value: Any) -> str | None:
-    """The unique pupil number in a raw value, or None where it holds none of a valid shape."""
+    """The unique pupil number in a raw value; None if it holds none of a valid shape."""
     text, _ = read_text(value)
     plain = text.upper() if text and len(text) == 13 else ""
     return plain if _UPN.fullmatch(plain) else None
@@ -102,11 +102,11 @@ def usable_upn(value: Any) -> str | None:
     problems=(WRONG_CHARACTERS, TOO_LONG, PLACEHOLDER),
 )
 def _id(field: Field, spec: Spec) -> Transform:
-    """Outer blanks go; inner blanks, other characters and more than `max_length` are refused."""
+    """Strip outer blanks; refuse inner blanks, other characters and more than `max_length`."""
     shape = whole_match(field.pattern or ".+")
     longest = field.max_length or 10**6
     placeholders = spec.placeholders
-    lengths = frozenset(map(len, placeholders))  # most ids need no look at the words
+    lengths = frozenset(map(len, placeholders))  # most ids need not be compared with the words
 
     def read_value(value: Any, row_lookup: RowLookup | None = None) -> Result:
         text, problem = (value.strip(EDGES), None) if type(value) is str else read_text(value)
@@ -129,10 +129,10 @@ def _id(field: Field, spec: Spec) -> Transform:
     problems=(TOO_LONG, NOT_TEXT, PLACEHOLDER, WRONG_CHARACTERS),
 )
 def _text(field: Field, spec: Spec) -> Transform:
-    """As stored, without outer blanks; over-long text is refused, because a cut name is another."""
+    """Strip outer blanks; refuse over-long text, because a cut name is another name."""
     shape = whole_match(field.pattern) if field.pattern else None
     longest = field.max_length or 10**6
-    # A word may be somebody's name ("Null", "Unknown"); marks and SSD_ words are nobody's.
+    # A word may be somebody's name ("Null", "Unknown"); marks and SSD_ words are not.
     placeholders = frozenset(word for word in spec.placeholders if not word.isalpha())
 
     def read_value(value: Any, row_lookup: RowLookup | None = None) -> Result:
@@ -162,7 +162,7 @@ def _text(field: Field, spec: Spec) -> Transform:
     problems=(NOT_A_POSTCODE, PLACEHOLDER),
 )
 def _postcode(field: Field, spec: Spec) -> Transform:
-    """Upper case with one blank before the last three characters, whatever blanks were stored."""
+    """Upper case, with one blank before the last three characters, wherever blanks were stored."""
     shape = whole_match(field.pattern) if field.pattern else None
 
     def read(value: Any) -> Result:
@@ -172,10 +172,10 @@ def _postcode(field: Field, spec: Spec) -> Transform:
         if text.upper() in spec.placeholders:
             return None, PLACEHOLDER
         parts = _POSTCODE.fullmatch("".join(text.upper().split())) if len(text) < 20 else None
-        found = f"{parts[1]} {parts[2]}" if parts else None
-        if found is None or (shape and not shape(found)):
+        postcode = f"{parts[1]} {parts[2]}" if parts else None
+        if postcode is None or (shape and not shape(postcode)):
             return None, NOT_A_POSTCODE
-        return found, None
+        return postcode, None
 
     return by_value(remembered(read))
 
@@ -191,34 +191,34 @@ def _postcode(field: Field, spec: Spec) -> Transform:
     problems=(NOT_A_DATE, DATE_RANGE, PLACEHOLDER, BEFORE_START),
 )
 def _date(field: Field, spec: Spec) -> Transform:
-    """ISO text of the day; an end before its start (`not_before`) is left out and reported."""
+    """ISO text of the day; leave out and report an end before its start (`not_before`)."""
     not_before = field.options.get("not_before")
 
     def read(value: Any) -> Result:
-        found, problem = read_date(value)
-        return (found.isoformat() if found else None), problem
+        day, problem = read_date(value)
+        return (day.isoformat() if day else None), problem
 
     by_text = remembered(read)
     by_day: dict[dt.date, Result] = {}
 
     def read_value(value: Any, row_lookup: RowLookup | None = None) -> Result:
-        kind = type(value)
-        # two times with zones can be equal and yet lie on two days, so those are read anew
-        if kind is dt.date or (kind is dt.datetime and value.tzinfo is None):
-            found = by_day.get(value)
-            if found is None:
+        type_ = type(value)
+        # times with zones can be equal and yet lie on different days, so they are not remembered
+        if type_ is dt.date or (type_ is dt.datetime and value.tzinfo is None):
+            result = by_day.get(value)
+            if result is None:
                 if len(by_day) >= CACHE_SIZE:
                     by_day.clear()
-                found = by_day[value] = read(value)
-            return found
+                result = by_day[value] = read(value)
+            return result
         return by_text(value)
 
     def guarded(value: Any, row_lookup: RowLookup | None = None) -> Result:
-        found, problem = read_value(value)
-        if found is None or row_lookup is None:
-            return found, problem
+        day, problem = read_value(value)
+        if day is None or row_lookup is None:
+            return day, problem
         start = read_value(row_lookup(str(not_before)))[0]
-        return (None, BEFORE_START) if start is not None and found < start else (found, None)
+        return (None, BEFORE_START) if start is not None and day < start else (day, None)
 
     return guarded if not_before else read_value
 
@@ -237,7 +237,7 @@ def _boolean(field: Field, spec: Spec) -> Transform:
 
 @transform("present", makes="boolean", words="true where a row counts")
 def _present(field: Field, spec: Spec) -> Transform:
-    """True for a row whose column holds something; the source has chosen the rows that count."""
+    """True if the column holds something; the source has chosen the rows that count."""
 
     def read_value(value: Any, row_lookup: RowLookup | None = None) -> Result:
         text, problem = read_text(value)
@@ -281,7 +281,7 @@ def _integer(field: Field, spec: Spec) -> Transform:
     problems=(NOT_A_UPN, TOO_LONG, UN_CODE_AS_UPN, PLACEHOLDER),
 )
 def _upn(field: Field, spec: Spec) -> Transform:
-    """13 characters of a valid shape; a UNx code in this column is a reason and no number."""
+    """13 characters of a valid shape; a UNx code in this column is a reason, not a number."""
 
     def read_value(value: Any, row_lookup: RowLookup | None = None) -> Result:
         text, problem = read_text(value)
@@ -313,14 +313,14 @@ def _upn_reason(field: Field, spec: Spec) -> Transform:
     also = field.options.get("also")
 
     def read_value(value: Any, row_lookup: RowLookup | None = None) -> Result:
-        other = row_lookup(also) if also and row_lookup else None
-        if other is not None and usable_upn(other):
+        upn_value = row_lookup(also) if also and row_lookup else None
+        if upn_value is not None and usable_upn(upn_value):
             return NOTHING
         code, problem = match(value)
         if code is None and problem and usable_upn(value):
             problem = UPN_AS_REASON
-        if code is None and other is not None:
-            code = match(other)[0]
+        if code is None and upn_value is not None:
+            code = match(upn_value)[0]
         return code, None if code else problem
 
     return read_value
@@ -384,16 +384,16 @@ def _from_rows(
 ) -> Transform:
     """The codes of all rows together; the first rule that any row breaks is the problem.
 
-    Codes that say "none" (`alone`) are no answer where a row could not be read.
+    Codes that say "none" (`alone`) are dropped where some row could not be read.
     """
     says_none = {str(code) for code in field.options.get("alone") or ()}
 
     def together(values: Any) -> Result:
         codes: list[str] = []
         problem = None
-        for one in values:
-            found, broken = read(one)
-            codes += found
+        for value in values:
+            usable, broken = read(value)
+            codes += usable
             problem = problem or broken
         if problem and says_none.issuperset(codes):
             return None, problem
@@ -407,8 +407,8 @@ def _from_rows(
             return NOTHING
         values = value if isinstance(value, rows) else (value,)
         key = tuple(values)
-        # only texts are remembered: of other kinds, unequal ones can be equal keys (1 and True)
-        if not all(type(one) is str for one in key) or sum(map(len, key)) > _LONGEST_REMEMBERED:
+        # only texts are remembered: values of other types can be equal as keys (1 and True)
+        if not all(type(text) is str for text in key) or sum(map(len, key)) > _LONGEST_REMEMBERED:
             return together(values)
         known = cache.get(key)
         if known is None:
@@ -484,7 +484,7 @@ def _json_flag(field: Field, spec: Spec) -> Transform:
 
 
 def _phrases(phrases: Any) -> re.Pattern[str] | None:
-    """The phrases as whole words, longest first, over text of small letters and single blanks."""
+    """A pattern for the phrases as whole words, longest first, in normalised text."""
     plain = {" ".join(re.findall(r"[a-z0-9]+", str(phrase).lower())) for phrase in phrases}
     longest_first = sorted(plain - {""}, key=lambda phrase: (-len(phrase), phrase))
     return re.compile(rf"\b(?:{'|'.join(longest_first)})\b") if longest_first else None

@@ -1,7 +1,7 @@
 """Checks of documents and deltas before they are sent; paths and rules, never a value.
 
-The generated JSON Schema does most of it. What it cannot say is added here: that an identifier
-stands once in its list, that a whole document erases nothing, that all text can be sent as UTF-8.
+The generated JSON Schema does most of the checks. This module adds what it cannot express: an
+identifier occurs once in its list, a whole document erases nothing, all text can be sent as UTF-8.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOT_AN_OBJECT = "not a JSON object"
 DUPLICATE = "identifier more than once in its list"
 PURGED = "purge is true in a whole document"
 
-# Names of rules in words; what is not here goes by its name in JSON Schema.
+# Rules of JSON Schema in words; any other rule is shown by its own name.
 _RULES = {
     "additionalProperties": "unknown field",
     "required": "missing",
@@ -44,7 +44,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
 
 class Problem(NamedTuple):
-    """Where a document breaks which rule; it never holds the value."""
+    """A rule that a document breaks, and where; never the value."""
 
     path: str  # such as social_care_episodes[2].referral_date; the document itself is $
     rule: str
@@ -82,26 +82,26 @@ class Validator:
         try:
             orjson.dumps(document)
         except (TypeError, RecursionError):
-            # a lone surrogate, a number beyond 64 bits, a type that JSON has not
+            # a lone surrogate, a number beyond 64 bits, a type that JSON does not have
             return [Problem("$", NOT_UTF8 if _has_bad_text(document) else NOT_JSON)]
         schema = self._schemas[partial]
-        found = set() if schema.is_valid(document) else set(_schema_problems(schema, document))
-        found.update(_block_problems(self._root, document, "", partial=partial))
-        return sorted(found, key=_natural)
+        problems = set() if schema.is_valid(document) else set(_schema_problems(schema, document))
+        problems.update(_block_problems(self._root, document, "", partial=partial))
+        return sorted(problems, key=_natural)
 
 
 def _schema_problems(schema: Any, document: Document) -> Iterator[Problem]:
     for error in schema.iter_errors(document):
         path = _path(error.instance_path)
-        kind = error.kind.name
-        rule = _RULES.get(kind, kind)
-        if kind == "required":
+        keyword = error.kind.name
+        rule = _RULES.get(keyword, keyword)
+        if keyword == "required":
             yield Problem(_joined(path, error.kind.property), rule)
-        elif kind == "additionalProperties":
+        elif keyword == "additionalProperties":
             for name in error.kind.unexpected:
-                # a name that looks like none of ours might itself be data
+                # a name of another shape than a field's might itself be data
                 yield Problem(_joined(path, name) if _NAME.fullmatch(name) else path, rule)
-        elif kind == "maxItems" and "then" in error.schema_path:
+        elif keyword == "maxItems" and "then" in error.schema_path:
             yield Problem(path, "code that must stand alone beside others")
         else:
             yield Problem(path, rule)
@@ -129,7 +129,7 @@ def _block_problems(block: Block, held: Document, path: str, *, partial: bool) -
 
 
 def _path(parts: Any) -> str:
-    """`a[2].b` of the parts of a path; a part that may be data is shown as `?`."""
+    """The parts of a path as `a[2].b`; a part that may be data is shown as `?`."""
     path = ""
     for part in parts:
         if isinstance(part, int):
@@ -144,7 +144,7 @@ def _joined(path: str, name: str) -> str:
 
 
 def _natural(problem: Problem) -> tuple[Any, ...]:
-    """Sorts list positions by number, so that [10] follows [9]."""
+    """A sort key that compares list positions as numbers, so that [10] follows [9]."""
     words = re.split(r"(\d+)", problem.path)
     return [(0, int(w), "") if w.isdigit() else (1, 0, w) for w in words], problem.rule
 
@@ -166,15 +166,15 @@ def _encodes(text: str) -> bool:
 
 
 # ------------------------------------------------------------------------------------- firewall
-# A web application firewall before the API answers 403 to what looks like an attack. These are
-# warnings: an identifier is never altered to please it.
+# A web application firewall in front of the API answers 403 to text that looks like an attack.
+# These are warnings only: an identifier is never changed to avoid them.
 _SQL_WORDS = re.compile(
     r"\b(?:union\s+(?:all\s+)?select|select\s.{1,200}\sfrom|insert\s+into|delete\s+from"
     r"|drop\s+(?:table|database)|update\s+\w+\s+set|exec(?:ute)?\s+\w*xp_\w+|waitfor\s+delay"
     r"|truncate\s+table|alter\s+table)\b",
     re.DOTALL,
 )
-# By name: words of which one must be there, which is quickly seen, and then the pattern.
+# By name: words of which at least one must occur (a quick test), and then the pattern.
 _FIREWALL: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     "0x": (("0x",), re.compile("0x")),
     "SQL words": (
@@ -195,8 +195,7 @@ _FIREWALL: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
 def firewall_warnings(body_text: str) -> list[str]:
     """Names of the kinds of text in a body that web firewalls are known to block, sorted.
 
-    ``0x`` in random identifiers has been seen to be blocked; the others follow the common rule
-    sets.
+    ``0x`` in random identifiers was seen to be blocked; the others follow common rule sets.
     """
     lower = body_text.lower()
     return [

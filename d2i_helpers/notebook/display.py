@@ -1,8 +1,8 @@
 """What notebooks show: counts, tables of counts, bars, progress. Safe by construction.
 
-A saved notebook is read by people who must not see a child's identity: everything shown here goes
-through `safe_words` first. Pictures are drawn as inline SVG: a plotting library would cost each
-notebook about a second of import.
+People who must not see a child's identity read saved notebooks, so everything shown here goes
+through `safe_words` first. Pictures are drawn as inline SVG, because a plotting library would cost
+each notebook about a second of import.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ def _publish(
 
 
 def counts(title: str, mapping: Mapping[str, Any]) -> None:
-    """Counts with their names; the runner also writes them into the run record.
+    """Show counts with their names; the runner also writes them into the run record.
 
     Args:
         title: what is counted.
-        mapping: name to number; words of ours are shown too, but are no counts.
+        mapping: name to number; safe words are shown too, but do not count as counts.
     """
     _counts(title, mapping, closing=False)
 
 
 def closing(stage: str, mapping: Mapping[str, Number]) -> None:
-    """The closing counts of a stage: those that the run's summary shows."""
+    """Show the closing counts of a stage; the run's summary repeats them."""
     _counts(f"{stage.capitalize()}: what came out", mapping, closing=True)
 
 
@@ -86,12 +86,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _spoken(name: str) -> str:
-    """`children_sent` as people write it; a path of a field stays."""
+    """`children_sent` as people write it; the path of a field stays as it is."""
     return name if "." in name or "[" in name else name.replace("_", " ")
 
 
 def table(rows: Iterable[Any], title: str = "") -> None:
-    """Rows (mappings, dataclasses or named tuples) of numbers and known words.
+    """Show rows (mappings, dataclasses or named tuples) of numbers and known words.
 
     Any other text is shown as ``(hidden)``.
     """
@@ -113,25 +113,25 @@ def _as_mapping(row: Any) -> Mapping[str, Any]:
 
 
 def quality(rows: Iterable[Any]) -> None:
-    """Per field of the document how many children have it: filled, missing, unusable, per cent."""
+    """Show for each field how many children have it: filled, missing, unusable, per cent."""
     table(rows, "Fields: how many are filled")
 
 
 def known_gaps(gaps: Mapping[str, str]) -> None:
-    """What this case-management system cannot give, by block or field, and why."""
+    """Show what this case-management system cannot give, by block or field, and why."""
     sentences = [f"{place}: {why}" for place, why in gaps.items()]
     _sentences("Known gaps of this system", sentences, "No known gaps of this system.")
 
 
 def problems(rows: Iterable[Any] | Mapping[str, Number]) -> None:
-    """Problems by field and rule with the number of children; never a value or a child."""
+    """Show problems by field and rule with the number of children; never a value or a child."""
     if isinstance(rows, Mapping):
         rows = [{"problem": name, "children": number} for name, number in rows.items()]
     table(rows, "Problems found")
 
 
 def warnings(messages: Iterable[str]) -> None:
-    """Warnings of a stage as a list; says so when there are none."""
+    """Show the warnings of a stage as a list, or say that there are none."""
     _sentences("Warnings", messages, "No warnings.")
 
 
@@ -141,12 +141,12 @@ def notices(
     *,
     for_console: Iterable[str] = (),
 ) -> None:
-    """What a stage has to say about the day; says so when there is nothing.
+    """Show what a stage reports about the day, or say that there is nothing.
 
     Args:
         messages: shown in the notebook.
-        counts: the stage's closing counts; children who need attention are out of the ordinary.
-        for_console: shown too, and repeated on the run's console and in its record.
+        counts: the stage's closing counts; children who need attention add a message.
+        for_console: messages that are also repeated on the run's console and in its record.
     """
     repeated = [safe_sentence(message) for message in for_console]
     said = [*messages, *repeated]
@@ -157,9 +157,9 @@ def notices(
 
 
 def attention(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Who needs attention, and why: rows of `staging.attention.shown`, with masked ids.
+    """Show who needs attention, and why: rows of `staging.attention.shown`, with masked ids.
 
-    The run record keeps the number of children by what became of them, place and rule.
+    The run record keeps only numbers of children, by outcome, place and rule.
     """
     title, listed = ATTENTION_TITLE, list(rows)
     if not listed:
@@ -193,13 +193,13 @@ def _sentences(title: str, messages: Iterable[str], nothing: str, **more: Any) -
     )
 
 
-def checks(found: Iterable[Any]) -> None:
-    """Preflight's checks: name, status, what was found and what to do; sentences of ours."""
+def checks(results: Iterable[Any]) -> None:
+    """Show preflight's checks: name, status, what was found and what to do."""
     header = ("check", "status", "found", "advice")
     rows = [
         [safe_sentence(str(getattr(check, part) or "")) for part in ("name", "status", "detail")]
         + [safe_sentence(check.advice or "")]
-        for check in found
+        for check in results
     ]
     title = "Checks"
     _publish(
@@ -208,7 +208,7 @@ def checks(found: Iterable[Any]) -> None:
 
 
 def gate(decision: Any) -> None:
-    """What a gate decided (a `gates.Decision`), refusals too; the runner keeps it in the record."""
+    """Show what a gate decided (a `gates.Decision`), refusals too; the run record keeps it."""
     held = {k: v for k, v in dataclasses.asdict(decision).items() if k != "hint"}
     said = {**held, "allowed": "yes" if decision.allowed else "no"}
     said["dry_run"] = "yes: nothing is sent" if decision.dry_run else "no"
@@ -224,9 +224,9 @@ def gate(decision: Any) -> None:
 
 
 def settings_table(settings: Any) -> None:
-    """The parameters in force: what differs from the defaults first, the rest folded away.
+    """Show the parameters in force: those that differ from the defaults first, the rest folded.
 
-    Secrets are no parameters; person ids are shown as their number, URLs without a password.
+    Secrets are not parameters. Of person ids the number is shown, of URLs no password.
     """
     changed: list[tuple[str, ...]] = []
     usual: list[tuple[str, ...]] = []
@@ -249,7 +249,7 @@ def settings_table(settings: Any) -> None:
 def _show_rows(
     title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], **more: Any
 ) -> None:
-    """A table: title, header and cells are made safe here, whoever calls."""
+    """Show a table; title, header and cells are made safe here."""
     title, names = safe_title(title), [safe_label(name) for name in header]
     cells = [[safe_value(value) for value in row] for row in rows]
     right = [all(_is_number(row[i]) or row[i] is None for row in rows) for i in range(len(names))]
@@ -276,7 +276,7 @@ def _html_table(
     cells: Sequence[Sequence[str]],
     right: Sequence[bool] | None = None,
 ) -> str:
-    """``right``: which columns are numbers. No colours: the page's own serve light and dark."""
+    """A table as HTML, without colours of its own; ``right`` says which columns are numbers."""
     align = ["right" if number else "left" for number in right or [False] * len(names)]
 
     def line(tag: str, row: Sequence[str]) -> str:
@@ -292,7 +292,7 @@ def _html_table(
 
 
 def bars(title: str, mapping: Mapping[str, Number]) -> None:
-    """A horizontal bar for each name; also readable as text.
+    """Show a horizontal bar for each name, with a version in plain text.
 
     Args:
         title: what is counted.
@@ -314,7 +314,7 @@ def bars(title: str, mapping: Mapping[str, Number]) -> None:
 
 
 def _svg_bars(title: str, items: Sequence[tuple[str, Number]], most: Number) -> str:
-    """Bars that take the page's text colour, so that they read in light and in dark."""
+    """Bars in the page's text colour, so that they can be read on light and dark pages."""
     row, left, width = 24, 230, 340
     said = html.escape(title)
     parts = [
@@ -337,11 +337,11 @@ def _svg_bars(title: str, items: Sequence[tuple[str, Number]], most: Number) -> 
 
 
 def progress(label: str, *, every: float = 0.25) -> Callable[[int, int | None], None]:
-    """A function to call with (done, total); the saved notebook keeps the last state only.
+    """A function to call with (done, total); the saved notebook keeps only the last state.
 
     Args:
         label: what is counted, such as "children read".
-        every: seconds between two displays, at least.
+        every: least number of seconds between two displays.
     """
     name, display_id = safe_label(label), f"progress-{uuid.uuid4().hex[:12]}"
     last: list[float] = []  # when something was shown, and how much was done then
@@ -363,14 +363,14 @@ def progress(label: str, *, every: float = 0.25) -> Callable[[int, int | None], 
 
 # ---------------------------------------------------------------------------------- for analysts
 def may_show_identifiers() -> bool:
-    """Only where a person sits at the notebook; never where a run is recorded."""
+    """True only if a person sits at the notebook; never in a recorded run."""
     if os.environ.get(RUN_ID_VARIABLE):
         return False
     return is_human_present()
 
 
 def explore(document: Mapping[str, Any], *, show_identifiers: bool = False) -> None:
-    """The shape of one document; its values only for a person who asks for them at the notebook."""
+    """Show the structure of a document; values only to a person who asks for them."""
     shown = document if show_identifiers and may_show_identifiers() else masked(document)
     text = json.dumps(shown, indent=2, ensure_ascii=False, default=str)
     _publish({"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"})

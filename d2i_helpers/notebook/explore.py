@@ -1,7 +1,7 @@
-"""One child or the whole table, for an analyst who sits at a notebook.
+"""One child or the whole table, for an analyst at a notebook.
 
-What this gives may be about a child: `display` shows its shape only, unless the person asks for
-values, and never in a recorded run.
+The results may be about one child. `display` shows their structure only, unless the analyst asks
+for values; in a recorded run it never shows values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _QUOTE_IT = "Quote it in the notebook; with papermill use -r person_id ID, which
 
 @dataclass(frozen=True)
 class StagedChild:
-    """What the staging table and the submission log hold of one child."""
+    """What the staging table and the submission log hold about one child."""
 
     person_id: str = field(repr=False)
     row_state: str
@@ -51,18 +51,17 @@ def overview(engine: Engine, settings: Settings) -> dict[str, int]:
 
 
 def child(engine: Engine, settings: Settings, person_id: str | int | None = None) -> StagedChild:
-    """One child; without an id the first that waits, or else the first of the table.
+    """One child; without an id the first that waits to be sent, else the first of the table.
 
     Args:
-        person_id: a number, as papermill's ``-p`` makes of figures, stands for the only staged id
-            that it can have been, with or without zeros in front.
+        person_id: a number (papermill's ``-p`` turns figures into one) stands for the only staged
+            id that it can be, with or without leading zeros.
 
-    A child that was never staged has a state that says so, and no document: why it is out is
-    still to be asked.
+    A child that was never staged has a state that says so, and no document.
 
     Raises:
-        SettingsError: a number that can be two ids, or something that is neither text nor whole.
-        D2IError: the table is empty, or a document of the row is no JSON.
+        SettingsError: a number that can be two ids, or an id that is neither text nor an integer.
+        D2IError: the table is empty, or a document of the row is not JSON.
     """
     staging = Staging(engine, settings.send_table)
     t = staging.table.c
@@ -104,7 +103,7 @@ def child(engine: Engine, settings: Settings, person_id: str | int | None = None
 
 
 def _as_text(engine: Engine, staging: Staging, person_id: Any) -> str | None:
-    """The id that is meant: as it is, or the one that a number was made from."""
+    """The id that is meant: the text itself, or the id that a number was made from."""
     if person_id is None or isinstance(person_id, str):
         return person_id
     if isinstance(person_id, bool) or not isinstance(person_id, int) or person_id < 0:

@@ -1,6 +1,6 @@
-"""Why a child is in or out, and why an item or a field of it is missing; for an analyst's screen.
+"""Why a child is in or out, and why an item or field is missing; for an analyst's screen.
 
-What this gives is about one child and holds identifiers, so it refuses to work in a recorded run.
+The result is about one child and holds identifiers, so it is refused in a recorded run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Why:
         return [{"source": s, "rule": r, "rows": n} for (s, r), n in sorted(counted.items())]
 
     def add(self, rule: str, verdict: Verdict, detail: str = "") -> bool:
-        """Note a verdict; whether it is a yes. A doubt is neither, and says why."""
+        """Note a verdict and return whether it is a yes; a doubt is noted with its reason."""
         if isinstance(verdict, Doubt):
             self.rules.append({"rule": rule, "holds": UNSAID, "detail": str(verdict)})
             return False
@@ -57,7 +57,7 @@ def why(engine: Engine, settings: Settings, spec: Spec, person_id: str) -> Why:
         person_id: as in ``ssd_person``.
 
     Raises:
-        GateError: this is a recorded run, whose output is kept and shown to others.
+        GateError: this is a recorded run; its output is kept and shown to others.
         DatabaseError: required tables or columns are missing.
     """
     if os.environ.get(RUN_ID_VARIABLE):
@@ -119,7 +119,7 @@ def _why_missing(field: Field, rules: list[str]) -> str:
 
 
 def _rows(answer: Why, documents: Documents, batch: ReadPage, page: Page) -> None:
-    """Each row that was read for the child, and which entries of `where` leave it out."""
+    """Note each row that was read for the child, and the entries of `where` that leave it out."""
     plan = documents.plan
     for name in documents.spec.sources:
         if name not in plan.sources or not plan.sources[name].where:

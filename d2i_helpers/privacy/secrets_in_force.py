@@ -49,7 +49,7 @@ def secrets_in_force(secrets: Secrets, settings: Settings | None = None) -> list
 
 
 def secrets_not_sought(secrets: Secrets, settings: Settings) -> list[str]:
-    """Where the secrets stand that no search could tell from what every record holds.
+    """Names of the secrets that are too common a text to be searched for.
 
     Returns:
         Names of variables and of parameters; never a value.
