@@ -210,6 +210,7 @@ def show_adoption(found: Adoption, console: Console) -> None:
     for said, rows in found.doubts.most_common():
         console.print(f"  {rows:>9,} rows {said}", soft_wrap=True)
     console.print("submission_timestamp is not read: a default may have filled it.")
+    console.print("Switch the job off that filled this table: its hashes and ours are no match.")
 
 
 def key_counts(counts: dict[str, float], most: int = 6) -> str:

@@ -149,6 +149,8 @@ class Portable:
         """The type of a text column that can hold any letter; without a length, of any length."""
         return String(length) if length else Text()
 
+    # whether a table that a login has no right to looks to it as if it were not there
+    hides_tables: ClassVar[bool] = False
     owners: ClassVar[frozenset[str]] = frozenset()  # users whom nobody has to grant anything
 
     def login_query(self) -> Select | None:
@@ -432,6 +434,7 @@ class SQLServer(Portable):
 
     name = "mssql"
     owners = frozenset({"dbo"})  # the owner of the database
+    hides_tables = True
     # deadlock, lock not had in time, conflict of snapshots; Azure SQL is busy or moves
     passing_codes = frozenset(
         {"1205", "1222", "3960", "3961", "40001", "40197", "40501", "40613", "49918", "49919",
@@ -570,6 +573,7 @@ class Oracle(Portable):
     """Oracle, through oracledb. A schema is a user there, whom only a DBA can make."""
 
     name = "oracle"
+    hides_tables = True
     # deadlock, conflict of two writers, lock not had in time
     passing_codes = frozenset({"ORA-00060", "ORA-08177", "ORA-00054", "ORA-30006", "ORA-04021"})
     lost_codes = frozenset(

@@ -26,7 +26,7 @@ from d2i_helpers.payload_spec.schema import Schema, key_tables
 # The form alone. `format: date` checks that the day exists (no 30 February).
 _DATE = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
 REGENERATE = "d2i spec docs"
-SYSTEMS = ("systemc", "mosaic", "eclipse")  # those with an overlay of their own
+SYSTEMS = ("systemc", "mosaic", "eclipse", "azeus")  # those with an overlay of their own
 
 
 # ----------------------------------------------------------------------------------- JSON Schema

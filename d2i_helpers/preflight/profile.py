@@ -22,6 +22,7 @@ _USUAL = re.compile(
     r"|\.(?:example|invalid)(?=[/:]|$)",
     re.IGNORECASE,
 )
+_UNTRIED = ("azeus",)  # systems of which nobody here has seen one
 _OF_A_RECEIVER = ("api_base_url", "token_url", "token_scope")
 _OF_A_DATABASE = ("database_url", "sql_server", "sql_server_database")
 
@@ -32,6 +33,13 @@ def checks(settings: Settings, secrets: Secrets) -> Iterator[Check]:
     if settings.la_code == NOBODYS_CODE and settings.endpoint == "test":  # the gate looks at live
         said = f"`la_code` is {NOBODYS_CODE}, which no authority has"
         yield Check("authority", WARN, said, "Write your own, of three digits, into the profile.")
+    if settings.cms in _UNTRIED:
+        said = f"`cms: {settings.cms}` is known by name only: it has never been compared with one"
+        advice = (
+            "Compare the documents of a few children with the system (`explore_payloads`) before "
+            "anything is sent, and name other columns or codes in a `spec_overlay`."
+        )
+        yield Check("system", WARN, said, advice)
     yield from _unknown_variables()
     yield from _pseudonym_key(settings, secrets)
     yield from _secrets_not_sought(settings, secrets)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Column, Engine, MetaData, Table, false, select
 from sqlalchemy.engine import Dialect
 
 from d2i_helpers import database
-from d2i_helpers.database import tables
+from d2i_helpers.database import dialects, tables
 from d2i_helpers.database.tables import SSD_SCHEMA, facts
 from d2i_helpers.document.source_rows import ReadPlan
 from d2i_helpers.errors import DatabaseError
@@ -37,6 +37,7 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
             "Deploy the SSD completely, check `ssd_schema` and `cms`, or name other columns in a "
             "`spec_overlay`.",
             "DatabaseError",
+            _grants_on_hidden(engine, settings, gaps.required),
         )
     else:
         number = sum(len(columns) for columns in reader.plan.reads.values())
@@ -54,6 +55,22 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
         yield from guarded("source values", lambda: _sample(engine, settings, spec))
     if settings.person_ids and not gaps.required:
         yield _pilot(engine, reader)
+
+
+def _grants_on_hidden(
+    engine: Engine, settings: Settings, missing: Sequence[str]
+) -> tuple[str, ...]:
+    """Grants on tables that look missing, where a login does not see what it may not read."""
+    if not dialects.of(engine).hides_tables:
+        return ()
+    hidden = [Table(name, MetaData()) for name in sorted(missing) if "." not in name]
+    statements = grants(engine, settings.ssd_schema, [(table, ["select"]) for table in hidden])
+    if not statements:
+        return ()
+    return (
+        "-- A table that a login may not read looks missing to it. Where one is there:",
+        *statements,
+    )
 
 
 def _pilot(engine: Engine, reader: SourceReader) -> Check:

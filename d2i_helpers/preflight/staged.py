@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 
 from d2i_helpers import database
-from d2i_helpers.database import tables
+from d2i_helpers.database import dialects, tables
 from d2i_helpers.database.deployment import ALTER_IT
 from d2i_helpers.errors import D2IError
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, grants
@@ -106,7 +106,10 @@ def _all_of(
     """Statements that make these tables here and let this login write them."""
     login = database.login_name(connection)
     is_there = database.has_schema(connection, settings.staging_schema)
-    return _statements(engine.dialect, settings, wanted, login, schema_is_there=is_there)
+    statements = _statements(engine.dialect, settings, wanted, login, schema_is_there=is_there)
+    if wanted and dialects.of(engine).hides_tables:
+        return (*_HIDDEN, *statements)
+    return statements
 
 
 def _statements(
@@ -128,6 +131,10 @@ def _statements(
     return tuple(statements)
 
 
+_HIDDEN = (
+    "-- A table that a login has no right to looks missing to it. Where one is there already,",
+    "-- leave out what makes it and its indexes, and run the grant.",
+)
 _KEPT = (
     "-- Columns that are missing are added, and JSON columns become text: a hash is made of a text",
     "-- as it was written, and a JSON type keeps no text. Every row and what it holds stays.",

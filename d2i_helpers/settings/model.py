@@ -64,7 +64,7 @@ class Settings(BaseModel):
     la_code: str = Field(
         "000", pattern=r"^\d{3}$", description="DfE code of the authority, 3 digits"
     )
-    cms: Literal["generic", "systemc", "mosaic", "eclipse"] = Field(
+    cms: Literal["generic", "systemc", "mosaic", "eclipse", "azeus"] = Field(
         "generic", description="case-management system; chooses an overlay of the specification"
     )
     spec_overlay: str | None = Field(None, description="the LA's own overlay of the specification")

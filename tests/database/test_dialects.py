@@ -151,6 +151,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "new schema": schema("s", "u", is_there=False),
         "schema": (schema("s", "u", is_there=True), schema("s", None, is_there=True)),
         "grant": dialect.grant_statements("s.t", "u", ["select", "insert"]),
+        "hides": dialect.hides_tables,
         "to text": dialect.text_statements("s.t", ["a", "b"]),
         "counter": None if counter is None else sql(counter),
     }
@@ -184,6 +185,7 @@ SAID: dict[str, dict[str, Any]] = {
         "new schema": [],
         "schema": ([], []),
         "grant": [],
+        "hides": False,
         "to text": [],
         "counter": None,
     },
@@ -214,6 +216,7 @@ SAID: dict[str, dict[str, Any]] = {
         "new schema": ["create schema s;", "grant usage on schema s to u;"],
         "schema": (["grant usage on schema s to u;"], []),
         "grant": ["grant select, insert on s.t to u;"],
+        "hides": False,
         "to text": ["alter table s.t\n  alter column a type text using a::text,\n"
                     "  alter column b type text using b::text;"],
         "counter": "select pg_get_serial_sequence('s.t', 'id') from pg_attribute where "
@@ -248,6 +251,7 @@ SAID: dict[str, dict[str, Any]] = {
         "new schema": ["exec('create schema s');"],
         "schema": ([], []),
         "grant": ["grant select, insert on s.t to u;"],
+        "hides": True,
         "to text": [],
         "counter": None,
     },
@@ -276,6 +280,7 @@ SAID: dict[str, dict[str, Any]] = {
         "new schema": [],
         "schema": ([], []),
         "grant": ["grant select, insert on s.t to u;"],
+        "hides": True,
         "to text": [],
         "counter": None,
     },

@@ -23,7 +23,7 @@ from d2i_helpers.payload_spec.schema import inlined, specification_schema, under
 from d2i_helpers.payload_spec.shape import typed
 
 TEXT = merged_text()
-CMS = ("generic", "systemc", "mosaic", "eclipse")
+CMS = ("generic", "systemc", "mosaic", "eclipse", "azeus")
 
 
 def told(overlay: str) -> list[str]:

@@ -306,6 +306,12 @@ def test_a_variable_that_nobody_knows_is_warned_of(monkeypatch: pytest.MonkeyPat
     assert "canary" not in str(found)
 
 
+def test_a_system_that_nobody_has_tried_is_said_to_be_so() -> None:
+    found = {c.name: c for c in profile_checks(Settings(cms="azeus"), Secrets())}
+    assert (found["system"].status, "never been compared" in found["system"].detail) == (WARN, True)
+    assert "system" not in {c.name for c in profile_checks(Settings(cms="mosaic"), Secrets())}
+
+
 @pytest.mark.parametrize(
     ("given", "key", "status"),
     [

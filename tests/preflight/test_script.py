@@ -12,7 +12,7 @@ from sqlalchemy import Engine, inspect, text
 
 from d2i_helpers import database
 from d2i_helpers.cli import cli
-from d2i_helpers.database import tables
+from d2i_helpers.database import dialects, tables
 from d2i_helpers.demo import simulate
 from d2i_helpers.errors import DatabaseError, SettingsError
 from d2i_helpers.preflight import stage as preflight
@@ -214,3 +214,18 @@ def test_a_login_that_the_profile_names_is_granted() -> None:
     assert 'to "D2I_LOGIN";' in preflight.whole_script(settings, "oracle")
     with pytest.raises(SettingsError, match="`db2` is no database"):
         preflight.whole_script(settings, "db2")
+
+
+def test_a_table_that_a_login_may_not_see_is_granted_and_not_only_made(
+    staged: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQL Server and Oracle show a login only what it may use."""
+    if staged.dialect.name != "postgresql":
+        pytest.skip("SQLite has no logins")
+    do(staged, "drop table ssd_person", "drop table d2i_facts")
+    assert "looks missing" not in script_for(make_settings())
+    monkeypatch.setattr(dialects.PostgreSQL, "hides_tables", True)
+    found = script_for(make_settings())
+    assert found.count("looks missing") == 2
+    assert 'grant select on ssd_person to "postgres";' in found
+    assert "and run the grant" in found
