@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 
 from d2i_helpers import database, settings
+from tests import servers
 from tests.ssd import make_ssd, ssd
 from tests.submit.http.fixtures import api_settings, certificate, raw, start, switchboard, tls
 
@@ -30,6 +30,12 @@ hypothesis_settings.register_profile(
     "long", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=2000
 )
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly which databases this run did not try."""
+    for line in servers.not_tested():
+        terminalreporter.write_line(line, yellow=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -88,29 +94,16 @@ def _hasten(url: URL) -> None:
     admin.dispose()
 
 
-# a SQL Server of your own, with a login that may create databases
-MSSQL_URL = os.environ.get("D2I_TEST_MSSQL_URL")
-
-
-@pytest.fixture(params=["sqlite", "postgresql", *(["mssql"] if MSSQL_URL else [])])
+@pytest.fixture(params=servers.DATABASES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of an empty database of each kind; SQL Server only where D2I_TEST_MSSQL_URL names one."""
+    """URL of an empty database of each kind that is to be had."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'test.sqlite'}"
         return
-    server = MSSQL_URL if request.param == "mssql" else request.getfixturevalue("postgres_url")
-    assert server is not None
-    name = f"d2i_{uuid.uuid4().hex[:12]}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"create database {name}"))
-    try:
-        yield admin.url.set(database=name).render_as_string(hide_password=False)
-    finally:
-        with admin.connect() as connection:
-            how = "" if request.param == "mssql" else " with (force)"
-            connection.execute(text(f"drop database {name}{how}"))
-        admin.dispose()
+    is_ours = request.param == "postgresql"
+    server = request.getfixturevalue("postgres_url") if is_ours else servers.url_of(request.param)
+    with servers.empty_place(server) as url:
+        yield url
 
 
 @pytest.fixture

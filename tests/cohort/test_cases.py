@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import select
 
 from d2i_helpers import database, settings
 from d2i_helpers.database.tables import inclusion
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.payload_spec.outputs import with_generated
+from tests import servers
 from tests.cohort.cases import CASES, Case
 from tests.cohort.cases_page import PAGE, case_tables
 from tests.ssd import Ssd
@@ -65,7 +66,7 @@ class Judged:
         return self._runs[table].get(child), self._sets.get((table, child), ())
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=servers.DATABASES)
 def judged(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Judged]:
@@ -76,17 +77,12 @@ def judged(
         yield held
         held.engine.dispose()
         return
-    server = request.getfixturevalue("postgres_url")
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    name = f"d2i_cases_{os.getpid()}"
-    with admin.connect() as connection:
-        connection.execute(text(f"create database {name}"))
-    held = Judged(admin.url.set(database=name).render_as_string(hide_password=False), folder)
-    yield held
-    held.engine.dispose()
-    with admin.connect() as connection:
-        connection.execute(text(f"drop database {name} with (force)"))
-    admin.dispose()
+    is_ours = request.param == "postgresql"
+    server = request.getfixturevalue("postgres_url") if is_ours else servers.url_of(request.param)
+    with servers.empty_place(server) as url:
+        held = Judged(url, folder)
+        yield held
+        held.engine.dispose()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -306,7 +306,7 @@ def test_preflight_says_what_extract_will_say(
     _replace(engine, "ssd_cin_plans", [])
     _replace(engine, "ssd_sdq_scores", _all_rows(engine, "ssd_sdq_scores")[:15])
     check = look()
-    assert (check.status, check.kind) == (preflight.FAIL, "GuardError")
+    assert (check.status, check.error_name) == (preflight.FAIL, "GuardError")
     with pytest.raises(GuardError) as caught:
         extract.run(engine, make_settings(), spec)
     for said in check.detail.split("; "):
