@@ -36,12 +36,11 @@ from d2i_helpers.submit.client import Client
 from d2i_helpers.submit.endpoint import simulated_endpoint
 
 BATCH = 100
-BYTES = 4500  # of one record, what a child with some episodes has
 RECEIPT = "2026-08-10_02:15:07.31_0b0e5a1e-7a54-4b39-9f3b-0a3c4d5e6f70.json"
 
 
 def record(number: int) -> bytes:
-    """A good record of about `BYTES` bytes."""
+    """A good record of about 4,500 bytes, the size of a child with some episodes."""
     plans = [
         {
             "child_in_need_plan_id": f"p{number}-{n}",

@@ -38,7 +38,6 @@ class Spec:
     uasc_statuses: frozenset[str]
     placeholders: frozenset[str]
     request: Mapping[str, Mapping[str, Any]]
-    extra_columns: Mapping[str, Mapping[str, str]]  # by table: the authority's own, with types
     renamed_columns: Mapping[str, Mapping[str, str]]  # by table: what a column is called here
     known_gaps: Mapping[str, str]  # block or field: why this system leaves it empty
     fingerprint: str  # SHA-256 of the merged text, for the run record
@@ -167,7 +166,6 @@ def build_spec(text: Mapping[str, Any]) -> Spec:
         uasc_statuses=frozenset(str(s).upper() for s in text.get("uasc_statuses") or ()),
         placeholders=frozenset(str(s).upper() for s in text.get("placeholders") or ()),
         request=text.get("request") or {},
-        extra_columns=text.get("extra_columns") or {},
         renamed_columns=text.get("renamed_columns") or {},
         known_gaps=text.get("known_gaps") or {},
         fingerprint=hashlib.sha256(

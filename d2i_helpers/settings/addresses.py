@@ -78,11 +78,6 @@ class AddressParts:
     holds_password: bool = False
     holds_unknown: bool = False
 
-    @property
-    def harmless(self) -> bool:
-        """Whether the address may be saved as it is written."""
-        return not (self.holds_password or self.holds_unknown)
-
 
 def _unreadable(saved: str, doubtful: list[str]) -> AddressParts:
     return AddressParts(saved, doubtful=doubtful, holds_password=True, holds_unknown=True)

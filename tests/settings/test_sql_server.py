@@ -121,7 +121,8 @@ def test_the_parts_come_back_from_the_url_and_may_be_saved(
     url = make_url(address)
     assert url.host == (f"{host}\\{instance}" if instance else host)
     assert (url.database, url.username, url.password) == (name, login, None)
-    assert database_address(address).harmless
+    parts = database_address(address)
+    assert not parts.holds_password and not parts.holds_unknown
 
 
 # --------------------------------------------------------------------------------- the driver
