@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -107,6 +108,7 @@ class Run:
             with contextlib.ExitStack() as stack:
                 self.kernels = self._start_kernels(steps)
                 stack.callback(self.kernels.close)
+                importlib.import_module("d2i_helpers.runs.kernel")  # while the kernels get ready
                 pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
                 with switch.ready():
                     for step in steps:

@@ -1,7 +1,9 @@
 """Kernels that only this user can reach, started ahead of the notebooks that they will run.
 
-A kernel needs a second or two to start and to import what its notebook imports. While one notebook
-works the next kernels do that on the machine's other cores. Each still runs one notebook only.
+A kernel needs a second or two to start and to import what its notebook imports. On Linux one warm
+process does that for a whole run, and the kernels are forked from it (`kernel_nursery`). Elsewhere
+the next kernels start on the machine's other cores while one notebook works. Each still runs one
+notebook only.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from d2i_helpers.database.plain_message import without_values
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import file_lock
 from d2i_helpers.kernel_protocol import MODULES_VARIABLE
+from d2i_helpers.runs import kernel_forks
 
 PACKAGE = "d2i_helpers"
 FOLDER_PREFIX = "d2i-kernel-"
@@ -44,7 +47,7 @@ class _ThisPython(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         return KernelSpec(
-            argv=make_ipkernel_cmd("d2i_helpers.runs.kernel_startup"),
+            argv=make_ipkernel_cmd(kernel_forks.START_MODULE),
             display_name="Python",
             language="python",
             metadata={"supported_encryption": ["curve"]},
@@ -98,7 +101,10 @@ async def _ask_to_end(manager: AsyncKernelManager) -> None:
 
 
 def start_kernel(
-    folder: Path, environment: Mapping[str, str] | None = None, modules: Sequence[str] = ()
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    modules: Sequence[str] = (),
+    nursery: kernel_forks.Nursery | None = None,
 ) -> Kernel:
     """Start a kernel process; this does not wait until it is ready.
 
@@ -109,6 +115,7 @@ def start_kernel(
         folder: its working directory.
         environment: variables on top of this process's own.
         modules: modules of this package to import before it is ready.
+        nursery: what to fork it from; None: a fresh process.
     """
     private = _private_folder()
     in_use = contextlib.ExitStack()
@@ -124,6 +131,9 @@ def start_kernel(
     elif manager.has_trait("transport_encryption") and zmq.has("curve"):
         manager.transport_encryption = "auto"
     kernel = Kernel(manager, private, in_use)
+    if nursery is not None:
+        provisioner = kernel_forks.ForkProvisioner(kernel_spec=manager.kernel_spec, parent=manager)
+        manager.provisioner, provisioner.nursery = provisioner, nursery
     variables = {
         **os.environ,
         "IPYTHONDIR": str(private),  # no start-up files of this user in a record
@@ -193,13 +203,26 @@ class KernelPool:
         self._notebooks = list(notebooks)
         self._folder, self._environment = folder, environment
         self._waiting: list[Kernel] = []
+        self._nursery: kernel_forks.Nursery | None = None
         remove_left_folders()
-        self._fill(1 + AHEAD)
+        if kernel_forks.CAN_FORK and len(notebooks) > 1:
+            self._start_nursery()  # and no kernel yet: it would wait until the nursery is warm
+        else:
+            self._fill(1 + AHEAD)
+
+    def _start_nursery(self) -> None:
+        modules = dict.fromkeys(m for path in self._notebooks for m in imported_modules(path))
+        with contextlib.suppress(OSError):  # no memory for it: each kernel starts afresh
+            self._nursery = kernel_forks.Nursery(
+                self._folder, {**os.environ, **self._environment}, modules
+            )
 
     def _fill(self, number: int) -> None:
         while self._notebooks and len(self._waiting) < number:
             modules = imported_modules(self._notebooks.pop(0))
-            self._waiting.append(start_kernel(self._folder, self._environment, modules))
+            self._waiting.append(
+                start_kernel(self._folder, self._environment, modules, self._nursery)
+            )
 
     def take(self) -> Kernel:
         """The next notebook's kernel; the ones after it are started."""
@@ -214,6 +237,8 @@ class KernelPool:
             kernel.discard()
         self._waiting.clear()
         self._notebooks.clear()
+        if self._nursery is not None:
+            self._nursery.close()
 
 
 def imported_modules(notebook: Path) -> list[str]:

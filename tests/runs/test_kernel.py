@@ -1,12 +1,18 @@
-"""One notebook in one kernel: what the executed copy says is what happened."""
+"""One notebook in one kernel: what the executed copy says is what happened.
+
+All of it holds for a kernel that is started afresh and for one that is forked from the nursery.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +27,13 @@ from d2i_helpers.errors import (
     NotebookTimeout,
     SettingsError,
 )
-from d2i_helpers.runs import kernel, kernel_pool
+from d2i_helpers.processes import birth
+from d2i_helpers.runs import kernel, kernel_forks, kernel_pool
 from d2i_helpers.runs.engine import execute
 from d2i_helpers.runs.kernel_pool import KernelPool, imported_modules, start_kernel
 
+forks = pytest.mark.skipif(not kernel_forks.CAN_FORK, reason="kernels are forked on Linux only")
+no_kernel_of_ours = pytest.mark.parametrize("way", ["fresh"], indirect=True)
 PARAMETERS = 'profile = "demo"\noverrides = {}\nx = 1'
 
 
@@ -60,30 +69,61 @@ def ready_kernel(folder: Path) -> kernel_pool.Kernel:
     return started
 
 
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[kernel_forks.Nursery]:
+    modules = ["pandas", "matplotlib.pyplot"]  # would start threads, if anything of ours does
+    started = kernel_forks.Nursery(Path.cwd(), os.environ, modules)
+    yield started
+    started.close()
+    assert started.process.returncode == 0
+
+
+@pytest.fixture(autouse=True, params=["fresh", pytest.param("forked", marks=forks)])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the kernels of a test start."""
+    if request.param == "forked":
+        nursery = request.getfixturevalue("nursery")
+        start = functools.partial(kernel_pool.start_kernel, nursery=nursery)
+        monkeypatch.setattr(kernel, "start_kernel", start)
+        monkeypatch.setitem(globals(), "start_kernel", start)
+    else:
+        monkeypatch.setattr(kernel_forks, "CAN_FORK", False)
+    return request.param
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     return tmp_path / "copy.ipynb"
 
 
-def test_a_notebook_runs_on_this_python_in_private(tmp_path: Path, copy: Path) -> None:
+def test_a_notebook_runs_on_this_python_in_private(tmp_path: Path, copy: Path, way: str) -> None:
     shown: list[Any] = []
     source = notebook(
         tmp_path,
         "import sys, os, json; from ipykernel.connect import get_connection_info\n"
         "info = json.loads(get_connection_info())\n"
-        "print(x, sys.executable, info['transport'], os.environ['GIVEN'], os.getcwd())",
+        "print(x, sys.executable, info['transport'], os.environ['GIVEN'], os.getcwd())\n"
+        "if os.name != 'nt': print(os.getpid() == os.getpgrp() == os.getsid(0), os.getppid())",
         "from IPython.display import display\n"
         "display({'application/x+json': {'n': 1}, 'text/plain': 'n'}, raw=True)",
+    )
+    started = start_kernel(tmp_path, {"GIVEN": "so"})
+    assert isinstance(started.manager.provisioner.process, kernel_forks.ForkedKernel) == (
+        way == "forked"
     )
     execute(
         source,
         copy,
         {"x": 5},
-        kernel=start_kernel(tmp_path, {"GIVEN": "so"}),
+        kernel=started,
         on_display=lambda data: shown.append(data.get("application/x+json")),
     )
     transport = "tcp" if os.name == "nt" else "ipc"
-    assert outputs(copy)[0].text.split() == ["5", sys.executable, transport, "so", str(tmp_path)]
+    said = outputs(copy)[0].text.split()
+    assert said[:5] == ["5", sys.executable, transport, "so", str(tmp_path)]
+    if os.name != "nt":
+        assert said[5] == "True"  # an interrupt goes to its whole group, and to nobody else
+        assert (said[6] == str(os.getpid())) == (way == "fresh")
     assert shown == [{"n": 1}]
     assert statuses(copy) == ["completed", "completed"]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
@@ -108,6 +148,7 @@ def test_an_error_is_kept_and_later_cells_stay_pending(tmp_path: Path, copy: Pat
     assert outputs(copy)[0].traceback == ["GuardError: Too few. Look at the source."]
 
 
+@no_kernel_of_ours
 def test_a_parameter_that_nobody_knows_is_refused_before_anything_runs(
     tmp_path: Path, copy: Path
 ) -> None:
@@ -222,7 +263,7 @@ def test_a_run_that_must_stop_does(tmp_path: Path, copy: Path) -> None:
     assert outputs(copy)[-1].ename == "LockError"
 
 
-def test_kernels_started_ahead_are_fresh_and_know_their_modules(tmp_path: Path) -> None:
+def test_kernels_started_ahead_are_fresh_and_know_their_modules(tmp_path: Path, way: str) -> None:
     source = notebook(tmp_path, "from d2i_helpers.staging import states\nimport json")
     assert imported_modules(source) == ["d2i_helpers.staging.states"]
     probe = tmp_path / "probe.ipynb"
@@ -236,6 +277,7 @@ def test_kernels_started_ahead_are_fresh_and_know_their_modules(tmp_path: Path) 
         copy = tmp_path / "copy.ipynb"
         execute(probe, copy, {}, kernel=pool.take())
         assert outputs(copy)[0].text.split() == ["True", "False", "2", "None"]
+        assert (pool._nursery is not None) == (way == "forked")
         waiting = [kernel.folder for kernel in pool._waiting]
         assert len(waiting) == 2
     finally:
@@ -243,13 +285,14 @@ def test_kernels_started_ahead_are_fresh_and_know_their_modules(tmp_path: Path) 
     assert not any(folder.exists() for folder in waiting)
 
 
-@pytest.mark.parametrize("way", ["-p", "overrides"])
-def test_papermill_saves_no_id_of_a_child(tmp_path: Path, way: str) -> None:
+@no_kernel_of_ours
+@pytest.mark.parametrize("given", ["-p", "overrides"])
+def test_papermill_saves_no_id_of_a_child(tmp_path: Path, given: str) -> None:
     path = notebook(tmp_path, SEEN, "raise ValueError('an end')")
     out = tmp_path / "out.ipynb"
     ids, key = "90017090, 90018090", "https://example.org/hooks/secret-key"
     words = ["-p", "person_ids", ids, "-p", "webhook_url", key]
-    if way == "overrides":
+    if given == "overrides":
         words = ["-y", f'overrides: {{person_ids: "{ids}", webhook_url: "{key}"}}']
     words += ["--engine", "d2i", "-k", "python3", "--language", "python"]
     command = [sys.executable, "-m", "papermill", str(path), str(out), *words]
@@ -260,6 +303,145 @@ def test_papermill_saves_no_id_of_a_child(tmp_path: Path, way: str) -> None:
     for private in ("90017090", "90018090", "secret-key"):
         assert private not in saved
     assert "[not saved]" in saved
+
+
+@forks
+@no_kernel_of_ours
+def test_two_forks_share_nothing_but_what_was_imported(
+    tmp_path: Path, nursery: kernel_forks.Nursery
+) -> None:
+    cells = (
+        "import os, random, sys, uuid, numpy\n"
+        "print(random.random(), numpy.random.random(), uuid.uuid4(), os.urandom(8).hex())",
+        "print(os.environ.pop('ONE', None), getattr(sys, 'left', None), sys.argv[1:3])\n"
+        "sys.left = random.left = os.environ['LEFT'] = 'left by another notebook'\n"
+        "print(getattr(random, 'left'))",
+        "held = [os.path.realpath(f'/proc/self/fd/{n}') for n in (0, 1, 2)]\n"
+        "print(held, 'LEFT' in os.environ)",
+    )
+    said = []
+    for name, given in (("a", {"ONE": "1"}), ("b", {})):
+        started = kernel_pool.start_kernel(tmp_path, given, nursery=nursery)
+        execute(notebook(tmp_path, *cells), tmp_path / name, {"x": 5}, kernel=started)
+        said.append([output.text for output in outputs(tmp_path / name)])
+        assert str(started.folder / kernel_pool.SAID_FILE) in said[-1][2]
+    first, second = (text[0].split() for text in said)
+    assert not set(first) & set(second)
+    assert [text[1].split()[:2] for text in said] == [["1", "None"], ["None", "None"]]
+
+
+@forks
+@no_kernel_of_ours
+def test_a_nursery_with_a_second_thread_does_not_fork(tmp_path: Path, copy: Path) -> None:
+    (tmp_path / "threaded.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+    )
+    nursery = kernel_forks.Nursery(tmp_path, os.environ, ["threaded"])
+    try:
+        started = kernel_pool.start_kernel(tmp_path, nursery=nursery)
+        assert isinstance(started.manager.provisioner.process, subprocess.Popen)
+        execute(notebook(tmp_path, "print('afresh')"), copy, {"x": 5}, kernel=started)
+        assert outputs(copy)[0].text == "afresh\n"
+    finally:
+        nursery.close()
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether all these processes are gone within some seconds."""
+    give_up = time.monotonic() + 30
+    while time.monotonic() < give_up and any(birth(pid) is not None for pid in pids):
+        time.sleep(0.05)
+    return not any(birth(pid) is not None for pid in pids)
+
+
+@forks
+@no_kernel_of_ours
+def test_where_the_nursery_dies_its_kernels_go_and_the_next_start_afresh(
+    tmp_path: Path, copy: Path
+) -> None:
+    nursery = kernel_forks.Nursery(tmp_path, os.environ, [])
+    taken = kernel_pool.start_kernel(tmp_path, nursery=nursery)
+    cell = f"import os, time\nos.kill({nursery.process.pid}, 9)\ntime.sleep(600)"
+    with pytest.raises(KernelDied):
+        execute(notebook(tmp_path, cell), copy, {"x": 5}, kernel=taken)
+    assert statuses(copy) == ["failed"]
+    assert gone([taken.manager.provisioner.pid])
+    again = kernel_pool.start_kernel(tmp_path, nursery=nursery)
+    execute(notebook(tmp_path, "print('afresh')"), copy, {"x": 5}, kernel=again)
+    assert outputs(copy)[0].text == "afresh\n"
+    nursery.close()
+
+
+RUNNER = """
+import sys, time
+from pathlib import Path
+from d2i_helpers.runs.kernel_pool import KernelPool
+pool = KernelPool([Path(sys.argv[1])] * 3, Path(sys.argv[2]), {})
+kernels = [pool.take(), *pool._waiting]
+print(pool._nursery.process.pid, *(k.manager.provisioner.pid for k in kernels), flush=True)
+time.sleep(600)
+"""
+
+
+@forks
+@no_kernel_of_ours
+def test_a_killed_runner_leaves_no_process(tmp_path: Path) -> None:
+    source = notebook(tmp_path, "import json")
+    command = [sys.executable, "-c", RUNNER, str(source), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        pids = [int(word) for word in runner.stdout.readline().split()]
+        assert len(pids) == 4
+        assert all(birth(pid) is not None for pid in pids)
+        runner.kill()
+    assert gone(pids)
+
+
+class Stopped(Exception):
+    """Stands for a Ctrl-C."""
+
+
+@forks
+@no_kernel_of_ours
+def test_a_request_that_was_broken_off_does_not_confuse_the_next(
+    tmp_path: Path, nursery: kernel_forks.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = kernel_pool.start_kernel(tmp_path, nursery=nursery)
+    with monkeypatch.context() as patch:
+        patch.setattr(nursery, "_ours", BrokenOff(nursery._ours))
+        with pytest.raises(Stopped):
+            kernel_pool.start_kernel(tmp_path, nursery=nursery)
+    assert first.manager.provisioner.process.poll() is None
+    first.discard()
+
+
+class BrokenOff:
+    """A socket at which a Ctrl-C comes between a request and its answer."""
+
+    def __init__(self, real: Any) -> None:
+        self.send = real.send
+
+    def recv(self, _size: int) -> bytes:
+        raise Stopped
+
+
+@forks
+@no_kernel_of_ours
+def test_the_nursery_tells_how_a_kernel_ended(
+    tmp_path: Path, nursery: kernel_forks.Nursery
+) -> None:
+    started = kernel_pool.start_kernel(tmp_path, nursery=nursery)
+    forked = started.manager.provisioner.process
+    assert forked.poll() is None
+    forked.send_signal(signal.SIGTERM)
+    give_up = time.monotonic() + 30
+    while forked.poll() is None:
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    assert forked.poll() == forked.wait() == -signal.SIGTERM
+    forked.kill()  # nothing to do: its number may be another process's
+    started.discard()
 
 
 SEEN = """from d2i_helpers.settings import load_settings
