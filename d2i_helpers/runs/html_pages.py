@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ _TEMPLATES = Path(__file__).parent / "templates"  # `record` is the template of 
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
 # a terminal that prints the page must not obey it
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_ONE_AT_A_TIME = threading.Lock()  # the exporter holds what belongs to the page that it makes
 
 
 def write_page(notebook: Path, remark: str = "") -> Path:
@@ -29,20 +32,27 @@ def write_page(notebook: Path, remark: str = "") -> Path:
         RecordError: it could not be written.
     """
     import nbformat
-    from nbconvert import HTMLExporter
 
     nb = nbformat.read(notebook, as_version=4)
-    exporter = HTMLExporter(template_name="record", extra_template_basedirs=[str(_TEMPLATES)])
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     title = _remark(nb, remark) or notebook.stem
     resources = {"metadata": {"name": title}}
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         # a template of nbconvert asks for ids of cells in notebooks older than format 4.5
         warnings.filterwarnings("ignore", category=FutureWarning, module="nbconvert")
-        body, _ = exporter.from_notebook_node(nb, resources=resources)
+        body, _ = _exporter().from_notebook_node(nb, resources=resources)
     page = notebook.with_suffix(".html")
     write_atomic(page, _CONTROLS.sub("", _SCRIPT.sub("", body)).encode())
     return page
+
+
+@functools.cache
+def _exporter() -> Any:
+    """One for all pages: most of the time of a page went into reading its templates."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="record", extra_template_basedirs=[str(_TEMPLATES)])
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    return exporter
 
 
 def _remark(nb: Any, remark: str) -> str:

@@ -237,3 +237,17 @@ def test_no_notebook_and_no_scheduler_counts_as_a_terminal(
     assert attended.is_at_a_terminal() is shown
     monkeypatch.setenv(RUN_ID_VARIABLE, "run")
     assert attended.is_at_a_terminal() is False
+
+
+def test_the_command_reads_notebooks_without_the_grammar_of_addresses() -> None:
+    code = (
+        "from d2i_helpers.cli import commands\n"
+        "def look():\n"
+        "    import sys, nbformat\n"
+        "    nbformat.validate(nbformat.v4.new_notebook())\n"
+        "    print([name for name in sys.modules if name.split('.')[0] == 'lark'])\n"
+        "commands._run_command = look\n"
+        "commands.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
