@@ -86,11 +86,11 @@ class AnonymousDocuments:
         if phase in CONSTRUCTED:
             yield from self._constructed(1 if phase == "single_fake" else None)
             return
-        found = self._scrambled(connection, progress)
+        pages = self._scrambled(connection, progress)
         if phase == "single_scrambled":
-            yield next((page for page in found if page), [])
+            yield next((page for page in pages if page), [])
             return
-        yield from found
+        yield from pages
 
     def _constructed(self, count: int | None) -> Iterator[list[Child]]:
         size = self.settings.fake_children if count is None else count
@@ -148,15 +148,15 @@ class AnonymousDocuments:
 
     def _held_back(self, connection: Connection) -> dict[str, str]:
         """Children whose rows stay as they are, those that left the cohort too, by pseudonym."""
-        t, found = self.source.table.c, {}
+        t, pseudonyms = self.source.table.c, {}
         for ids in database.in_batches(attention.held_back(connection, self.source)):
             rows = connection.execute(
                 select(t.person_id, t.json_payload).where(t.person_id.in_(ids))
             )
             for row in rows:
                 _, child_id = self._original(row)
-                found[row.person_id] = self.pseudonyms.child_id(child_id or str(row.person_id))
-        return found
+                pseudonyms[row.person_id] = self.pseudonyms.child_id(child_id or str(row.person_id))
+        return pseudonyms
 
     def _source_rows(
         self, connection: Connection, order: Sequence[int], size: int
@@ -185,7 +185,7 @@ class AnonymousDocuments:
         identity = self.collect(original)
         made = self.pseudonyms.document(child_id, original, identity)
         text = to_text(made)
-        keys = [one for one in (row.person_id, row.legacy_id) if one]
+        keys = [key for key in (row.person_id, row.legacy_id) if key]
         self.leaks.update(self.check.document(identity, original, made, text, keys))
         self.counts["anonymised"] += 1
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None

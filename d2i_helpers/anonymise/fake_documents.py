@@ -121,7 +121,7 @@ class _Maker:
 
     def _birth(self, block: Block, field: Field, draw: bytes) -> str | None:
         """The birth date, or the expected one of a child not yet born; never both."""
-        births = [one.name for one in block.fields if one.anonymise == "birth_date"]
+        births = [field.name for field in block.fields if field.anonymise == "birth_date"]
         if (field.name == births[0]) == self.unborn:
             return None
         if self.unborn:

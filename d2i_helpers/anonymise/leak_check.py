@@ -74,12 +74,12 @@ class LeakCheck:
         Returns:
             The rules (kinds) of the values that were found; empty is as it should be.
         """
-        values = [*identity.values, *(("child_id", one, normal(one)) for one in keys)]
+        values = [*identity.values, *(("child_id", key, normal(key)) for key in keys)]
         self.documents += 1
         self.values += len(values)
         texts = self._texts(text)
         # dates are compared as they are; in normal form they would look like ids of eight digits
-        others = "\n".join(one for one in texts if not _is_date(one))
+        others = "\n".join(text for text in texts if not _is_date(text))
         plain = _normal_lines(others)
         self._remember(values, plain)
         self._put(self._real, self._person(original))

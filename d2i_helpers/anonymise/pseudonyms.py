@@ -126,9 +126,11 @@ class Pseudonymiser:
     def _block(self, block: Block) -> Callable[[RuleContext, Document], Document]:
         """A function that rewrites one block; every field's rule is made once."""
         prefix = block.path.rstrip("[]")
-        rules: dict[str, Rule] = {one.name: self._rules.of(block, one) for one in block.fields}
+        rules: dict[str, Rule] = {
+            field.name: self._rules.of(block, field) for field in block.fields
+        }
         rules[PURGE] = _is_true
-        paths = {one.name: one.path for one in block.fields}
+        paths = {field.name: field.path for field in block.fields}
         flags = _kept_true(block)
         inner = {
             child.name: (child.path, child.kind != "object", self._block(child), _resort(child))

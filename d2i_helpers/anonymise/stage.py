@@ -84,10 +84,10 @@ def run(
                 return database.again(
                     functools.partial(_day, engine, settings, spec, key, avoid, progress)
                 )
-            except Coincidence as found:
-                if found.hashes <= avoid:
+            except Coincidence as coincidence:
+                if coincidence.hashes <= avoid:
                     break
-                avoid |= found.hashes
+                avoid |= coincidence.hashes
     raise LeakError(
         "Anonymised documents bear ids, pupil numbers or names with birth dates of other children. "
         "Nothing was written.",
@@ -145,7 +145,7 @@ class _Day:
         return self._result()
 
     def _ask_about_key(self, connection: Connection, marked: str) -> None:
-        """Another key replaces everybody: stop, where that is not what was asked for."""
+        """Stop where the key is another one and nobody asked for that: it replaces everybody."""
         before = self.twin.fact(connection, KEY_FACT)
         if before in (None, marked):
             return
@@ -165,7 +165,7 @@ class _Day:
             )
 
     def _hide_former_order(self, connection: Connection) -> None:
-        """Rows that an earlier release wrote stand in the order of the original: number them anew.
+        """Number rows anew that an earlier release wrote in the order of the original.
 
         By pseudonym, as rows are written today; the order then says nothing that these do not say.
         """
@@ -182,17 +182,19 @@ class _Day:
         self.load.write(connection, page.changes)
 
     def _keep_unreadable(self, connection: Connection) -> None:
-        """Rows without a document: marked, as delta does; what the twin has of the child stays.
+        """Mark rows without a document, as delta does, and keep what the twin has of the child.
 
         Else the child would look as if it had left, and the receiver would be asked to erase it.
         """
-        found = self.documents.unreadable
-        self.source.mark_unreadable(connection, [row_id for row_id, _ in found])
-        for row in self.twin.lookup(connection, [person_id for _, person_id in found]).values():
+        unreadable = self.documents.unreadable
+        self.source.mark_unreadable(connection, [row_id for row_id, _ in unreadable])
+        for row in self.twin.lookup(
+            connection, [person_id for _, person_id in unreadable]
+        ).values():
             self.load.seen.add(row.id)
 
     def _keep_held_back(self, connection: Connection) -> None:
-        """The twin of a child who is held back stays as it is as well, and is not sent either."""
+        """Keep the twin of a child who is held back as it is, and hold it back as well."""
         pseudonyms = self.documents.held_back
         rows = self.twin.lookup(connection, list(pseudonyms.values()))
         for row in rows.values():

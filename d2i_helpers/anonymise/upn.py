@@ -65,7 +65,7 @@ class PupilNumbers:
         self._rounds: dict[bytes, list[bytes]] = {}  # keys of the rounds, by kind
 
     def pseudonym(self, value: str, again: int = 0) -> str:
-        """The pupil number that stands for this one: of its kind, valid, never that of another.
+        """The pseudonym of a pupil number: valid, of the same kind, and never shared with another.
 
         Two values that are valid (right check letter) never have the same pseudonym. A value that
         is none is hashed to a number of no authority, where a meeting is as good as impossible.

@@ -75,7 +75,7 @@ def has_table(connection: Connection, table: Table) -> bool:
 
 
 def real_schema(connection: Connection, table: Table) -> str | None:
-    """The schema of the profile that stands behind the table's placeholder schema."""
+    """The profile's schema, for which the table has a placeholder."""
     return connection.get_execution_options()["schema_translate_map"].get(table.schema)
 
 

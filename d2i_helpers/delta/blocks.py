@@ -39,9 +39,9 @@ def plan_of(spec: Spec) -> BlockPlan:
 def _block_plan(block: Block) -> BlockPlan:
     # what cannot be purged on its own is no unit: it belongs to the content of what holds it
     parts = [inner for inner in block.blocks if not inner.purge]
-    codes = {one.name: None for one in block.fields if one.type == "codes"}
+    codes = {field.name: None for field in block.fields if field.type == "codes"}
     lists = {inner.name: inner for inner in (*block.values, *parts) if inner.kind != "object"}
-    fields = (one.name for one in block.fields)
+    fields = (field.name for field in block.fields)
     inside = (inner.name for inner in (*block.values, *block.blocks))
     nested = {inner.name: _block_plan(inner) for inner in block.blocks if inner.purge}
     return BlockPlan(
@@ -66,14 +66,14 @@ def layers(plan: BlockPlan, items: list[Any]) -> list[dict[Any, Document]]:
             return [index]
     except (AttributeError, TypeError):
         items = _usable(items, key)
-    found: list[dict[Any, Document]] = [{}]
+    all_layers: list[dict[Any, Document]] = [{}]
     for item in items:
         identifier = item.get(key)
-        layer = next((layer for layer in found if identifier not in layer), None)
+        layer = next((layer for layer in all_layers if identifier not in layer), None)
         if layer is None:
-            found.append(layer := {})
+            all_layers.append(layer := {})
         layer[identifier] = item
-    return found
+    return all_layers
 
 
 def unique(plan: BlockPlan, items: list[Any]) -> list[Document]:
@@ -160,8 +160,8 @@ def settle(plan: BlockPlan, block: Document) -> Document:
             continue
         if sub is not None and type(value) is sub.shape:
             if sub.shape is list:
-                items = [settle(sub, one) for one in unique(sub, value)]
-                value = _sorted(sub.block, [one for one in items if one.get(PURGE) is not True])
+                items = [settle(sub, item) for item in unique(sub, value)]
+                value = _sorted(sub.block, [item for item in items if item.get(PURGE) is not True])
                 if not value:
                     continue
             elif value.get(PURGE) is True:

@@ -105,10 +105,11 @@ def _child_purge(plan: BlockPlan, known: list[Document]) -> Document | None:
     if not known:
         return None
     message: Document = {}
-    for one in plan.block.fields:
-        value = next((base[one.name] for base in known if base.get(one.name) is not None), None)
+    for field in plan.block.fields:
+        name = field.name
+        value = next((base[name] for base in known if base.get(name) is not None), None)
         if value is not None:
-            message[one.name] = value
+            message[name] = value
     message[PURGE] = True
     return message
 
@@ -245,7 +246,7 @@ def _difference(
 def _missing(
     plan: BlockPlan, current: Document, base: Document, part: Document, clear: bool
 ) -> tuple[bool, bool]:
-    """Puts into the part what a version has and the document has not: nulls and purge marks.
+    """Add nulls and purge marks to the part for what a version has and the document has not.
 
     Returns:
         Whether own content is missing, and whether something nested is.

@@ -70,7 +70,7 @@ def _applied(plan: BlockPlan, held: Document, message: Document, replace: bool) 
 
 
 def with_removals(spec: Spec, document: Document, partial: Document | None) -> Document:
-    """The full document, completed by the purge marks and nulls that the partial carries.
+    """The full document, with the purge marks and nulls of the partial added.
 
     It is what phase `full` sends: without them a receiver would keep what is gone.
     """

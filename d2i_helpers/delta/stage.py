@@ -227,7 +227,7 @@ def _put_back(connection: Connection, staging: Staging, rows: Sequence[Due]) -> 
 
 
 def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
-    """Judge what was not prepared before: a table that other software filled has no other guard."""
+    """Guard what was not prepared before; a table that other software filled has no other guard."""
     t = staging.table.c
     noted = notes.select().where(staging.noted).exists()
     purge_noted = notes.select().where(staging.noted, notes.c.partial_kind == PURGE).exists()
@@ -289,7 +289,7 @@ def _item_losses(
 def _documents(
     connection: Connection, staging: Staging, wanted: ColumnElement[bool]
 ) -> Iterator[tuple[Document, Document]]:
-    """What the receiver acknowledged and what is staged, of rows of which both can be read."""
+    """Acknowledged and staged documents of rows where both can be read."""
     t, last = staging.table.c, 0
     statement = (
         select(t.id, t.previous_json_payload, t.json_payload)
@@ -331,7 +331,7 @@ class _Work:
 
     @functools.cached_property
     def rows_bear_ids(self) -> bool:
-        """A document's id is that of its row; an overlay may take it from another column."""
+        """Whether a document has the id of its row; an overlay may take it from another column."""
         root, key_source = self.spec.root, self.spec.sources[self.spec.root.source or ""]
         key = next(field for field in root.fields if field.name == root.key)
         return (key.column, key.transform) == (key_source.key, "id")
@@ -339,7 +339,7 @@ class _Work:
     def last_sent(
         self, connection: Connection, staging: Staging, rows: list[Due]
     ) -> dict[str, LastSent]:
-        """What the submission log says of these rows' children, where it can be relied on."""
+        """What the submission log says of these children, where the log can be relied on."""
         if self.hasher is None:
             return {}
         return staging.evidence.last_sent(connection, [row.person_id for row in rows])
@@ -397,12 +397,12 @@ class _Work:
 
     def _invalid(self, document: Document) -> str | None:
         """Paths and rules that the document breaks, or None."""
-        found = self.validator.problems(document)
-        if not found:
+        problems = self.validator.problems(document)
+        if not problems:
             return None
         self.counts["not_valid"] += 1
-        self.problems.update(f"{problem.path}: {problem.rule}" for problem in found)
-        return "; ".join(f"{problem.path}: {problem.rule}" for problem in found)
+        self.problems.update(f"{problem.path}: {problem.rule}" for problem in problems)
+        return "; ".join(f"{problem.path}: {problem.rule}" for problem in problems)
 
     def _baselines(
         self, row: Due, last: LastSent | None, page: _Page
@@ -450,7 +450,7 @@ class _Work:
         return row, sure
 
     def _ids(self, row: Due) -> Document:
-        """The ids by which a child is removed of whom no document can be relied on."""
+        """The ids to remove a child by, where none of its documents can be relied on."""
         key = self.spec.root.key or "la_child_id"
         with contextlib.suppress(_Unreadable, _Altered):
             document = self._current(row)

@@ -57,7 +57,7 @@ SECOND = "a second child has this id"
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """A person of whom there is no document today, though it cannot be said that none belongs."""
+    """A person who may belong to the cohort and has no document today."""
 
     person_id: str
     doubts: tuple[Doubt, ...] = ()  # what cannot be said, and for which value
@@ -66,7 +66,7 @@ class Withheld:
 
 
 class Absentees:
-    """Persons who are not in today, by why, at eight bytes each: for those who were in before."""
+    """Persons of the source who are not in the cohort today, by reason; eight bytes each."""
 
     def __init__(self) -> None:
         self._aged, self._others = array("q"), array("q")
@@ -81,9 +81,9 @@ class Absentees:
         aged = gone.keys() & self._aged
         left = (gone.keys() & self._others) - aged
         return {
-            LEFT_COHORT: sum(gone[one] for one in left),
-            NO_LONGER_THERE: sum(n for one, n in gone.items() if one not in aged | left),
-            AGED_OUT: sum(gone[one] for one in aged),
+            LEFT_COHORT: sum(gone[person] for person in left),
+            NO_LONGER_THERE: sum(n for person, n in gone.items() if person not in aged | left),
+            AGED_OUT: sum(gone[person] for person in aged),
         }
 
 
@@ -91,20 +91,20 @@ class Absentees:
 class Problems:
     """What was left out and why: (path, rule) to a count and a few masked ids."""
 
-    found: dict[tuple[str, str], tuple[int, list[str]]] = field(default_factory=dict)
+    by_rule: dict[tuple[str, str], tuple[int, list[str]]] = field(default_factory=dict)
 
     def add(self, path: str, rule: str, person_id: str | None) -> None:
         """Count one more."""
-        count, masked = self.found.get((path, rule), (0, []))
+        count, masked = self.by_rule.get((path, rule), (0, []))
         if len(masked) < MASKED_IDS and person_id and (shown := mask(person_id)) not in masked:
             masked = [*masked, shown]
-        self.found[path, rule] = count + 1, masked
+        self.by_rule[path, rule] = count + 1, masked
 
     def table(self) -> list[dict[str, Any]]:
         """Rows field, rule, count, children (masked ids), the most frequent first."""
         rows = [
             {"field": path, "rule": rule, "count": count, "children": ", ".join(masked)}
-            for (path, rule), (count, masked) in self.found.items()
+            for (path, rule), (count, masked) in self.by_rule.items()
         ]
         return sorted(rows, key=lambda row: (-row["count"], row["field"], row["rule"]))
 
@@ -294,7 +294,7 @@ class Documents:
 
     def column_uses(self) -> list[ColumnUse]:
         """How many values of each source column could be used so far, for the guard."""
-        fields = uses_of_fields(self.spec, self.assembler, self.problems.found)
+        fields = uses_of_fields(self.spec, self.assembler, self.problems.by_rule)
         return [*self._dates.uses(), *fields]
 
     def quality(self) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ class ReadPage:
 
 @dataclass(frozen=True)
 class WrittenIds:
-    """How person ids are written where they are not written alike everywhere.
+    """Person ids that are written in more than one way.
 
     Databases do not agree on whether outer blanks and capitals make two ids of one. What this
     database takes for one id, or what differs by outer blanks alone, is looked at here.
@@ -102,7 +102,7 @@ class WrittenIds:
         """Whether all rows of these persons lie between the first and the last of their ids."""
         if not self.with_blanks:
             return True
-        return not any(self.forms(one) for one in raw if key_text(one) in self.with_blanks)
+        return not any(self.forms(value) for value in raw if key_text(value) in self.with_blanks)
 
 
 def _alike(variants: Iterable[str]) -> frozenset[str]:
@@ -233,7 +233,7 @@ class SourceReader:
         return gaps
 
     def _may_lack_table(self, name: str) -> bool:
-        """Whether the specification does without it; the inclusion sets then do so too."""
+        """Whether the specification, and so the inclusion sets, can do without the table."""
         using = [source for source in self.spec.sources.values() if source.table == name]
         return all(source.optional for source in using)
 
@@ -253,7 +253,7 @@ class SourceReader:
                     if one.column == name and one.source in {s.name for s in using}
                 ]
                 may_lack = all(map(self._may_lack, using)) or (
-                    bool(fields) and all(one.options.get("optional") for one in fields)
+                    bool(fields) and all(field.options.get("optional") for field in fields)
                 )
                 key = (read.table, name)
                 needed[key] = needed.get(key, True) and may_lack
@@ -292,7 +292,7 @@ class SourceReader:
         if self.settings.person_ids:
             wanted = sorted(set(self.settings.person_ids))
             for ids in database.in_batches(wanted, min(self.settings.chunk_size, _MOST_IDS)):
-                every_form = {form for one in ids for form in (one, *self.written.forms(one))}
+                every_form = {form for value in ids for form in (value, *self.written.forms(value))}
                 yield self._batch(connection, "ids", {"ids": sorted(every_form)}, None)
             return
         first: Any = None

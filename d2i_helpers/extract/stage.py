@@ -197,21 +197,21 @@ class _Day:
         self.load.put(page.changes)
 
     def _keep(self, withheld: Iterable[Withheld], rows: Mapping[str, Row]) -> None:
-        """Children without a document today: what is staged of them stays, and they are named."""
-        for one in withheld:
-            row = rows.get(one.person_id)
-            if row and one.is_in:  # perhaps in the cohort, so not gone
+        """Keep what is staged of children without a document today, and name the children."""
+        for person in withheld:
+            row = rows.get(person.person_id)
+            if row and person.is_in:  # perhaps in the cohort, so not gone
                 self.load.seen.add(row.id)
-            if one.refused:
-                self.attention[Entry(one.person_id, Unsent.REFUSED, one.refused)] += 1
+            if person.refused:
+                self.attention[Entry(person.person_id, Unsent.REFUSED, person.refused)] += 1
                 continue
             may_be_held = row is not None and (
                 row.row_state is not RowState.DELETED or row.acknowledged or row.in_flight
             )
             outcome = Unsent.HELD_BACK if may_be_held else Unsent.LEFT_OUT
             self.counts["held_back" if may_be_held else "left_out"] += 1
-            for doubt in one.doubts:
-                entry = Entry(one.person_id, outcome, doubt.rule, doubt.table, doubt.column)
+            for doubt in person.doubts:
+                entry = Entry(person.person_id, outcome, doubt.rule, doubt.table, doubt.column)
                 self.attention[entry] += 1
 
     def _entries(self) -> list[Entry]:
@@ -274,7 +274,7 @@ class _Day:
 
     # ------------------------------------------------------------------------------- result
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
-        found = self.documents
+        documents = self.documents
         notices = notices + self.staging.moves.notices()
         if self.counts["altered"]:
             notices.append(
@@ -291,12 +291,12 @@ class _Day:
         )  # fmt: skip
         self.counts["need_attention"] = sum(self.counts[name] for name in unsent)
         return ExtractResult(
-            window=found.window,
+            window=documents.window,
             counts={name: self.counts[name] for name in COUNTS},
-            reasons=dict(found.reasons),
-            left_out=dict(found.left_out),
-            quality=found.quality(),
-            problems=found.problems.table(),
+            reasons=dict(documents.reasons),
+            left_out=dict(documents.left_out),
+            quality=documents.quality(),
+            problems=documents.problems.table(),
             warnings=warnings,
             notices=notices,
         )

@@ -56,7 +56,7 @@ class Entry:
 def add(
     connection: Connection, staging: Staging, stage: str, entries: Iterable[Entry], run_id: str
 ) -> None:
-    """Write those of a stage's entries that are not there yet, and hold back whom they name.
+    """Write the entries of a stage that are new, and hold back the children that they name.
 
     Comes before anything of the run can be sent.
     """
@@ -97,7 +97,7 @@ def remove_others(
     *,
     only: Collection[str] = (),
 ) -> int:
-    """Take out the entries of a stage that no longer hold, and release whom nothing else holds.
+    """Remove the entries of a stage that no longer hold; release children whom nothing else holds.
 
     Args:
         entries: all that hold today.
@@ -107,7 +107,7 @@ def remove_others(
         Number of children that were released.
     """
     kept = {_key(entry) for entry in entries}
-    wanted = {_kept_id(one) for one in only}
+    wanted = {_kept_id(person_id) for person_id in only}
     old = [
         row
         for row in _rows(connection, staging, stage)
@@ -127,7 +127,7 @@ def read(connection: Connection, staging: Staging) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why one child needs attention, from whatever place says so; for `listed`."""
+    """Why one child needs attention, wherever that is written; for `listed`."""
 
     person_id: str | None
     what: str  # what became of the child
@@ -141,8 +141,8 @@ class Reason:
 
 
 def listed(connection: Connection, staging: Staging, spec: Spec) -> list[Reason]:
-    """Every child who needs attention, with each reason; with whole ids, so for no record."""
-    found = [
+    """Every child who needs attention, with each reason. Whole ids: never for a record."""
+    reasons = [
         Reason(
             row.person_id, row.outcome, row.rule, row.source_table, row.source_column,
             row.path, row.children, row.first_noted_at, row.run_id,
@@ -159,44 +159,48 @@ def listed(connection: Connection, staging: Staging, spec: Spec) -> list[Reason]
     places = {field.path: (spec.sources[field.source].table, field.column)
               for _, field in spec.fields()}  # fmt: skip
     for row in connection.execute(in_error.order_by(t.id)):
-        found += _reasons_of(row, places)
+        reasons += _reasons_of(row, places)
     unknown = select(journal.c.person_id, journal.c.sent_at, journal.c.run_id).where(
         journal.c.staging_table == staging.name
     )
     for row in connection.execute(unknown.order_by(journal.c.id)):
-        found.append(
+        reasons.append(
             Reason(row.person_id, UNKNOWN, SETTLED_NEXT, noted_at=row.sent_at, run_id=row.run_id)
         )
-    return found
+    return reasons
 
 
 def everything(staging: Staging, spec: Spec) -> list[Reason]:
     """What `listed` gives; nothing where the tables are not there yet."""
     with database.reading(staging.engine) as connection:
-        if all(database.has_table(connection, one) for one in (staging.table, attention, journal)):
+        tables = (staging.table, attention, journal)
+        if all(database.has_table(connection, table) for table in tables):
             return listed(connection, staging, spec)
     return []
 
 
 def shown(engine: Engine, table: str, spec: Spec) -> list[dict[str, Any]]:
-    """The same for a record: a row a reason, with the number of children and a few masked ids."""
+    """The same for a record: one row for each reason, with a count and a few masked ids."""
     counts: Counter[tuple] = Counter()
     masked: dict[tuple, list[str]] = {}
-    for one in everything(Staging(engine, table), spec):
-        kind = (one.what, one.rule, one.source_table, one.source_column, one.path)
-        counts[kind] += one.children
-        some = masked.setdefault(kind, [])
-        if one.person_id and len(some) < MASKED_IDS and (m := mask(one.person_id)) not in some:
-            some.append(m)
+    for reason in everything(Staging(engine, table), spec):
+        why = (
+            reason.what, reason.rule, reason.source_table, reason.source_column, reason.path,
+        )  # fmt: skip
+        counts[why] += reason.children
+        examples = masked.setdefault(why, [])
+        if reason.person_id and len(examples) < MASKED_IDS:
+            shown_id = mask(reason.person_id)
+            examples += [] if shown_id in examples else [shown_id]
     names = ("what", "rule", "table", "column", "field")
     return [
-        {**dict(zip(names, kind, strict=True)), "children": n, "who": ", ".join(masked[kind])}
-        for kind, n in counts.most_common()
+        {**dict(zip(names, why, strict=True)), "children": count, "who": ", ".join(masked[why])}
+        for why, count in counts.most_common()
     ]
 
 
 def mask(person_id: str) -> str:
-    """The last two characters of an id, as far as that tells nobody who it is."""
+    """The last two characters of an id; none of a short id, which two would give away."""
     return f"…{person_id[-2:]}" if len(person_id) > 3 else "…"
 
 
@@ -204,20 +208,20 @@ def _reasons_of(row: Any, places: Mapping[str, tuple[str, str]]) -> list[Reason]
     """What a row in error says: paths and rules of its document, or the receiver's answer."""
     said = (row.api_response or "").strip()
     ours = said.startswith(NOT_SENT)
-    found = []
+    reasons = []
     for part in said.removeprefix(NOT_SENT).split("; ") if ours else [said]:
         path, colon, rule = part.partition(": ")
         path = _POSITION.sub("[]", path)
         table, column = places.get(path, (None, None))
         if not colon or " " in path:
             path, rule = None, part
-        found.append(
+        reasons.append(
             Reason(
                 row.person_id, NOT_VALID if ours else NOT_TAKEN, rule or "no reason was given",
                 table, column, path, noted_at=row.last_updated,
             )
         )  # fmt: skip
-    return found
+    return reasons
 
 
 def held_back(connection: Connection, staging: Staging) -> list[str]:
@@ -237,15 +241,16 @@ def _rows(connection: Connection, staging: Staging, stage: str) -> Sequence[Any]
     ).all()
 
 
-def _key(one: Any) -> tuple:
+def _key(entry: Any) -> tuple:
+    """What makes two entries the same one, whether from the table or not."""
     return (
-        _kept_id(one.person_id), str(one.outcome), one.rule, one.source_table, one.source_column,
-        one.path, one.children,
+        _kept_id(entry.person_id), str(entry.outcome), entry.rule, entry.source_table,
+        entry.source_column, entry.path, entry.children,
     )  # fmt: skip
 
 
 def _kept_id(person_id: str | None) -> str | None:
-    """An id as it is kept: one that no table could hold is shortened, which nobody sends."""
+    """An id as it is kept: cut where the table takes no longer one. Such an id is never sent."""
     return person_id[:_ID_CHARACTERS] if person_id else None
 
 
@@ -271,8 +276,11 @@ def _hold(
         before.update(tuple(row) for row in connection.execute(said))
         before.update(tuple(row) for row in connection.execute(kept))
     rows = [
-        {"person": one, "said": f"{Unsent.HELD_BACK}: {'; '.join(why)}"[:_RESPONSE_CHARACTERS]}
-        for one, why in reasons.items()
+        {
+            "person": person_id,
+            "said": f"{Unsent.HELD_BACK}: {'; '.join(why)}"[:_RESPONSE_CHARACTERS],
+        }
+        for person_id, why in reasons.items()
     ]
     database.update_some(
         connection,
@@ -288,7 +296,7 @@ def _release(connection: Connection, staging: Staging, released: Sequence[Any]) 
     """Let rows say again what they said before, unless something new was said or holds them."""
     t = staging.table.c
     by_person = {row.person_id: row.replaced_response for row in released}
-    rows = [{"person": one, "said": said} for one, said in by_person.items()]
+    rows = [{"person": person_id, "said": said} for person_id, said in by_person.items()]
     database.update_some(
         connection,
         update(staging.table)

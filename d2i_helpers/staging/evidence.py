@@ -94,7 +94,7 @@ class Evidence:
         """What was last sent of these children; a child without an entry is not in the answer."""
         counts_after = self._number(connection, LOG_COUNTS_FACT)
         hashes_after = self._number(connection, LOG_HASHES_FACT)
-        log, found = submission_log.c, {}
+        log, sent = submission_log.c, dict[str, LastSent]()
         numbers = self._newest(log.id > counts_after)
         for ids in database.in_batches(list(person_ids)):
             newest = numbers.where(log.person_id.in_(ids)).subquery()
@@ -106,13 +106,13 @@ class Evidence:
             for row in connection.execute(acknowledged):
                 comparable = row.id is not None and row.id > hashes_after
                 digest = database.as_bytes(row.document_hash) if comparable else None
-                found[row.person_id] = LastSent(row.kind, digest)
+                sent[row.person_id] = LastSent(row.kind, digest)
                 if row.unknown is not None and row.unknown > (row.id or 0):
                     unknown[row.person_id] = row.unknown
             for person_id in self._without_journal(connection, unknown):
-                before = found[person_id]
-                found[person_id] = LastSent(before.kind, before.hash, journal_lost=True)
-        return found
+                before = sent[person_id]
+                sent[person_id] = LastSent(before.kind, before.hash, journal_lost=True)
+        return sent
 
     def _newest(self, *conditions: ColumnElement[bool]) -> Any:
         """Number of the last acknowledged and of the last unknown attempt, by child."""
@@ -136,7 +136,7 @@ class Evidence:
         )
 
     def _without_journal(self, connection: Connection, unknown: dict[str, int]) -> list[str]:
-        """Children of whose unknown attempt (its number in the log) no document is journalled."""
+        """Children of whose unknown attempt (a number in the log) the journal has no document."""
         log = submission_log.c
         lost: list[str] = []
         for numbers in database.in_batches(list(unknown.values())):
@@ -153,7 +153,7 @@ class Evidence:
         return lost
 
     def log_says_held(self) -> ColumnElement[bool]:
-        """By the log the receiver holds, or may hold, something of the row's child.
+        """The log says that the receiver holds, or may hold, something of the row's child.
 
         For a WHERE on the staging table. Only of a table that this project fills.
         """
@@ -179,7 +179,7 @@ class Evidence:
         return and_(self.filled_by_us, held)
 
     def rows_missing(self, connection: Connection) -> list[str]:
-        """Children that the receiver holds by the log, and that have no staging row any more."""
+        """Children that the receiver holds according to the log, but that have no staging row."""
         counts_after = self._number(connection, LOG_COUNTS_FACT)
         log, t = submission_log.c, self.table.c
         if self._fact(connection, CANONICAL_FACT) is None:

@@ -40,7 +40,7 @@ class ValueCount:
 
     @property
     def expected(self) -> float:
-        """Values that today's rows would hold, were the column as full as before.
+        """Values that today's rows would hold if the column were as full as before.
 
         Rows that are gone are judged as rows; more rows need not hold more values.
         """
@@ -122,7 +122,7 @@ def _tables_of_blocks(spec: Spec, block: Block, above: frozenset[str]) -> dict[s
     The person's own table is none of them: children who are gone are counted as such.
     """
     person = spec.sources[spec.root.source or ""].table
-    found: dict[str, frozenset[str]] = {}
+    tables_by_block: dict[str, frozenset[str]] = {}
     for inner in (*block.values, *block.blocks):
         tables, source = set(above), spec.sources.get(inner.source or "")
         while source is not None:
@@ -132,9 +132,9 @@ def _tables_of_blocks(spec: Spec, block: Block, above: frozenset[str]) -> dict[s
         if not tables - {person} and not inner.always_sent:
             # made of nothing but what is in it
             tables = {table for names in inside.values() for table in names}
-        found[inner.name] = frozenset(tables - {person})
-        found |= inside
-    return found
+        tables_by_block[inner.name] = frozenset(tables - {person})
+        tables_by_block |= inside
+    return tables_by_block
 
 
 # ---------------------------------------------------------------------------------------- judging
@@ -146,16 +146,16 @@ def findings(figures: Figures, settings: Settings) -> list[Finding]:
     """
     enough = settings.guard_min_children
     shares = max(figures.staged, figures.persons) >= enough
-    found = row_findings(figures.rows, settings, shares=shares)
-    tables = {finding.value for finding in found}  # whose values are gone with their rows
+    wrong = row_findings(figures.rows, settings, shares=shares)
+    tables = {finding.value for finding in wrong}  # whose values are gone with their rows
     values = {n: v for n, v in figures.values.items() if n.rpartition(".")[0] not in tables}
-    found += value_findings(values, settings, shares=shares)
-    found += column_findings(figures.columns, settings)
-    named = {finding.value for finding in found}
+    wrong += value_findings(values, settings, shares=shares)
+    wrong += column_findings(figures.columns, settings)
+    named = {finding.value for finding in wrong}
     empty = figures.staged > 0 and figures.found == 0 and figures.gone == figures.staged
     if figures.staged >= enough or empty:
-        found += _child_findings(figures, settings)
-    return found + (_item_findings(figures, settings, named) if shares else [])
+        wrong += _child_findings(figures, settings)
+    return wrong + (_item_findings(figures, settings, named) if shares else [])
 
 
 def row_findings(
@@ -169,7 +169,7 @@ def row_findings(
         rows: by the table's name.
         shares: also judge how many rows of a table are gone where some are left.
     """
-    found = []
+    wrong: list[Finding] = []
     for name, count in rows.items():
         lost = count.before - count.today
         if lost <= FEW or name in settings.allow_fewer_rows:
@@ -184,8 +184,8 @@ def row_findings(
             )
         else:
             continue
-        found.append(Finding(said, "allow_fewer_rows", name))
-    return found
+        wrong.append(Finding(said, "allow_fewer_rows", name))
+    return wrong
 
 
 def value_findings(
@@ -200,7 +200,7 @@ def value_findings(
         values: by table and column.
         shares: also judge how many values are gone where some are left.
     """
-    found = []
+    wrong: list[Finding] = []
     for name, count in values.items():
         lost = count.expected - count.values
         allowed = {name, name.rpartition(".")[0]} & set(settings.allow_fewer_rows)
@@ -220,8 +220,8 @@ def value_findings(
             )
         else:
             continue
-        found.append(Finding(said, "allow_fewer_rows", name))
-    return found
+        wrong.append(Finding(said, "allow_fewer_rows", name))
+    return wrong
 
 
 def column_findings(columns: Iterable[ColumnUse], settings: Settings) -> list[Finding]:
@@ -239,7 +239,7 @@ def column_findings(columns: Iterable[ColumnUse], settings: Settings) -> list[Fi
 
 
 def column_notices(columns: Iterable[ColumnUse]) -> list[str]:
-    """What to say of columns of which the greater part cannot be used, where that is allowed."""
+    """Notices about columns that are mostly unusable, where a parameter allows that."""
     return [
         str(column)
         for column in columns
@@ -272,7 +272,7 @@ def _item_findings(figures: Figures, settings: Settings, named: set[float | str]
         for name, loss in judged.items()
         if loss.gone > FEW and loss.gone / loss.before > limit
     }
-    found = []
+    wrong: list[Finding] = []
     for name, loss in over.items():
         finding = _over(
             f"{name} would be purged from children who stay",
@@ -283,17 +283,17 @@ def _item_findings(figures: Figures, settings: Settings, named: set[float | str]
         )
         if tables := sorted(loss.tables.intersection(map(str, named))):
             finding = Finding(finding.said, "allow_fewer_rows", tables[0])
-        found.append(finding)
+        wrong.append(finding)
     gone = sum(loss.gone for loss in judged.values())
     before = sum(loss.before for loss in judged.values())
     if not over and gone > FEW and gone / before > limit:
         what = "items would go from children who stay"
-        found.append(_over(what, gone, before, "max_purged_items_share", limit))
-    return found
+        wrong.append(_over(what, gone, before, "max_purged_items_share", limit))
+    return wrong
 
 
 def _over(what: str, count: int, of: int, parameter: str, limit: float) -> Finding:
-    """A share that is over its limit; the share found, rounded up to hundredths, allows it."""
+    """A share that is over its limit. To allow it takes that share, rounded up to hundredths."""
     said = f"{count:,} of {of:,} {what} ({count / of:.0%}; `{parameter}` allows {limit:.0%})"
     return Finding(said, parameter, _rounded_up(count, of))
 
@@ -321,13 +321,13 @@ def check(figures: Figures, settings: Settings) -> list[str]:
         GuardError: something is over its limit; names each, and the parameter that allows it once.
     """
     moved = window_moved(figures)
-    found = findings(figures, settings)
-    if not found:
+    wrong = findings(figures, settings)
+    if not wrong:
         return [*([moved] if moved else []), *column_notices(figures.columns)]
     raise GuardError(
-        f"Stopped before anything was written: {'; '.join(f.said for f in found)}. "
-        f"{moved or _cause(figures, found)}",
-        hint=how_to_allow(found) + (FRESH_START if figures.made_anew else ""),
+        f"Stopped before anything was written: {'; '.join(f.said for f in wrong)}. "
+        f"{moved or _cause(figures, wrong)}",
+        hint=how_to_allow(wrong) + (FRESH_START if figures.made_anew else ""),
     )
 
 
@@ -343,23 +343,23 @@ UNUSABLE = (
 )
 
 
-def _cause(figures: Figures, found: list[Finding]) -> str:
+def _cause(figures: Figures, wrong: list[Finding]) -> str:
     if figures.made_anew:
         return (
             "The fictional SSD was made anew: the staging table still holds the children of the "
             "earlier one, whom the receiver would now be asked to erase."
         )
-    if all(finding.parameter == "max_unusable_share" for finding in found):
+    if all(finding.parameter == "max_unusable_share" for finding in wrong):
         return UNUSABLE
     if figures.staged and figures.found == 0:
         return "The source gave no children at all: was the SSD rebuilt?"
     return "Was the SSD rebuilt completely, or has a release changed it?"
 
 
-def how_to_allow(found: list[Finding]) -> str:
+def how_to_allow(wrong: list[Finding]) -> str:
     """What to type so that one run goes on in spite of these findings."""
     values: dict[str, list[float | str]] = {}
-    for finding in found:
+    for finding in wrong:
         known = values.setdefault(finding.parameter, [])
         if finding.value not in known:
             known.append(finding.value)

@@ -44,7 +44,9 @@ def take(
     batch_id: str,
     phase: str,
 ) -> Batch:
-    """Those of the rows that are still to be sent, journalled; may be empty.
+    """Journal the messages of those rows that are still to be sent, and give them as a batch.
+
+    The batch may be empty.
 
     Nothing of it may leave before the transaction is committed.
 
@@ -83,7 +85,7 @@ def take(
 
 
 def _mark_altered(connection: Connection, staging: Staging, rows: Sequence[Any]) -> None:
-    """Rows that another hand changed after delta: an error, and made anew by the next delta."""
+    """Mark rows that another hand changed after delta; the next delta makes their messages anew."""
     values = {
         "partial_json_payload": null(),
         "api_response": "not sent: other software changed the row after delta; "
@@ -219,7 +221,7 @@ def _settle(
     """Move rows to what the receiver acknowledged, and forget the attempts before it."""
     key = staging.table.c.person_id
     moved = staging.moves.move(connection, events, people, values, key=key)
-    forget(connection, staging, [one for one in people if one not in moved.refused])
+    forget(connection, staging, [person for person in people if person not in moved.refused])
 
 
 def _mark_error(
@@ -229,7 +231,7 @@ def _mark_error(
     *,
     lost: bool,
 ) -> None:
-    """Only rows that are still what was sent; one that moved on waits with its new document.
+    """Mark rows that still hold what was sent. One that moved on waits with its new document.
 
     Args:
         messages: with what is said of each.
@@ -271,7 +273,7 @@ def _unjournal(connection: Connection, batch: Batch, people: Sequence[str]) -> N
 
 
 def recover(staging: Staging) -> int:
-    """After a crash: what was on the wire has an unknown outcome. Needs the run lock.
+    """After a crash: give what was on the wire an unknown outcome. Needs the lease.
 
     Returns:
         Number of messages whose outcome is unknown because a run was stopped.
@@ -313,7 +315,7 @@ def recover(staging: Staging) -> int:
 
 
 def _as_delta_wrote_it(row: Any) -> bool:
-    """Partial and document are still the texts that delta wrote and read."""
+    """Message and document are still the texts that delta wrote and read."""
     return database.as_bytes(row.partial_digest) == partial_digest(
         row.partial_kind, row.partial_json_payload
     ) and database.as_bytes(row.document_digest) == text_digest(row.json_payload)

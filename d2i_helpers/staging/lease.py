@@ -45,7 +45,7 @@ def this_holder() -> str:
 
 @contextlib.contextmanager
 def working_on(engine: Engine, staging_tables: Sequence[str]) -> Iterator[Callable[[], None]]:
-    """Let one stage work on some staging tables while the block runs, and nobody else.
+    """Keep everybody else off some staging tables while one stage works on them in this block.
 
     Under the runner its lease counts; a stage that is run by hand takes one of its own. Every
     transaction of the engine begins with a look whether that lease is still there.

@@ -180,7 +180,7 @@ class Moves:
     def _may_move(
         self, events: Events, happens: Mapping[Event, ColumnElement[bool]]
     ) -> ColumnElement[bool] | None:
-        """One of the events happens to the row; None where one happens to every row."""
+        """One of the events happens to a row (a condition); None where one happens to all rows."""
         start = _starts(event for event, condition in events.items() if condition is None)
         if start >= _STORED:
             return None
@@ -192,7 +192,7 @@ class Moves:
         return may if condition is None else and_(may, condition)
 
     def _in(self, start: Iterable[RowState | NoState]) -> ColumnElement[bool]:
-        """The row is in one of these states; no IN, which a statement for many rows cannot have."""
+        """The row is in one of these states. No IN: a statement for many rows cannot have one."""
         stored = _STORED & frozenset(start)
         if stored in (frozenset(), _STORED):
             return true() if stored else false()
@@ -203,7 +203,7 @@ class Moves:
     def _refuse(
         self, connection: Connection, events: Events, column: ColumnElement, keys: Sequence[Any]
     ) -> frozenset[Any]:
-        """Keys of the rows that stay, counted; all named rows are held until the move is made."""
+        """Keys of the rows that may not move, counted; all named rows are held until the move."""
         start = _starts(events)
         if start >= _STORED:
             return frozenset()

@@ -87,7 +87,7 @@ def due(connection: Connection, staging: Staging, after: int, limit: int) -> lis
 def _in_flight(
     connection: Connection, staging: Staging, person_ids: Sequence[str]
 ) -> dict[str, list[tuple[str | None, bytes | None]]]:
-    found: dict[str, list[tuple[str | None, bytes | None]]] = {}
+    documents: dict[str, list[tuple[str | None, bytes | None]]] = {}
     for ids in database.in_batches(person_ids):
         for row in connection.execute(
             select(journal.c.person_id, journal.c.document, journal.c.document_hash)
@@ -95,8 +95,8 @@ def _in_flight(
             .order_by(journal.c.id)
         ):
             digest = database.as_bytes(row.document_hash)
-            found.setdefault(row.person_id, []).append((row.document, digest))
-    return found
+            documents.setdefault(row.person_id, []).append((row.document, digest))
+    return documents
 
 
 def write_messages(connection: Connection, staging: Staging, messages: Sequence[Message]) -> int:
@@ -197,14 +197,14 @@ def _settle(
     rows: Sequence[Due],
     values: dict[str, Any],
 ) -> None:
-    """Move rows to what the receiver holds; what is kept of a row that stays, stays as well."""
+    """Move rows to what the receiver holds, and forget older attempts, but not of refused rows."""
     moved = staging.moves.move(connection, event, [row.id for row in rows], values)
     settled = [row.person_id for row in rows if row.id not in moved.refused]
     forget(connection, staging, settled)
 
 
 def forget(connection: Connection, staging: Staging, person_ids: Sequence[str]) -> None:
-    """The receiver is known to hold what is acknowledged: older attempts no longer matter."""
+    """Forget older attempts: the receiver is known to hold what is acknowledged."""
     for ids in database.in_batches(person_ids):
         connection.execute(
             delete(journal).where(
@@ -215,7 +215,7 @@ def forget(connection: Connection, staging: Staging, person_ids: Sequence[str]) 
 
 
 def refuse(connection: Connection, staging: Staging, reasons: Sequence[tuple[Due, str]]) -> int:
-    """Rows that may not be sent, with paths and rules; a known reason is not written again."""
+    """Mark rows that may not be sent, with paths and rules. A known reason is not written again."""
     t = staging.table.c
     rows = [{"row": row.id, "reason": f"not sent: {reason}"[:4000]} for row, reason in reasons]
     says_something_else = or_(
@@ -250,17 +250,17 @@ def ready_rows(connection: Connection, staging: Staging) -> array[int]:
     Read once a run, because finding the next hundred anew for each request lets a database
     go through everything that waits each time.
     """
-    found = select(staging.table.c.id).join(notes, staging.noted).where(staging.is_ready)
-    return array("q", connection.execute(found.order_by(staging.table.c.id)).scalars())
+    waiting = select(staging.table.c.id).join(notes, staging.noted).where(staging.is_ready)
+    return array("q", connection.execute(waiting.order_by(staging.table.c.id)).scalars())
 
 
 def count_due(connection: Connection, staging: Staging) -> int:
-    """How many rows wait, those without a valid partial document and refused ones included."""
+    """How many rows are due, refused ones and those without a valid message included."""
     return staging.count(connection, staging.is_due)
 
 
 def anything_unsettled(connection: Connection, staging: Staging) -> bool:
-    """A message has an unknown outcome, or a row that waits has no valid partial document.
+    """Whether an outcome is unknown, or a row that is due has no valid message.
 
     Then submit alone cannot bring everything to the receiver: delta has to run before it.
     """

@@ -19,7 +19,7 @@ from d2i_helpers.staging.guards import ColumnUse, RowCount, ValueCount
 def compare(
     connection: Connection, staging_table: str, today: Mapping[str, int]
 ) -> dict[str, RowCount]:
-    """Today's counts by table, beside those that are kept; 0 where none are."""
+    """Today's counts by table, beside those of the last completed run (0 where there are none)."""
     before = _stored(connection, staging_table)
     return {name: RowCount(before.get(name, 0), count) for name, count in today.items()}
 
@@ -44,7 +44,7 @@ def store(connection: Connection, staging_table: str, counts: Mapping[str, RowCo
 def compare_values(
     connection: Connection, staging_table: str, today: Iterable[ColumnUse]
 ) -> dict[str, ValueCount]:
-    """Today's values by column, beside those that are kept; 0 where none are.
+    """Today's values by column, beside those of the last completed run (0 where there are none).
 
     Of a column that is read in more than one way, the way that met most values.
     """
@@ -88,7 +88,7 @@ def store_values(
 
 
 def forget(connection: Connection, staging_table: str) -> None:
-    """Take the counts away: another source stands in the place of the one they are of."""
+    """Remove the counts: another source has taken the place of the one that was counted."""
     for kept in (source_rows, source_values):
         connection.execute(delete(kept).where(kept.c.staging_table == staging_table))
 

@@ -95,7 +95,7 @@ class Staging:
     """One staging table (the identifiable or the anonymised one) and what is kept beside it."""
 
     def __init__(self, engine: Engine, name: str, hasher: Hasher | None = None) -> None:
-        """``hasher``: what makes this table's hashes; None where stored texts are not checked."""
+        """``hasher`` makes this table's hashes; None: stored texts are not checked against them."""
         self.engine = engine
         self.name = name
         self.table = staging_table(name)
@@ -199,11 +199,11 @@ class Staging:
         statement = self._rows().where(self.table.c.person_id.in_(bindparam("ids", expanding=True)))
         if lock:
             statement = database.locking(statement, self.table)
-        found: dict[str, Row] = {}
+        rows: dict[str, Row] = {}
         for ids in database.in_batches(list(person_ids)):
             for row in connection.execute(statement, {"ids": list(ids)}):
-                found[row.person_id] = _row(row)
-        return found
+                rows[row.person_id] = _row(row)
+        return rows
 
     def count(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
         """Number of rows for which all conditions hold."""
@@ -250,7 +250,7 @@ class Staging:
         return database.in_transaction(self.engine, attempt)
 
     def put_baselines(self, connection: Connection, repairs: Sequence[dict[str, Any]]) -> None:
-        """Write what the receiver holds by the evidence.
+        """Write the baselines that the evidence shows.
 
         Args:
             repairs: `row`, `previous_json_payload` and `previous_hash` of each.
@@ -282,7 +282,7 @@ class Staging:
         return len(row_ids)
 
     def remove_all(self, connection: Connection) -> None:
-        """Empty the table: a first load that must not stay, of which nothing was sent."""
+        """Empty the table, after a first load that must not stay. Nothing of it was sent."""
         connection.execute(delete(self.table))
 
     def damaged(self, connection: Connection) -> list[int]:
@@ -316,7 +316,7 @@ class Staging:
         self.moves.move(connection, Event.UNREADABLE, row_ids, values)
 
     def forget_notes(self, connection: Connection, person_ids: Sequence[str]) -> None:
-        """What was noted of these children's partial documents no longer holds."""
+        """Remove the notes of these children: their messages are no longer valid."""
         for ids in database.in_batches(list(person_ids)):
             connection.execute(
                 delete(notes).where(notes.c.staging_table == self.name, notes.c.person_id.in_(ids))

@@ -39,7 +39,7 @@ class Outcome(StrEnum):
 
 
 class Unsent(StrEnum):
-    """Why nothing of a child is sent that the source may have."""
+    """Why nothing of a child is sent, though the source may hold it."""
 
     HELD_BACK = "held back"  # what the receiver holds stays until the source can be read again
     LEFT_OUT = "left out"  # the same, of a child of whom nothing is held
@@ -53,7 +53,7 @@ WHY_GONE = (LEFT_COHORT, NO_LONGER_THERE, AGED_OUT)
 
 
 class Doubtful(StrEnum):
-    """Why nobody can say what the receiver holds of a child, though all that there is was sent."""
+    """Why nobody can say what the receiver holds of a child, though all there is was sent."""
 
     BASELINE = "in doubt"  # no text that is left is the document that the receiver acknowledged
     ROW = "row missing"  # by the log the receiver holds the child, and the staging table has no row

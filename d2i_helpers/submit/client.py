@@ -47,9 +47,9 @@ class _Part:
 class _Again(Exception):
     """An answer after which the request is tried again; for stamina."""
 
-    def __init__(self, found: Verdict, answer: Answer) -> None:
-        super().__init__(found.kind.value)
-        self.found, self.answer = found, answer
+    def __init__(self, meaning: Verdict, answer: Answer) -> None:
+        super().__init__(meaning.kind.value)
+        self.meaning, self.answer = meaning, answer
 
 
 class Client:
@@ -171,14 +171,14 @@ class Client:
             if self._stopped is not None:  # by another thread
                 raise self._stopped
             part = _next(parts, in_vain)
-            found = self._post(delivery, part)
-            parts.extendleft(reversed(self._settle(delivery, part, found)))
-            in_vain = in_vain + 1 if found.kind in _SEARCHED else 0
+            meaning = self._post(delivery, part)
+            parts.extendleft(reversed(self._settle(delivery, part, meaning)))
+            in_vain = in_vain + 1 if meaning.kind in _SEARCHED else 0
             if in_vain > most and not delivery.any_stored:
                 given_up = [part for part in parts if part.once is not None]
                 parts = deque(part for part in parts if part.once is None)
                 rest = [position for part in given_up for position in part.positions]
-                delivery.settle(rest, _USED_UP.get(found.kind, Outcome.UNKNOWN), found.detail)
+                delivery.settle(rest, _USED_UP.get(meaning.kind, Outcome.UNKNOWN), meaning.detail)
                 in_vain = 0
 
     def _portions(self, delivery: Delivery) -> Iterable[_Part]:
@@ -200,35 +200,37 @@ class Client:
         if portion:
             yield _Part(tuple(portion))
 
-    def _settle(self, delivery: Delivery, part: _Part, found: Verdict) -> list[_Part]:
-        """Give outcomes to what is decided; the parts that must be sent again."""
-        positions, kind = part.positions, found.kind
+    def _settle(self, delivery: Delivery, part: _Part, meaning: Verdict) -> list[_Part]:
+        """Settle the records that are decided; gives the parts that must be sent again."""
+        positions, kind = part.positions, meaning.kind
         if kind is Kind.ACCEPTED:
-            delivery.acknowledge(positions, found.references)
+            delivery.acknowledge(positions, meaning.references)
             return []
         if kind is Kind.PARTLY:
-            delivery.acknowledge(positions, found.references)
-            pairs = zip(positions, found.references, strict=True)
+            delivery.acknowledge(positions, meaning.references)
+            pairs = zip(positions, meaning.references, strict=True)
             doubtful = [position for position, reference in pairs if reference is None]
-            delivery.settle(doubtful, Outcome.UNKNOWN, found.detail)
+            delivery.settle(doubtful, Outcome.UNKNOWN, meaning.detail)
             return []
         if kind is Kind.NAMED:
-            for index, reason in found.named.items():
+            for index, reason in meaning.named.items():
                 delivery.settle((positions[index],), Outcome.REFUSED, reason)
-            rest = tuple(p for index, p in enumerate(positions) if index not in found.named)
+            rest = tuple(p for index, p in enumerate(positions) if index not in meaning.named)
             return [_Part(rest)] if rest else []
         if kind in (Kind.UNNAMED, Kind.TOO_LARGE) and len(positions) > 1:
             return _halves(positions, None)
         if kind in _SEARCHED and len(positions) > 1:
             return _halves(positions, kind)
         if kind in (Kind.UNNAMED, Kind.TOO_LARGE, Kind.EMPTY):
-            delivery.settle(positions, Outcome.REFUSED, found.detail)
+            delivery.settle(positions, Outcome.REFUSED, meaning.detail)
         elif kind is Kind.NOT_REACHED:
-            raise ReceiverError(f"The receiver cannot be reached: {found.detail}.", hint=found.hint)
+            raise ReceiverError(
+                f"The receiver cannot be reached: {meaning.detail}.", hint=meaning.hint
+            )
         elif kind is Kind.FATAL:
-            raise ReceiverError(f"The receiver takes nothing: {found.detail}.", hint=found.hint)
+            raise ReceiverError(f"The receiver takes nothing: {meaning.detail}.", hint=meaning.hint)
         else:
-            delivery.settle(positions, _USED_UP.get(kind, Outcome.UNKNOWN), found.detail)
+            delivery.settle(positions, _USED_UP.get(kind, Outcome.UNKNOWN), meaning.detail)
         return []
 
     # ----------------------------------------------------------------------------- one request
@@ -242,13 +244,13 @@ class Client:
         try:
             for attempt in tries(self._settings, self._wait_for):
                 with attempt:
-                    found, answer = self._post_with_token(delivery, part)
-                    if found.kind in RETRIED and found.kind is not part.once:
-                        searched = found if found.kind in _SEARCHED else searched
-                        raise _Again(found, answer)
-                    return found
+                    meaning, answer = self._post_with_token(delivery, part)
+                    if meaning.kind in RETRIED and meaning.kind is not part.once:
+                        searched = meaning if meaning.kind in _SEARCHED else searched
+                        raise _Again(meaning, answer)
+                    return meaning
         except _Again as used_up:
-            return searched or used_up.found
+            return searched or used_up.meaning
         raise AssertionError("stamina ends with a result or an exception")
 
     def _wait_for(self, error: Exception) -> bool | float:
@@ -265,15 +267,15 @@ class Client:
     def _post_with_token(self, delivery: Delivery, part: _Part) -> tuple[Verdict, Answer]:
         """Post once; with one fresh token where the first is not accepted."""
         token = self._tokens.current()
-        found, answer = self._post_once(delivery, part, token)
-        if found.kind is Kind.UNAUTHORISED:
-            found, answer = self._post_once(delivery, part, self._tokens.renewed(token))
-        if found.kind is Kind.UNAUTHORISED:
+        meaning, answer = self._post_once(delivery, part, token)
+        if meaning.kind is Kind.UNAUTHORISED:
+            meaning, answer = self._post_once(delivery, part, self._tokens.renewed(token))
+        if meaning.kind is Kind.UNAUTHORISED:
             raise TokenError(
                 "The receiver does not accept a fresh token (HTTP 401).",
                 hint="Check D2I_SUPPLIER_KEY, `token_scope`, and that the client may use this API.",
             )
-        return found, answer
+        return meaning, answer
 
     def _post_once(self, delivery: Delivery, part: _Part, token: str) -> tuple[Verdict, Answer]:
         self._pacer.wait()
@@ -286,13 +288,13 @@ class Client:
         date = http_date((answer.headers or {}).get("date", ""))
         if date is not None:
             self._skew = date - self._now()
-        found = verdict(answer, len(part.positions), self._receipt)
-        delivery.note(part.positions, answer, found)
-        return found, answer
+        meaning = verdict(answer, len(part.positions), self._receipt)
+        delivery.note(part.positions, answer, meaning)
+        return meaning, answer
 
 
 def _next(parts: deque[_Part], in_vain: int) -> _Part:
-    """Takes the part to send next: the first, or while a culprit is searched for another.
+    """Take the part to send next: the first; while a culprit is searched for, a small or large one.
 
     Then small parts and now and again a large one: whether the bad records are scattered or side
     by side, one of the two soon gets through.

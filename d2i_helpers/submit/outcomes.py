@@ -132,7 +132,7 @@ def _without_answer(answer: Answer) -> Verdict:
 def references(
     body: bytes, count: int, receipt: re.Pattern[str] = DFE_RECEIPT, charset: str | None = None
 ) -> tuple[str | None, ...] | None:
-    """The receipts in an answer, one a record in the order sent; None where it does not hold that.
+    """The receipts in an answer, one for each record in the order sent; None: it has no such list.
 
     They come as a JSON list or as lines of text, and have the shape ``receipt``: any list has
     words in it, and "rejected" is no receipt. In a list, what has not that shape beside a receipt

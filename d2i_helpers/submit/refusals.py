@@ -195,7 +195,7 @@ def _mentions(node: Any, key: str, depth: int, left: list[int]) -> Iterator[_Men
 
 
 def _in_object(node: dict[str, Any], depth: int, left: list[int]) -> Iterator[_Mention]:
-    """By a key that is a path, by a path under a key that is for paths, or further inside."""
+    """Records named by a key that is a path, by a path under a key for paths, or further inside."""
     for name, value in node.items():
         key = _plain(name)
         mark = _PATH.match(name.strip())
@@ -248,7 +248,7 @@ def _in_text(text: str) -> Iterator[_Mention]:
 
 
 def _quoted(text: str) -> tuple[int, int]:
-    """From the first to the last quotation mark: what is quoted may hold such marks itself."""
+    """What is quoted: from the first to the last mark, since it may hold such marks itself."""
     paths = [path.span() for path in _PATH.finditer(text)]
     marks = [mark.start() for mark in _QUOTE_MARK.finditer(text)]
     if any("'" in text[start:end] or '"' in text[start:end] for start, end in paths):

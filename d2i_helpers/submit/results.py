@@ -60,21 +60,21 @@ class Delivery:
         parts[-1] += b"]"
         return b",".join(parts)
 
-    def note(self, positions: tuple[int, ...], answer: Answer, found: Verdict) -> None:
+    def note(self, positions: tuple[int, ...], answer: Answer, meaning: Verdict) -> None:
         """Log a request that was made, and what it may have done at the receiver."""
         self.requests += 1
-        if found.kind in MAYBE_STORED:
+        if meaning.kind in MAYBE_STORED:
             self.maybe_stored.update(positions)
-        named = {positions[index]: reason for index, reason in found.named.items()}
+        named = {positions[index]: reason for index, reason in meaning.named.items()}
         for position, reason in named.items():
             self._log((position,), answer, Outcome.REFUSED, reason)
         taken: tuple[int, ...] = ()
-        if found.kind is Kind.PARTLY:
-            taken = tuple(p for p, ref in zip(positions, found.references, strict=True) if ref)
+        if meaning.kind is Kind.PARTLY:
+            taken = tuple(p for p, ref in zip(positions, meaning.references, strict=True) if ref)
             self._log(taken, answer, Outcome.ACKNOWLEDGED, "")
         rest = tuple(p for p in positions if p not in named and p not in set(taken))
         if rest:
-            self._log(rest, answer, _left_as(found, len(positions)), found.detail)
+            self._log(rest, answer, _left_as(meaning, len(positions)), meaning.detail)
 
     def _log(
         self, positions: tuple[int, ...], answer: Answer, outcome: Outcome, detail: str
@@ -109,7 +109,7 @@ class Delivery:
             self.results[position] = RecordResult(ended, detail)
 
     def settle_rest(self, detail: str) -> None:
-        """End the run: a record without an outcome was not stored, or nobody knows."""
+        """At the end of a run: records without an outcome were not stored, or are unknown."""
         rest = [place for place in range(len(self.contents)) if place not in self.results]
         self.settle(rest, Outcome.UNSENT, detail)
 
@@ -125,16 +125,16 @@ class Delivery:
         return BatchResult(results, self.attempts, stop)
 
 
-def _left_as(found: Verdict, count: int) -> Outcome:
+def _left_as(meaning: Verdict, count: int) -> Outcome:
     """What a request did to the records that it did not name."""
-    if found.kind is Kind.ACCEPTED:
+    if meaning.kind is Kind.ACCEPTED:
         return Outcome.ACKNOWLEDGED
-    if found.kind in MAYBE_STORED:
+    if meaning.kind in MAYBE_STORED:
         return Outcome.UNKNOWN
-    if found.kind is Kind.EMPTY:
+    if meaning.kind is Kind.EMPTY:
         return Outcome.REFUSED
-    if found.kind in (Kind.UNNAMED, Kind.TOO_LARGE) and count == 1:
+    if meaning.kind in (Kind.UNNAMED, Kind.TOO_LARGE) and count == 1:
         return Outcome.REFUSED
-    if found.kind in (Kind.BLOCKED, Kind.BUSY):
+    if meaning.kind in (Kind.BLOCKED, Kind.BUSY):
         return Outcome.FAILED
     return Outcome.UNSENT

@@ -84,7 +84,7 @@ class _Ending(io.RawIOBase):
         self._left = _MAX_WIRE_BYTES
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """In the place of the socket's own, as `http.client` asks for it."""
+        """Replaces the socket's own `makefile`, which `http.client` calls."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
@@ -191,7 +191,7 @@ class Session(requests.Session):
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stands in for a login, since a ``.netrc`` file would add one otherwise."""
+    """A login that adds nothing; without it a ``.netrc`` file would add one."""
     return request
 
 

@@ -202,7 +202,7 @@ def _number_of(content: Any) -> str:
 
 
 def _seconds(said: Any) -> float | None:
-    """A lifetime as it was said, in digits or as text; None where nothing can be made of it."""
+    """A lifetime, given as a number or as text; None where it cannot be read."""
     try:
         seconds = float(said) if isinstance(said, float | str) else math.nan
     except ValueError:
