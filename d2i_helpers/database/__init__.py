@@ -38,6 +38,7 @@ from d2i_helpers.database.transactions import (
     locking,
     ping,
     reading,
+    takes_capitals_alike,
     transaction,
     utc_now,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "require_staging",
     "schema_statements",
     "table_statements",
+    "takes_capitals_alike",
     "text_statements",
     "transaction",
     "update_each",

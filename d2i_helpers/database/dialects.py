@@ -133,6 +133,13 @@ class Portable:
         """Whether a footprint is that of a value that was to be stored."""
         return footprint == value
 
+    def capitals_query(self) -> Select | None:
+        """The query for 1 where the database takes small letters and capitals for the same.
+
+        None where it never does.
+        """
+        return None
+
     def utc_now(self) -> ColumnElement:
         """The clock of the database, in UTC and without a zone."""
         return func.current_timestamp()
@@ -544,6 +551,10 @@ class SQLServer(Portable):
     def hold_rows(self, statement: Select, table: Table) -> Select:
         """It has no FOR UPDATE; the hint takes the lock of a writer, row by row."""
         return statement.with_hint(table, "with (updlock, rowlock)", self.name)
+
+    def capitals_query(self) -> Select | None:
+        """By the collation of the database, which is usually one that does."""
+        return select(text("case when N'a' = N'A' then 1 else 0 end"))
 
     def utc_now(self) -> ColumnElement:
         """Not `current_timestamp`, which is local time there and jumps twice a year."""

@@ -147,6 +147,12 @@ def ping(engine: Engine) -> str:
         raise DatabaseError(f"{situation.meaning}.", hint=situation.advice) from None
 
 
+def takes_capitals_alike(connection: Connection) -> bool:
+    """Whether two texts that differ in capitals alone are one to this database."""
+    query = dialects.of(connection).capitals_query()
+    return query is not None and connection.execute(query).scalar_one() == 1
+
+
 def utc_now(connection: Connection) -> dt.datetime:
     """The database's own clock, UTC without a zone: one clock for all machines that share it."""
     now = connection.execute(select(dialects.of(connection).utc_now())).scalar_one()

@@ -34,6 +34,7 @@ from d2i_helpers import database
 from d2i_helpers.database.tables import SSD_SCHEMA
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, key_text
 from d2i_helpers.errors import DatabaseError
+from d2i_helpers.extract.spelling import as_parents_spell, respelt_ids
 from d2i_helpers.payload_spec import Source, Spec
 from d2i_helpers.settings import Settings
 
@@ -158,6 +159,7 @@ class SourceReader:
         self._person_read = plan.read_of(plan.person.name)
         self._id_at = plan.at(plan.person.name, plan.person.key)
         self.written = WrittenIds()  # how ids are written; known once batches are read
+        self.folds_capitals = False  # whether ids that differ in capitals are one; known then too
         self._absent: set[tuple[str, str]] = set()
         self._called: dict[tuple[str, str], str] = {}  # columns with another name here
         self._statements: dict[Any, Select] = {}
@@ -289,6 +291,8 @@ class SourceReader:
     def batches(self, connection: Connection) -> Iterator[ReadPage]:
         """Pages of children in the order of their ids; those of `person_ids` where it is set."""
         self.written = WrittenIds.read(connection, self)
+        self.folds_capitals = database.takes_capitals_alike(connection)
+        connection.rollback()
         if self.settings.person_ids:
             wanted = sorted(set(self.settings.person_ids))
             for ids in database.in_batches(wanted, min(self.settings.chunk_size, _MOST_IDS)):
@@ -364,6 +368,11 @@ class SourceReader:
         if self.settings.statutory_cohort_table:
             statutory = self._statutory(connection, kind, parameters)
         connection.rollback()  # ends the reading transaction: no locks, no old snapshot
+        if self.folds_capitals:
+            people = found[self._person_read]
+            found = as_parents_spell(self.plan, people, found)
+            ids = [row[self._id_at] for row in people]
+            statutory = statutory and respelt_ids(statutory, ids)
         return ReadPage(found[self._person_read], found, statutory)
 
     def _rows(

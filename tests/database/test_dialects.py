@@ -97,7 +97,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         except CompileError as error:  # a hint that belongs to another database
             return f"{error}"
 
-    login = dialect.login_query()
+    login, capitals = dialect.login_query(), dialect.capitals_query()
     counter = dialect.counter_query("s.t")
     held = database.locking(select(ROWS), ROWS)
     counted = Table(
@@ -148,6 +148,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "held": sql(held),
         "table": sql(CreateTable(counted), dialect.for_scripts(library.dialect())),
         "login": (None if login is None else sql(login), sorted(dialect.owners)),
+        "capitals": None if capitals is None else sql(capitals),
         "new schema": schema("s", "u", is_there=False),
         "schema": (schema("s", "u", is_there=True), schema("s", None, is_there=True)),
         "grant": dialect.grant_statements("s.t", "u", ["select", "insert"]),
@@ -182,6 +183,7 @@ SAID: dict[str, dict[str, Any]] = {
         "held": "SELECT t.a FROM t",
         "table": "CREATE TABLE c ( id INTEGER, x TEXT, w VARCHAR(48), h BLOB )",
         "login": (None, []),
+        "capitals": None,
         "new schema": [],
         "schema": ([], []),
         "grant": [],
@@ -213,6 +215,7 @@ SAID: dict[str, dict[str, Any]] = {
         "held": "SELECT t.a FROM t FOR UPDATE OF t",
         "table": "CREATE TABLE c ( id BIGINT, x TEXT, w VARCHAR(48), h BYTEA )",
         "login": ("SELECT CURRENT_USER AS current_user_1", []),
+        "capitals": None,
         "new schema": ["create schema s;", "grant usage on schema s to u;"],
         "schema": (["grant usage on schema s to u;"], []),
         "grant": ["grant select, insert on s.t to u;"],
@@ -248,6 +251,7 @@ SAID: dict[str, dict[str, Any]] = {
         "table": "CREATE TABLE c ( id BIGINT NULL, x NVARCHAR(max) NULL, w NVARCHAR(48) NULL, "
         "h VARBINARY(32) NULL )",
         "login": ("SELECT user_name() AS user_name_1", ["dbo"]),
+        "capitals": "SELECT case when N'a' = N'A' then 1 else 0 end",
         "new schema": ["exec('create schema s');"],
         "schema": ([], []),
         "grant": ["grant select, insert on s.t to u;"],
@@ -277,6 +281,7 @@ SAID: dict[str, dict[str, Any]] = {
         "held": "SELECT t.a FROM t FOR UPDATE OF t.a",
         "table": "CREATE TABLE c ( id NUMBER(19), x CLOB, w VARCHAR2(48 CHAR), h BLOB )",
         "login": ("SELECT user FROM dual", []),
+        "capitals": None,
         "new schema": [],
         "schema": ([], []),
         "grant": ["grant select, insert on s.t to u;"],
