@@ -60,9 +60,8 @@ class Kernel:
 
     manager: AsyncKernelManager
     folder: Path
-    in_use: (
-        contextlib.ExitStack
-    )  # holds a lock that marks the folder as needed while this process lives
+    # holds a lock that marks the folder as needed while this process lives
+    in_use: contextlib.ExitStack
 
     def is_alive(self) -> bool:
         """Whether its process runs."""
@@ -83,8 +82,9 @@ class Kernel:
             ask_first: ask it to end by itself. About one kernel in ten hangs then;
                 jupyter_client's own shutdown would wait for it for three seconds and more.
         """
-        # "no kernel is running", or its sockets are closed already: as wanted
-        with contextlib.suppress(RuntimeError, zmq.ZMQError):
+        # "no kernel is running", or its sockets are closed already: as wanted. A start that Ctrl-C
+        # cut off may settle jupyter_client's `ready` before the shutdown, which is done by then
+        with contextlib.suppress(RuntimeError, zmq.ZMQError, asyncio.InvalidStateError):
             if self.manager.has_kernel:
                 if ask_first:
                     run_sync(_ask_to_end)(self.manager)

@@ -5,6 +5,7 @@ All of it holds for a kernel that is started afresh and for one that is forked f
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
 from d2i_helpers.errors import (
@@ -446,3 +448,23 @@ def test_the_nursery_tells_how_a_kernel_ended(
 
 SEEN = """from d2i_helpers.settings import load_settings
 print('the notebook had', len(load_settings(globals()).person_ids), 'ids')"""
+
+
+def test_a_start_that_is_stopped_ends_its_kernel_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Ctrl-C comes through, whatever jupyter_client still has under way."""
+    usual = AsyncKernelManager.start_kernel
+    managers: list[Any] = []
+
+    async def stopped(manager: Any, **options: Any) -> None:
+        managers.append(manager)
+        managers.append(asyncio.ensure_future(usual(manager, **options)))  # kept: else collected
+        while not manager.has_kernel:
+            await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AsyncKernelManager, "start_kernel", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        start_kernel(tmp_path)
+    assert not managers[0].has_kernel
