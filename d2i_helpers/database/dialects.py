@@ -217,7 +217,7 @@ def of_library(dialect: Dialect) -> Portable:
     return named(dialect.name)
 
 
-def library(name: str) -> Dialect:
+def sqlalchemy_dialect(name: str) -> Dialect:
     """SQLAlchemy's dialect of a database that has a class here; needs no driver.
 
     Raises:

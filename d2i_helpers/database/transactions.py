@@ -96,13 +96,18 @@ def locking(statement: Select, table: Table) -> Select:
     return held
 
 
+def most_in_list() -> int:
+    """How many values an IN list may hold on every database."""
+    return min(dialect.most_in_list for dialect in dialects.registered())
+
+
 def in_batches(items: Sequence[Item], size: int | None = None) -> Iterator[Sequence[Item]]:
     """Slices for an IN list.
 
     Args:
         size: of a slice; without it as long as every database takes.
     """
-    size = size or min(dialect.most_in_list for dialect in dialects.registered())
+    size = size or most_in_list()
     for start in range(0, len(items), size):
         yield items[start : start + size]
 

@@ -199,9 +199,13 @@ class ReadPlan:
         """The query that gives the rows of a source."""
         return self._read_of[source]
 
+    def place(self, read: Read, column: str) -> int:
+        """Position of a column in the rows of a query."""
+        return self._columns[read][column]
+
     def at(self, source: str, column: str) -> int:
         """Position of a column in the rows of a source."""
-        return self._columns[self._read_of[source]][column]
+        return self.place(self._read_of[source], column)
 
     def date(self, source: str, column: str) -> Callable[[SourceRow], str | None]:
         """A function from a row to the column's value as date text."""

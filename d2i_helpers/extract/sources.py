@@ -38,7 +38,6 @@ from d2i_helpers.extract.spelling import as_parents_spell, respelt_ids
 from d2i_helpers.payload_spec import Source, Spec
 from d2i_helpers.settings import Settings
 
-_MOST_IDS = 900  # in one query
 _ID_CHARACTERS = 400  # of an id that is looked at for blanks
 _BLANKS = ("\t", "\n", "\r", "\xa0")  # beside the blank itself
 Condition = Callable[[ColumnElement], ColumnElement[bool]]
@@ -85,7 +84,7 @@ class WrittenIds:
         source, text = reader.id_column(person.table, person.key)
         variants: list[str] = []
         repeated = _texts(connection, reader.engine, repeated_ids(source, text))
-        for some in database.in_batches(repeated, _MOST_IDS):
+        for some in database.in_batches(repeated):
             written = select(text.label("id")).select_from(source)
             written = written.where(_trimmed(text).in_(list(some)))
             variants += _texts(connection, reader.engine, written)
@@ -290,12 +289,11 @@ class SourceReader:
 
     def batches(self, connection: Connection) -> Iterator[ReadPage]:
         """Pages of children in the order of their ids; those of `person_ids` where it is set."""
-        self.written = WrittenIds.read(connection, self)
         self.folds_capitals = database.takes_capitals_alike(connection)
-        connection.rollback()
+        self.written = WrittenIds.read(connection, self)  # it ends the reading transaction
         if self.settings.person_ids:
             wanted = sorted(set(self.settings.person_ids))
-            for ids in database.in_batches(wanted, min(self.settings.chunk_size, _MOST_IDS)):
+            for ids in database.in_batches(wanted, self._ids_at_a_time):
                 every_form = {form for value in ids for form in (value, *self.written.forms(value))}
                 yield self._batch(connection, "ids", {"ids": sorted(every_form)}, None)
             return
@@ -312,6 +310,10 @@ class SourceReader:
                 return
             first = following
 
+    @property
+    def _ids_at_a_time(self) -> int:
+        return min(self.settings.chunk_size, database.most_in_list())
+
     def _batches_of_forms(
         self, connection: Connection, persons: list[SourceRow], raw: list[Any]
     ) -> Iterator[ReadPage]:
@@ -320,7 +322,7 @@ class SourceReader:
         Ids that are alike but for blanks come together, as far as one page holds them.
         """
         together = sorted(zip(raw, persons, strict=True), key=lambda pair: key_text(pair[0]) or "")
-        for some in database.in_batches(together, min(self.settings.chunk_size, _MOST_IDS)):
+        for some in database.in_batches(together, self._ids_at_a_time):
             ids = {form for one, _ in some for form in (one, *self.written.forms(one))}
             yield self._batch(connection, "ids", {"ids": list(ids)}, [person for _, person in some])
 

@@ -27,10 +27,6 @@ def as_parents_spell(
         persons: the rows of the page's persons.
         rows: the page's rows, by query.
     """
-    positions = {
-        read: {name: place for place, name in enumerate(columns)}
-        for read, columns in plan.reads.items()
-    }
     person_at = plan.at(plan.person.name, plan.person.key)
     of_persons = _spellings(row[person_at] for row in persons)
     spelt: dict[Read, list[SourceRow]] = {}
@@ -39,12 +35,9 @@ def as_parents_spell(
         if read.chain:
             step = read.chain[0]
             parent = Read(step.table, step.by, read.chain[1:])
-            value_at = positions.get(parent, {}).get(step.value)
-            if value_at is None:
-                spelt[read] = rows[read]
-                continue
-            spellings = _spellings(row[value_at] for row in spelt.get(parent, rows[parent]))
-        spelt[read] = _respelt(rows[read], positions[read][read.by], spellings)
+            value_at = plan.place(parent, step.value)
+            spellings = _spellings(row[value_at] for row in spelt[parent])
+        spelt[read] = _respelt(rows[read], plan.place(read, read.by), spellings)
     return spelt
 
 

@@ -26,7 +26,7 @@ def whole(settings: Settings, spec: Spec, dialect: str) -> str:
     Raises:
         SettingsError: there is no class for such a database.
     """
-    named = dialects.library(dialect)
+    named = dialects.sqlalchemy_dialect(dialect)
     login = _login(settings, dialect)
     heading = [
         f"-- D2I workbook {__version__}, profile {settings.profile}: everything that a run needs, "
@@ -50,7 +50,7 @@ def whole(settings: Settings, spec: Spec, dialect: str) -> str:
 def for_nothing_there(settings: Settings) -> tuple[str, ...]:
     """What makes every table of ours in the profile's database, where it cannot be asked."""
     name = make_url(settings.database_url).get_backend_name()
-    dialect = dialects.library(name)
+    dialect = dialects.sqlalchemy_dialect(name)
     statements = staged.statements_for_nothing_there(dialect, settings, _login(settings, name))
     return (*_about_login(statements), *statements)
 

@@ -33,6 +33,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from d2i_helpers import database
 from d2i_helpers.database import dialects, tables
+from tests import servers
 
 pytestmark = pytest.mark.odbc
 DRIVER = "PostgreSQL Unicode"
@@ -56,13 +57,8 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if DRIVER not in pyodbc.drivers():
         pytest.skip(f"the ODBC driver {DRIVER!r} is not installed")
     server = request.getfixturevalue("postgres_url")
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql("create database d2i_odbc")
-    yield admin.url.set(database="d2i_odbc").render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql("drop database d2i_odbc with (force)")
-    admin.dispose()
+    with servers.empty_place(server) as url:
+        yield url
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,24 +34,13 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> odbc.Driver:
     made = odbc.Driver(tmp_path / "server.sqlite")
     monkeypatch.setitem(sys.modules, "pyodbc", made)
     made.catalogue.put_in_place(monkeypatch)
-    for name in list(os.environ):
-        if name.startswith(settings.ENV_PREFIX) and not name.startswith("D2I_TEST_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("D2I_DATABASE_URL", odbc.URL)
     return made
 
 
 @pytest.fixture
-def make_settings(driver: odbc.Driver, tmp_path: Path) -> MakeSettings:
-    def make(**parameters: Any) -> settings.Settings:
-        defaults = {
-            "outputs_dir": str(tmp_path / "outputs"),
-            "receiver_store": str(tmp_path / "receiver.sqlite"),
-            "run_date": "2026-08-10",
-        }
-        return settings.load_settings(None, **{**defaults, **parameters})
-
-    return make
+def database_url(driver: odbc.Driver) -> str:
+    """What `make_settings` of all tests points at."""
+    return odbc.URL
 
 
 def test_days_on_it_send_what_is_in_the_source(
