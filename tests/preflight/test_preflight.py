@@ -22,18 +22,13 @@ from d2i_helpers.preflight import stage as preflight
 from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check
 from d2i_helpers.preflight.profile import checks as profile_checks
 from d2i_helpers.settings import Secrets, Settings, load_settings, project_root
+from tests.preflight.logins import do, limited_login
 
 STAGING = "ssd_api_data_staging"
 
 
 def look(settings: Any) -> dict[str, Check]:
     return {check.name: check for check in preflight.run(settings)}
-
-
-def do(engine: Engine, *statements: str) -> None:
-    with database.transaction(engine) as connection:
-        for statement in statements:
-            connection.execute(text(statement))
 
 
 @pytest.fixture
@@ -151,17 +146,10 @@ def limited(
     """Settings of a PostgreSQL login that may do only what is granted."""
     if staged.dialect.name != "postgresql":
         pytest.skip("SQLite has no logins")
-    do(
-        staged,
-        "drop role if exists d2i_limited",
-        "create role d2i_limited login password 'limited'",
-        "revoke create on schema public from public",
-        "grant select on all tables in schema public to d2i_limited",
-    )
-    url = staged.url.set(username="d2i_limited", password="limited")
-    monkeypatch.setenv("D2I_DATABASE_URL", url.render_as_string(hide_password=False))
-    yield make_settings()
-    do(staged, "drop owned by d2i_limited", "drop role d2i_limited")
+    reading = "grant select on all tables in schema public to d2i_limited"
+    with limited_login(staged, "d2i_limited", reading) as url:
+        monkeypatch.setenv("D2I_DATABASE_URL", url)
+        yield make_settings()
 
 
 def test_rights_that_a_login_lacks_are_named(staged: Engine, limited: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect
 
 from d2i_helpers import database
 from d2i_helpers.cli import cli
@@ -18,15 +18,10 @@ from d2i_helpers.errors import DatabaseError, SettingsError
 from d2i_helpers.preflight import stage as preflight
 from d2i_helpers.runs.day import run_day
 from d2i_helpers.settings import Settings
+from tests.preflight.logins import do, limited_login
 
 STAGING = "ssd_api_data_staging"
 NOTHING = "-- nothing to do"
-
-
-def do(engine: Engine, *statements: str) -> None:
-    with database.transaction(engine) as connection:
-        for statement in statements:
-            connection.execute(text(statement))
 
 
 def statements_of(script: str) -> list[str]:
@@ -63,16 +58,9 @@ def granted_nothing(
     if engine.dialect.name == "sqlite":
         yield make_settings()
         return
-    do(
-        engine,
-        "drop role if exists d2i_granted",
-        "create role d2i_granted login password 'limited'",
-        "revoke create on schema public from public",
-    )
-    url = engine.url.set(username="d2i_granted", password="limited")
-    monkeypatch.setenv("D2I_DATABASE_URL", url.render_as_string(hide_password=False))
-    yield make_settings()
-    do(engine, "drop owned by d2i_granted", "drop role d2i_granted")
+    with limited_login(engine, "d2i_granted") as url:
+        monkeypatch.setenv("D2I_DATABASE_URL", url)
+        yield make_settings()
 
 
 def test_the_whole_script_lets_a_login_run_that_might_nothing(
