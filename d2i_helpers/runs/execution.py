@@ -112,14 +112,15 @@ class Run:
                 pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
                 with switch.ready():
                     for step in steps:
+                        switch.check()
                         self._lock_for(step, stack)
-                        self._run_stage(step, pool)
+                        self._run_stage(step, pool, switch)
         except D2IError as caught:
             return caught
         except KeyboardInterrupt as caught:
             return stopped_by(caught)
         except Exception as caught:  # the record must say so, whatever it was
-            return outcome.fault_of(caught)
+            return stopped_by(switch.asked) if switch.asked else outcome.fault_of(caught)
         return None
 
     def _start_kernels(self, steps: Sequence[Step]) -> KernelPool:
@@ -275,7 +276,7 @@ class Run:
         if self.lease is not None and self.lease.lost:
             raise self.lease.lost
 
-    def _run_stage(self, step: Step, pool: ThreadPoolExecutor) -> None:
+    def _run_stage(self, step: Step, pool: ThreadPoolExecutor, switch: StopSwitch) -> None:
         stage = next(s for s in self.record.stages if s.name == step.stage)
         stage.status, stage.started_at = RUNNING, records.now()
         self.record.save()
@@ -283,9 +284,10 @@ class Run:
         began = time.monotonic()
         failure: BaseException | None = None
         try:
-            self._execute(step, stage)
+            self._execute(step, stage, switch)
         except (Exception, KeyboardInterrupt) as caught:
-            failure = caught
+            # a library that is interrupted half-way may end in an error of its own
+            failure = switch.asked or caught
         stage.seconds = round(time.monotonic() - began, 2)
         error = self._judge(stage, failure)
         copy = self.record.folder / stage.notebook
@@ -304,7 +306,7 @@ class Run:
         if error is not None:
             raise error
 
-    def _execute(self, step: Step, stage: StageRecord) -> None:
+    def _execute(self, step: Step, stage: StageRecord, switch: StopSwitch) -> None:
         from d2i_helpers.runs import engine
 
         redacted: dict[int, int] = {}  # by cell
@@ -320,6 +322,11 @@ class Run:
             stage.redactions = sum(redacted.values())
             return outputs
 
+        def stop_reason() -> D2IError | None:
+            if switch.asked:  # and a library kept the interrupt to itself
+                return stopped_by(switch.asked)
+            return self.lease.lost if self.lease else None
+
         engine.execute(
             step.notebook,
             self.record.folder / stage.notebook,
@@ -327,7 +334,7 @@ class Run:
             time_limit=self.settings.stage_timeout,
             kernel=self.kernels.take(),
             on_display=shown,
-            stop_reason=lambda: self.lease.lost if self.lease else None,
+            stop_reason=stop_reason,
             clean=clean,
         )
 

@@ -36,16 +36,25 @@ class StopSwitch:
     """
 
     def __init__(self) -> None:
-        self._asked: KeyboardInterrupt | None = None
+        self.asked: KeyboardInterrupt | None = None  # by what the run was told to stop
         self._is_ready = False
 
     def ask(self, cause: KeyboardInterrupt) -> None:
         """Stop the run, now or as soon as it is ready for it."""
-        if self._asked is not None:
+        if self.asked is not None:
             return
-        self._asked = cause
+        self.asked = cause
         if self._is_ready:
             raise cause
+
+    def check(self) -> None:
+        """Stop the run here where it was told to: a library may have kept the interrupt to itself.
+
+        Raises:
+            KeyboardInterrupt: the run was told to stop.
+        """
+        if self.asked is not None:
+            raise self.asked
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
@@ -54,8 +63,7 @@ class StopSwitch:
         Raises:
             KeyboardInterrupt: the run was told to stop, now or before.
         """
-        if self._asked is not None:
-            raise self._asked
+        self.check()
         self._is_ready = True
         try:
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import html
 import json
@@ -30,6 +31,7 @@ from d2i_helpers.cli.console import ConsoleListener, make_console, show_run
 from d2i_helpers.database import tables
 from d2i_helpers.demo.receiver.store import Store
 from d2i_helpers.errors import LockError, RecordError, SettingsError
+from d2i_helpers.runs import engine as run_engine
 from d2i_helpers.runs import plan, records, report, review
 from d2i_helpers.runs.day import run_day
 from d2i_helpers.settings import ENV_PREFIX, load_settings
@@ -41,6 +43,7 @@ from d2i_helpers.settings import load_settings
 decision = gates.decide(load_settings(globals()))
 display.gate(decision)
 gates.require(decision)"""
+TOO_LONG = "import time\ntime.sleep(600)"
 CLOSING = (
     "from d2i_helpers.notebook import display\ndisplay.closing('extract', {'new': 3, 'gone': 0})"
 )
@@ -494,7 +497,7 @@ def test_a_run_outlives_whoever_reads_it(project: Project, gone: str) -> None:
 def test_quick_interrupts_leave_a_truthful_record_and_no_traceback(
     project: Project, times: int
 ) -> None:
-    project.write("extract", "import time\ntime.sleep(600)")
+    project.write("extract", TOO_LONG)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     runner = _start_command(project, "--stages", "extract,delta", **pipes)
     _wait_for(lambda: [r for r in _records(project) if r.stages[0].status == "running"])
@@ -509,6 +512,31 @@ def test_quick_interrupts_leave_a_truthful_record_and_no_traceback(
     assert (record.status, record.exit_code) == ("interrupted", 130)
     assert [s.status for s in record.stages] == ["interrupted", "pending"]
     assert project.faults() == []
+
+
+@pytest.mark.parametrize("kept_back", ["turned into an error", "lost", "lost at the end"])
+def test_an_interrupt_that_a_library_keeps_to_itself_stops_the_run(
+    project: Project, kept_back: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come inside a callback, where Python drops it, or leave a library half-way."""
+    usual = run_engine.execute
+    project.write("extract", "pass" if kept_back == "lost at the end" else TOO_LONG)
+
+    def execute(*args: Any, **options: Any) -> None:
+        if kept_back == "lost at the end":
+            usual(*args, **options)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        if kept_back == "turned into an error":
+            raise RuntimeError("half-way")
+        if kept_back == "lost":
+            usual(*args, **options)
+
+    monkeypatch.setattr(run_engine, "execute", execute)
+    record = project.run("extract", "delta")
+    ended = "completed" if kept_back == "lost at the end" else "interrupted"
+    assert (record.status, record.exit_code) == ("interrupted", 130)
+    assert [s.status for s in record.stages] == [ended, "pending"]
 
 
 def _records(project: Project) -> list[Any]:
