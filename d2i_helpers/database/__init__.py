@@ -4,12 +4,13 @@
 """
 
 from d2i_helpers.database.catalogue import (
+    column_types,
+    columns_not_of_text,
     columns_present,
     forget_answers,
     has_schema,
     has_table,
     indexed_columns,
-    json_columns,
     real_schema,
 )
 from d2i_helpers.database.connections import open_database
@@ -50,6 +51,8 @@ __all__ = [
     "as_bytes",
     "as_raw_text",
     "column_statement",
+    "column_types",
+    "columns_not_of_text",
     "columns_present",
     "compare",
     "constant",
@@ -67,7 +70,6 @@ __all__ = [
     "index_statement",
     "indexed_columns",
     "insert_rows",
-    "json_columns",
     "locking",
     "login_name",
     "may_be_about_a_value",

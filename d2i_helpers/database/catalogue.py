@@ -14,15 +14,18 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import JSON, Engine, Table, event, inspect
+from sqlalchemy import JSON, Engine, Float, Integer, Numeric, Table, Uuid, event, inspect
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.engine.reflection import Inspector, ObjectKind
+from sqlalchemy.types import TypeEngine
 
 from d2i_helpers.database import tables
+from d2i_helpers.database.dialects import Characters
 
 _CHANGES = ("create", "alter", "drop", "exec")  # how a statement begins that changes the catalogue
 # in a connection's notes, until its transaction ends: the answers since its last change
 _CHANGED = "d2i_catalogue_changed"
+_NOT_TEXT = (JSON, Integer, Numeric, Float, Uuid)  # that a column of ours may be deployed as
 
 
 @dataclass
@@ -85,10 +88,21 @@ def columns_present(connection: Connection, table: Table) -> set[str]:
     return {column["name"].lower() for column in found}
 
 
-def json_columns(connection: Connection, table: Table) -> list[str]:
-    """Columns of the deployed table that hold JSON as a structure and not as text."""
+def column_types(connection: Connection, table: Table) -> dict[str, TypeEngine[Any]]:
+    """Type of each column of the deployed table, by its name in lower case."""
     found = _columns(connection, table).get(table.name.lower(), [])
-    return sorted(column["name"] for column in found if isinstance(column["type"], JSON))
+    return {column["name"].lower(): column["type"] for column in found}
+
+
+def columns_not_of_text(connection: Connection, table: Table) -> list[str]:
+    """Columns that should hold text and are deployed as JSON, numbers or UUIDs."""
+    wanted = {column.name for column in table.columns if isinstance(column.type, Characters)}
+    found = _columns(connection, table).get(table.name.lower(), [])
+    return sorted(
+        column["name"]
+        for column in found
+        if column["name"].lower() in wanted and isinstance(column["type"], _NOT_TEXT)
+    )
 
 
 def indexed_columns(connection: Connection, table: Table) -> set[str]:

@@ -26,10 +26,10 @@ from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from d2i_helpers.database import dialects, tables
 from d2i_helpers.database.catalogue import (
+    columns_not_of_text,
     columns_present,
     has_table,
     indexed_columns,
-    json_columns,
     real_schema,
 )
 from d2i_helpers.database.transactions import transaction
@@ -52,7 +52,7 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
         Names of the tables that were created.
 
     Raises:
-        DatabaseError: a staging table is there that lacks columns or keeps documents as JSON.
+        DatabaseError: a staging table is there that lacks columns or keeps texts in another type.
     """
     created: list[str] = []
     with transaction(engine) as connection:
@@ -73,7 +73,7 @@ def require_staging(connection: Connection, name: str) -> None:
     """See that a staging table is there and can hold the documents.
 
     Raises:
-        DatabaseError: it is not there, lacks columns or keeps documents as JSON.
+        DatabaseError: it is not there, lacks columns or keeps texts in another type.
     """
     table = tables.staging_table(name)
     if not has_table(connection, table):
@@ -92,9 +92,9 @@ def _refuse_other_columns(connection: Connection, table: Table) -> None:
             f"{table.name} has no column {', '.join(gone)}.",
             hint=ALTER_IT,
         )
-    if structured := json_columns(connection, table):
+    if other := columns_not_of_text(connection, table):
         raise DatabaseError(
-            f"{table.name} keeps {', '.join(structured)} in a JSON type.",
+            f"{table.name} keeps {', '.join(other)} in a type that is no text.",
             hint=ALTER_IT,
         )
 
@@ -166,7 +166,7 @@ def column_statement(dialect: Dialect, schema: str | None, table: Table, name: s
 def text_statements(
     dialect: Dialect, schema: str | None, table: Table, columns: Sequence[str]
 ) -> list[str]:
-    """The statements that turn columns of a JSON type into text; what they hold is kept."""
+    """The statements that turn columns into text, where a database has such; rows are kept."""
     quote = _for_scripts(dialect).identifier_preparer.quote
     ours = dialects.of_library(dialect)
     return ours.text_statements(_name(dialect, schema, table), [quote(name) for name in columns])

@@ -25,9 +25,11 @@ from sqlalchemy import (
     Executable,
     Integer,
     LargeBinary,
+    Numeric,
     String,
     Table,
     Text,
+    case,
     cast,
     event,
     func,
@@ -124,6 +126,17 @@ class Portable:
     def as_raw_text(self, column: ColumnElement) -> ColumnElement:
         """A column of any type as text that the driver cannot choke on."""
         return cast(column, Text())
+
+    whole_number: ClassVar[TypeEngine[Any]] = Numeric(38, 0)  # of any size
+
+    def without_zero_decimals(self, column: ColumnElement, text: ColumnElement) -> ColumnElement:
+        """A column of numbers as text, a whole one without a point.
+
+        Args:
+            text: what the database makes of it.
+        """
+        whole = cast(column, self.whole_number)
+        return case((column == whole, cast(whole, text.type)), else_=text)
 
     def footprint(self, column: ColumnElement) -> ColumnElement:
         """What of a stored value tells that it was written, without fetching a long text."""
@@ -280,6 +293,7 @@ class SQLite(Portable):
     name = "sqlite"
     takes_password = False
     row_number = Integer()  # it counts up only a key of the type INTEGER
+    whole_number = Integer()  # a cast to NUMERIC changes no number there
     # another process wrote between our reading and our writing; it is not waited for
     passing_codes = frozenset({"SQLITE_BUSY_SNAPSHOT"})
 

@@ -18,10 +18,8 @@ from sqlalchemy import (
     MetaData,
     Select,
     Table,
-    Unicode,
     and_,
     bindparam,
-    cast,
     column,
     func,
     null,
@@ -34,11 +32,11 @@ from d2i_helpers import database
 from d2i_helpers.database.tables import SSD_SCHEMA
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, key_text
 from d2i_helpers.errors import DatabaseError
+from d2i_helpers.extract.id_types import IdTypes, Kind, Place
 from d2i_helpers.extract.spelling import as_parents_spell, respelt_ids
 from d2i_helpers.payload_spec import Source, Spec
 from d2i_helpers.settings import Settings
 
-_ID_CHARACTERS = 400  # of an id that is looked at for blanks
 _BLANKS = ("\t", "\n", "\r", "\xa0")  # beside the blank itself
 Condition = Callable[[ColumnElement], ColumnElement[bool]]
 
@@ -96,7 +94,8 @@ class WrittenIds:
         key = key_text(raw)
         if key is None:
             return set()
-        return {key, *self.with_blanks.get(key, ())} - {raw} if type(raw) is str else set()
+        written = self.with_blanks.get(key, set())
+        return {key, *written} - {raw} if type(raw) is str else {*written}
 
     def in_bounds(self, raw: Sequence[Any]) -> bool:
         """Whether all rows of these persons lie between the first and the last of their ids."""
@@ -159,6 +158,8 @@ class SourceReader:
         self._id_at = plan.at(plan.person.name, plan.person.key)
         self.written = WrittenIds()  # how ids are written; known once batches are read
         self.folds_capitals = False  # whether ids that differ in capitals are one; known then too
+        self.types = IdTypes(engine)  # of the columns with ids; known once `gaps` has looked
+        self._person_at = (plan.person.table, plan.person.key)
         self._absent: set[tuple[str, str]] = set()
         self._called: dict[tuple[str, str], str] = {}  # columns with another name here
         self._statements: dict[Any, Select] = {}
@@ -221,6 +222,7 @@ class SourceReader:
                 if others[name].lower() in present[read.table]:
                     self._called[read.table, name] = others[name]
                     missing.remove(name)
+            self._note_types(connection, read.table, columns)
             for name in sorted(missing):
                 self._absent.add((read.table, name))
                 label = f"{read.table}.{name}"
@@ -231,7 +233,15 @@ class SourceReader:
         wanted = self.settings.statutory_cohort_table
         if wanted and "person_id" not in database.columns_present(connection, _declared(wanted)):
             gaps.required.append(f"{wanted}.person_id")
+        if wanted:
+            self._note_types(connection, wanted, ["person_id"])
         return gaps
+
+    def _note_types(self, connection: Connection, table: str, columns: Iterable[str]) -> None:
+        deployed = database.column_types(connection, _declared(table))
+        for name in columns:
+            called = self._called.get((table, name), name)
+            self.types.note((table, name), deployed.get(called.lower()))
 
     def _may_lack_table(self, name: str) -> bool:
         """Whether the specification, and so the inclusion sets, can do without the table."""
@@ -282,20 +292,24 @@ class SourceReader:
         place = self.plan.at(self.plan.person.name, self.plan.person.key)
         held: set[str] = set()
         for ids in database.in_batches(wanted):
-            rows = self._rows(connection, self._person_read, "ids", {"ids": list(ids)})
+            given = self._as_parameters(self.types.values(self._person_at, ids), ids)
+            rows = self._rows(connection, self._person_read, "ids", given)
             held |= {(key_text(row[place]) or "").casefold() for row in rows}
         connection.rollback()
         return [person_id for person_id in wanted if person_id.strip().casefold() not in held]
 
     def batches(self, connection: Connection) -> Iterator[ReadPage]:
         """Pages of children in the order of their ids; those of `person_ids` where it is set."""
-        self.folds_capitals = database.takes_capitals_alike(connection)
+        self.folds_capitals = database.takes_capitals_alike(
+            connection
+        ) or self.types.folds_capitals(self._compared_columns())
         self.written = WrittenIds.read(connection, self)  # it ends the reading transaction
         if self.settings.person_ids:
             wanted = sorted(set(self.settings.person_ids))
             for ids in database.in_batches(wanted, self._ids_at_a_time):
                 every_form = {form for value in ids for form in (value, *self.written.forms(value))}
-                yield self._batch(connection, "ids", {"ids": sorted(every_form)}, None)
+                raw = self.types.values(self._person_at, sorted(every_form))
+                yield self._batch(connection, "ids", self._as_parameters(raw, every_form), None)
             return
         first: Any = None
         while True:
@@ -323,8 +337,31 @@ class SourceReader:
         """
         together = sorted(zip(raw, persons, strict=True), key=lambda pair: key_text(pair[0]) or "")
         for some in database.in_batches(together, self._ids_at_a_time):
-            ids = {form for one, _ in some for form in (one, *self.written.forms(one))}
-            yield self._batch(connection, "ids", {"ids": list(ids)}, [person for _, person in some])
+            forms = {form for one, _ in some for form in self.written.forms(one)}
+            raw_ids = [one for one, _ in some]
+            texts = {*forms, *(text for one in raw_ids if (text := key_text(one)) is not None)}
+            if self.types.kind(self._person_at) not in (Kind.NUMBER, Kind.UUID):
+                raw_ids = [*{*raw_ids, *forms}]
+            given = self._as_parameters(raw_ids, texts)
+            yield self._batch(connection, "ids", given, [person for _, person in some])
+
+    def _as_parameters(self, raw: Iterable[Any], texts: Iterable[str]) -> dict[str, list[Any]]:
+        """Some persons' ids, for columns of the type of theirs and as texts for all others."""
+        of_text = {*texts}
+        if self.folds_capitals:
+            of_text |= {text.lower() for text in of_text}
+        return {"ids": list(raw), "texts": sorted(of_text)}
+
+    def _compared_columns(self) -> Iterator[tuple[Place, Place]]:
+        """Each two columns of ids that are compared with one another."""
+        for read in self.plan.reads:
+            at = (read.table, read.by)
+            for step in read.chain:
+                yield at, (step.table, step.value)
+                at = (step.table, step.by)
+            yield at, self._person_at
+        if self.settings.statutory_cohort_table:
+            yield (self.settings.statutory_cohort_table, "person_id"), self._person_at
 
     def person_columns(self) -> list[tuple[str, str]]:
         """(table, column) of every column that holds person ids and is there."""
@@ -338,7 +375,7 @@ class SourceReader:
     def id_column(self, table_name: str, name: str) -> tuple[Table, ColumnElement]:
         """A table and a column of it as text."""
         source = self._table(table_name)
-        return source, cast(self._of(source, table_name, name), Unicode(_ID_CHARACTERS))
+        return source, self.types.text(self._of(source, table_name, name), (table_name, name))
 
     def _persons(self, connection: Connection, first: Any) -> tuple[list[SourceRow], Any]:
         """Rows of the next children and the first id after them; equal ids are never parted."""
@@ -427,7 +464,8 @@ class SourceReader:
     def _statutory(self, connection: Connection, kind: str, parameters: dict) -> list[Any]:
         name = self.settings.statutory_cohort_table or ""
         person: ColumnElement = column("person_id")
-        statement = select(person).select_from(self._table(name)).where(_condition(kind)(person))
+        condition = self._of_persons(kind, person, (name, "person_id"))
+        statement = select(person).select_from(self._table(name)).where(condition)
         return database.read_again(
             connection, lambda: [row[0] for row in connection.execute(statement, parameters)]
         )
@@ -459,25 +497,45 @@ class SourceReader:
             wanted.append(one.label(name))
         statement = select(*wanted).select_from(source)
         by = self._of(source, read.table, read.by)
-        statement = statement.where(self._membership(by, read, _condition(kind)))
+        statement = statement.where(self._membership(by, read, kind))
         if limit is not None:
             # in the statement's text: a parameter there becomes a count over all rows in T-SQL
             statement = statement.order_by(by).limit(limit)
         return statement
 
-    def _membership(self, by: ColumnElement, read: Read, condition: Condition) -> ColumnElement:
-        """The condition on the person, carried down through sub-queries from the last link."""
-        links: list[tuple[Any, ColumnElement]] = []
-        for depth, step in enumerate(read.chain, 1):
-            source = self._table(step.table).alias(f"t{depth}")
-            links.append((step, source))
-        inner: Any = None  # a subquery
-        for step, source in reversed(links):
-            reached = self._of(source, step.table, step.by)
-            test = condition(reached) if inner is None else reached.in_(inner)
-            value = self._of(source, step.table, step.value)
-            inner = select(value).select_from(source).where(test)
-        return condition(by) if inner is None else by.in_(inner)
+    def _membership(
+        self, by: ColumnElement, read: Read, kind: str, depth: int = 1
+    ) -> ColumnElement[bool]:
+        """The condition on the person, carried down through a sub-query for each link."""
+        at = (read.table, read.by)
+        if not read.chain:
+            return self._of_persons(kind, by, at)
+        step = read.chain[0]
+        source = self._table(step.table).alias(f"t{depth}")
+        above = Read(step.table, step.by, read.chain[1:])
+        test = self._membership(self._of(source, step.table, step.by), above, kind, depth + 1)
+        value_at = (step.table, step.value)
+        value = self.types.compared(self._of(source, *value_at), value_at, at)
+        return self.types.compared(by, at, value_at).in_(
+            select(value).select_from(source).where(test)
+        )
+
+    def _of_persons(self, kind: str, column: ColumnElement, place: Place) -> ColumnElement[bool]:
+        """The condition that a column holds the id of a person of the page.
+
+        The bounds of a page are ids of the persons' own type, and in its order: a column of another
+        type is looked for among the persons.
+        """
+        person = self._person_at
+        if not kind or self.types.alike(place, person):
+            return _condition(kind)(column)
+        compared = self.types.compared(column, place, person)
+        if kind == "ids":
+            return compared.in_(bindparam("texts", expanding=True))
+        source = self._table(person[0]).alias("persons")
+        own = self._of(source, *person)
+        ids = select(self.types.compared(own, person, place)).select_from(source)
+        return compared.in_(ids.where(_condition(kind)(own)))
 
     def _table(self, name: str) -> Any:
         return _declared(name)

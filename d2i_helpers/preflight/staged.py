@@ -136,8 +136,8 @@ _HIDDEN = (
     "-- leave out what makes it and its indexes, and run the grant.",
 )
 _KEPT = (
-    "-- Columns that are missing are added, and JSON columns become text: a hash is made of a text",
-    "-- as it was written, and a JSON type keeps no text. Every row and what it holds stays.",
+    "-- Columns that are missing are added, and columns of JSON, numbers or UUIDs become text: a",
+    "-- hash is made of a text as it was written, and ids are compared as texts. Every row stays.",
     "-- D2I's own SQL goes on working: what it inserts as jsonb is stored as text. A query that",
     "-- looks into a document (->, ->>, @>) then needs a cast, such as json_payload::jsonb.",
     "-- An index or a view over such a column has to be dropped first.",
@@ -148,19 +148,19 @@ def _other_columns(connection: Connection, settings: Settings, table: Table) -> 
     """A deployed staging table that cannot hold the documents, with what alters it."""
     held = database.columns_present(connection, table)
     gone = sorted({column.name for column in table.columns} - held)
-    structured = database.json_columns(connection, table)
-    if not gone and not structured:
+    other = database.columns_not_of_text(connection, table)
+    if not gone and not other:
         return None
     dialect, schema = connection.dialect, settings.staging_schema
     said = []
     if gone:
         said.append(f"has no column {', '.join(gone)}")
-    if structured:
-        said.append(f"keeps {', '.join(structured)} in a JSON type")
+    if other:
+        said.append(f"keeps {', '.join(other)} in a type that is no text")
     ddl = [
-        *(_KEPT if structured else ()),
+        *(_KEPT if other else ()),
         *(database.column_statement(dialect, schema, table, name) for name in gone),
-        *database.text_statements(dialect, schema, table, structured),
+        *database.text_statements(dialect, schema, table, other),
         *database.grant_statements(
             dialect, schema, table, login := database.login_name(connection), tables.rights(table)
         ),

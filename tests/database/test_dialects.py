@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, create_engine, insert, select
+from sqlalchemy import (
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    cast,
+    create_engine,
+    insert,
+    select,
+)
 from sqlalchemy.dialects import mssql, oracle, postgresql, registry, sqlite
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import make_url
@@ -143,6 +154,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
             [n for n in ("é🎈", 2, 3) if dialect.fits(n, "é🎈")],
         ),
         "text": sql(dialect.as_raw_text(ROWS.c.a)),
+        "whole numbers": sql(dialect.without_zero_decimals(ROWS.c.a, cast(ROWS.c.a, Text()))),
         "now": sql(dialect.utc_now()),
         "server": dialect.server(connected),
         "held": sql(held),
@@ -178,6 +190,8 @@ SAID: dict[str, dict[str, Any]] = {
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "text": "CAST(t.a AS BLOB)",
+        "whole numbers": "CASE WHEN (t.a = CAST(t.a AS INTEGER)) THEN CAST(CAST(t.a AS INTEGER) "
+                         "AS TEXT) ELSE CAST(t.a AS TEXT) END",
         "now": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
         "server": "sqlite 16.2",
         "held": "SELECT t.a FROM t",
@@ -210,6 +224,9 @@ SAID: dict[str, dict[str, Any]] = {
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "text": "CAST(t.a AS TEXT)",
+        "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
+                         "CAST(CAST(t.a AS NUMERIC(38, 0)) "
+                         "AS TEXT) ELSE CAST(t.a AS TEXT) END",
         "now": "timezone('utc', clock_timestamp())",
         "server": "postgresql 16.2",
         "held": "SELECT t.a FROM t FOR UPDATE OF t",
@@ -245,6 +262,9 @@ SAID: dict[str, dict[str, Any]] = {
         "counts": False,
         "footprint": ("len(c.w)", [2, 3]),
         "text": "convert(nvarchar(max), t.a, 121)",
+        "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
+                         "CAST(CAST(t.a AS NUMERIC(38, 0)) "
+                         "AS TEXT) ELSE CAST(t.a AS TEXT) END",
         "now": "sysutcdatetime()",
         "server": "mssql 16.2",
         "held": "SELECT t.a FROM t with (updlock, rowlock)",
@@ -276,6 +296,9 @@ SAID: dict[str, dict[str, Any]] = {
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "text": "CAST(t.a AS CLOB)",
+        "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
+                         "CAST(CAST(t.a AS NUMERIC(38, 0)) "
+                         "AS CLOB) ELSE CAST(t.a AS CLOB) END",
         "now": "sys_extract_utc(systimestamp())",
         "server": "oracle 16.2",
         "held": "SELECT t.a FROM t FOR UPDATE OF t.a",
