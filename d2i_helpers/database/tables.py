@@ -253,6 +253,31 @@ attention = Table(
     info={TOLD_APART_BY: ("staging_table", "stage", "run_id")},
 )
 
+# Keyed digests of what identifies a child, in the forms in which a record is searched for it. So
+# the search asks for the few words of a record, and reads no document.
+identifier_hashes = Table(
+    "d2i_identifier_hashes",
+    _OURS,
+    Column("form_hash", BigInteger, primary_key=True, autoincrement=False),
+    Column("child_hash", BigInteger, primary_key=True, autoincrement=False),
+    info={TOLD_APART_BY: ("child_hash",)},
+    sqlite_with_rowid=False,  # the key is all there is; a second tree would double the writing
+)
+
+# Which those are of each child, from which of its documents they were made, and by which rules.
+identifiers_taken = Table(
+    "d2i_identifiers_taken",
+    _OURS,
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("person_id", Characters(48), primary_key=True),
+    Column("legacy_id", Characters(48)),
+    Column("current_hash", HASH),
+    Column("earlier_hash", HASH),  # of the acknowledged document, where it is another one
+    Column("made_by", Characters(64), nullable=False),
+    Column("child_hash", BigInteger, nullable=False),
+    Column("form_hashes", Characters(), nullable=False),  # 16 hexadecimal digits each
+)
+
 # Who is working on a staging table; a lease with a heartbeat.
 run_lock = Table(
     "d2i_run_lock",
@@ -301,6 +326,11 @@ _USES = {
     source_rows.name: (_WRITE_ANEW, "rows of each SSD table at the last completed run"),
     source_values.name: (_WRITE_ANEW, "values of each SSD column at the last completed run"),
     attention.name: (_WRITE_ANEW, "children who need attention, and why"),
+    identifier_hashes.name: (
+        _WRITE_ANEW,
+        "keyed digests of names, ids and birth dates, by which records are searched for them",
+    ),
+    identifiers_taken.name: (_WRITE_ANEW, "from which documents those digests were made"),
     run_lock.name: (_EVERYTHING, "which run works on a staging table"),
     ledger_entries.name: (_APPEND, "the ledger of run records; a few rows a run"),
 }
@@ -323,7 +353,8 @@ def purpose(table: Table) -> str:
 
 
 __all__ = [
-    "LONGEST_NAME", "attention", "facts", "inclusion", "journal", "landing", "ledger_entries",
-    "notes", "our_tables", "purpose", "rights", "run_lock", "source_rows", "source_values",
-    "ssd_columns", "ssd_metadata", "ssd_table", "staging_table", "submission_log",
+    "LONGEST_NAME", "attention", "facts", "identifier_hashes", "identifiers_taken", "inclusion",
+    "journal", "landing", "ledger_entries", "notes", "our_tables", "purpose", "rights", "run_lock",
+    "source_rows", "source_values", "ssd_columns", "ssd_metadata", "ssd_table", "staging_table",
+    "submission_log",
 ]  # fmt: skip

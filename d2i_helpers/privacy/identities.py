@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, bindparam, case, null, select
+from sqlalchemy import ColumnElement, Engine, bindparam, case, null, select
 
 from d2i_helpers import database
 from d2i_helpers.payload_spec import Block, Document, Spec, load_spec
@@ -136,9 +136,8 @@ def cohort_identifiers(engine: Engine, settings: Settings) -> Iterator[str]:
     staging = Staging(engine, settings.staging_table)
     collect = collector(load_spec(settings.cms, settings.overlay_path))
     t = staging.table.c
-    moved = case((same(t.current_hash, t.previous_hash), null()), else_=t.previous_json_payload)
     statement = (
-        select(t.id, t.person_id, t.legacy_id, t.json_payload, moved.label("earlier"))
+        select(t.id, *identifying_columns(staging))
         .where(t.id > bindparam("last"))
         .order_by(t.id)
         .limit(_ROWS_AT_A_TIME)
@@ -150,13 +149,30 @@ def cohort_identifiers(engine: Engine, settings: Settings) -> Iterator[str]:
         while rows := connection.execute(statement, {"last": last}).all():
             last = rows[-1].id
             for row in rows:
-                yield from filter(None, (row.person_id, row.legacy_id))
-                for text in filter(None, (row.json_payload, row.earlier)):
-                    try:
-                        document = orjson.loads(text)
-                    except ValueError:
-                        continue
-                    yield from _texts_of(collect(document))
+                yield from identifiers_of(row, collect)
+
+
+def identifying_columns(staging: Staging) -> list[ColumnElement]:
+    """What `identifiers_of` reads of a staging row."""
+    t = staging.table.c
+    moved = case((same(t.current_hash, t.previous_hash), null()), else_=t.previous_json_payload)
+    return [t.person_id, t.legacy_id, t.json_payload, moved.label("earlier")]
+
+
+def identifiers_of(row: Any, collect: Callable[[Document], Identity]) -> Iterator[str]:
+    """What identifies the child of one staging row.
+
+    Args:
+        row: with `identifying_columns`.
+        collect: what `collector` gave.
+    """
+    yield from filter(None, (row.person_id, row.legacy_id))
+    for text in filter(None, (row.json_payload, row.earlier)):
+        try:
+            document = orjson.loads(text)
+        except ValueError:
+            continue
+        yield from _texts_of(collect(document))
 
 
 def _texts_of(identity: Identity) -> Iterator[str]:

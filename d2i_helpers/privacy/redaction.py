@@ -4,9 +4,10 @@ The rest of this package keeps identifying text out of records; this module is f
 foresaw. docs/privacy.md says what it finds and what it cannot find.
 
 It takes one pass over the text, however many identifiers there are: the text is cut into words
-(runs of letters and digits), and each word is looked up. An identifier of several words
-(``O'Brien``, ``AB12 3DE``, ``van der Berg``) is looked up by its first word. Case, accents and what
-stands between the words do not matter.
+(runs of letters and digits), and each word is looked up. Where one is the first word of an
+identifier (``O'Brien``, ``AB12 3DE``, ``van der Berg``), the words that follow are looked up with
+it. Case, accents and what stands between the words do not matter. What is looked up are *forms*.
+The search need not hold those of the cohort: it asks a function that knows them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -22,10 +24,15 @@ from d2i_helpers.privacy.plain_words import PLAIN_WORDS
 from d2i_helpers.privacy.secrets_in_force import secret_patterns
 
 REDACTED = "[redacted]"
+# kinds of forms: words in a row; the first word of several; the first words of more than that; a
+# number that counts after the word "id"; a date
+WORDS, FIRST, MORE, AFTER_ID, DATE = "wfmid"
+Known = Callable[[Collection[str]], Collection[str]]  # of some forms those that the cohort has
 _WHOLE_NUMBER = 6  # digits of a bare number that is taken for an id; shorter ones are counts
 _AFTER_ID = 3  # digits of a number that is taken for an id after the word "id"
 _CODE = 5  # characters of an id with letters and digits
 _NAME = 3  # letters of a name in Latin script that is looked for on its own
+_RUN = 4  # words of an identifier that are looked up at once; few have more
 _GAP = 8  # characters that may stand between two words of one identifier
 _NEAR = 300  # characters around another hit in which a recent date counts as a birth date
 _BUSINESS_YEARS = 4  # records name days of these last years; children born then are less protected
@@ -66,6 +73,34 @@ def normal(text: str) -> str:
     return "".join(letter for letter in plain if letter.isalnum())
 
 
+def forms_of(identifier: str) -> Iterator[str]:
+    """The forms by which an identifier is looked for: a letter for the kind, and a text.
+
+    They do not depend on the run, so that digests of them can be kept (`identity_hashes`). What a
+    run does not count (its own parameters, plain words) is left out when a text is searched.
+
+    Args:
+        identifier: as `Redactor` takes it.
+    """
+    if _ISO.match(identifier):
+        yield DATE + identifier
+        return
+    words = _words(identifier)
+    joined = "".join(words)
+    if not _long_enough(joined):
+        if joined.isdigit() and len(joined) >= _AFTER_ID:
+            yield AFTER_ID + joined
+        if len(words) < 2 or not joined.isalpha():
+            return
+    if len(words) > 1:
+        yield WORDS + " ".join(words)
+        yield FIRST + words[0]
+        for count in range(_RUN, len(words)):
+            yield MORE + " ".join(words[:count])
+    if len(words) == 1 or len(joined) >= _CODE:
+        yield WORDS + joined
+
+
 class Redactor:
     """Looks for the identifiers of a cohort and the secrets in force.
 
@@ -73,6 +108,8 @@ class Redactor:
         identifiers: ids, names, full names, postcodes, pupil numbers and birth dates (YYYY-MM-DD)
             as plain text; the shape tells what each of them is.
         secrets: texts that may not occur anywhere, whole or inside a word.
+        known: in place of identifiers: a function of some forms (`forms_of`) that gives those
+            which a child of the cohort has.
         allowed: known, harmless texts (parameters, table names); a word or date of theirs is
             never a hit.
         today: the day of the run. Birth dates of the last few years count only near another
@@ -81,49 +118,20 @@ class Redactor:
 
     def __init__(
         self,
-        identifiers: Iterable[str],
+        identifiers: Iterable[str] = (),
         secrets: Iterable[str] = (),
         *,
+        known: Known | None = None,
         allowed: Iterable[str] = (),
         today: dt.date | None = None,
     ) -> None:
-        self._sequences: set[str] = set()
-        self._lengths: dict[
-            str, tuple[int, ...]
-        ] = {}  # first word -> numbers of words of the identifiers that start with it
-        self._after_id: set[str] = set()
-        self._dates: set[str] = set()
+        held = frozenset(form for identifier in identifiers for form in forms_of(identifier))
+        self._known = known or (held.intersection if held else None)
+        texts = list(allowed)
+        self._harmless = {word for text in texts for word in _words(text)}
+        self._harmless |= {day for text in texts for day in re.findall(r"\d{4}-\d\d-\d\d", text)}
         self._business_from = f"{(today or dt.date.today()).year - _BUSINESS_YEARS}-01-01"
         self._secrets = secret_patterns(secrets)
-        harmless = {word for text in allowed for word in _words(text)}
-        harmless |= {day for text in allowed for day in re.findall(r"\d{4}-\d\d-\d\d", text)}
-        for identifier in identifiers:
-            self._add(identifier, harmless)
-
-    def _add(self, identifier: str, harmless: set[str]) -> None:
-        if not identifier:
-            return
-        if _ISO.match(identifier):
-            if identifier not in harmless:
-                self._dates.add(identifier)
-            return
-        words = _words(identifier)
-        joined = "".join(words)
-        if not _long_enough(joined):
-            if joined.isdigit() and len(joined) >= _AFTER_ID and joined not in harmless:
-                self._after_id.add(joined)
-            if len(words) < 2 or not joined.isalpha():
-                return
-        if len(words) > 1:
-            self._put(words)
-        if (len(words) == 1 or len(joined) >= _CODE) and joined not in harmless | PLAIN_WORDS:
-            self._put([joined])
-
-    def _put(self, words: Sequence[str]) -> None:
-        self._sequences.add(" ".join(words))
-        known = self._lengths.get(words[0], ())
-        if len(words) not in known:
-            self._lengths[words[0]] = tuple(sorted((*known, len(words)), reverse=True))
 
     def find(self, text: str) -> int:
         """How often an identity or a secret occurs in the text."""
@@ -131,118 +139,270 @@ class Redactor:
 
     def redact(self, text: str) -> tuple[str, int]:
         """The text with every hit blanked, and the number of hits."""
+        return self._clean([text])[text]
+
+    def redact_json(self, value: Any) -> tuple[Any, int]:
+        """The same for every text in a JSON structure, keys included; pictures are left alone."""
+        return _replaced(value, self._clean(set(_texts_in(value))))
+
+    def _clean(self, texts: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """Each text without its hits, and their number."""
+        cleaned = {text: self._without_secrets(text) for text in texts}
+        if self._known is None:
+            return cleaned
+        scans = {text: _scanned(clean) for text, (clean, _) in cleaned.items()}
+        found = _Search(self._known, self._harmless).of([*scans.values()])
+        for text, (clean, hits) in cleaned.items():
+            spans = self._spans(scans[text], found)
+            cleaned[text] = (_blanked(clean, spans), hits + len(spans))
+        return cleaned
+
+    def _without_secrets(self, text: str) -> tuple[str, int]:
         hits = 0
         for pattern in self._secrets:
             text, number = pattern.subn(REDACTED, text)
             hits += number
-        if not text.isascii():
-            text = unicodedata.normalize("NFC", text)
-        spans = self._spans(text)
-        if not spans:
-            return text, hits
-        parts, last = [], 0
-        for start, end in spans:
-            parts += [text[last:start], REDACTED]
-            last = end
-        return "".join([*parts, text[last:]]), hits + len(spans)
+        return text if text.isascii() else unicodedata.normalize("NFC", text), hits
 
-    def redact_json(self, value: Any) -> tuple[Any, int]:
-        """The same for every text in a JSON structure, keys included; pictures are left alone."""
-        if isinstance(value, str):
-            return self.redact(value)
-        hits = 0
-        if isinstance(value, dict):
-            built = {}
-            for key, held in value.items():
-                new_key, number = self.redact(key) if isinstance(key, str) else (key, 0)
-                if key not in _SKIP_IN_JSON:
-                    held, more = self.redact_json(held)
-                    number += more
-                built[new_key] = held
-                hits += number
-            return built, hits
-        if isinstance(value, list):
-            items = [self.redact_json(item) for item in value]
-            return [item for item, _ in items], sum(number for _, number in items)
-        if isinstance(value, int) and not isinstance(value, bool):
-            number = self.find(str(value))
-            return (REDACTED, number) if number else (value, 0)
-        return value, 0
-
-    def _spans(self, text: str) -> list[tuple[int, int]]:
+    def _spans(self, scan: _Scan, found: _Found) -> list[tuple[int, int]]:
         """Start and end of each hit, in order, without overlaps."""
-        words: list[tuple[int, int, str]] = []
         hits: list[tuple[int, int]] = []
         recent: list[tuple[int, int]] = []
-        memo: dict[str, str] = {}
-        for match in _SCAN.finditer(text):
-            group = match.lastgroup
-            if group == "word":
-                word = match[group]
-                plain = memo.get(word)
-                if plain is None:
-                    plain = memo[word] = normal(_unescaped(word))
-                words.append((*match.span(), plain))
-            elif group is not None:
-                day = _day(match[group], group)
-                if day in self._dates:
-                    (recent if day >= self._business_from else hits).append(match.span(group))
-        hits += self._word_hits(text, words)
-        hits += [m.span() for m in _SPACED_UPN.finditer(text) if self._is_spaced_upn(m[0])]
+        for span, day in scan.dates:
+            if DATE + day in found.lone:
+                (recent if day >= self._business_from else hits).append(span)
+        hits += self._word_hits(scan, found)
+        hits += [span for span, upn in scan.spaced_upns if upn in found.sequences]
         hits.sort()
         hits += [span for span in recent if any(abs(span[0] - start) < _NEAR for start, _ in hits)]
         return _apart(sorted(hits))
 
-    def _is_spaced_upn(self, text: str) -> bool:
-        plain = normal(text)
-        return len(plain) < len(text) and plain in self._sequences
-
-    def _word_hits(self, text: str, words: list[tuple[int, int, str]]) -> list[tuple[int, int]]:
+    def _word_hits(self, scan: _Scan, found: _Found) -> list[tuple[int, int]]:
         hits: list[tuple[int, int]] = []
-        lengths, after_id, dates = self._lengths, self._after_id, self._dates
+        words, lengths, lone = scan.words, found.lengths, found.lone
         skip_to = 0
         for place, (start, end, word) in enumerate(words):
             if place < skip_to:
                 continue
             if word in lengths:
-                count = self._match(words, place, word)
-                if count and not _is_fraction(text, start, word):
+                count = found.match(scan, place, word)
+                if count and not _is_fraction(scan.text, start, word):
                     hits.append((start, words[place + count - 1][1]))
                     skip_to = place + count
                     continue
-            if word in after_id and place and words[place - 1][2] == "ID":
+            if AFTER_ID + word in lone and scan.follows_id(place):
                 hits.append((start, end))
-            elif len(word) == 8 and word.isdigit() and dates:
-                day = f"{word[:4]}-{word[4:6]}-{word[6:]}"
-                if day in dates and day < self._business_from:
+            elif (eight := _day_of_digits(word)) and DATE + eight in lone:
+                if eight < self._business_from:
                     hits.append((start, end))
-            elif (
-                word
-                and text[start - 1 : start] == "\\"
-                and word[0] in "NRTBF"
-                and word[1:] in lengths
-            ):
-                # a line break written as \n, as in JSON, sticks to the next word
-                count = self._match(words, place, word[1:])
+            elif scan.sticks(place) and word[1:] in lengths:
+                count = found.match(scan, place, word[1:])
                 if count:
                     hits.append((start + 1, words[place + count - 1][1]))
                     skip_to = place + count
         return hits
 
-    def _match(self, words: list[tuple[int, int, str]], place: int, first: str) -> int:
-        """How many words from this place on are an identifier; 0: none."""
-        for count in self._lengths[first]:
-            run = words[place : place + count]
-            if len(run) < count or any(b[0] - a[1] > _GAP for a, b in pairwise(run)):
-                continue
-            if " ".join([first, *(word for _, _, word in run[1:])]) in self._sequences:
+
+@dataclass(slots=True)
+class _Scan:
+    """A text, cut into words and dates."""
+
+    text: str
+    words: list[tuple[int, int, str]]  # start, end, normal form
+    dates: list[tuple[tuple[int, int], str]]  # where a date stands, and which
+    spaced_upns: list[tuple[tuple[int, int], str]]  # the same of pupil numbers with blanks in them
+
+    def lone_forms(self) -> Iterator[str]:
+        """Forms of what stands alone: dates, pupil numbers with blanks, numbers after `id`."""
+        for _, day in self.dates:
+            yield DATE + day
+        for _, upn in self.spaced_upns:
+            yield WORDS + upn
+        for place, (_, _, word) in enumerate(self.words):
+            if word.isdigit():
+                if eight := _day_of_digits(word):
+                    yield DATE + eight
+                if self.follows_id(place):
+                    yield AFTER_ID + word
+
+    def firsts(self) -> Iterator[tuple[int, str]]:
+        """Each place with the word that an identifier could begin with."""
+        for place, (_, _, word) in enumerate(self.words):
+            if word:
+                yield place, word
+                if self.sticks(place):
+                    yield place, word[1:]
+
+    def follows_id(self, place: int) -> bool:
+        """Whether the word before is `id`."""
+        return place > 0 and self.words[place - 1][2] == "ID"
+
+    def sticks(self, place: int) -> bool:
+        """Whether a line break written as \\n, as in JSON, sticks to the word."""
+        start, _, word = self.words[place]
+        return len(word) > 1 and word[0] in "NRTBF" and self.text[start - 1 : start] == "\\"
+
+    def run(self, place: int, first: str, count: int) -> str | None:
+        """So many words from this place on; None where fewer follow, or one stands too far off."""
+        words = self.words[place : place + count]
+        if len(words) < count or any(b[0] - a[1] > _GAP for a, b in pairwise(words)):
+            return None
+        return " ".join([first, *(word for _, _, word in words[1:])])
+
+
+@dataclass(slots=True)
+class _Found:
+    """What some texts have of a cohort's identifiers."""
+
+    sequences: set[str] = field(default_factory=set)  # of words
+    lengths: dict[str, list[int]] = field(default_factory=dict)  # of these, by first word
+    lone: set[str] = field(default_factory=set)  # forms of dates, and of numbers after `id`
+
+    def add(self, sequence: str) -> None:
+        """Add the words of an identifier."""
+        first, count = sequence.partition(" ")[0], sequence.count(" ") + 1
+        self.sequences.add(sequence)
+        known = self.lengths.setdefault(first, [])
+        if count not in known:
+            known.append(count)
+            known.sort(reverse=True)
+
+    def match(self, scan: _Scan, place: int, first: str) -> int:
+        """How many words from this place on are an identifier, the most of them; 0: none."""
+        for count in self.lengths[first]:
+            if scan.run(place, first, count) in self.sequences:
                 return count
         return 0
 
 
+class _Search:
+    """Asks which forms of some texts a cohort has; a few questions, however long the texts are.
+
+    Args:
+        known: as `Redactor` takes it.
+        harmless: words and dates that are never a hit.
+    """
+
+    def __init__(self, known: Known, harmless: Collection[str]) -> None:
+        self._known, self._harmless = known, harmless
+
+    def of(self, scans: Sequence[_Scan]) -> _Found:
+        """What these texts have of the cohort."""
+        firsts = {word for scan in scans for _, word in scan.firsts()}
+        asked = {form for scan in scans for form in scan.lone_forms()}
+        asked.update(kind + word for word in firsts for kind in (WORDS, FIRST))
+        known = set(self._known(asked))
+        found = _Found()
+        for form in known:
+            kind, text = form[0], form[1:]
+            if kind == FIRST or text in self._harmless:
+                continue
+            if kind != WORDS:
+                found.lone.add(form)
+            elif text not in PLAIN_WORDS:
+                found.add(text)
+        # only where an identifier may begin are further words looked up
+        begun = {word for word in firsts if not known.isdisjoint((WORDS + word, FIRST + word))}
+        self._add_runs(
+            [(scan, *at) for scan in scans for at in scan.firsts() if at[1] in begun], found
+        )
+        return found
+
+    def _add_runs(self, places: list[tuple[_Scan, int, str]], found: _Found) -> None:
+        """Look up the words at these places: four at once, more where an identifier goes on."""
+        counts = range(2, _RUN + 1)
+        while places:
+            at = [scan.run(place, first, n) for scan, place, first in places for n in counts]
+            runs = {run for run in at if run}
+            known = set(self._known([kind + run for run in runs for kind in (WORDS, MORE)]))
+            for form in known:
+                if form[0] == WORDS:
+                    found.add(form[1:])
+            longest = counts[-1]
+            places = [one for one in places if f"{MORE}{one[0].run(*one[1:], longest)}" in known]
+            counts = range(longest + 1, longest + 2)
+
+
+def _scanned(text: str) -> _Scan:
+    scan = _Scan(text, [], [], [])
+    memo: dict[str, str] = {}
+    for match in _SCAN.finditer(text):
+        group = match.lastgroup
+        if group == "word":
+            word = match[group]
+            plain = memo.get(word)
+            if plain is None:
+                plain = memo[word] = normal(_unescaped(word))
+            scan.words.append((*match.span(), plain))
+        elif group is not None:
+            scan.dates.append((match.span(group), _day(match[group], group)))
+    for match in _SPACED_UPN.finditer(text):
+        plain = normal(match[0])
+        if len(plain) < len(match[0]):
+            scan.spaced_upns.append((match.span(), plain))
+    return scan
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Every text of a JSON structure that is searched; whole numbers as text."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, held in value.items():
+            if isinstance(key, str):
+                yield key
+            if key not in _SKIP_IN_JSON:
+                yield from _texts_in(held)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield str(value)
+
+
+def _replaced(value: Any, cleaned: Mapping[str, tuple[str, int]]) -> tuple[Any, int]:
+    """The structure with these texts in place of its own, and the number of hits."""
+    if isinstance(value, str):
+        return cleaned[value]
+    if isinstance(value, dict):
+        hits, built = 0, {}
+        for key, held in value.items():
+            new_key, number = cleaned[key] if isinstance(key, str) else (key, 0)
+            hits += number
+            if key not in _SKIP_IN_JSON:
+                held, number = _replaced(held, cleaned)
+                hits += number
+            built[new_key] = held
+        return built, hits
+    if isinstance(value, list):
+        items = [_replaced(item, cleaned) for item in value]
+        return [item for item, _ in items], sum(number for _, number in items)
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = cleaned[str(value)][1]
+        return (REDACTED, number) if number else (value, 0)
+    return value, 0
+
+
+def _blanked(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    parts, last = [], 0
+    for start, end in spans:
+        parts += [text[last:start], REDACTED]
+        last = end
+    return "".join([*parts, text[last:]])
+
+
+def _day_of_digits(word: str) -> str | None:
+    """The date that eight digits may be."""
+    if len(word) != 8 or not word.isdigit():
+        return None
+    return f"{word[:4]}-{word[4:6]}-{word[6:]}"
+
+
 def _words(text: str) -> list[str]:
-    return [word for part in _WORD.findall(unicodedata.normalize("NFC", text))
-            if (word := normal(part))]  # fmt: skip
+    if text.isascii() and text.isalnum():
+        return [text.upper()]
+    parts = _WORD.findall(unicodedata.normalize("NFC", text))
+    return [word for part in parts if (word := normal(part))]
 
 
 def _apart(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -89,6 +89,7 @@ class Run:
         self.leaks = LeakCheck(settings)
         self.lease: Lease | None = None
         self.pages: list[Future] = []
+        self.not_compared: list[StageRecord] = []  # with the cohort, as the database was away
 
     # ------------------------------------------------------------------------ the whole run
     def execute(self) -> RunRecord:
@@ -111,6 +112,7 @@ class Run:
                 importlib.import_module("d2i_helpers.runs.kernel")  # while the kernels get ready
                 pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
                 with switch.ready():
+                    self.leaks.renew()  # likewise
                     for step in steps:
                         switch.check()
                         self._lock_for(step, stack)
@@ -200,7 +202,7 @@ class Run:
             if problem is not None:
                 why = outcome.fault_of(problem).message
                 record.warnings.append(f"The page of a notebook could not be written. {why}")
-        if not self.leaks.compared:
+        if not self._compared_by_now():
             record.warnings.append(
                 "The notebooks were compared with the secrets only: the database with the "
                 "identities of the cohort could not be read."
@@ -292,19 +294,24 @@ class Run:
         error = self._judge(stage, failure)
         copy = self.record.folder / stage.notebook
         if copy.is_file():
-            if stage_named(step.stage).changes_cohort:  # the cohort may be another one now
+            # the cohort may be another one now, or the database may be back
+            if stage_named(step.stage).changes_cohort or self.leaks.missed:
                 self.leaks.renew()
             stage.redactions += self._redact(copy)
+            if self.leaks.missed:
+                self.not_compared.append(stage)
             for notice in outcome.take_counts(stage, copy):
                 self.record.warnings.append(f"{stage.name}: {notice}")
-            from d2i_helpers.runs.html_pages import write_page
-
-            remark = records.DRY_RUN if self.record.is_dry else ""
-            self.pages.append(pool.submit(write_page, copy, remark))
+            self.pages.append(pool.submit(self._write_page, copy))
         self.record.save()
         self.listener.stage_ended(stage)
         if error is not None:
             raise error
+
+    def _write_page(self, copy: Path) -> None:
+        from d2i_helpers.runs.html_pages import write_page
+
+        write_page(copy, records.DRY_RUN if self.record.is_dry else "")
 
     def _execute(self, step: Step, stage: StageRecord, switch: StopSwitch) -> None:
         from d2i_helpers.runs import engine
@@ -350,6 +357,20 @@ class Run:
         stage.error = outcome.error_entry(error)
         stage.status = ATTENTION if isinstance(error, ChildErrors) else FAILED
         return None if stage.status == ATTENTION else error
+
+    def _compared_by_now(self) -> bool:
+        """Compare once more what could not be compared with the cohort while the run went on."""
+        if self.not_compared:
+            self.leaks.renew()
+        for stage in [] if self.leaks.missed else self.not_compared:
+            copy = self.record.folder / stage.notebook
+            try:
+                if hits := self._redact(copy):
+                    stage.redactions += hits
+                    self._write_page(copy)
+            except D2IError as error:
+                self.record.warnings.append(error.message)
+        return self.leaks.compared and not self.leaks.missed
 
     def _redact(self, copy: Path) -> int:
         """Remove identities from the executed copy. A copy that cannot be cleaned is deleted."""

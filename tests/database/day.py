@@ -16,6 +16,7 @@ from d2i_helpers.demo import simulate
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.notebook import explore
 from d2i_helpers.payload_spec import load_spec
+from d2i_helpers.privacy.identity_hashes import KeptDigests
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.submit import stage as submit
 from tests.submit.http.harness import serving
@@ -31,6 +32,9 @@ def run(engine: Engine, settings: Settings) -> dict[str, dict[str, int]]:
     """
     spec = load_spec(settings.cms)
     counts = {"extract": extract.run(engine, settings, spec).counts}
+    digests = KeptDigests(engine, settings.staging_table, spec)  # as the runner keeps them
+    assert digests.bring_up_to_date() == counts["extract"]["new"] + counts["extract"]["updated"]
+    assert digests.known(["wNOBODY"]) == set()
     secrets = Secrets(pseudonym_key=KEY)
     counts["anonymise"] = anonymise.run(engine, settings, secrets, spec).counts
     counts["delta"] = delta.run(engine, settings, spec).counts
