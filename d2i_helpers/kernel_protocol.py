@@ -13,6 +13,7 @@ HOLDER_VARIABLE = "D2I_LEASE_HOLDER"  # who holds the lease that the kernel work
 PERSON_IDS_VARIABLE = "D2I_PERSON_IDS"  # ids of a pilot: they may be in no notebook
 LOG_LEVEL_VARIABLE = "D2I_LOG_LEVEL"  # the parameter `log_level`
 MODULES_VARIABLE = "D2I_KERNEL_MODULES"  # what the notebook will import, comma-separated
+WITHOUT_KEYRING_VARIABLE = "D2I_WITHOUT_KEYRING"  # set: the system has none, the runner looked
 # kernel to runner: kinds of output (MIME types)
 COUNTS_MIME = "application/vnd.d2i.counts+json"
 GATE_MIME = "application/vnd.d2i.gate+json"

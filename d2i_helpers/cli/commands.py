@@ -36,9 +36,11 @@ class HelpfulGroup(click.Group):
 
 def main() -> None:
     """Entry point: errors of ours become one message and their own exit code."""
-    # jsonschema, which nbformat imports, would read a grammar of addresses for longer than all
-    # else takes to import, if that package is there; it goes on without, and nothing here uses it
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type] # None: not to be found
+    # jsonschema, which nbformat imports, would load packages for formats of addresses and durations
+    # if they are there, one of them for longer than all else takes; it goes on without, and
+    # nothing here uses them
+    for name in ("rfc3987_syntax", "isoduration"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type] # None: not to be found
     # once there is nothing left but to end, a further Ctrl-C would only leave a traceback
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     with outliving_audience():

@@ -45,18 +45,20 @@ _SKIP_IN_JSON = ("image/png", "image/jpeg", "application/pdf")
 
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _SCAN = re.compile(
+    r"""(?=[^\W_]|["&%\x1b\\])(?:"""  # most places are none of these: the rest is slow
     r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+"  # pictures: letters without meaning
     r'|"(?:image/png|image/jpeg|application/pdf)":\s*(?:"[^"]*"|\[[^\]]*\])'
     r"|(?:\x1b|\\u001b|\\x1b)\[[0-9;?]*[A-Za-z]"  # colours of a terminal
     r"|&(?:\#\d+|\#x[0-9a-fA-F]+|amp|lt|gt|quot|apos|nbsp);"
     r"|%[23][0-9a-fA-F]"  # punctuation in a URL
-    r"|(?<!\d)(?P<iso>\d{4}([-/.])\d\d\2\d\d)(?!\d)"
-    r"|(?<!\d)(?P<uk>\d{1,2}([-/.])\d{1,2}\4\d{4})(?!\d)"
-    rf"|(?<!\d)(?P<long>\d{{1,2}}(?:st|nd|rd|th)?[ -](?:{_MONTHS})[a-z]*,?[ -]\d{{4}})(?!\d)"
+    r"|(?=\d)(?<!\d)(?:"
+    r"(?P<iso>\d{4}([-/.])\d\d\2\d\d)(?!\d)"
+    r"|(?P<uk>\d{1,2}([-/.])\d{1,2}\4\d{4})(?!\d)"
+    rf"|(?P<long>\d{{1,2}}(?:st|nd|rd|th)?[ -](?:{_MONTHS})[a-z]*,?[ -]\d{{4}})(?!\d))"
     rf"|\b(?P<us>(?:{_MONTHS})[a-z]* \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})(?!\d)"
     r"|\bdate(?:time)?\((?P<call>\d{4}, ?\d{1,2}, ?\d{1,2})(?!\d)"
     r"|(?P<word>(?:\\u[0-9a-fA-F]{4}|(?:\\x[89a-fA-F][0-9a-fA-F]|%[89a-fA-F][0-9a-fA-F]){2,}"
-    r"|[^\W_])+)"
+    r"|[^\W_]+)+))"
 )
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _BYTES = re.compile(r"(?:(?:\\x|%)[89a-fA-F][0-9a-fA-F])+")  # of a letter, in UTF-8
@@ -166,6 +168,8 @@ class Redactor:
 
     def _spans(self, scan: _Scan, found: _Found) -> list[tuple[int, int]]:
         """Start and end of each hit, in order, without overlaps."""
+        if not (found.sequences or found.lone):
+            return []
         hits: list[tuple[int, int]] = []
         recent: list[tuple[int, int]] = []
         for span, day in scan.dates:
@@ -195,7 +199,7 @@ class Redactor:
             elif (eight := _day_of_digits(word)) and DATE + eight in lone:
                 if eight < self._business_from:
                     hits.append((start, end))
-            elif scan.sticks(place) and word[1:] in lengths:
+            elif word[1:] in lengths and scan.sticks(words[place]):
                 count = found.match(scan, place, word[1:])
                 if count:
                     hits.append((start + 1, words[place + count - 1][1]))
@@ -211,6 +215,7 @@ class _Scan:
     words: list[tuple[int, int, str]]  # start, end, normal form
     dates: list[tuple[tuple[int, int], str]]  # where a date stands, and which
     spaced_upns: list[tuple[tuple[int, int], str]]  # the same of pupil numbers with blanks in them
+    distinct: set[str]  # words
 
     def lone_forms(self) -> Iterator[str]:
         """Forms of what stands alone: dates, pupil numbers with blanks, numbers after `id`."""
@@ -218,28 +223,36 @@ class _Scan:
             yield DATE + day
         for _, upn in self.spaced_upns:
             yield WORDS + upn
-        for place, (_, _, word) in enumerate(self.words):
-            if word.isdigit():
-                if eight := _day_of_digits(word):
-                    yield DATE + eight
-                if self.follows_id(place):
+        for word in self.distinct:
+            if eight := _day_of_digits(word):
+                yield DATE + eight
+        if "ID" in self.distinct:
+            for (_, _, before), (_, _, word) in pairwise(self.words):
+                if before == "ID" and word.isdigit():
                     yield AFTER_ID + word
 
-    def firsts(self) -> Iterator[tuple[int, str]]:
-        """Each place with the word that an identifier could begin with."""
+    def firsts(self) -> set[str]:
+        """The words that an identifier could begin with."""
+        if "\\" not in self.text:
+            return self.distinct
+        stuck = {word[1:] for _, _, word in filter(self.sticks, self.words)}
+        return self.distinct | stuck
+
+    def places(self, firsts: Collection[str]) -> Iterator[tuple[int, str]]:
+        """Where such a word stands, and which."""
         for place, (_, _, word) in enumerate(self.words):
-            if word:
+            if word in firsts:
                 yield place, word
-                if self.sticks(place):
-                    yield place, word[1:]
+            if word[1:] in firsts and self.sticks(self.words[place]):
+                yield place, word[1:]
 
     def follows_id(self, place: int) -> bool:
         """Whether the word before is `id`."""
         return place > 0 and self.words[place - 1][2] == "ID"
 
-    def sticks(self, place: int) -> bool:
+    def sticks(self, at: tuple[int, int, str]) -> bool:
         """Whether a line break written as \\n, as in JSON, sticks to the word."""
-        start, _, word = self.words[place]
+        start, _, word = at
         return len(word) > 1 and word[0] in "NRTBF" and self.text[start - 1 : start] == "\\"
 
     def run(self, place: int, first: str, count: int) -> str | None:
@@ -288,7 +301,7 @@ class _Search:
 
     def of(self, scans: Sequence[_Scan]) -> _Found:
         """What these texts have of the cohort."""
-        firsts = {word for scan in scans for _, word in scan.firsts()}
+        firsts = {word for scan in scans for word in scan.firsts()}
         asked = {form for scan in scans for form in scan.lone_forms()}
         asked.update(kind + word for word in firsts for kind in (WORDS, FIRST))
         known = set(self._known(asked))
@@ -303,9 +316,8 @@ class _Search:
                 found.add(text)
         # only where an identifier may begin are further words looked up
         begun = {word for word in firsts if not known.isdisjoint((WORDS + word, FIRST + word))}
-        self._add_runs(
-            [(scan, *at) for scan in scans for at in scan.firsts() if at[1] in begun], found
-        )
+        if begun:
+            self._add_runs([(scan, *at) for scan in scans for at in scan.places(begun)], found)
         return found
 
     def _add_runs(self, places: list[tuple[_Scan, int, str]], found: _Found) -> None:
@@ -324,23 +336,22 @@ class _Search:
 
 
 def _scanned(text: str) -> _Scan:
-    scan = _Scan(text, [], [], [])
+    words: list[tuple[int, int, str]] = []
+    dates: list[tuple[tuple[int, int], str]] = []
     memo: dict[str, str] = {}
     for match in _SCAN.finditer(text):
         group = match.lastgroup
         if group == "word":
-            word = match[group]
+            word = match[0]
             plain = memo.get(word)
             if plain is None:
                 plain = memo[word] = normal(_unescaped(word))
-            scan.words.append((*match.span(), plain))
+            words.append((match.start(), match.end(), plain))
         elif group is not None:
-            scan.dates.append((match.span(group), _day(match[group], group)))
-    for match in _SPACED_UPN.finditer(text):
-        plain = normal(match[0])
-        if len(plain) < len(match[0]):
-            scan.spaced_upns.append((match.span(), plain))
-    return scan
+            dates.append((match.span(group), _day(match[group], group)))
+    upns = [(m.span(), normal(m[0])) for m in _SPACED_UPN.finditer(text)]
+    spaced = [one for one in upns if len(one[1]) < one[0][1] - one[0][0]]
+    return _Scan(text, words, dates, spaced, {*memo.values()} - {""})
 
 
 def _texts_in(value: Any) -> Iterator[str]:

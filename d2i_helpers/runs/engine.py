@@ -6,12 +6,17 @@ so nothing of papermill is imported here until a notebook runs.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 INJECTED = "injected-parameters"  # papermill's tag of the cell that it adds
 NOT_SAVED = "[not saved]"
+# papermill reads notebooks from these stores as well, and loads their packages where they are
+# installed; a run's notebooks are files
+_STORES = ("azure", "boto3", "gcsfs", "github")
 
 
 class RecordEngine:
@@ -142,6 +147,17 @@ def _masked(given: Mapping[str, Any]) -> dict[str, Any]:
         else:
             masked[name] = value
     return masked
+
+
+def load() -> None:
+    """Import what runs a notebook, without the packages of stores that no run reads from."""
+    hidden = {name: None for name in _STORES if name not in sys.modules}
+    sys.modules.update(hidden)  # type: ignore[arg-type] # None: not to be found
+    try:
+        importlib.import_module("d2i_helpers.runs.kernel")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def execute(notebook: Path, record_path: Path, parameters: dict[str, Any], **options: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from d2i_helpers.kernel_protocol import PROGRESS_MIME
 from d2i_helpers.payload_spec import Spec, load_spec
 from d2i_helpers.privacy.safe_words import safe_label
 from d2i_helpers.processes import this_process
-from d2i_helpers.runs import ledger, outcome, plan, records, summary
+from d2i_helpers.runs import engine, ledger, outcome, plan, records, summary
 from d2i_helpers.runs.bookkeeping import Book
 from d2i_helpers.runs.database_ledger import DatabaseLedger, mark_of
 from d2i_helpers.runs.leaks import LeakCheck
@@ -109,7 +108,7 @@ class Run:
             with contextlib.ExitStack() as stack:
                 self.kernels = self._start_kernels(steps)
                 stack.callback(self.kernels.close)
-                importlib.import_module("d2i_helpers.runs.kernel")  # while the kernels get ready
+                engine.load()  # while the kernels get ready
                 pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
                 with switch.ready():
                     self.leaks.renew()  # likewise
@@ -314,8 +313,6 @@ class Run:
         write_page(copy, records.DRY_RUN if self.record.is_dry else "")
 
     def _execute(self, step: Step, stage: StageRecord, switch: StopSwitch) -> None:
-        from d2i_helpers.runs import engine
-
         redacted: dict[int, int] = {}  # by cell
 
         def shown(data: Mapping[str, Any]) -> None:

@@ -16,9 +16,10 @@ from d2i_helpers.kernel_protocol import (
     LOG_LEVEL_VARIABLE,
     PERSON_IDS_VARIABLE,
     RUN_ID_VARIABLE,
+    WITHOUT_KEYRING_VARIABLE,
 )
 from d2i_helpers.privacy.safe_words import saved_setting
-from d2i_helpers.settings import Settings
+from d2i_helpers.settings import Settings, has_keyring
 from d2i_helpers.staging.lease import this_holder
 
 # ids of children, and an address whose path is a key: saved in no notebook and no record
@@ -139,6 +140,8 @@ def kernel_environment(settings: Settings, run_id: str) -> dict[str, str]:
         HOLDER_VARIABLE: this_holder(),
         LOG_LEVEL_VARIABLE: settings.log_level,
     }
+    if not has_keyring():
+        variables[WITHOUT_KEYRING_VARIABLE] = "yes"
     if settings.person_ids:
         variables[PERSON_IDS_VARIABLE] = json.dumps(settings.person_ids)
     return variables

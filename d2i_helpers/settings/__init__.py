@@ -15,7 +15,7 @@ from d2i_helpers.settings.loading import (
     read_profile,
 )
 from d2i_helpers.settings.model import ENV_PREFIX, Secrets, Settings, project_root
-from d2i_helpers.settings.secret_store import ledger_key, load_secrets
+from d2i_helpers.settings.secret_store import has_keyring, ledger_key, load_secrets
 
 __all__ = [
     "ENV_PREFIX",
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "as_declared",
     "check_addresses",
+    "has_keyring",
     "ledger_key",
     "load_secrets",
     "load_settings",

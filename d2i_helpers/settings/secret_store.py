@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import BYTE_ORDER_MARK, Unreadable, read_text
+from d2i_helpers.kernel_protocol import WITHOUT_KEYRING_VARIABLE
 from d2i_helpers.settings.environment import (
     SECRETS_DIRECTORY,
     process_variables,
@@ -128,8 +129,23 @@ def _file_text(path: Path) -> str:
         ) from None
 
 
+def has_keyring() -> bool:
+    """Whether `keyring` is installed and the system has a keyring, as a headless one has not."""
+    try:
+        import keyring
+        from keyring.backends import fail
+    except ImportError:
+        return False
+    try:
+        return not isinstance(keyring.get_keyring(), fail.Keyring)
+    except Exception:  # its own settings are wrong: whoever asks it for a secret is told
+        return True
+
+
 def _from_keyring(name: str) -> str | None:
     """A secret from the operating system's keyring, where the optional `keyring` is installed."""
+    if os.environ.get(WITHOUT_KEYRING_VARIABLE):  # to look for one takes a quarter of a second
+        return None
     try:
         import keyring
         from keyring.errors import KeyringError
@@ -137,5 +153,5 @@ def _from_keyring(name: str) -> str | None:
         return None
     try:
         return keyring.get_password("d2i-workbook", name)
-    except KeyringError:  # headless machines have no keyring: nothing found there
+    except KeyringError:  # none there, or it is locked: nothing found
         return None

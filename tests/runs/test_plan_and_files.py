@@ -16,8 +16,10 @@ import pytest
 
 from d2i_helpers import files, processes
 from d2i_helpers.errors import D2IError, NotebookError, RecordError, SettingsError
-from d2i_helpers.runs import plan, records
+from d2i_helpers.kernel_protocol import WITHOUT_KEYRING_VARIABLE
+from d2i_helpers.runs import engine, plan, records
 from d2i_helpers.runs.outcome import error_of, fault_of, redact_file
+from d2i_helpers.settings import load_settings
 
 
 def notebook(path: Path, *sources: str, tag: str = "parameters") -> Path:
@@ -71,6 +73,22 @@ def test_leases_cover_the_tables_that_are_written() -> None:
     assert tables("extract") == ["real"]
     assert tables("anonymise") == ["anon", "real"]
     assert tables("delta", "submit") == ["anon"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_kernels_are_told_that_there_is_no_keyring(
+    there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "has_keyring", lambda: there)
+    told = plan.kernel_environment(load_settings(None, run_date="2026-08-10"), "a-run")
+    assert (WITHOUT_KEYRING_VARIABLE in told) is not there
+
+
+def test_what_a_run_needs_no_store_for_stays_to_be_had_afterwards() -> None:
+    before = {name: sys.modules.get(name) for name in engine._STORES}
+    engine.load()
+    assert {name: sys.modules.get(name) for name in engine._STORES} == before
+    assert None not in [sys.modules.get(name, "not loaded") for name in engine._STORES]
 
 
 def test_an_atomic_write_is_private_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from hypothesis import strategies as st
 
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import Unreadable, parse_yaml
+from d2i_helpers.kernel_protocol import WITHOUT_KEYRING_VARIABLE
 from d2i_helpers.settings import (
     Secrets,
     Settings,
     as_declared,
+    has_keyring,
     load_secrets,
     load_settings,
     project_root,
@@ -444,3 +448,34 @@ def test_the_root_is_found_from_a_folder_below(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.undo()
     monkeypatch.chdir(here / "notebooks")
     assert project_root() == here
+
+
+def test_a_kernel_asks_no_keyring_where_its_runner_found_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors = types.ModuleType("keyring.errors")
+    errors.KeyringError = OSError  # type: ignore[attr-defined]
+    fake = types.ModuleType("keyring")
+    fake.get_password = lambda *_: "of-the-keyring-1"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keyring", fake)
+    monkeypatch.setitem(sys.modules, "keyring.errors", errors)
+    assert set(load_secrets().values()) == {"of-the-keyring-1"}
+    monkeypatch.setenv(WITHOUT_KEYRING_VARIABLE, "yes")
+    assert load_secrets().values() == []
+    monkeypatch.setenv("D2I_LEDGER_KEY", "of-the-environment")
+    assert load_secrets().values() == ["of-the-environment"]
+
+
+def test_a_system_without_a_keyring_is_told_from_one_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    backends = types.ModuleType("keyring.backends")
+    backends.fail = types.SimpleNamespace(Keyring=dict)  # type: ignore[attr-defined]
+    fake = types.ModuleType("keyring")
+    monkeypatch.setitem(sys.modules, "keyring", fake)
+    monkeypatch.setitem(sys.modules, "keyring.backends", backends)
+    for backend, usable in (({}, False), ([], True)):
+        fake.get_keyring = lambda backend=backend: backend  # type: ignore[attr-defined]
+        assert has_keyring() is usable
+    monkeypatch.setattr(fake, "get_keyring", lambda: 1 / 0)
+    assert has_keyring()  # whoever asks it is told
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    assert not has_keyring()
