@@ -5,7 +5,7 @@
 The documents are those that extract makes of a fictional SSD, repeated with other ids until there
 are enough. Every figure is taken in a process of its own, so that memory is that of one run.
 `pure` is text in to checked text and hash out, in memory, on one core. `first` and `again` are
-whole runs on SQLite: one that writes every row, one that finds every child unchanged. Rates are by
+whole runs on SQLite: one that writes every row, one that finds nothing changed. Rates are by
 processor seconds (user and system), which a busy machine distorts less; `wall` is the clock.
 """
 
@@ -169,7 +169,7 @@ def whole(folder: Path, size: int) -> dict[str, Any]:
         cpu, clock = time.process_time(), time.perf_counter()
         counts = anonymise.run(engine, settings, secrets, SPEC).counts
         cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
-        assert counts["anonymised"] == size and not counts["leaks"]
+        assert counts["anonymised"] == (size if name == "first" else 0) and not counts["leaks"]
         assert counts["new" if name == "first" else "unchanged"] == size
         result[name] = {"children_a_second": round(size / cpu), "wall": round(clock, 1)}
     result["peak_mb"] = round(peak_mb())

@@ -34,6 +34,10 @@ CONSTRUCTED = ("single_fake", "many_fake")
 _SECONDS_BETWEEN_SIGNS = 0.3
 
 
+def _not_noted(_connection: Connection, _rows: list[Any]) -> None:
+    """What is told of the rows that were read, where nobody keeps it."""
+
+
 class Coincidence(Exception):
     """Pseudonyms that some other child really has; the transaction is undone."""
 
@@ -74,6 +78,7 @@ class AnonymousDocuments:
         self.leaks: Counter[str] = Counter()
         self.unreadable: list[tuple[int, str]] = []  # number of the row, pseudonym of its child
         self.held_back: dict[str, str] = {}  # id of the child, pseudonym
+        self.read: Callable[[Connection, list[Any]], None] = _not_noted  # told of each page's rows
 
     def pages(self, connection: Connection, progress: Progress | None) -> Iterator[list[Child]]:
         """Pages of documents, as `phase_data` asks.
@@ -110,7 +115,7 @@ class AnonymousDocuments:
             raise DatabaseError(
                 f"There is no table `{self.source.name}` to anonymise.", hint="Run extract first."
             )
-        self.held_back = self._held_back(connection)
+        self.find_held_back(connection)
         order = self._order(connection)
         size, total = self.settings.chunk_size, len(order)
         if self.settings.phase_data == "single_scrambled":
@@ -118,10 +123,13 @@ class AnonymousDocuments:
         told = time.monotonic()
         for rows in self._source_rows(connection, order, size):
             page = []
+            read = []
             for row in rows:
                 made = self._scramble(row)
                 if made is not None:
                     page.append(made)
+                    read.append(row)
+            self.read(connection, read)
             yield page
             if progress and time.monotonic() - told > _SECONDS_BETWEEN_SIGNS:
                 told = time.monotonic()
@@ -146,26 +154,28 @@ class AnonymousDocuments:
         ]
         return array("q", [row_id for _, row_id in sorted(pairs)])
 
-    def _held_back(self, connection: Connection) -> dict[str, str]:
-        """Children whose rows stay as they are, those that left the cohort too, by pseudonym."""
-        t, pseudonyms = self.source.table.c, {}
+    def find_held_back(self, connection: Connection) -> None:
+        """Find the children whose rows stay as they are, those that left the cohort too."""
+        t = self.source.table.c
+        self.held_back.clear()
         for ids in database.in_batches(attention.held_back(connection, self.source)):
             rows = connection.execute(
                 select(t.person_id, t.json_payload).where(t.person_id.in_(ids))
             )
             for row in rows:
                 _, child_id = self._original(row)
-                pseudonyms[row.person_id] = self.pseudonyms.child_id(child_id or str(row.person_id))
-        return pseudonyms
+                pseudonym = self.pseudonyms.child_id(child_id or str(row.person_id))
+                self.held_back[row.person_id] = pseudonym
 
     def _source_rows(
         self, connection: Connection, order: Sequence[int], size: int
     ) -> Iterator[list[Any]]:
         """These rows of the original, in this order, in pages."""
         t = self.source.table.c
-        statement = select(t.id, t.person_id, t.legacy_id, t.json_payload).where(
-            t.id.in_(bindparam("ids", expanding=True))
-        )
+        length = database.size_of(connection, t.json_payload)
+        statement = select(
+            t.id, t.person_id, t.legacy_id, t.json_payload, t.current_hash, length.label("size")
+        ).where(t.id.in_(bindparam("ids", expanding=True)))
         for row_ids in database.in_batches(order, size):
             rows = {
                 row.id: row

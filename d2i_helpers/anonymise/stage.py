@@ -4,7 +4,8 @@ Every live document is rewritten under the secret key, searched for what identif
 written only when all of them are clean: one transaction, which a leak undoes. Rows of the twin go
 by pseudonym and are written by `staging`, so that states and deltas work on it as on the original.
 They are written in the order of their pseudonyms, so that row numbers say nothing of the original.
-A document that comes out as yesterday's costs its computation and writes nothing.
+A document that comes out as yesterday's costs its computation and writes nothing; where nothing
+changed at all since the twin was last made, one question says so, and nothing is computed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from d2i_helpers.anonymise.documents import (
     Progress,
 )
 from d2i_helpers.anonymise.key import mark, pseudonym_key
+from d2i_helpers.anonymise.made import Made, depends_on
+from d2i_helpers.document.canonical import canonical_name
 from d2i_helpers.errors import GuardError, LeakError
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Secrets, Settings
@@ -128,11 +131,18 @@ class _Day:
     def run(self, progress: Progress | None) -> AnonymiseResult:
         """Everything in one transaction; see `run` of the module."""
         self.load.rehash_if_needed()
+        made = self._made()
         with database.transaction(self.engine) as connection:
             if self.key is not None:
                 self._ask_about_key(connection, mark(self.key))
             self._hide_former_order(connection)
             self.load.begin(connection)
+            if made is not None and self._stays(connection, made, progress):
+                return self._result()
+            if made is not None:
+                made.forget(connection)
+                if self._is_whole():
+                    self.documents.read = made.note_originals
             for page in self.documents.pages(connection, progress):
                 self._write(connection, page)
             self._keep_unreadable(connection)
@@ -140,6 +150,8 @@ class _Day:
             self.documents.stop_on_leaks()
             if not self._is_pilot():  # else the others were not looked at
                 self.load.mark_gone(connection)
+            if made is not None and self._is_whole():
+                made.finish(connection)
             if self.key is not None:
                 self.twin.set_fact(connection, KEY_FACT, mark(self.key))
         return self._result()
@@ -211,6 +223,34 @@ class _Day:
         attention.add(connection, self.twin, STAGE, entries, run_id)
         attention.remove_others(connection, self.twin, STAGE, entries)
         self.counts["held_back"] = len({entry.person_id for entry in entries})
+
+    # ------------------------------------------------------------------------------- nothing to do
+    def _made(self) -> Made | None:
+        """What is kept of the last time; nothing where made-up documents need no originals."""
+        if self.key is None:
+            return None
+        form = canonical_name(self.spec, self.load.volatile_ids)
+        start = self.documents.window.start.isoformat()
+        return Made(
+            self.source, self.twin, depends_on(self.spec, self.settings, start, form), self.key
+        )
+
+    def _stays(self, connection: Connection, made: Made, progress: Progress | None) -> bool:
+        """Whether the twin stays as it is; its attention is brought up to date in any case."""
+        is_there = database.has_table(connection, self.source.table)
+        if not (is_there and self._is_whole() and made.holds(connection)):
+            return False
+        self.documents.find_held_back(connection)
+        self._keep_held_back(connection)
+        live = self.source.count(connection, ~self.source.is_deleted, ~self.source.held_back)
+        self.counts["unchanged"] = live
+        if progress:
+            progress(live, live)
+        return True
+
+    def _is_whole(self) -> bool:
+        """Whether all originals are made into the twin."""
+        return self.settings.phase_data == "cohort" and not self._is_pilot()
 
     def _is_pilot(self) -> bool:
         return bool(self.settings.person_ids) and self.settings.phase_data == "cohort"

@@ -138,6 +138,10 @@ class Portable:
         whole = cast(column, self.whole_number)
         return case((column == whole, cast(whole, text.type)), else_=text)
 
+    def size_of(self, column: ColumnElement) -> ColumnElement[int]:
+        """How long a stored text is, in units of this database; cheap, however long it is."""
+        return func.length(column)
+
     def footprint(self, column: ColumnElement) -> ColumnElement:
         """What of a stored value tells that it was written, without fetching a long text."""
         return column
@@ -373,6 +377,10 @@ class PostgreSQL(Portable):
         {"57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003", "08004", "08006", "08007"}
     )
 
+    def size_of(self, column: ColumnElement) -> ColumnElement[int]:
+        """In bytes; to count letters it would have to unpack a long text."""
+        return func.octet_length(column)
+
     def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
         """The time to connect, in seconds."""
         return {"connect_args": {"connect_timeout": settings.connect_timeout}}
@@ -561,6 +569,10 @@ class SQLServer(Portable):
             return footprint == value
         text = value.rstrip(" ")
         return footprint in (len(text), _longest([text]))
+
+    def size_of(self, column: ColumnElement) -> ColumnElement[int]:
+        """LEN would leave blanks at the end out."""
+        return func.datalength(column)
 
     def hold_rows(self, statement: Select, table: Table) -> Select:
         """It has no FOR UPDATE; the hint takes the lock of a writer, row by row."""

@@ -278,6 +278,18 @@ identifiers_taken = Table(
     Column("form_hashes", Characters(), nullable=False),  # 16 hexadecimal digits each
 )
 
+# What each staging table held of a child when its twin was last made: of the original, from which
+# the twin was made, and of the twin. The two kinds of rows do not name each other.
+anonymised = Table(
+    "d2i_anonymised",
+    _OURS,
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("person_id", Characters(48), primary_key=True),
+    Column("document_hash", HASH, nullable=False),
+    Column("document_size", BigInteger, nullable=False),  # as `database.size_of` says it
+    Column("made_by", Characters(64), nullable=False),  # a mark of key, rules and settings
+)
+
 # Who is working on a staging table; a lease with a heartbeat.
 run_lock = Table(
     "d2i_run_lock",
@@ -331,6 +343,7 @@ _USES = {
         "keyed digests of names, ids and birth dates, by which records are searched for them",
     ),
     identifiers_taken.name: (_WRITE_ANEW, "from which documents those digests were made"),
+    anonymised.name: (_WRITE_ANEW, "what both staging tables held when the twin was last made"),
     run_lock.name: (_EVERYTHING, "which run works on a staging table"),
     ledger_entries.name: (_APPEND, "the ledger of run records; a few rows a run"),
 }
@@ -353,8 +366,8 @@ def purpose(table: Table) -> str:
 
 
 __all__ = [
-    "LONGEST_NAME", "attention", "facts", "identifier_hashes", "identifiers_taken", "inclusion",
-    "journal", "landing", "ledger_entries", "notes", "our_tables", "purpose", "rights", "run_lock",
-    "source_rows", "source_values", "ssd_columns", "ssd_metadata", "ssd_table", "staging_table",
-    "submission_log",
+    "LONGEST_NAME", "anonymised", "attention", "facts", "identifier_hashes", "identifiers_taken",
+    "inclusion", "journal", "landing", "ledger_entries", "notes", "our_tables", "purpose", "rights",
+    "run_lock", "source_rows", "source_values", "ssd_columns", "ssd_metadata", "ssd_table",
+    "staging_table", "submission_log",
 ]  # fmt: skip

@@ -130,6 +130,11 @@ def as_raw_text(engine: Engine, column: ColumnElement) -> ColumnElement:
     return dialects.of(engine).as_raw_text(column)
 
 
+def size_of(connection: Connection, column: ColumnElement) -> ColumnElement[int]:
+    """How long a stored text is, in units of this database; cheap, however long it is."""
+    return dialects.of(connection).size_of(column)
+
+
 def as_bytes(value: Any) -> bytes | None:
     """A binary value as bytes, whatever the driver hands out (memoryview, bytearray)."""
     return bytes(value) if value is not None else None

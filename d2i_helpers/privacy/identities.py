@@ -166,7 +166,7 @@ def identifiers_of(row: Any, collect: Callable[[Document], Identity]) -> Iterato
         row: with `identifying_columns`.
         collect: what `collector` gave.
     """
-    yield from filter(None, (row.person_id, row.legacy_id))
+    yield from map(str, filter(None, (row.person_id, row.legacy_id)))
     for text in filter(None, (row.json_payload, row.earlier)):
         try:
             document = orjson.loads(text)

@@ -198,7 +198,7 @@ class KeptDigests:
         wanted: set[tuple[int, int]] = set()
         for ids in database.in_batches(row_ids):
             for row in connection.execute(self._documents, {"ids": [*ids]}):
-                child = digest_of(self._key, CHILD + row.person_id)
+                child = digest_of(self._key, CHILD + str(row.person_id))
                 forms = _forms(identifiers_of(row, self._collect))
                 digests = [digest_of(self._key, form) for form in forms]
                 wanted.update((digest, child) for digest in digests)

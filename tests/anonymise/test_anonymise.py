@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import stat
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,8 +27,10 @@ from d2i_helpers.payload_spec import Document, load_spec
 from d2i_helpers.privacy.identities import cohort_identifiers
 from d2i_helpers.privacy.redaction import Redactor
 from d2i_helpers.settings import Secrets, Settings
-from d2i_helpers.staging import Staged, Staging
+from d2i_helpers.staging import Staged, Staging, attention
+from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.load import write
+from d2i_helpers.staging.states import Unsent
 
 SPEC = load_spec()
 KEY = Secrets(pseudonym_key=SecretStr("a secret of the test, long enough"))
@@ -445,3 +448,124 @@ def test_a_document_of_the_twin_that_another_hand_changed_is_written_anew(
     counts = run(engine, settings)
     assert (counts["altered"], counts["unchanged"]) == (1, 2)
     assert {person_id: row.json_payload for person_id, row in rows(engine).items()} == before
+
+
+# ---------------------------------------------------------------------------- nothing has changed
+def change_original(engine: Engine, settings: Settings) -> None:
+    changed = originals(settings)
+    changed[2]["child_details"]["surname"] = "Somebodyelse"
+    stage(engine, changed)
+
+
+def lose_an_original(engine: Engine, _settings: Settings) -> None:
+    t = tables.staging_table(IDENTIFIABLE)
+    with database.transaction(engine) as connection:
+        connection.execute(t.delete().where(t.c.person_id == "P-1004"))
+
+
+def change_twin(engine: Engine, **values: Any) -> None:
+    t = tables.staging_table(TWIN)
+    with database.transaction(engine) as connection:
+        one = select(t.c.person_id).limit(1).scalar_subquery()
+        connection.execute(update(t).where(t.c.person_id == one).values(**values))
+
+
+def lose_a_row_of_the_twin(engine: Engine, _settings: Settings) -> None:
+    t = tables.staging_table(TWIN)
+    with database.transaction(engine) as connection:
+        connection.execute(t.delete().where(t.c.person_id == min(rows(engine))))
+
+
+CHANGES: dict[str, Callable[[Engine, Settings], Any]] = {
+    "a child changed": change_original,
+    "a child came": lambda engine, settings: stage(engine, originals(settings, 11)),
+    "a child left": lambda engine, _: gone(engine, "P-1003"),
+    "a row was removed": lose_an_original,
+    "a row of the twin was removed": lose_a_row_of_the_twin,
+    "a row of the twin was marked": lambda engine, _: change_twin(engine, current_hash=None),
+    "the twin has another hash": lambda engine, _: change_twin(engine, current_hash=b"1" * 32),
+    "a row of the twin left": lambda engine, _: change_twin(engine, row_state="deleted"),
+    "the twin has another text": lambda engine, _: change_twin(engine, json_payload="{}"),
+}
+
+
+def test_a_day_without_changes_computes_nothing_and_any_change_makes_all_anew(
+    engine: Engine, settings: Settings
+) -> None:
+    stage(engine, originals(settings))
+    assert run(engine, settings)["children_read"] == 10
+    assert run(engine, settings) == {"unchanged": 10}
+    acknowledge(engine)  # to have been sent changes nothing
+    assert run(engine, settings) == {"unchanged": 10}
+    for name, change in CHANGES.items():
+        change(engine, settings)
+        states = [row.row_state for row in rows(engine, IDENTIFIABLE).values()]
+        live = len(states) - states.count("deleted")
+        assert run(engine, settings)["anonymised"] == live, name
+        assert run(engine, settings) == {"unchanged": live}, name
+    quiet = rows(engine)
+    with database.transaction(engine) as connection:
+        connection.execute(tables.anonymised.delete())
+    run(engine, settings)  # all anew: nothing had been left out
+    assert rows(engine) == quiet
+
+
+def test_a_child_who_is_held_back_keeps_its_twin_on_a_quiet_day(
+    engine: Engine, settings: Settings
+) -> None:
+    stage(engine, originals(settings))
+    run(engine, settings)
+    hold = Entry("P-1001", Unsent.HELD_BACK, "id_shared")
+    source = Staging(engine, IDENTIFIABLE)
+    with database.transaction(engine) as connection:
+        attention.add(connection, source, "extract", [hold], "a-run")
+    before = rows(engine)
+    assert run(engine, settings) == {"unchanged": 9, "held_back": 1, "need_attention": 1}
+    with database.transaction(engine) as connection:
+        assert len(attention.held_back(connection, Staging(engine, TWIN))) == 1
+        attention.remove_others(connection, source, "extract", [])
+    assert run(engine, settings) == {"unchanged": 10}
+    assert rows(engine) == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"max_date_shift_days": 90},
+        {"run_date": dt.date(2027, 4, 1)},
+        {"person_ids": ("P-1002",)},
+        {"phase_data": "single_scrambled"},
+        {"pseudonym_key_mode": "fresh", "max_deleted_share": 1},
+    ],
+    ids=str,
+)
+def test_what_was_made_otherwise_is_made_anew(
+    engine: Engine, settings: Settings, other: dict[str, Any]
+) -> None:
+    stage(engine, originals(settings))
+    run(engine, settings)
+    for _ in range(2 if "fresh" in other.values() else 1):
+        assert run(engine, settings, **other)["anonymised"] in (1, 10)
+    assert run(engine, settings, max_deleted_share=1)["anonymised"] == 10
+    assert run(engine, settings) == {"unchanged": 10}
+
+
+def test_a_new_key_makes_all_anew(engine: Engine, settings: Settings) -> None:
+    stage(engine, originals(settings))
+    run(engine, settings)
+    assert run(engine, settings, OTHER_KEY)["anonymised"] == 10
+
+
+def test_what_is_kept_of_both_tables_links_nobody(engine: Engine, settings: Settings) -> None:
+    stage(engine, originals(settings))
+    run(engine, settings)
+    with database.reading(engine) as connection:
+        kept = connection.execute(select(tables.anonymised)).all()  # as the database has them
+    of = {name: [row.person_id for row in kept if row[0] == name] for name in (IDENTIFIABLE, TWIN)}
+    assert len(kept) == 20
+    assert of == {
+        IDENTIFIABLE: sorted(rows(engine, IDENTIFIABLE)),
+        TWIN: sorted(rows(engine)),
+    }
+    hashes = {name: {bytes(r.document_hash) for r in kept if r[0] == name} for name in of}
+    assert not hashes[IDENTIFIABLE] & hashes[TWIN]

@@ -124,6 +124,7 @@ class Connection:
         self.raw.execute("pragma synchronous=off")
         self.raw.create_function("SYSUTCDATETIME", 0, lambda: _as_text(_now()))
         self.raw.create_function("LEN", 1, lambda t: None if t is None else len(t.rstrip(" ")))
+        self.raw.create_function("DATALENGTH", 1, lambda t: None if t is None else 2 * len(t))
         self.gone = False
 
     def add_output_converter(self, *_: Any) -> None:

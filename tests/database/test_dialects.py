@@ -153,6 +153,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
             sql(dialect.footprint(words)),
             [n for n in ("é🎈", 2, 3) if dialect.fits(n, "é🎈")],
         ),
+        "size": sql(dialect.size_of(words)),
         "text": sql(dialect.as_raw_text(ROWS.c.a)),
         "whole numbers": sql(dialect.without_zero_decimals(ROWS.c.a, cast(ROWS.c.a, Text()))),
         "now": sql(dialect.utc_now()),
@@ -189,6 +190,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": [],
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
+        "size": "length(c.w)",
         "text": "CAST(t.a AS BLOB)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS INTEGER)) THEN CAST(CAST(t.a AS INTEGER) "
                          "AS TEXT) ELSE CAST(t.a AS TEXT) END",
@@ -223,6 +225,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["57P01"],
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
+        "size": "octet_length(c.w)",
         "text": "CAST(t.a AS TEXT)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
                          "CAST(CAST(t.a AS NUMERIC(38, 0)) "
@@ -261,6 +264,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["08S01"],
         "counts": False,
         "footprint": ("len(c.w)", [2, 3]),
+        "size": "datalength(c.w)",
         "text": "convert(nvarchar(max), t.a, 121)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
                          "CAST(CAST(t.a AS NUMERIC(38, 0)) "
@@ -295,6 +299,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["ORA-03113"],
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
+        "size": "length(c.w)",
         "text": "CAST(t.a AS CLOB)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
                          "CAST(CAST(t.a AS NUMERIC(38, 0)) "
