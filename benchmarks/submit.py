@@ -1,13 +1,24 @@
-"""Records per second of the whole submit stage, database included, against the floor.
+"""Delta and submit together: this project, a simple sender and the floor, in turn in one run.
 
-    python benchmarks/submit.py [--records 5000] [--rounds 3] [--engines sqlite,postgresql] [--json]
+    python benchmarks/submit.py [--worlds changed,usual,quiet] [--engines sqlite,postgresql]
+                                [--rounds 3] [--sizes 10000,100000] [--json]
 
-The floor reads the column that is sent, joins its texts to bodies of 100 records, posts them with a
-plain session to a server that answers at once, and writes the references with one bulk update at
-the end: no journal, no log, no state that a crash would leave behind. Ours is `submit.run` as the
-notebook calls it, pacing off, against the same server. Both begin from the same prepared table, and
-take turns. The server is that of `send.py`, the records too. Computing time is that of this process
-alone: SQLite is part of it, a PostgreSQL server is not. Other work hardly changes it.
+Worlds: `changed`, 5,000 children with another document each; `usual`, 20,000 children of whom 6 %
+have one; `quiet`, 20,000 of whom nobody has. `--sizes` adds worlds of other sizes with 6 % changed,
+for growth and memory. Each world is filled once, by a first day that was sent and acknowledged; a
+way begins from a copy of it, in a process of its own, and posts to the server of `send.py`, which
+answers at once. Pacing is off.
+
+- `floor`: the bare driver reads the waiting rows with one SELECT; the documents before and after
+  are parsed, written again and posted a hundred at a time; one bulk write at the end. No
+  difference, no journal, no log, no state that a crash would leave behind.
+- `simple`: how the Python sender works that authorities have today. A recursive comparison of the
+  parsed documents, an UPDATE for each row, `requests.post` of a hundred records, an UPDATE for each
+  answer, a commit for each batch. It keeps no journal and no log either.
+- `ours`: `delta.run` and `submit.run`, as the two notebooks call them.
+
+`cpu` is the time that the client and the database server computed, which other work hardly changes.
+A *statement* is one call of the driver by this project, whatever number of rows it writes.
 """
 
 from __future__ import annotations
@@ -17,158 +28,372 @@ import contextlib
 import json
 import os
 import platform
+import random
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import requests
-from extract import server  # the benchmarks beside this one
-from send import BATCH, record
-from sqlalchemy import Engine, bindparam, delete, select, update
+from delta import changed, story  # the benchmarks beside this one
+from extract import server
+from send import BATCH
+from sqlalchemy import Engine, create_engine, event, make_url, text
 
 from d2i_helpers import database
-from d2i_helpers.database.tables import our_tables
 from d2i_helpers.delta import stage as delta_stage
-from d2i_helpers.document.canonical import content_hash
+from d2i_helpers.document.canonical import content_hash, to_text
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings, load_settings
 from d2i_helpers.staging import Staged, Staging, load
+from d2i_helpers.staging.rehash import rehash_if_needed
 from d2i_helpers.submit import stage as submit
 from d2i_helpers.submit.endpoint import Endpoint, simulated_endpoint
 
 SPEC = load_spec()
 TABLE = "ssd_api_data_staging"
+WAYS = ("floor", "simple", "ours")
+STORIES = 150  # documents that are made; each stands for many children
+WORLDS = {"changed": (5_000, 1.0), "usual": (20_000, 0.06), "quiet": (20_000, 0.0)}
+SHARE = 0.06  # that changed, of the worlds of other sizes
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def fill(engine: Engine, settings: Settings, records: list[bytes]) -> None:
-    """A staging table with these documents, prepared to be sent for the first time."""
+def settings_for(url: str) -> Settings:
+    """Settings that point at a database of the benchmark; no pauses, no guards."""
+    os.environ["D2I_DATABASE_URL"] = url
+    return load_settings(None, pause_seconds=0, guard_min_children=10**9)
+
+
+# ----------------------------------------------------------------------------------- the worlds
+def fill(url: str, endpoint: Endpoint, size: int, share: float) -> None:
+    """A staging table whose first day was sent, and on which today some documents changed."""
+    settings = settings_for(url)
+    engine = database.open_database(settings, create=True)
     database.create_staging(engine, TABLE)
     staging = Staging(engine, TABLE)
-    with database.transaction(engine) as connection:
-        for table in (staging.table, *our_tables().tables.values()):
-            connection.execute(delete(table))
-        for start in range(0, len(records), 500):
-            part = records[start : start + 500]
-            documents = [(orjson.loads(one), one.decode()) for one in part]
-            rows = [
-                Staged(d["la_child_id"], None, text, content_hash(SPEC, d)) for d, text in documents
-            ]
-            load.write(connection, staging, rows)
+    rehash_if_needed(staging, SPEC, volatile_ids=SPEC.volatile_ids)
+    chance = random.Random(size)
+    before = [story(chance) for _ in range(STORIES)]
+    # valid, and another one for certain
+    after = [{**sendable(changed(one, chance)), "mis_child_id": "M1"} for one in before]
+    before = [sendable(one) for one in before]
+    write(engine, staging, before, range(size))
     delta_stage.run(engine, settings, SPEC)
+    submit.run(engine, settings, SPEC, endpoint)
+    write(engine, staging, after, sorted(chance.sample(range(size), round(size * share))))
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("vacuum analyze"))
+    engine.dispose()
 
 
-def floor(engine: Engine, endpoint: Endpoint) -> None:
-    """Read, join, post, one bulk update."""
-    table = Staging(engine, TABLE).table
+def sendable(content: Any) -> Any:
+    """The content with postcodes of the right form, and with codes that may stand together."""
+    if isinstance(content, list):
+        return [sendable(one) for one in content]
+    if not isinstance(content, dict):
+        return content
+    valid = {name: sendable(value) for name, value in content.items()}
+    if "postcode" in valid:
+        valid["postcode"] = f"AB{len(valid['postcode']) % 10} {valid['postcode'][-1]}CD"
+    for name in {"disabilities", "factors"} & valid.keys():
+        valid[name] = valid[name][:1]
+    return valid
+
+
+def write(engine: Engine, staging: Staging, documents: list[Any], children: Any) -> None:
+    """Stage a document for each of these children, as extract does."""
+    children = list(children)
+    for start in range(0, len(children), 500):
+        rows = []
+        for number in children[start : start + 500]:
+            document = {**documents[number % len(documents)], "la_child_id": f"C{number:07d}"}
+            staged = content_hash(SPEC, document)
+            rows.append(Staged(f"C{number:07d}", None, to_text(document), staged))
+        with database.transaction(engine) as connection:
+            load.write(connection, staging, rows)
+
+
+# ------------------------------------------------------------------------------------- the ways
+class Driver:
+    """The bare driver of a database, with what differs between the two."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.connection = engine.raw_connection()
+        self.cursor = self.connection.cursor()
+        self.mark = "?" if engine.dialect.name == "sqlite" else "%s"
+
+    def __call__(self, statement: str, rows: Any = None) -> Any:
+        """Execute; with rows, for each of them."""
+        statement = statement.replace("?", self.mark)
+        if rows is None:
+            return self.cursor.execute(statement)
+        return self.cursor.executemany(statement, rows)
+
+    def commit(self) -> None:
+        self.connection.commit()
+
+
+def posting(endpoint: Endpoint) -> requests.Session:
+    """A plain session."""
     session = requests.Session()
     session.trust_env = False
     session.headers["Content-Type"] = "application/json"
-    with engine.connect() as connection:
-        rows = connection.execute(
-            select(table.c.id, table.c.partial_json_payload)
-            .where(table.c.submission_status == "pending")
-            .order_by(table.c.id)
-        ).all()
-    answered = []
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        body = "[" + ",".join(row.partial_json_payload for row in part) + "]"
-        references = session.post(endpoint.children_url, data=body.encode()).json()
-        answered += [
-            {"row": row.id, "reference": reference}
-            for row, reference in zip(part, references, strict=True)
-        ]
+    return session
+
+
+_READ = (
+    f"select id, person_id, previous_json_payload, json_payload from {TABLE} "  # noqa: S608
+    "where submission_status = 'pending' order by id"
+)
+
+
+def floor(engine: Engine, endpoint: Endpoint) -> int:
+    """Read, parse, write again, post, one bulk update."""
+    driver, session = Driver(engine), posting(endpoint)
+    driver(_READ)
+    answered: list[tuple[str, int]] = []
+    while rows := driver.cursor.fetchmany(BATCH):
+        for row in rows:
+            orjson.loads(row[2])
+        body = orjson.dumps([orjson.loads(row[3]) for row in rows])
+        references = session.post(endpoint.children_url, data=body).json()
+        answered += [(reference, row[0]) for reference, row in zip(references, rows, strict=True)]
     session.close()
-    done = update(table).where(table.c.id == bindparam("row"))
-    done = done.values(
-        submission_status="sent",
-        api_response=bindparam("reference"),
-        previous_json_payload=table.c.json_payload,
-        previous_hash=table.c.current_hash,
-        row_state="unchanged",
+    if answered:
+        driver(
+            f"update {TABLE} set submission_status = 'sent', row_state = 'unchanged', "  # noqa: S608
+            "api_response = ?, previous_json_payload = json_payload, previous_hash = current_hash "
+            "where id = ?",
+            answered,
+        )
+    driver.commit()
+    driver.connection.close()
+    return len(answered)
+
+
+def simple(engine: Engine, endpoint: Endpoint) -> int:
+    """The pattern of today's Python sender: everything row by row."""
+    driver = Driver(engine)
+    rows = list(driver(_READ) or driver.cursor)
+    for _, person_id, previous, current in rows:
+        partial = compared(json.loads(previous), json.loads(current))
+        driver(
+            f"update {TABLE} set partial_json_payload = ? where person_id = ?",  # noqa: S608
+            [(json.dumps(partial), person_id)],
+        )
+    driver.commit()
+    driver(
+        f"select person_id, partial_json_payload from {TABLE} "  # noqa: S608
+        "where submission_status in ('pending', 'error') order by id"
     )
-    with engine.begin() as connection:
-        connection.execute(done, answered)
+    waiting = list(driver.cursor)
+    for start in range(0, len(waiting), BATCH):
+        part = waiting[start : start + BATCH]
+        records = [json.loads(partial) for _, partial in part]
+        answer = requests.post(
+            endpoint.children_url, json=records, headers={"Content-Type": "application/json"},
+            timeout=60,
+        )  # fmt: skip
+        for (person_id, _), reference in zip(part, answer.json(), strict=True):
+            driver(
+                f"update {TABLE} set submission_status = 'sent', "  # noqa: S608
+                "row_state = 'unchanged', submission_timestamp = current_timestamp, "
+                "api_response = ?, previous_json_payload = json_payload, "
+                "previous_hash = current_hash where person_id = ?",
+                [(reference, person_id)],
+            )
+        driver.commit()
+    driver.connection.close()
+    return len(waiting)
 
 
-def ours(engine: Engine, settings: Settings, endpoint: Endpoint, count: int) -> None:
-    """The submit stage."""
+def compared(before: Any, after: Any) -> Any:
+    """What changed, level by level; lists of objects are matched by their first field."""
+    part = {}
+    for name, value in after.items():
+        held = before.get(name)
+        if isinstance(value, dict) and isinstance(held, dict):
+            inner = compared(held, value)
+            if inner:
+                part[name] = inner
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            key = next(iter(value[0]))
+            known = {one.get(key): one for one in held or () if isinstance(one, dict)}
+            part[name] = [
+                {key: one.get(key), **compared(known[one.get(key)], one)}
+                if one.get(key) in known
+                else one
+                for one in value
+            ]
+        elif value != held or name == "la_child_id":
+            part[name] = value
+    return part
+
+
+def ours(engine: Engine, endpoint: Endpoint) -> int:
+    """The two stages."""
+    settings = settings_for(engine.url.render_as_string(hide_password=False))
+    delta_stage.run(engine, settings, SPEC)
     result = submit.run(engine, settings, SPEC, endpoint)
-    assert result.counts["acknowledged"] == count, result.counts
+    assert result.counts["acknowledged"] == result.counts["waiting_before"], result.counts
+    return result.counts["acknowledged"]
 
 
-def measure(
-    url: str, endpoint: Endpoint, records: list[bytes], rounds: int
-) -> dict[str, tuple[float, float]]:
-    """Seconds and seconds of computing of each way, the medians of the rounds."""
-    os.environ["D2I_DATABASE_URL"] = url
-    pace = {"pause_seconds": 0, "guard_min_children": 10**9}
-    alone = load_settings(None, **pace)
-    engine = database.open_database(alone, create=True)
-    ways = {
-        "floor": lambda: floor(engine, endpoint),
-        "submit": lambda: ours(engine, alone, endpoint, len(records)),
-        "submit, 4 in flight": lambda: ours(
-            engine, load_settings(None, max_in_flight=4, **pace), endpoint, len(records)
-        ),
+_WAY: dict[str, Callable[[Engine, Endpoint], int]] = {
+    "floor": floor, "simple": simple, "ours": ours,
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------ measuring
+def measure(way: str, url: str, address: str, *, count: bool) -> dict[str, Any]:
+    """One way, in this process."""
+    engine = database.open_database(settings_for(url))
+    with engine.connect():
+        pass
+    statements = [0]
+    if count:
+        event.listen(
+            engine, "before_cursor_execute", lambda *_: statements.__setitem__(0, statements[0] + 1)
+        )
+    endpoint = simulated_endpoint(address, "000")
+    started, computed = time.perf_counter(), time.process_time()
+    sent = _WAY[way](engine, endpoint)
+    found = {
+        "seconds": time.perf_counter() - started,
+        "client": time.process_time() - computed,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "sent": sent,
+        "statements": statements[0],
     }
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            fill(engine, alone, records)
-            started, computed = time.perf_counter(), time.process_time()
-            way()
-            taken[name].append((time.perf_counter() - started, time.process_time() - computed))
     engine.dispose()
-    return {
-        name: (statistics.median(s for s, _ in rounds), statistics.median(c for _, c in rounds))
-        for name, rounds in taken.items()
-    }
+    return found
+
+
+def in_own_process(way: str, url: str, address: str, *, count: bool = False) -> dict[str, Any]:
+    """The figures of a way, taken in a process of its own, with what the server computed."""
+    command = [sys.executable, __file__, "--way", way, "--url", url, "--address", address]
+    before = server_cpu()
+    done = subprocess.run(
+        [*command, *(["--count"] if count else [])], check=True, stdout=subprocess.PIPE, text=True
+    )
+    found = json.loads(done.stdout)
+    found["server"] = server_cpu() - before
+    found["cpu"] = found["client"] + found["server"]
+    return found
+
+
+def server_cpu() -> float:
+    """Seconds that all processes of PostgreSQL have computed, those that have ended included."""
+    ticks = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name, _, rest = (folder / "stat").read_text().partition(") ")
+            if "(postgres" in name:
+                ticks += sum(map(int, rest.split()[11:15]))  # own and those of reaped children
+    return ticks / _TICKS
+
+
+def copied(url: str, template: str) -> None:
+    """Put a copy of the filled database in the place of the last one."""
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite":
+        for end in ("-wal", "-shm"):
+            Path(f"{address.database}{end}").unlink(missing_ok=True)
+        shutil.copyfile(str(make_url(template).database), str(address.database))
+        return
+    admin = create_engine(address.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"drop database if exists {address.database}"))
+        connection.execute(
+            text(f"create database {address.database} template {make_url(template).database}")
+        )
+        connection.execute(text("checkpoint"))
+    admin.dispose()
 
 
 @contextlib.contextmanager
 def answering_at_once() -> Iterator[Endpoint]:
     """The server of `send.py` in a process of its own."""
     script = str(Path(__file__).with_name("send.py"))
-    server = subprocess.Popen(
+    running = subprocess.Popen(
         [sys.executable, script, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    yield simulated_endpoint(f"http://127.0.0.1:{int(server.stdout.readline())}", "000")
-    server.stdin.close()
-    server.wait(10)
-    server.stdout.close()
+    yield simulated_endpoint(f"http://127.0.0.1:{int(running.stdout.readline())}", "000")
+    running.stdin.close()
+    running.wait(10)
+    running.stdout.close()
+
+
+def figures(
+    new: Callable[[str], str], name: str, world: tuple[int, float], endpoint: Endpoint, rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Medians of each way in one world."""
+    template, place = new(f"filled_{name}"), new(f"used_{name}")
+    fill(template, endpoint, *world)
+    address = "/".join(endpoint.children_url.split("/")[:3])
+    taken: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way in WAYS:
+            copied(place, template)
+            taken[way].append(in_own_process(way, place, address))
+    copied(place, template)
+    counted = in_own_process("ours", place, address, count=True)
+    found = {
+        way: {key: statistics.median(one[key] for one in some) for key in some[0]}
+        for way, some in taken.items()
+    }
+    found["ours"]["statements"] = counted["statements"]
+    for way in WAYS:
+        found[way]["ratio"] = found[way]["cpu"] / found["floor"]["cpu"]
+    return found
 
 
 def main() -> None:
+    """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--records", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--worlds", default="changed,usual,quiet")
+    parser.add_argument("--sizes", default="")
     parser.add_argument("--engines", default="sqlite,postgresql")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--address", help=argparse.SUPPRESS)
+    parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    records = [record(n) for n in range(options.records)]
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    with contextlib.ExitStack() as stack:
-        endpoint = stack.enter_context(answering_at_once())
-        for name in options.engines.split(","):
-            new = stack.enter_context(server(name))
-            found[name] = measure(new("send"), endpoint, records, options.rounds)
-    if options.json:
-        print(json.dumps(found))
+    if options.way:
+        print(json.dumps(measure(options.way, options.url, options.address, count=options.count)))
         return
-    size = sum(map(len, records)) / len(records)
-    print(f"{len(records):,} records of {size:,.0f} bytes, {BATCH} a request; median of", end=" ")
-    print(f"{options.rounds}; Python {platform.python_version()}, {os.cpu_count()} cores")
-    for engine, ways in found.items():
-        least, least_computed = ways["floor"]
-        for name, (seconds, computed) in ways.items():
-            print(f"{engine:<12}{name:<22}{len(records) / seconds:>9,.0f} records/s", end="")
-            print(f"{seconds / least:>7.2f} x the floor's time", end="")
-            print(f"{computed / least_computed:>7.2f} x its computing time")
+    worlds = {name: WORLDS[name] for name in options.worlds.split(",") if name}
+    worlds |= {f"of_{size}": (int(size), SHARE) for size in options.sizes.split(",") if size}
+    found: dict[str, dict[str, Any]] = {}
+    with answering_at_once() as endpoint:
+        for engine in options.engines.split(","):
+            with server(engine) as new:
+                for name, world in worlds.items():
+                    found.setdefault(engine, {})[name] = figures(
+                        new, name, world, endpoint, options.rounds
+                    )
+    if options.json:
+        about = {"python": platform.python_version(), "cpus": os.cpu_count()}
+        print(json.dumps({"about": about, "figures": found}, indent=1))
+        return
+    head = ("cpu s", "client", "server", "x floor", "seconds", "peak MB", "sent", "statements")
+    print(f"{'':<12}{'world':<12}{'way':<8}" + "".join(f"{one:>11}" for one in head))
+    for engine, by_world in found.items():
+        for name, ways in by_world.items():
+            for way, one in ways.items():
+                said = [f"{one[k]:>11.2f}" for k in ("cpu", "client", "server", "ratio", "seconds")]
+                said += [f"{one[k]:>11,.0f}" for k in ("memory", "sent", "statements")]
+                print(f"{engine:<12}{name:<12}{way:<8}" + "".join(said))
 
 
 if __name__ == "__main__":

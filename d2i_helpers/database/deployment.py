@@ -44,8 +44,9 @@ ALTER_IT = (
 def create_staging(engine: Engine, *names: str) -> list[str]:
     """Create the staging tables of these names and this project's own, where they are missing.
 
-    Nothing that is there is altered, except that an index on the person id is added where this
-    login may: without one every answer costs a search through the whole table. Columns that a
+    Nothing that is there is altered, except that two indexes are added where this login may:
+    without that on the person id every answer costs a search through the whole table, and without
+    that of unsettled rows a day on which nothing changed does. Columns that a
     newer version of this project needs are added to its own tables.
 
     Returns:
@@ -59,13 +60,14 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
         for table in map(tables.staging_table, names):
             if not has_table(connection, table):
                 table.create(connection, checkfirst=False)
+                _index_unsettled(connection, table)
                 created.append(table.name)
             else:
                 _refuse_other_columns(connection, table)
         created += _create_ours(connection)
     for name in set(names) - set(created):
         with suppress(DatabaseError):  # preflight says so, with the statement for a DBA
-            _index_person(engine, tables.staging_table(name))
+            _add_indexes(engine, tables.staging_table(name))
     return created
 
 
@@ -122,11 +124,37 @@ def _add_columns(connection: Connection, table: Table, missing: Sequence[Column]
         connection.execute(DDL(f"alter table {name} add {said}"))
 
 
-def _index_person(engine: Engine, table: Table) -> None:
+def _add_indexes(engine: Engine, table: Table) -> None:
     with transaction(engine) as connection:
-        if "person_id" not in indexed_columns(connection, table):
-            schema = real_schema(connection, table)
+        indexed = indexed_columns(connection, table)
+        schema = real_schema(connection, table)
+        if "person_id" not in indexed:
             connection.execute(_index(schema, table.name, "person_id"))
+        if tables.UNSETTLED_COLUMN not in indexed:
+            _index_unsettled(connection, table)
+
+
+def _index_unsettled(connection: Connection, table: Table) -> None:
+    schema = real_schema(connection, table)
+    for statement in _unsettled_statements(connection.dialect, schema, table):
+        connection.execute(DDL(statement.replace("%", "%%")))
+
+
+def _unsettled_statements(dialect: Dialect, schema: str | None, table: Table) -> list[str]:
+    """The statement that makes the index of unsettled rows, where a database takes such an index.
+
+    Written here and not by SQLAlchemy's `Index`, which would load the drivers of every database
+    that it is told about.
+    """
+    if not dialects.of_library(dialect).partial_indexes:
+        return []
+    index = Index(
+        tables.unsettled_index_name(table), _deployed(table, schema).c[tables.UNSETTLED_COLUMN]
+    )
+    condition = dialect.statement_compiler(dialect, None).process(
+        tables.unsettled(table), include_table=False, literal_binds=True
+    )
+    return [f"{CreateIndex(index).compile(dialect=dialect)} WHERE {condition}"]
 
 
 # ------------------------------------------------------------------- scripts for an administrator
@@ -153,7 +181,10 @@ def table_statements(dialect: Dialect, schema: str | None, table: Table) -> list
     deployed = _deployed(table, schema)
     indexes = sorted(deployed.indexes, key=lambda index: str(index.name))
     parts: list[Any] = [CreateTable(deployed), *(CreateIndex(index) for index in indexes)]
-    return [f"{str(part.compile(dialect=_for_scripts(dialect))).strip()};" for part in parts]
+    said = [str(part.compile(dialect=_for_scripts(dialect))) for part in parts]
+    if tables.UNSETTLED_COLUMN in table.columns:
+        said += _unsettled_statements(_for_scripts(dialect), schema, table)
+    return [f"{one.strip()};" for one in said]
 
 
 def column_statement(dialect: Dialect, schema: str | None, table: Table, name: str) -> str:

@@ -29,6 +29,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     case,
     cast,
     event,
@@ -123,6 +124,14 @@ class Portable:
         """The select FOR UPDATE, with what else it takes here to keep its rows from others."""
         return statement
 
+    def numbered(self, row_number: ColumnElement[int]) -> ColumnElement[bool]:
+        """The row is one of some, whose numbers `numbers` gives as parameters."""
+        return row_number.in_(bindparam("numbers", expanding=True))
+
+    def numbers(self, row_numbers: Sequence[int]) -> dict[str, Any]:
+        """The parameters of `numbered`."""
+        return {"numbers": list(row_numbers)}
+
     def as_raw_text(self, column: ColumnElement) -> ColumnElement:
         """A column of any type as text that the driver cannot choke on."""
         return cast(column, Text())
@@ -167,6 +176,8 @@ class Portable:
         return f"{dialect.name} {'.'.join(str(part) for part in version)}"
 
     # ----------------------------------------------------------------------------- deployment
+    # whether an index can have those rows alone for which a condition holds that compares columns
+    partial_indexes: ClassVar[bool] = False
     row_number: ClassVar[TypeEngine[int]] = BigInteger()  # a key that the database counts up
 
     def characters(self, length: int | None) -> TypeEngine[str]:
@@ -296,6 +307,7 @@ class SQLite(Portable):
 
     name = "sqlite"
     takes_password = False
+    partial_indexes = True
     row_number = Integer()  # it counts up only a key of the type INTEGER
     whole_number = Integer()  # a cast to NUMERIC changes no number there
     # another process wrote between our reading and our writing; it is not waited for
@@ -368,6 +380,7 @@ class PostgreSQL(Portable):
     """PostgreSQL, through psycopg."""
 
     name = "postgresql"
+    partial_indexes = True
     # its own library takes the login from elsewhere too, and gives a password only when asked
     password_without_login = True
     # deadlock, conflict of two writers, lock not had in time
@@ -577,6 +590,20 @@ class SQLServer(Portable):
     def hold_rows(self, statement: Select, table: Table) -> Select:
         """It has no FOR UPDATE; the hint takes the lock of a writer, row by row."""
         return statement.with_hint(table, "with (updlock, rowlock)", self.name)
+
+    def numbered(self, row_number: ColumnElement[int]) -> ColumnElement[bool]:
+        """From the lowest to the highest number, as each other list makes another statement.
+
+        The server has to understand and plan each anew. What lies between is not chosen: it is
+        not due.
+        """
+        return row_number.between(
+            bindparam("lowest", type_=BigInteger()), bindparam("highest", type_=BigInteger())
+        )
+
+    def numbers(self, row_numbers: Sequence[int]) -> dict[str, Any]:
+        """The lowest and the highest."""
+        return {"lowest": min(row_numbers), "highest": max(row_numbers)}
 
     def capitals_query(self) -> Select | None:
         """By the collation of the database, which is usually one that does."""

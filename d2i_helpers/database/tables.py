@@ -15,13 +15,18 @@ from importlib import resources
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     DateTime,
     Float,
+    FromClause,
     Identity,
     Index,
     Integer,
     MetaData,
     Table,
+    func,
+    literal_column,
+    or_,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -115,6 +120,43 @@ def staging_table(name: str) -> Table:
         Index(_short(f"ix_{name}_status"), "submission_status"),
         info={TOLD_APART_BY: ("person_id",)},
     )
+
+
+def word_of(column: ColumnElement) -> ColumnElement[str]:
+    """A state in lower case, as other software writes `Pending`; `none` where it is null.
+
+    Not an empty text for null, which Oracle takes for null again.
+    """
+    return func.lower(func.coalesce(column, literal_column("'none'", Characters())))
+
+
+def unsettled(table: FromClause) -> ColumnElement[bool]:
+    """The row does not say that all of its child was sent, or it contradicts itself.
+
+    Whatever is due is unsettled or in the journal. The index has these rows alone, so the condition
+    has to stand in a statement as it stands here for a database to use it.
+
+    Args:
+        table: a staging table, or an alias of one.
+    """
+    t = table.c
+    return or_(
+        word_of(t.submission_status) != literal_column("'sent'", Characters()),
+        word_of(t.row_state) != literal_column("'unchanged'", Characters()),
+        t.current_hash.is_(None),
+        t.previous_hash.is_(None),
+        t.current_hash != t.previous_hash,
+        t.previous_json_payload.is_(None),
+    )
+
+
+# that the index of unsettled rows begins with, and no other index does
+UNSETTLED_COLUMN = "previous_hash"
+
+
+def unsettled_index_name(table: Table) -> str:
+    """The name of the index of unsettled rows."""
+    return _short(f"ix_{table.name}_unsettled")
 
 
 _OURS = MetaData(schema=STAGING_SCHEMA)
@@ -366,8 +408,8 @@ def purpose(table: Table) -> str:
 
 
 __all__ = [
-    "LONGEST_NAME", "anonymised", "attention", "facts", "identifier_hashes", "identifiers_taken",
-    "inclusion", "journal", "landing", "ledger_entries", "notes", "our_tables", "purpose", "rights",
-    "run_lock", "source_rows", "source_values", "ssd_columns", "ssd_metadata", "ssd_table",
-    "staging_table", "submission_log",
+    "LONGEST_NAME", "UNSETTLED_COLUMN", "anonymised", "attention", "facts", "identifier_hashes",
+    "identifiers_taken", "inclusion", "journal", "landing", "ledger_entries", "notes", "our_tables",
+    "purpose", "rights", "run_lock", "source_rows", "source_values", "ssd_columns", "ssd_metadata",
+    "ssd_table", "staging_table", "submission_log", "unsettled", "unsettled_index_name", "word_of",
 ]  # fmt: skip

@@ -96,6 +96,23 @@ def locking(statement: Select, table: Table) -> Select:
     return held
 
 
+def numbered(engine: Engine, row_number: ColumnElement[int]) -> ColumnElement[bool]:
+    """The row is one of some that are due; `numbers` gives the parameters.
+
+    Only beside the condition that makes a row due: on SQL Server it is a range of numbers.
+    """
+    return dialects.of(engine).numbered(row_number)
+
+
+def numbers(engine: Engine, row_numbers: Sequence[int]) -> dict[str, Any]:
+    """The parameters of `numbered`.
+
+    Args:
+        row_numbers: of rows that are due, with no row between them that is; at least one.
+    """
+    return dialects.of(engine).numbers(row_numbers)
+
+
 def most_in_list() -> int:
     """How many values an IN list may hold on every database."""
     return min(dialect.most_in_list for dialect in dialects.registered())

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import orjson
-from sqlalchemy import ColumnElement, Engine, and_, bindparam, not_, select
+from sqlalchemy import ColumnElement, Engine, and_, not_, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database, delta
@@ -32,7 +33,7 @@ from d2i_helpers.document.canonical import (
 from d2i_helpers.document.validation import Validator, firewall_warnings
 from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging, attention, guards, in_flight, outbox
+from d2i_helpers.staging import Staging, attention, guards, in_flight, outbox, same
 from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.evidence import (
     CANONICAL_FACT,
@@ -125,27 +126,27 @@ def _prepare(
     counts: Counter[str] = Counter({"unknown_after_a_stop": lost})
     result = DeltaResult({}, notices=_guard(staging, settings, spec))
 
-    def mark_damaged(connection: Connection) -> int:
-        staging.mark_unreadable(connection, staging.damaged(connection))
-        return staging.count(connection, staging.is_due)
-
-    total = staging.in_transaction(mark_damaged)
+    with database.reading(engine) as connection:
+        rows = outbox.due_rows(connection, staging)
     work = _Work(spec, Validator(spec), settings, counts, Counter(), staging.hasher)
-    last, done = 0, 0
-    while rows := staging.in_transaction(functools.partial(_write_page, staging, work, last)):
-        last, done = rows[-1].id, done + len(rows)
+    for start in range(0, len(rows), PAGE):
+        page = rows[start : start + PAGE].tolist()
+        staging.in_transaction(functools.partial(_write_page, staging, work, page))
         if progress:
-            progress(done, total)
+            progress(start + len(page), len(rows))
     staging.in_transaction(
         lambda connection: _name_doubts(connection, staging, settings, work.in_doubt)
     )
     with database.reading(engine) as connection:
-        counts["ready_to_send"], _ = outbox.ready(connection, staging)
-        counts["held_back"] = staging.count(connection, staging.held_back)
-        counts["need_attention"] = outbox.left_behind(connection, staging, after_sending=False)
+        ready = counts["ready_to_send"] = outbox.ready(connection, staging)
+        due = outbox.count_due(connection, staging)
+        counts["held_back"] = staging.count_held_back(connection)
+        counts["need_attention"] = outbox.left_behind(
+            connection, staging, due=due, on_its_way=ready
+        )
         named = Counter(row.outcome for row in attention.read(connection, staging))
     counts["in_doubt"], counts["rows_missing"] = named[Doubtful.BASELINE], named[Doubtful.ROW]
-    counts["waiting_before"] = total
+    counts["waiting_before"] = len(rows)
     result.counts = {name: counts[name] for name in COUNTS}
     result.notices += staging.moves.notices()
     result.problems = dict(work.problems.most_common())
@@ -153,13 +154,13 @@ def _prepare(
 
 
 def _write_page(
-    staging: Staging, work: _Work, after: int, connection: Connection
-) -> list[outbox.Due]:
-    """Decide what is sent of the next rows, and write it; gives the rows."""
-    work.begin(after)
-    rows = outbox.due(connection, staging, after, PAGE)
+    staging: Staging, work: _Work, row_numbers: list[int], connection: Connection
+) -> None:
+    """Decide what is sent of these rows, and write it."""
+    work.begin(row_numbers[0])
+    rows = outbox.due(connection, staging, row_numbers)
     if not rows:
-        return rows
+        return
     page = work.page(rows, work.last_sent(connection, staging, rows))
     _put_back(connection, staging, page.repaired)
     work.counts["written"] += outbox.write_messages(connection, staging, page.messages)
@@ -172,7 +173,6 @@ def _write_page(
         page.altered,
         "json_payload is not the document that its hash or its row says",
     )
-    return rows
 
 
 def _staging(engine: Engine, settings: Settings, spec: Spec) -> Staging:
@@ -229,8 +229,20 @@ def _put_back(connection: Connection, staging: Staging, rows: Sequence[Due]) -> 
 def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
     """Guard what was not prepared before; a table that other software filled has no other guard."""
     t = staging.table.c
-    noted = notes.select().where(staging.noted).exists()
-    purge_noted = notes.select().where(staging.noted, notes.c.partial_kind == PURGE).exists()
+    # notes outlive their message, so they have to be of what is staged now
+    noted = (
+        select(notes.c.person_id)
+        .where(
+            staging.noted,
+            notes.c.partial_kind == DOCUMENT,
+            same(notes.c.partial_current_hash, t.current_hash),
+        )
+        .exists()
+    )
+    purge_noted = and_(
+        t.partial_json_payload.is_not(None),
+        select(notes.c.person_id).where(staging.noted, notes.c.partial_kind == PURGE).exists(),
+    )
     changed = and_(
         not_(staging.is_deleted),
         not_(staging.held_back),
@@ -239,23 +251,41 @@ def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
         t.partial_json_payload.is_(None),
         not_(noted),
     )
+    gone = (
+        staging.is_deleted,
+        staging.acknowledged,
+        not_(purge_noted),
+        not_(staging.held_back),
+    )
     with database.reading(staging.engine) as connection:
-        staged = staging.count(connection, staging.acknowledged)
-        judged = staged >= settings.guard_min_children
         figures = Figures(
-            staged=staged,
-            found=staging.count(connection, not_(staging.is_deleted)),
-            gone=staging.count(
-                connection,
-                staging.is_deleted,
-                staging.acknowledged,
-                not_(purge_noted),
-                not_(staging.held_back),
-            ),
-            changed=staging.count(connection, changed),
-            items=_item_losses(connection, staging, settings, spec, changed) if judged else {},
+            staged=0,
+            gone=staging.count_unsettled(connection, *gone),
+            changed=staging.count_unsettled(connection, changed),
         )
+        if figures.gone or figures.changed:  # else there is nothing to judge
+            figures = _completed(connection, staging, settings, spec, figures, changed)
     return guards.check(figures, settings)
+
+
+def _completed(
+    connection: Connection,
+    staging: Staging,
+    settings: Settings,
+    spec: Spec,
+    figures: Figures,
+    changed: ColumnElement[bool],
+) -> Figures:
+    """The figures with those of the whole table: of rows at rest only the number is asked for."""
+    rows = staging.count(connection)
+    staged = rows - staging.count_unsettled(connection, not_(staging.acknowledged))
+    judged = staged >= settings.guard_min_children
+    return replace(
+        figures,
+        staged=staged,
+        found=rows - staging.count_unsettled(connection, staging.is_deleted),
+        items=_item_losses(connection, staging, settings, spec, changed) if judged else {},
+    )
 
 
 def _item_losses(
@@ -274,34 +304,33 @@ def _item_losses(
     stays = and_(not_(staging.is_deleted), staging.acknowledged)
     gone: Counter[str] = Counter()
     before: Counter[str] = Counter()
-    for held, current in _documents(connection, staging, changed):
+    for held, current in _documents(connection, staging, staging.unsettled, changed):
         lost, had = delta.removed_items(spec, held, current, by_number=volatile)
         gone.update(lost)
         before.update(had)
     losses = guards.item_losses(spec, before, gone)
     if not guards.findings(Figures(staged=settings.guard_min_children, items=losses), settings):
         return losses
-    for held, _ in _documents(connection, staging, and_(stays, not_(changed))):
+    for held, _ in _documents(connection, staging, stays, not_(changed)):
         before.update(delta.removed_items(spec, held, None)[1])
     return guards.item_losses(spec, before, gone)
 
 
 def _documents(
-    connection: Connection, staging: Staging, wanted: ColumnElement[bool]
+    connection: Connection, staging: Staging, *wanted: ColumnElement[bool]
 ) -> Iterator[tuple[Document, Document]]:
     """Acknowledged and staged documents of rows where both can be read."""
-    t, last = staging.table.c, 0
-    statement = (
-        select(t.id, t.previous_json_payload, t.json_payload)
-        .where(t.id > bindparam("last"), wanted)
-        .order_by(t.id)
-        .limit(PAGE)
+    t = staging.table.c
+    chosen = connection.execute(select(t.id).where(*wanted).order_by(t.id)).scalars()
+    rows = array("q", chosen)
+    documents = select(t.previous_json_payload, t.json_payload).where(
+        database.numbered(staging.engine, t.id), *wanted
     )
-    while rows := connection.execute(statement, {"last": last}).all():
-        for row in rows:
+    for start in range(0, len(rows), PAGE):
+        page = database.numbers(staging.engine, rows[start : start + PAGE])
+        for held, current in connection.execute(documents, page).all():
             with contextlib.suppress(_Unreadable):
-                yield _parsed(row.previous_json_payload), _parsed(row.json_payload)
-        last = rows[-1].id
+                yield _parsed(held), _parsed(current)
 
 
 @dataclass
@@ -391,15 +420,22 @@ class _Work:
         if self.hasher is None:
             return document
         another = self.rows_bear_ids and document.get(self.spec.root.key or "") != row.person_id
-        if another or self.hasher(row.json_payload) != row.current_hash:
+        if another or not self._has_hash(row, row.json_payload, row.current_hash, document):
             raise _Altered
         return document
 
+    def _has_hash(
+        self, row: Due, text: str, digest: bytes | None, document: Document | None = None
+    ) -> bool:
+        """Whether a text of the row has this hash, by its notes or by making the hash."""
+        assert self.hasher is not None
+        return row.is_noted(text, digest) or self.hasher.matches(text, digest, document)
+
     def _invalid(self, document: Document) -> str | None:
         """Paths and rules that the document breaks, or None."""
-        problems = self.validator.problems(document)
-        if not problems:
+        if self.validator.accepts(document):
             return None
+        problems = self.validator.problems(document)
         self.counts["not_valid"] += 1
         self.problems.update(f"{problem.path}: {problem.rule}" for problem in problems)
         return "; ".join(f"{problem.path}: {problem.rule}" for problem in problems)
@@ -437,10 +473,10 @@ class _Work:
         """
         if self.hasher is None:
             return row, True
-        held = baseline(row, last, self.hasher)
+        held = baseline(row, last, functools.partial(self._has_hash, row))
         sure = held.sure and not (last and last.journal_lost)
         sure = sure and all(
-            text is None or self.hasher(text) == digest for text, digest in row.in_flight
+            text is None or self.hasher.matches(text, digest) for text, digest in row.in_flight
         )
         before = (row.previous_json_payload, row.previous_hash)
         if held.sure and before != (held.text, held.hash):

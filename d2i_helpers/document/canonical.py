@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,19 +45,76 @@ def content_hash(spec: Spec, document: Document, *, volatile_ids: bool = False) 
     return hashlib.sha256(canonical_bytes(spec, document, volatile_ids)).digest()
 
 
-def text_hasher(spec: Spec, volatile_ids: bool = False) -> Callable[[str], bytes | None]:
-    """A function from a document's JSON text to its content hash; None if it is not a document."""
+class TextHasher:
+    """From a document's JSON text to its content hash."""
 
-    def hash_of(text: str) -> bytes | None:
-        try:
-            document = orjson.loads(text)
-        except (ValueError, TypeError):
-            return None
-        if not isinstance(document, dict):
-            return None
-        return content_hash(spec, document, volatile_ids=volatile_ids)
+    def __init__(self, spec: Spec, volatile_ids: bool = False) -> None:
+        self._spec, self._volatile_ids = spec, volatile_ids
+        self._form = _form(spec, volatile_ids)
 
-    return hash_of
+    def __call__(self, text: str) -> bytes | None:
+        """The content hash; None for a text that is no document."""
+        document = _document(text)
+        if document is None:
+            return None
+        return content_hash(self._spec, document, volatile_ids=self._volatile_ids)
+
+    def matches(self, text: str, digest: bytes | None, document: Document | None = None) -> bool:
+        """Whether a text has this content hash. Faster than to make the hash.
+
+        Args:
+            document: the parsed text, where the caller has it.
+        """
+        if digest is None:
+            return False
+        if document is None and (document := _document(text)) is None:
+            return False
+        # most documents need nothing but their lists in order. Equal bytes have equal hashes, and
+        # the canonical form of canonical bytes are these bytes: a match proves itself
+        ordered = orjson.dumps(_in_order(document, self._form), option=orjson.OPT_SORT_KEYS)
+        if hashlib.sha256(ordered).digest() == digest:
+            return True
+        made = content_hash(self._spec, document, volatile_ids=self._volatile_ids)
+        return made == digest
+
+
+def text_hasher(spec: Spec, volatile_ids: bool = False) -> TextHasher:
+    """What makes the hashes of texts in one canonical form."""
+    return TextHasher(spec, volatile_ids)
+
+
+def _document(text: str) -> Document | None:
+    try:
+        document = orjson.loads(text)
+    except (ValueError, TypeError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _in_order(block: Document, form: _Form) -> Document:
+    """The block with its lists sorted as the canonical form has them, and else as it is."""
+    result = block
+    for name in form.lists:
+        held: Any = block.get(name)
+        if held is None:
+            continue
+        inner = form.inner.get(name, _NOTHING)
+        ordered: Any = held
+        if type(held) is dict:
+            ordered = _in_order(held, inner)
+        elif type(held) is list:
+            if inner.lists:
+                ordered = [_in_order(item, inner) if type(item) is dict else item for item in held]
+            if len(held) > 1:
+                try:
+                    ordered = sorted(ordered, key=inner.sort_key)
+                except (KeyError, TypeError):  # of other software: the whole form is made then
+                    return block
+        if ordered is not held:
+            if result is block:
+                result = dict(block)
+            result[name] = ordered
+    return result
 
 
 def canonical_bytes(spec: Spec, document: Document, volatile_ids: bool = False) -> bytes:
@@ -73,9 +131,17 @@ class _Form:
     leave_out: frozenset[str]
     inner: Mapping[str, _Form]
     key: str | None = None  # sorts items quickly; None: by whole content
+    lists: tuple[str, ...] = ()  # what is a list, or holds lists
+
+    @functools.cached_property
+    def sort_key(self) -> Callable[[Any], Any] | None:
+        """What items are sorted by; None: by themselves."""
+        if self is _NOTHING:
+            return None
+        return _text if self.key is None else operator.itemgetter(self.key)
 
 
-_NOTHING = _Form(frozenset(), {})
+_NOTHING = _Form(frozenset(), {})  # of a list of codes
 
 
 @functools.lru_cache(maxsize=8)
@@ -83,7 +149,11 @@ def _form(spec: Spec, volatile_ids: bool) -> _Form:
     def of(block: Block) -> _Form:
         volatile = {field.name for field in block.fields if field.volatile and volatile_ids}
         inner = {child.name: of(child) for child in (*block.values, *block.blocks)}
-        return _Form(frozenset(volatile), inner, None if block.key in volatile else block.key)
+        lists = [field.name for field in block.fields if field.type == "codes"]
+        lists += [c.name for c in (*block.values, *block.blocks)
+                  if c.kind != "object" or inner[c.name].lists]  # fmt: skip
+        key = None if block.key in volatile else block.key
+        return _Form(frozenset(volatile), inner, key, tuple(lists))
 
     return of(spec.root)
 

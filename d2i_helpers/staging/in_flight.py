@@ -6,16 +6,23 @@ crash or a time-out leaves in the journal is an unknown outcome: the receiver ma
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Insert,
     ScalarSelect,
+    Select,
     and_,
     bindparam,
+    case,
     delete,
     func,
+    insert,
+    literal,
     null,
     select,
     update,
@@ -26,202 +33,233 @@ from d2i_helpers import database
 from d2i_helpers.database.tables import journal, notes
 from d2i_helpers.database.tables import submission_log as log_table
 from d2i_helpers.staging import submission_log
-from d2i_helpers.staging.evidence import DOCUMENT, PURGE
+from d2i_helpers.staging.evidence import PURGE
 from d2i_helpers.staging.messages import Attempt, Batch, Message, RecordResult
 from d2i_helpers.staging.moves import Events
-from d2i_helpers.staging.outbox import forget, partial_digest, text_digest
+from d2i_helpers.staging.outbox import partial_digest, text_digest
 from d2i_helpers.staging.rows import Staging, same, utc_now
 from d2i_helpers.staging.states import Event, Outcome
 
 ON_WIRE, UNKNOWN = "on wire", "unknown"  # states of a journal entry
 
 
-def take(
-    connection: Connection,
-    staging: Staging,
-    row_ids: Sequence[int],
-    run_id: str,
-    batch_id: str,
-    phase: str,
-) -> Batch:
-    """Journal the messages of those rows that are still to be sent, and give them as a batch.
+class Journal:
+    """The journal of one staging table, and the answers that clear it.
 
-    The batch may be empty.
-
-    Nothing of it may leave before the transaction is committed.
-
-    Args:
-        row_ids: as `outbox.ready_rows` gives them, at most some hundred.
-        phase: `delta` or `full`, for the log.
+    Its statements name a batch by its id, so that they are the same for every batch: a database
+    understands each of them once.
     """
-    t = staging.table.c
-    chosen = (
-        select(t.id, t.person_id, notes.c.partial_kind, t.current_hash, t.previous_hash,
-               t.json_payload, t.partial_json_payload, notes.c.partial_digest,
-               notes.c.document_digest)
-        .join(notes, staging.noted)
-        .where(t.id.in_(row_ids), staging.is_ready)
-        .order_by(t.id)
-    )  # fmt: skip
-    read = connection.execute(database.locking(chosen, staging.table)).all()
-    rows = [row for row in read if _as_delta_wrote_it(row)]
-    altered = [row for row in read if not _as_delta_wrote_it(row)]
-    _mark_altered(connection, staging, altered)
-    messages = tuple(
-        Message(
-            row_id=row.id,
-            person_id=row.person_id,
-            kind=row.partial_kind,
-            text=row.partial_json_payload,
-            json_payload=row.json_payload,
-            current_hash=database.as_bytes(row.current_hash),
-            previous_hash=database.as_bytes(row.previous_hash),
+
+    def __init__(self, staging: Staging) -> None:
+        self.staging = staging
+
+    def take(
+        self,
+        connection: Connection,
+        row_ids: Sequence[int],
+        run_id: str,
+        batch_id: str,
+        phase: str,
+    ) -> Batch:
+        """Journal the messages of those rows that are still to be sent, and give them as a batch.
+
+        The batch may be empty.
+
+        Nothing of it may leave before the transaction is committed.
+
+        Args:
+            row_ids: as `outbox.ready_rows` gives them, at most some hundred.
+            phase: `delta` or `full`, for the log.
+        """
+        numbers = database.numbers(self.staging.engine, row_ids)
+        given = {"run": run_id, "batch": batch_id, "now": utc_now(), **numbers}
+        journalled = connection.execute(self._put, given).rowcount
+        read = connection.execute(self._read, {"batch": batch_id}).all() if journalled else []
+        # a row that another hand deleted between the two statements: the step is done again
+        database.compare(journal, len(read), journalled)
+        rows = [row for row in read if _as_delta_wrote_it(row)]
+        altered = [row for row in read if not _as_delta_wrote_it(row)]
+        if altered:
+            self._mark_altered(connection, batch_id, altered)
+        messages = tuple(
+            Message(
+                row_id=row.id,
+                person_id=row.person_id,
+                kind=row.kind,
+                text=row.partial_json_payload,
+                json_payload=row.whole,
+                current_hash=database.as_bytes(row.document_hash),
+                previous_hash=database.as_bytes(row.partial_previous_hash),
+            )
+            for row in rows
         )
-        for row in rows
-    )
-    if messages:
-        _journal(connection, staging, messages, run_id, batch_id)
-    return Batch(batch_id, run_id, phase, messages, altered=len(altered))
+        return Batch(batch_id, run_id, phase, messages, altered=len(altered))
 
+    @functools.cached_property
+    def _put(self) -> Insert:
+        """Copies the documents of rows that are ready to where a crash cannot lose them."""
+        t = self.staging.table.c
+        columns = {
+            journal.c.staging_table: literal(self.staging.name, journal.c.staging_table.type),
+            journal.c.person_id: t.person_id,
+            journal.c.run_id: bindparam("run", type_=journal.c.run_id.type),
+            journal.c.batch_id: bindparam("batch", type_=journal.c.batch_id.type),
+            journal.c.kind: notes.c.partial_kind,
+            journal.c.document: case((notes.c.partial_kind != PURGE, t.json_payload)),
+            journal.c.document_hash: t.current_hash,
+            journal.c.state: database.constant(ON_WIRE),
+            journal.c.sent_at: bindparam("now", type_=journal.c.sent_at.type),
+        }
+        ready = (
+            select(*columns.values())
+            .join_from(self.staging.table, notes, self.staging.noted)
+            .where(database.numbered(self.staging.engine, t.id), self.staging.is_ready_there)
+        )
+        copied = insert(journal).from_select(list(columns), ready).inline()
+        return copied.execution_options(preserve_rowcount=True)
 
-def _mark_altered(connection: Connection, staging: Staging, rows: Sequence[Any]) -> None:
-    """Mark rows that another hand changed after delta; the next delta makes their messages anew."""
-    values = {
-        "partial_json_payload": null(),
-        "api_response": "not sent: other software changed the row after delta; "
-        "the next delta makes its message anew",
-    }
-    ids = [row.id for row in rows]
-    staging.moves.move(connection, Event.MESSAGE_ALTERED, ids, values)
-    staging.forget_notes(connection, [row.person_id for row in rows])
+    @functools.cached_property
+    def _read(self) -> Select:
+        """What was journalled of a batch, with the messages, in the order of row numbers."""
+        t = self.staging.table.c
+        whole = case((journal.c.kind == PURGE, t.json_payload), else_=journal.c.document)
+        return (
+            select(t.id, t.person_id, journal.c.kind, journal.c.document_hash,
+                   whole.label("whole"), t.partial_json_payload, notes.c.partial_previous_hash,
+                   notes.c.partial_digest, notes.c.document_digest)
+            .join_from(journal, self.staging.table, journal.c.person_id == t.person_id)
+            .join(notes, self.staging.noted)
+            .where(journal.c.batch_id == bindparam("batch"),
+                   journal.c.staging_table == self.staging.name)
+            .order_by(t.id)
+        )  # fmt: skip
 
+    def _mark_altered(self, connection: Connection, batch_id: str, rows: Sequence[Any]) -> None:
+        """Mark rows that another hand changed after delta; the next delta makes their messages."""
+        values = {
+            "partial_json_payload": null(),
+            "api_response": "not sent: other software changed the row after delta; "
+            "the next delta makes its message anew",
+        }
+        people = [row.person_id for row in rows]
+        _unjournal(connection, batch_id, people)
+        self.staging.moves.move(connection, Event.MESSAGE_ALTERED, [row.id for row in rows], values)
+        self.staging.forget_notes(connection, people)
 
-def _journal(
-    connection: Connection,
-    staging: Staging,
-    messages: Sequence[Message],
-    run_id: str,
-    batch_id: str,
-) -> None:
-    """Keep the documents, as they were read and checked, where a crash cannot lose them."""
-    now = utc_now()
-    database.insert_rows(
-        connection,
-        journal,
-        [
-            {
-                "staging_table": staging.name,
-                "person_id": message.person_id,
-                "run_id": run_id,
-                "batch_id": batch_id,
-                "kind": message.kind,
-                "document": None if message.kind == PURGE else message.json_payload,
-                "document_hash": message.current_hash,
-                "state": ON_WIRE,
-                "sent_at": now,
-            }
-            for message in messages
-        ],
-    )
+    def record(
+        self,
+        connection: Connection,
+        batch: Batch,
+        results: Sequence[RecordResult],
+        attempts: Sequence[Attempt],
+        digests: Sequence[bytes],
+    ) -> None:
+        """Write what became of a batch, in the caller's transaction.
 
+        Args:
+            results: of each message, in the order of the batch.
+            attempts: requests, for the submission log.
+            digests: SHA-256 of the bytes of each message, for the submission log.
+        """
+        submission_log.write(connection, self.staging.name, batch, results, attempts, digests)
+        by_outcome: dict[Outcome, list[tuple[Message, str]]] = {}
+        for message, result in zip(batch.messages, results, strict=True):
+            by_outcome.setdefault(result.outcome, []).append((message, result.detail))
+        acknowledged = by_outcome.pop(Outcome.ACKNOWLEDGED, [])
+        if acknowledged:
+            self._acknowledge(connection, batch, [message for message, _ in acknowledged])
+        for outcome, messages in by_outcome.items():
+            if outcome is not Outcome.UNSENT:
+                lost = outcome is Outcome.UNKNOWN
+                _mark_error(connection, self.staging, messages, lost=lost)
+            people = [message.person_id for message, _ in messages]
+            if outcome is Outcome.UNKNOWN:
+                _keep_unknown(connection, self.staging, batch, people)
+            else:
+                _unjournal(connection, batch.id, people)
 
-def record(
-    connection: Connection,
-    staging: Staging,
-    batch: Batch,
-    results: Sequence[RecordResult],
-    attempts: Sequence[Attempt],
-    digests: Sequence[bytes],
-) -> None:
-    """Write what became of a batch, in the caller's transaction.
+    def _acknowledge(
+        self, connection: Connection, batch: Batch, messages: Sequence[Message]
+    ) -> None:
+        """Move rows to what the receiver acknowledged, and forget the attempts before it.
 
-    Args:
-        results: of each message, in the order of the batch.
-        attempts: requests, for the submission log.
-        digests: SHA-256 of the bytes of each message, for the submission log.
-    """
-    submission_log.write(connection, staging.name, batch, results, attempts, digests)
-    by_outcome: dict[Outcome, list[tuple[Message, str]]] = {}
-    for message, result in zip(batch.messages, results, strict=True):
-        by_outcome.setdefault(result.outcome, []).append((message, result.detail))
-    acknowledged = by_outcome.pop(Outcome.ACKNOWLEDGED, [])
-    _acknowledge(connection, staging, batch, [message for message, _ in acknowledged])
-    for outcome, messages in by_outcome.items():
-        if outcome is not Outcome.UNSENT:
-            _mark_error(connection, staging, messages, lost=outcome is Outcome.UNKNOWN)
-        people = [message.person_id for message, _ in messages]
-        if outcome is Outcome.UNKNOWN:
-            _keep_unknown(connection, staging, batch, people)
+        Who was acknowledged is in the submission log since a moment ago.
+        """
+        kinds = Counter(message.kind for message in messages)
+        moved = sum(self._move(connection, batch, kind) for kind in kinds)
+        if moved != len(messages):  # then the others have no row any more
+            there = select(func.count()).select_from(self.staging.table)
+            there = there.where(self._acknowledged(batch, *kinds))
+            database.compare(self.staging.table, moved, connection.execute(there).scalar_one())
+        person_id = journal.c.person_id
+        connection.execute(
+            delete(journal).where(
+                journal.c.staging_table == self.staging.name,
+                self._acknowledged(batch, *kinds, key=person_id),
+            )
+        )
+
+    def _move(self, connection: Connection, batch: Batch, kind: str) -> int:
+        """Move the rows of acknowledged messages of one kind; gives how many."""
+        t = self.staging.table.c
+        values: dict[str, Any] = {
+            "submission_timestamp": utc_now(),
+            "api_response": self._reference(batch),
+            "partial_json_payload": null(),
+        }
+        if kind == PURGE:
+            # a child that came back while its purge was on the wire is new to the receiver
+            events: Events = {Event.PURGE_ACKNOWLEDGED: None, Event.BACK_MEANWHILE: None}
+            values |= {"previous_json_payload": null(), "previous_hash": null()}
         else:
-            _unjournal(connection, batch, people)
+            sent_hash = self._sent(batch, journal.c.document_hash)
+            events = {
+                Event.ACKNOWLEDGED: same(t.current_hash, sent_hash),
+                Event.MOVED_ON: None,
+                Event.GONE_MEANWHILE: None,
+            }
+            values |= {
+                "previous_json_payload": self._sent(batch, journal.c.document),
+                "previous_hash": sent_hash,
+            }
+        rows = self._acknowledged(batch, kind)
+        return self.staging.moves.move_where(connection, events, rows, values)
 
-
-def _of_batch(staging: Staging, batch: Batch, column: ColumnElement) -> ScalarSelect:
-    """A column of this batch's journal entry for the row at hand."""
-    return (
-        select(column)
-        .where(
-            journal.c.batch_id == batch.id,
-            journal.c.staging_table == staging.name,
-            journal.c.person_id == staging.table.c.person_id,
+    def _sent(self, batch: Batch, column: ColumnElement) -> ScalarSelect:
+        """A column of this batch's journal entry for the row at hand."""
+        return (
+            select(column)
+            .where(
+                journal.c.batch_id == batch.id,
+                journal.c.staging_table == self.staging.name,
+                journal.c.person_id == self.staging.table.c.person_id,
+            )
+            .scalar_subquery()
         )
-        .scalar_subquery()
-    )
 
+    def _reference(self, batch: Batch) -> ScalarSelect:
+        """The receipt for the row at hand."""
+        return (
+            select(func.max(log_table.c.reference))
+            .where(
+                log_table.c.batch_id == batch.id,
+                log_table.c.person_id == self.staging.table.c.person_id,
+                log_table.c.staging_table == self.staging.name,
+            )
+            .scalar_subquery()
+        )
 
-def _acknowledge(
-    connection: Connection, staging: Staging, batch: Batch, messages: Sequence[Message]
-) -> None:
-    t = staging.table.c
-    reference = (
-        select(func.max(log_table.c.reference))
-        .where(
+    def _acknowledged(
+        self, batch: Batch, *kinds: str, key: ColumnElement | None = None
+    ) -> ColumnElement[bool]:
+        """The row (or what else has this person id) is of a message that was acknowledged."""
+        people = select(log_table.c.person_id).where(
             log_table.c.batch_id == batch.id,
-            log_table.c.person_id == t.person_id,
-            log_table.c.staging_table == staging.name,
+            log_table.c.staging_table == self.staging.name,
+            log_table.c.outcome == str(Outcome.ACKNOWLEDGED),
+            log_table.c.kind.in_(kinds),
         )
-        .scalar_subquery()
-    )
-    receipt = {
-        "submission_timestamp": utc_now(),
-        "api_response": reference,
-        "partial_json_payload": null(),
-    }
-    is_current = same(t.current_hash, _of_batch(staging, batch, journal.c.document_hash))
-    documents = [m.person_id for m in messages if m.kind == DOCUMENT]
-    _settle(
-        connection,
-        staging,
-        {Event.ACKNOWLEDGED: is_current, Event.MOVED_ON: None, Event.GONE_MEANWHILE: None},
-        documents,
-        {
-            "previous_json_payload": _of_batch(staging, batch, journal.c.document),
-            "previous_hash": _of_batch(staging, batch, journal.c.document_hash),
-            **receipt,
-        },
-    )
-    purges = [m.person_id for m in messages if m.kind == PURGE]
-    # a child that came back while its purge was on the wire is new to the receiver
-    _settle(
-        connection,
-        staging,
-        {Event.PURGE_ACKNOWLEDGED: None, Event.BACK_MEANWHILE: None},
-        purges,
-        {"previous_json_payload": null(), "previous_hash": null(), **receipt},
-    )
-
-
-def _settle(
-    connection: Connection,
-    staging: Staging,
-    events: Events,
-    people: list[str],
-    values: dict[str, Any],
-) -> None:
-    """Move rows to what the receiver acknowledged, and forget the attempts before it."""
-    key = staging.table.c.person_id
-    moved = staging.moves.move(connection, events, people, values, key=key)
-    forget(connection, staging, [person for person in people if person not in moved.refused])
+        return (self.staging.table.c.person_id if key is None else key).in_(people)
 
 
 def _mark_error(
@@ -265,10 +303,10 @@ def _keep_unknown(
     staging.forget_notes(connection, people)
 
 
-def _unjournal(connection: Connection, batch: Batch, people: Sequence[str]) -> None:
+def _unjournal(connection: Connection, batch_id: str, people: Sequence[str]) -> None:
     for ids in database.in_batches(people):
         connection.execute(
-            delete(journal).where(journal.c.batch_id == batch.id, journal.c.person_id.in_(ids))
+            delete(journal).where(journal.c.batch_id == batch_id, journal.c.person_id.in_(ids))
         )
 
 
@@ -317,5 +355,5 @@ def recover(staging: Staging) -> int:
 def _as_delta_wrote_it(row: Any) -> bool:
     """Message and document are still the texts that delta wrote and read."""
     return database.as_bytes(row.partial_digest) == partial_digest(
-        row.partial_kind, row.partial_json_payload
-    ) and database.as_bytes(row.document_digest) == text_digest(row.json_payload)
+        row.kind, row.partial_json_payload
+    ) and database.as_bytes(row.document_digest) == text_digest(row.whole)

@@ -78,7 +78,7 @@ def working_on(engine: Engine, staging_tables: Sequence[str]) -> Iterator[Callab
 
     def look_now() -> None:
         with database.reading(engine) as connection:
-            connection.execute(query)  # begins a transaction, and so looks
+            connection.begin()  # and so looks
 
     with own:
         event.listen(engine, "begin", look)

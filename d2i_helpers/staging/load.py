@@ -353,7 +353,6 @@ def write(
     done: Counter[Event] = Counter()
     for event, some in by_event.items():
         done[event] = len(some) - _move(connection, staging, event, some, rows, now)
-    staging.forget_notes(connection, [row.person_id for row in stored])
     pending_changes.write_reasons(connection, staging, documents)
     return +done
 
@@ -429,7 +428,7 @@ def altered_documents(
         for ids in database.in_batches(list(texts))
         for row in connection.execute(statement, {"ids": list(ids)})
         if row.json_payload != texts[row.person_id]
-        and hasher(row.json_payload) != database.as_bytes(row.current_hash)
+        and not hasher.matches(row.json_payload, database.as_bytes(row.current_hash))
     }
 
 
@@ -454,7 +453,7 @@ def _with_true_baselines(
     for ids in database.in_batches(list(by_person)):
         for stored in connection.execute(statement, {"ids": list(ids)}):
             last = last_sent.get(stored.person_id)
-            held = baseline(stored, last, hasher)
+            held = baseline(stored, last, hasher.matches)
             sure = held.sure and not (last and last.journal_lost)
             by_person[stored.person_id] = replace(
                 by_person[stored.person_id],

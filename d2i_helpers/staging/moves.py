@@ -19,7 +19,6 @@ from sqlalchemy import (
     bindparam,
     case,
     false,
-    func,
     or_,
     select,
     true,
@@ -28,13 +27,12 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import word_of
 from d2i_helpers.staging import states
 from d2i_helpers.staging.states import Event, NoState, RowState, Status
 
 # an event, and the rows that it happens to; None: all that no event before it happens to
 Events = Mapping[Event, ColumnElement[bool] | None]
-# stands for null; not an empty text, which Oracle takes for null
-_NOTHING = database.constant("none")
 _STORED = frozenset({*RowState, NoState.WORD})  # what a row that is there can be in
 
 
@@ -51,8 +49,7 @@ class Moves:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.state = func.lower(func.coalesce(table.c.row_state, _NOTHING))
-        self.status = func.lower(func.coalesce(table.c.submission_status, _NOTHING))
+        self.state, self.status = word_of(table.c.row_state), word_of(table.c.submission_status)
         self.refused: Counter[Event] = Counter()  # rows that were left as they were
 
     def add(self, connection: Connection, event: Event, rows: Sequence[dict[str, Any]]) -> Moved:
@@ -107,6 +104,24 @@ class Moves:
             refused |= self._refuse(connection, events, column, part)
             moved += connection.execute(statement.where(column.in_(part))).rowcount
         return Moved(moved, refused)
+
+    def move_where(
+        self,
+        connection: Connection,
+        events: Events,
+        where: ColumnElement[bool],
+        values: Mapping[str, Any],
+    ) -> int:
+        """Move the rows that a condition chooses, in one statement; gives how many.
+
+        Args:
+            events: as for `move`; together they have to take a row in any state, as none is refused
+                here.
+            where: which rows.
+            values: the other columns that the move writes.
+        """
+        assert _starts(events) >= _STORED
+        return connection.execute(self._update(events, where, values)).rowcount
 
     def move_each(
         self,

@@ -36,6 +36,17 @@ class Due:
     previous_json_payload: str | None
     # documents of unknown outcome with their hashes; None: nothing held
     in_flight: tuple[tuple[str | None, bytes | None], ...] = ()
+    # what the row's notes say: this hash was made from the text with this digest
+    noted_hash: bytes | None = None
+    noted_digest: bytes | None = None
+
+    def is_noted(self, text: str, digest: bytes | None) -> bool:
+        """Whether the notes prove that a text has this hash, so that it need not be made."""
+        return (
+            digest is not None
+            and self.noted_hash == digest
+            and self.noted_digest == text_digest(text)
+        )
 
 
 def text_digest(text: str) -> bytes:
@@ -51,8 +62,24 @@ def partial_digest(kind: str, text: str) -> bytes:
 # ----------------------------------------------------------------------------- preparing
 
 
-def due(connection: Connection, staging: Staging, after: int, limit: int) -> list[Due]:
-    """The next rows to be sent, by row number; documents included."""
+def due_rows(connection: Connection, staging: Staging) -> array[int]:
+    """Numbers of all rows that are due, in order: eight bytes each.
+
+    Read once a stage, because finding the next ones anew for each page or request lets a database
+    go through everything that waits each time.
+    """
+    numbers = select(staging.table.c.id).where(staging.is_due).order_by(staging.table.c.id)
+    return array("q", connection.execute(numbers).scalars())
+
+
+def due(connection: Connection, staging: Staging, row_numbers: Sequence[int]) -> list[Due]:
+    """Those of some rows that are still due, documents included; by row number.
+
+    Args:
+        row_numbers: a part of what `due_rows` gave, at most some hundred.
+    """
+    if not row_numbers:
+        return []
     t = staging.table.c
     rows = connection.execute(
         select(
@@ -63,10 +90,13 @@ def due(connection: Connection, staging: Staging, after: int, limit: int) -> lis
             case((staging.is_deleted, 1), else_=0).label("deleted"),
             t.json_payload,
             t.previous_json_payload,
+            notes.c.partial_current_hash,
+            notes.c.document_digest,
         )
-        .where(t.id > after, staging.is_due)
-        .order_by(t.id)
-        .limit(limit)
+        .outerjoin_from(staging.table, notes, staging.noted)
+        .where(database.numbered(staging.engine, t.id), staging.is_due_there)
+        .order_by(t.id),
+        database.numbers(staging.engine, row_numbers),
     ).all()
     held = _in_flight(connection, staging, [row.person_id for row in rows])
     return [
@@ -79,6 +109,8 @@ def due(connection: Connection, staging: Staging, after: int, limit: int) -> lis
             row.json_payload,
             row.previous_json_payload,
             tuple(held.get(row.person_id, ())),
+            database.as_bytes(row.partial_current_hash),
+            database.as_bytes(row.document_digest),
         )
         for row in rows
     ]
@@ -159,7 +191,7 @@ def _ready_messages(
         for row in connection.execute(
             select(t.id, t.partial_json_payload, notes.c.partial_digest, notes.c.document_digest)
             .join(notes, staging.noted)
-            .where(t.id.in_(ids), staging.is_ready)
+            .where(t.id.in_(ids), staging.is_ready_there)
         ):
             ready[row.id] = (
                 row.partial_json_payload,
@@ -233,25 +265,26 @@ def refuse(connection: Connection, staging: Staging, reasons: Sequence[tuple[Due
 # -------------------------------------------------------------------------------- sending
 
 
-def ready(connection: Connection, staging: Staging) -> tuple[int, int]:
-    """How many messages wait, and the characters they hold together."""
-    count, size = connection.execute(
-        select(func.count(), func.sum(func.length(staging.table.c.partial_json_payload)))
-        .select_from(staging.table)
+def ready(connection: Connection, staging: Staging) -> int:
+    """How many messages wait."""
+    waiting = select(func.count()).select_from(staging.table).join(notes, staging.noted)
+    return connection.execute(waiting.where(staging.is_ready)).scalar_one()
+
+
+def ready_rows(connection: Connection, staging: Staging) -> tuple[array[int], int]:
+    """Row numbers of all messages that wait, in order, and the characters they hold together."""
+    t = staging.table.c
+    waiting = (
+        select(t.id, func.length(t.partial_json_payload))
         .join(notes, staging.noted)
         .where(staging.is_ready)
-    ).one()
-    return count, int(size or 0)
-
-
-def ready_rows(connection: Connection, staging: Staging) -> array[int]:
-    """Row numbers of all messages that wait, in order: eight bytes each.
-
-    Read once a run, because finding the next hundred anew for each request lets a database
-    go through everything that waits each time.
-    """
-    waiting = select(staging.table.c.id).join(notes, staging.noted).where(staging.is_ready)
-    return array("q", connection.execute(waiting.order_by(staging.table.c.id)).scalars())
+        .order_by(t.id)
+    )
+    numbers, characters = array("q"), 0
+    for number, length in connection.execute(waiting):
+        numbers.append(number)
+        characters += length
+    return numbers, characters
 
 
 def count_due(connection: Connection, staging: Staging) -> int:
@@ -267,24 +300,27 @@ def anything_unsettled(connection: Connection, staging: Staging) -> bool:
     mine = journal.c.staging_table == staging.name
     if connection.execute(select(journal.c.id).where(mine).limit(1)).first():
         return True
-    return count_due(connection, staging) > ready(connection, staging)[0]
+    return count_due(connection, staging) > ready(connection, staging)
 
 
-def left_behind(connection: Connection, staging: Staging, *, after_sending: bool) -> int:
+def left_behind(connection: Connection, staging: Staging, *, due: int, on_its_way: int) -> int:
     """The one rule for who needs attention, asked at the end of a stage.
 
     A child that is due needs attention unless its message is ready to be sent (after delta), or
     at all (after submit): whatever was refused, has an unknown outcome, could not be prepared
     or was not sent. So does a child who is held back, of whom nothing is due, and one of whom
     nobody can say what the receiver holds.
+
+    Args:
+        due: how many rows are due.
+        on_its_way: how many of them have a message that is ready, after delta; 0 after submit.
     """
-    waiting = 0 if after_sending else ready(connection, staging)[0]
-    held_back = staging.count(connection, staging.held_back)
+    held_back = staging.count_held_back(connection)
     doubtful = select(func.count()).where(
         attention.c.staging_table == staging.name, attention.c.outcome.in_(list(Doubtful))
     )
     in_doubt = connection.execute(doubtful).scalar_one()
-    return count_due(connection, staging) - waiting + held_back + in_doubt
+    return due - on_its_way + held_back + in_doubt
 
 
 def _digests(message: Message) -> tuple[bytes, bytes]:

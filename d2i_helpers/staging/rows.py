@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Engine,
     Select,
     and_,
@@ -29,12 +30,20 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.database.tables import attention, facts, journal, notes, staging_table
+from d2i_helpers.database.tables import (
+    attention,
+    facts,
+    journal,
+    notes,
+    staging_table,
+    unsettled,
+)
 from d2i_helpers.staging.evidence import PURGE, Evidence, Hasher
 from d2i_helpers.staging.moves import Moves
 from d2i_helpers.staging.states import (
@@ -117,6 +126,8 @@ class Staging:
                 attention.c.outcome == database.constant(Unsent.HELD_BACK),
             )
         )
+        # the row does not say that all was sent; an index has these rows alone
+        self.unsettled = unsettled(self.table)
         self.acknowledged = self.table.c.previous_json_payload.is_not(None)
         # the receiver may hold something of this child
         self.held = or_(self.acknowledged, self.in_flight)
@@ -127,7 +138,22 @@ class Staging:
 
     @functools.cached_property
     def is_due(self) -> ColumnElement[bool]:
-        """Something of the child is still to be sent."""
+        """Something of the child is still to be sent; finds the rows by indexes."""
+        return and_(self.table.c.id.in_(self._not_at_rest), self.is_due_there)
+
+    @functools.cached_property
+    def _not_at_rest(self) -> CompoundSelect:
+        """Numbers of all rows that can be due, so that a database reads no other row."""
+        waiting, flying = self.table.alias("waiting"), self.table.alias("flying")
+        in_journal = select(flying.c.id).join(
+            journal,
+            and_(journal.c.staging_table == self.name, journal.c.person_id == flying.c.person_id),
+        )
+        return union_all(select(waiting.c.id).where(unsettled(waiting)), in_journal)
+
+    @functools.cached_property
+    def is_due_there(self) -> ColumnElement[bool]:
+        """The same as `is_due`, for a statement that names its rows."""
         t, filled_by_us = self.table.c, self.evidence.filled_by_us
         # a row that says `sent` has to be what was acknowledged; of hashes that other software
         # made nothing follows, so there its word is taken
@@ -163,9 +189,14 @@ class Staging:
 
         Only of rows to which their notes are joined.
         """
+        return and_(self.table.c.id.in_(self._not_at_rest), self.is_ready_there)
+
+    @functools.cached_property
+    def is_ready_there(self) -> ColumnElement[bool]:
+        """The same as `is_ready`, for a statement that names its rows."""
         t = self.table.c
         return and_(
-            self.is_due,
+            self.is_due_there,
             t.partial_json_payload.is_not(None),
             same(notes.c.partial_current_hash, t.current_hash),
             same(notes.c.partial_previous_hash, t.previous_hash),
@@ -173,6 +204,14 @@ class Staging:
             notes.c.document_digest.is_not(None),
             _both_or_neither(notes.c.partial_kind == PURGE, self.is_deleted),
         )
+
+    def count_held_back(self, connection: Connection) -> int:
+        """Number of rows of children who are held back."""
+        held = select(attention.c.person_id).where(
+            attention.c.staging_table == self.name,
+            attention.c.outcome == database.constant(Unsent.HELD_BACK),
+        )
+        return self.count(connection, self.table.c.person_id.in_(held))
 
     # ------------------------------------------------------------------------------- reading
     def _rows(self) -> Select:
@@ -210,6 +249,10 @@ class Staging:
         return connection.execute(
             select(func.count()).select_from(self.table).where(*conditions)
         ).scalar_one()
+
+    def count_unsettled(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
+        """Number of unsettled rows for which all conditions hold; reads no other rows."""
+        return self.count(connection, self.unsettled, *conditions)
 
     def max_id(self, connection: Connection) -> int:
         """The highest row number; 0 for an empty table."""
@@ -284,19 +327,6 @@ class Staging:
     def remove_all(self, connection: Connection) -> None:
         """Empty the table, after a first load that must not stay. Nothing of it was sent."""
         connection.execute(delete(self.table))
-
-    def damaged(self, connection: Connection) -> list[int]:
-        """Row numbers of live rows whose `json_payload` does not even look like a JSON object.
-
-        Seen without parsing; other damage shows when the document is next needed. Rows of children
-        who are held back go on saying that.
-        """
-        t = self.table.c
-        return list(
-            connection.execute(
-                select(t.id).where(~self.is_deleted, ~t.json_payload.like("{%}"), ~self.held_back)
-            ).scalars()
-        )
 
     def mark_unreadable(
         self,

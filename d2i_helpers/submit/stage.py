@@ -94,9 +94,9 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     staging, settings = sender.staging, sender.settings
     lost = in_flight.recover(staging)
     with database.reading(staging.engine) as connection:
-        waiting, size = outbox.ready(connection, staging)
+        sender.rows, size = outbox.ready_rows(connection, staging)
+        waiting = len(sender.rows)
         unprepared = outbox.count_due(connection, staging) - waiting
-        sender.rows = outbox.ready_rows(connection, staging)
     tally = _Tally(Counter({"waiting_before": waiting, "characters": size}))
     tally.counts["not_prepared"] = unprepared
     tally.counts["unknown_after_a_stop"] = lost
@@ -119,9 +119,9 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
 def _count_what_is_left(staging: Staging, settings: Settings, counts: Counter[str]) -> None:
     """The counts at the end of the stage. A dry run leaves everything, and that is no failure."""
     with database.reading(staging.engine) as connection:
-        counts["still_waiting"] = outbox.count_due(connection, staging)
-        counts["held_back"] = staging.count(connection, staging.held_back)
-        counts["need_attention"] = outbox.left_behind(connection, staging, after_sending=True)
+        due = counts["still_waiting"] = outbox.count_due(connection, staging)
+        counts["held_back"] = staging.count_held_back(connection)
+        counts["need_attention"] = outbox.left_behind(connection, staging, due=due, on_its_way=0)
         if settings.dry_run:
             counts["need_attention"] = counts["held_back"]
 
@@ -165,6 +165,7 @@ class _Sender:
         self, staging: Staging, settings: Settings, spec: Spec, client: Client, run_id: str
     ) -> None:
         self.staging = staging
+        self.journal = in_flight.Journal(staging)
         self.settings = settings
         self.spec = spec
         self.client = client
@@ -193,9 +194,8 @@ class _Sender:
         while self.taken < len(self.rows):
             part = self.rows[self.taken : self.taken + settings.batch_size]
             self.taken += len(part)
-            batch = in_flight.take(
+            batch = self.journal.take(
                 connection,
-                self.staging,
                 part.tolist(),
                 self.run_id,
                 uuid.uuid4().hex,
@@ -236,9 +236,7 @@ class _Sender:
         digests = [hashlib.sha256(body).digest() for body in bodies]
 
         def write(connection: Connection) -> Batch | None:
-            in_flight.record(
-                connection, self.staging, batch, result.results, result.attempts, digests
-            )
+            self.journal.record(connection, batch, result.results, result.attempts, digests)
             return self._next(connection) if self.stop is None else None
 
         return self._again(write)

@@ -679,7 +679,7 @@ def test_a_row_that_may_not_be_settled_keeps_what_was_journalled_of_it(table: Ta
     table.stage(document())
     table.send(Outcome.UNKNOWN)
     with database.transaction(table.engine) as connection:
-        due = outbox.due(connection, table.staging, 0, 10)
+        due = outbox.due(connection, table.staging, outbox.due_rows(connection, table.staging))
     put_state(table, "Deleted")
     with database.transaction(table.engine) as connection:
         outbox.settle_equal(connection, table.staging, due)

@@ -1,0 +1,97 @@
+"""What delta and submit ask a database: nothing of rows at rest, and little of each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from d2i_helpers.delta import stage as delta_stage
+from d2i_helpers.settings import Settings
+from d2i_helpers.staging.states import Outcome
+from d2i_helpers.submit import stage as submit
+from tests.staging.test_convergence import answered
+from tests.staging.test_states import SPEC, TABLE, Table, document
+
+# of a batch: the lease looked at, log, answer, journal cleared, journal filled, messages read
+A_BATCH = 6
+
+
+@contextmanager
+def asked(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
+    """Every statement that the driver gets while the block runs, with its parameters."""
+    said: list[tuple[str, Any]] = []
+
+    def look(_: Any, __: Any, statement: str, parameters: Any, ___: Any, many: bool) -> None:
+        said.append((statement, parameters[0] if many else parameters))
+
+    event.listen(engine, "before_cursor_execute", look)
+    try:
+        yield said
+    finally:
+        event.remove(engine, "before_cursor_execute", look)
+
+
+@pytest.fixture
+def table(engine: Engine, make_settings: Callable[..., Settings]) -> Table:
+    return Table(engine, make_settings(batch_size=2))
+
+
+def sent(table: Table) -> int:
+    """Prepare and submit what waits; gives the number of messages."""
+    delta_stage.run(table.engine, table.settings, SPEC)
+
+    def send(records: list[bytes]) -> Any:
+        return answered([Outcome.ACKNOWLEDGED] * len(records))
+
+    client = type("Client", (), {"send": staticmethod(send)})()
+    return submit.run(table.engine, table.settings, SPEC, None, client=client).counts["sent"]
+
+
+def test_a_quiet_day_reads_no_row_of_the_staging_table(table: Table) -> None:
+    table.stage(*(document(f"C{number}") for number in range(20)))
+    assert sent(table) == 20
+    with asked(table.engine) as said:
+        assert sent(table) == 0
+    selects = [one for one in said if TABLE in one[0] and one[0].lstrip().startswith("SELECT")]
+    assert len(selects) >= 5
+    for plan in plans(table.engine, selects):
+        assert not reads_all(plan), plan
+
+
+def plans(engine: Engine, statements: list[tuple[str, Any]]) -> Iterator[list[str]]:
+    """How the database carries out each statement, where it may choose an index."""
+    how = "explain query plan" if engine.dialect.name == "sqlite" else "explain"
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # a table of a page is always read whole
+            connection.execute(text("set enable_seqscan = off"))
+        for statement, parameters in statements:
+            rows = connection.exec_driver_sql(f"{how} {statement}", parameters).all()
+            yield [str(row[-1]) for row in rows]
+
+
+def reads_all(plan: list[str]) -> bool:
+    """Whether a step goes through all rows of the staging table."""
+    aliases = (TABLE, "waiting", "flying")
+    whole = [step for step in plan if "SCAN " in step or "Seq Scan" in step]
+    return any(
+        alias in step and "USING INDEX" not in step and "USING COVERING INDEX" not in step
+        for step in whole
+        for alias in aliases
+    )
+
+
+def test_a_batch_takes_few_statements_that_are_the_same_for_each(table: Table) -> None:
+    def statements(batches: int) -> list[str]:
+        table.stage(*(document(f"{batches}-{number}") for number in range(2 * batches)))
+        with asked(table.engine) as said:
+            assert sent(table) == 2 * batches
+        return [statement for statement, _ in said]
+
+    statements(1)  # the catalogue is asked
+    few, many = statements(2), statements(9)
+    assert len(many) - len(few) == 7 * A_BATCH
+    assert len(set(many) - set(few)) <= 4  # delta names the rows of its page
