@@ -7,15 +7,16 @@ crash or a time-out leaves in the journal is an unknown outcome: the receiver ma
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Delete,
     Insert,
     ScalarSelect,
     Select,
+    Update,
     and_,
     bindparam,
     case,
@@ -33,9 +34,8 @@ from d2i_helpers import database
 from d2i_helpers.database.tables import journal, notes
 from d2i_helpers.database.tables import submission_log as log_table
 from d2i_helpers.staging import submission_log
-from d2i_helpers.staging.evidence import PURGE
+from d2i_helpers.staging.evidence import DOCUMENT, PURGE
 from d2i_helpers.staging.messages import Attempt, Batch, Message, RecordResult
-from d2i_helpers.staging.moves import Events
 from d2i_helpers.staging.outbox import partial_digest, text_digest
 from d2i_helpers.staging.rows import Staging, same, utc_now
 from d2i_helpers.staging.states import Event, Outcome
@@ -77,8 +77,9 @@ class Journal:
         read = connection.execute(self._read, {"batch": batch_id}).all() if journalled else []
         # a row that another hand deleted between the two statements: the step is done again
         database.compare(journal, len(read), journalled)
-        rows = [row for row in read if _as_delta_wrote_it(row)]
-        altered = [row for row in read if not _as_delta_wrote_it(row)]
+        rows, altered = list[Any](), list[Any]()
+        for row in read:
+            (rows if _as_delta_wrote_it(row) else altered).append(row)
         if altered:
             self._mark_altered(connection, batch_id, altered)
         messages = tuple(
@@ -181,85 +182,104 @@ class Journal:
     def _acknowledge(
         self, connection: Connection, batch: Batch, messages: Sequence[Message]
     ) -> None:
-        """Move rows to what the receiver acknowledged, and forget the attempts before it.
-
-        Who was acknowledged is in the submission log since a moment ago.
-        """
-        kinds = Counter(message.kind for message in messages)
-        moved = sum(self._move(connection, batch, kind) for kind in kinds)
+        """Move rows to what the receiver acknowledged, and forget the attempts before it."""
+        kinds = {message.kind for message in messages}
+        given = {"sent_batch": batch.id, "now": utc_now()}
+        moved = sum(connection.execute(self._moving(kind), given).rowcount for kind in kinds)
         if moved != len(messages):  # then the others have no row any more
             there = select(func.count()).select_from(self.staging.table)
-            there = there.where(self._acknowledged(batch, *kinds))
-            database.compare(self.staging.table, moved, connection.execute(there).scalar_one())
-        person_id = journal.c.person_id
-        connection.execute(
-            delete(journal).where(
-                journal.c.staging_table == self.staging.name,
-                self._acknowledged(batch, *kinds, key=person_id),
-            )
-        )
+            there = there.where(self.staging.table.c.person_id.in_(_acknowledged(*kinds)))
+            rows = connection.execute(there, {"sent_batch": batch.id}).scalar_one()
+            database.compare(self.staging.table, moved, rows)
+        connection.execute(self._clear, {"sent_batch": batch.id})
 
-    def _move(self, connection: Connection, batch: Batch, kind: str) -> int:
-        """Move the rows of acknowledged messages of one kind; gives how many."""
+    def _moving(self, kind: str) -> Update:
+        """Moves the rows of acknowledged messages of one kind."""
+        return self._move_purges if kind == PURGE else self._move_documents
+
+    @functools.cached_property
+    def _move_documents(self) -> Update:
         t = self.staging.table.c
-        values: dict[str, Any] = {
-            "submission_timestamp": utc_now(),
-            "api_response": self._reference(batch),
-            "partial_json_payload": null(),
-        }
-        if kind == PURGE:
-            # a child that came back while its purge was on the wire is new to the receiver
-            events: Events = {Event.PURGE_ACKNOWLEDGED: None, Event.BACK_MEANWHILE: None}
-            values |= {"previous_json_payload": null(), "previous_hash": null()}
-        else:
-            sent_hash = self._sent(batch, journal.c.document_hash)
-            events = {
+        # from the log, whose rows are short: behind a document it takes a database long to find
+        sent_hash = _logged(t.person_id, log_table.c.document_hash)
+        document = (
+            select(journal.c.document)
+            .where(
+                journal.c.batch_id == _SENT_BATCH,
+                journal.c.staging_table == self.staging.name,
+                journal.c.person_id == t.person_id,
+            )
+            .scalar_subquery()
+        )
+        return self.staging.moves.statement(
+            {
                 Event.ACKNOWLEDGED: same(t.current_hash, sent_hash),
                 Event.MOVED_ON: None,
                 Event.GONE_MEANWHILE: None,
-            }
-            values |= {
-                "previous_json_payload": self._sent(batch, journal.c.document),
+            },
+            t.person_id.in_(_acknowledged(DOCUMENT)),
+            {
+                "previous_json_payload": document,
                 "previous_hash": sent_hash,
-            }
-        rows = self._acknowledged(batch, kind)
-        return self.staging.moves.move_where(connection, events, rows, values)
-
-    def _sent(self, batch: Batch, column: ColumnElement) -> ScalarSelect:
-        """A column of this batch's journal entry for the row at hand."""
-        return (
-            select(column)
-            .where(
-                journal.c.batch_id == batch.id,
-                journal.c.staging_table == self.staging.name,
-                journal.c.person_id == self.staging.table.c.person_id,
-            )
-            .scalar_subquery()
+                **_receipt(t.person_id),
+            },
         )
 
-    def _reference(self, batch: Batch) -> ScalarSelect:
-        """The receipt for the row at hand."""
-        return (
-            select(func.max(log_table.c.reference))
-            .where(
-                log_table.c.batch_id == batch.id,
-                log_table.c.person_id == self.staging.table.c.person_id,
-                log_table.c.staging_table == self.staging.name,
-            )
-            .scalar_subquery()
+    @functools.cached_property
+    def _move_purges(self) -> Update:
+        """A child that came back while its purge was on the wire is new to the receiver."""
+        person_id = self.staging.table.c.person_id
+        return self.staging.moves.statement(
+            {Event.PURGE_ACKNOWLEDGED: None, Event.BACK_MEANWHILE: None},
+            person_id.in_(_acknowledged(PURGE)),
+            {"previous_json_payload": null(), "previous_hash": null(), **_receipt(person_id)},
         )
 
-    def _acknowledged(
-        self, batch: Batch, *kinds: str, key: ColumnElement | None = None
-    ) -> ColumnElement[bool]:
-        """The row (or what else has this person id) is of a message that was acknowledged."""
-        people = select(log_table.c.person_id).where(
-            log_table.c.batch_id == batch.id,
-            log_table.c.staging_table == self.staging.name,
+    @functools.cached_property
+    def _clear(self) -> Delete:
+        """Forgets all attempts to send to children of whom a message is acknowledged."""
+        return delete(journal).where(
+            journal.c.staging_table == self.staging.name,
+            journal.c.person_id.in_(_acknowledged(DOCUMENT, PURGE)),
+        )
+
+
+_SENT_BATCH = bindparam("sent_batch", type_=journal.c.batch_id.type)
+
+
+def _receipt(person_id: ColumnElement) -> dict[str, Any]:
+    """What every acknowledged row gets."""
+    return {
+        "submission_timestamp": bindparam("now", type_=journal.c.sent_at.type),
+        "api_response": _logged(person_id, log_table.c.reference),
+        "partial_json_payload": null(),
+    }
+
+
+def _acknowledged(*kinds: str) -> Select:
+    """Children of whom the batch's message is acknowledged, as the log has it since a moment ago.
+
+    By the batch alone, which is of one staging table: with the table's name beside it SQLite would
+    go through the whole log of that table.
+    """
+    return select(log_table.c.person_id).where(
+        log_table.c.batch_id == _SENT_BATCH,
+        log_table.c.outcome == str(Outcome.ACKNOWLEDGED),
+        log_table.c.kind.in_(kinds),
+    )
+
+
+def _logged(person_id: ColumnElement, column: ColumnElement) -> ScalarSelect:
+    """A column of the one attempt that was acknowledged, for the row at hand."""
+    return (
+        select(column)
+        .where(
+            log_table.c.batch_id == _SENT_BATCH,
+            log_table.c.person_id == person_id,
             log_table.c.outcome == str(Outcome.ACKNOWLEDGED),
-            log_table.c.kind.in_(kinds),
         )
-        return (self.staging.table.c.person_id if key is None else key).in_(people)
+        .scalar_subquery()
+    )
 
 
 def _mark_error(

@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import Update
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import word_of
@@ -105,14 +106,10 @@ class Moves:
             moved += connection.execute(statement.where(column.in_(part))).rowcount
         return Moved(moved, refused)
 
-    def move_where(
-        self,
-        connection: Connection,
-        events: Events,
-        where: ColumnElement[bool],
-        values: Mapping[str, Any],
-    ) -> int:
-        """Move the rows that a condition chooses, in one statement; gives how many.
+    def statement(
+        self, events: Events, where: ColumnElement[bool], values: Mapping[str, Any]
+    ) -> Update:
+        """The statement that moves the rows that a condition chooses, to be executed many times.
 
         Args:
             events: as for `move`; together they have to take a row in any state, as none is refused
@@ -121,7 +118,8 @@ class Moves:
             values: the other columns that the move writes.
         """
         assert _starts(events) >= _STORED
-        return connection.execute(self._update(events, where, values)).rowcount
+        moving: Update = self._update(events, where, values)
+        return moving
 
     def move_each(
         self,

@@ -62,6 +62,23 @@ def test_a_quiet_day_reads_no_row_of_the_staging_table(table: Table) -> None:
         assert not reads_all(plan), plan
 
 
+def test_a_batch_does_not_go_through_what_others_left(
+    table: Table, make_settings: Callable[..., Settings]
+) -> None:
+    """Neither the log of every day nor the rows at rest, however few are sent today."""
+    if table.engine.dialect.name != "sqlite":
+        pytest.skip("its plans do not depend on how many rows there are")
+    table.stage(*(document(f"C{number}") for number in range(6)))
+    with asked(table.engine) as said:
+        assert sent(table) == 6
+    of_batches = {one[0]: one for one in said if "d2i_in_flight" in one[0] and "batch_id" in one[0]}
+    assert len(of_batches) >= 4
+    for plan in plans(table.engine, list(of_batches.values())):
+        for step in plan:
+            assert not step.startswith("SCAN"), plan
+            assert not step.endswith("(staging_table=?)"), plan
+
+
 def plans(engine: Engine, statements: list[tuple[str, Any]]) -> Iterator[list[str]]:
     """How the database carries out each statement, where it may choose an index."""
     how = "explain query plan" if engine.dialect.name == "sqlite" else "explain"
