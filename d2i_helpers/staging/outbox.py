@@ -138,7 +138,9 @@ def write_messages(connection: Connection, staging: Staging, messages: Sequence[
         Number of rows written; those that hold the same already are not touched.
     """
     ready = _ready_messages(connection, staging, [message.row_id for message in messages])
-    wanted = [m for m in messages if ready.get(m.row_id) != (m.text, *_digests(m))]
+    wanted = [
+        m for m in messages if m.row_id not in ready or ready[m.row_id] != (m.text, *_digests(m))
+    ]
     t = staging.table.c
     for null_hash in (False, True):  # `=` is never true of a null hash
         rows = [
