@@ -13,7 +13,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import stamina
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 VARIABLES = {"mssql": "D2I_TEST_MSSQL_URL", "oracle": "D2I_TEST_ORACLE_URL"}
 NAMES = {"mssql": "SQL Server", "oracle": "Oracle"}
@@ -49,8 +51,15 @@ def empty_place(server: str) -> Iterator[str]:
         yield admin.url.set(database=name).render_as_string(hide_password=False)
     finally:
         force = " with (force)" if admin.dialect.name == "postgresql" else ""
-        _do(admin, f"drop database {name}{force}")
+        _drop(admin, f"drop database {name}{force}")
         admin.dispose()
+
+
+def _drop(admin: Engine, statement: str) -> None:
+    """Drop a database; a session of the test may need a moment to be gone."""
+    for attempt in stamina.retry_context(on=DBAPIError, attempts=6, wait_initial=0.5):
+        with attempt:
+            _do(admin, statement)
 
 
 def _drop_tables(admin: Engine) -> None:

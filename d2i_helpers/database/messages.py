@@ -65,24 +65,49 @@ NOTHING_LISTENS = Situation(
 
 SITUATIONS = (
     Situation(
+        "The server's certificate is of another name than the one that the server is called by",
+        "Name the server as its certificate does (`sql_server`, or the host in `database_url`); "
+        "for SQL Server `sql_server_certificate_name` can give that name. docs/setup.md, "
+        "*Encryption*.",
+        "-2146893022 -2146762481",
+        r"target principal name|does not match (?:the )?(?:target )?host|hostname mismatch",
+    ),
+    Situation(
+        "The file with the CA's certificate is not there",
+        "Put it where `sslrootcert` in `database_url` says, or correct that. docs/setup.md, "
+        "*Encryption*.",
+        "",
+        r"root certificate file",
+    ),
+    Situation(
         "The server's certificate is not trusted",
-        "Name the server as its certificate does (`sql_server` or `database_url`), and have the "
-        "CA installed on this machine. For SQL Server, where the certificate has another name: "
-        "`sql_server_certificate_name`; on a network that you trust: "
-        "`sql_server_trust_certificate`. For PostgreSQL see `sslmode` and `sslrootcert`. "
-        "docs/setup.md, *Encryption*.",
-        "-2146893019 -2146893022 -2146762487 -2146762481 ORA-29024 ORA-28860",
+        "Have the CA of the certificate installed on this machine; for PostgreSQL name its file as "
+        "`sslrootcert` in `database_url`. For SQL Server, on a network that you trust: "
+        "`sql_server_trust_certificate`. docs/setup.md, *Encryption*.",
+        "-2146893019 -2146762487 ORA-29024 ORA-28860",
         r"certificate chain was issued|certificate verify failed|self.signed certificate"
-        r"|target principal name|root certificate file|server certificate for"
-        r"|certificate .{0,40}(?:expired|not trusted|does not match)",
+        r"|certificate .{0,40}(?:expired|not trusted)",
+    ),
+    Situation(
+        "The server offers no encryption, and `sslmode` asks for it",
+        "Have a DBA switch TLS on (PostgreSQL: `ssl = on`). Only on one and the same machine take "
+        "`sslmode` out of `database_url`. docs/setup.md, *Encryption*.",
+        "",
+        r"does not support ssl|ssl is not enabled",
+    ),
+    Situation(
+        "The server accepts no unencrypted connection from this machine, user and database",
+        "Set `sslmode=verify-full` in `database_url`; else have a DBA allow it (pg_hba.conf). "
+        "docs/setup.md, *Encryption*.",
+        "",
+        r"(?s)\A(?!.*, ssl encryption).*no pg_hba\.conf entry.{0,300}, no encryption",
     ),
     Situation(
         "The server and this driver do not agree on encryption",
         "Update the driver, or have the server take TLS 1.2; for PostgreSQL see `sslmode`. "
         "docs/setup.md, *Encryption*.",
         "",
-        r"unsupported protocol|no ssl|does not support ssl|ssl is not enabled"
-        r"|ssl provider|ssl security error|encryption not supported",
+        r"unsupported protocol|no ssl|ssl provider|ssl security error|encryption not supported",
     ),
     Situation(
         "No password is set, and the database wants one",

@@ -53,6 +53,11 @@ ERRORS = [
     (odbc("08001", f"{DRIVER}SSL Provider: [error:0A000086:SSL routines::certificate verify "
           "failed:self-signed certificate]", -1), "The server's certificate is not trusted",
      "08001"),
+    (odbc("08001", f"{DRIVER}SSL Provider: The target principal name is incorrect.\r\n",
+          -2146893022), "The server's certificate is of another name", "-2146893022, 08001"),
+    (odbc("08001", f"{DRIVER}SSL Provider: [error:0A000086:SSL routines::certificate verify "
+          "failed:subject name does not match host name]", -1),
+     "The server's certificate is of another name", "08001"),
     (odbc("28000", f"{SERVER}Login failed for user 'LA\\CANARY'.", 18456), "The login failed",
      "18456, 28000"),
     (odbc("28000", f"{SERVER}Login failed. The login is from an untrusted domain.", 18452),

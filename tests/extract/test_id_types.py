@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -199,6 +200,12 @@ def days(
         engine.dispose()
 
 
+def written(documents: dict[str, Any], engine: Engine) -> str:
+    """The documents as text; SQL Server writes the letters of a UUID as capitals."""
+    text = json.dumps(documents, sort_keys=True)
+    return text.lower() if engine.dialect.name == "mssql" else text
+
+
 def types_of(mixture: str, places: list[Place]) -> dict[Place, TypeEngine]:
     kinds, types = MIXTURES[mixture], {}
     for number, place in enumerate(places):
@@ -220,7 +227,7 @@ def test_ids_of_several_types_make_the_documents_that_texts_make(
         put(engine, in_capitals(rows, types, compared(settings, spec)), types)
         database.forget_answers(engine)
         extract.run(engine, settings, spec)
-        assert day.staged(engine, settings) == expected
+        assert written(day.staged(engine, settings), engine) == written(expected, engine)
     child = next(iter(expected))
     pilot = make_settings(person_ids=[child, "nobody", "0" + child])
     assert extract.run(engine, pilot, spec).counts["unchanged"] == 1
