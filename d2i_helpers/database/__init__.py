@@ -13,7 +13,7 @@ from d2i_helpers.database.catalogue import (
     indexed_columns,
     real_schema,
 )
-from d2i_helpers.database.connections import open_database
+from d2i_helpers.database.connections import open_database, ping
 from d2i_helpers.database.deployment import (
     column_statement,
     counter_grants,
@@ -28,7 +28,7 @@ from d2i_helpers.database.deployment import (
     text_statements,
 )
 from d2i_helpers.database.messages import may_be_about_a_value
-from d2i_helpers.database.retries import again, in_transaction, read_again
+from d2i_helpers.database.retries import again, in_transaction, read_again, reading
 from d2i_helpers.database.transactions import (
     as_bytes,
     as_raw_text,
@@ -40,8 +40,6 @@ from d2i_helpers.database.transactions import (
     most_in_list,
     numbered,
     numbers,
-    ping,
-    reading,
     size_of,
     takes_capitals_alike,
     transaction,

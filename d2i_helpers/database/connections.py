@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event, literal, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from d2i_helpers.database import catalogue, dialects, tables
+from d2i_helpers.database.retries import reading
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.settings import Secrets, Settings, load_secrets
 from d2i_helpers.settings.addresses import ODBC_KEY, odbc_pairs, odbc_value
@@ -58,6 +59,23 @@ def open_database(
             tables.STAGING_SCHEMA: settings.staging_schema,
         }
     )
+
+
+def ping(engine: Engine) -> str:
+    """Connect and ask for nothing; the dialect and server version for the run record.
+
+    Raises:
+        DatabaseError: it cannot be reached; says which step fails, also where the driver does not.
+    """
+    try:
+        with reading(engine) as connection:
+            connection.execute(select(literal(1)))
+            return dialects.of(connection).server(connection.dialect)
+    except DatabaseError:
+        situation = dialects.of(engine).why_unreachable(engine.url)
+        if situation is None:
+            raise
+        raise DatabaseError(f"{situation.meaning}.", hint=situation.advice) from None
 
 
 # how a login of SQL Server is proved without a password: by Windows, a token, a managed identity

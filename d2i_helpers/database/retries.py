@@ -8,7 +8,8 @@ does not pass (a missing right, a value that cannot be stored) ends the run at o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import stamina
@@ -25,6 +26,33 @@ _LONGEST_WAIT_SECONDS = 10.0
 
 # stamina reports each retry to the log; without a handler Python would print its bare event name
 logging.getLogger("stamina").addHandler(logging.NullHandler())
+
+
+class Reading(Connection):
+    """A connection that only reads: a statement that the database ended is issued again.
+
+    Nothing is lost with its transaction, because each statement sees what is committed when it
+    begins. A long-lived one outlives a connection that was lost between two pages.
+    """
+
+    def execute(self, statement: Any, parameters: Any = None, **options: Any) -> Any:
+        """As `Connection.execute`."""
+        once = super().execute
+        return read_again(self, lambda: once(statement, parameters, **options))
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection that only reads; errors as in `transaction`.
+
+    Raises:
+        DatabaseError: the database refused something, or ended each attempt.
+    """
+    try:
+        with Reading(engine) as connection:
+            yield connection
+    except failures(engine) as error:
+        raise explained(error, engine) from None
 
 
 def in_transaction(engine: Engine, work: Callable[[Connection], Result]) -> Result:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Table, literal, literal_column, select
+from sqlalchemy import ColumnElement, Engine, Table, literal_column, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import Select
@@ -31,16 +31,6 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """
     try:
         with engine.begin() as connection:
-            yield connection
-    except failures(engine) as error:
-        raise explained(error, engine) from None
-
-
-@contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection that only reads; errors as in `transaction`."""
-    try:
-        with engine.connect() as connection:
             yield connection
     except failures(engine) as error:
         raise explained(error, engine) from None
@@ -155,23 +145,6 @@ def size_of(connection: Connection, column: ColumnElement) -> ColumnElement[int]
 def as_bytes(value: Any) -> bytes | None:
     """A binary value as bytes, whatever the driver hands out (memoryview, bytearray)."""
     return bytes(value) if value is not None else None
-
-
-def ping(engine: Engine) -> str:
-    """Connect and ask for nothing; the dialect and server version for the run record.
-
-    Raises:
-        DatabaseError: it cannot be reached; says which step fails, also where the driver does not.
-    """
-    try:
-        with reading(engine) as connection:
-            connection.execute(select(literal(1)))
-            return dialects.of(connection).server(connection.dialect)
-    except DatabaseError:
-        situation = dialects.of(engine).why_unreachable(engine.url)
-        if situation is None:
-            raise
-        raise DatabaseError(f"{situation.meaning}.", hint=situation.advice) from None
 
 
 def takes_capitals_alike(connection: Connection) -> bool:

@@ -10,9 +10,12 @@ holds of them would be purged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from d2i_helpers.document.canonical import to_text
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, key_text
+from d2i_helpers.staging.load import Child
 
 
 def as_parents_spell(
@@ -45,6 +48,28 @@ def respelt_ids(ids: Iterable[Any], persons: Iterable[Any]) -> list[Any]:
     """Ids, each as one of the persons' ids is written where it differs in capitals alone."""
     spellings = _spellings(persons)
     return [_spelling(spellings, value) for value in ids]
+
+
+def staged_spellings(person_ids: Iterable[str], staged: Iterable[str]) -> dict[str, str]:
+    """The staged ids of children whose id is written otherwise today, by today's.
+
+    A database that takes the two for one answers with the staged id, for which nobody has asked.
+    """
+    asked = set(person_ids)
+    unasked = {one.strip().casefold(): one for one in staged if one not in asked}
+    return {one: unasked[folded] for one in asked if (folded := one.strip().casefold()) in unasked}
+
+
+def as_staged(child: Child, staged_id: str, key: str | None) -> Child:
+    """A child by the id that is staged, which is the one that the receiver knows.
+
+    Args:
+        key: the name of the child's id in a document.
+    """
+    document = child.document
+    if key is not None and document.get(key) == child.person_id:
+        document = {**document, key: staged_id}
+    return replace(child, person_id=staged_id, document=document, text=to_text(document))
 
 
 def _spellings(values: Iterable[Any]) -> dict[str, str | None]:

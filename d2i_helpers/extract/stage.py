@@ -23,6 +23,7 @@ from d2i_helpers.delta import removed_items
 from d2i_helpers.document.validation import Problem, firewall_warnings
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.extract.documents import Documents, Withheld
+from d2i_helpers.extract.spelling import as_staged, staged_spellings
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Row, attention, guards, pending_changes, row_counts
@@ -100,6 +101,7 @@ class _Day:
         self.items_before: Counter[str] = Counter()  # by block, of all children who stay
         self.items_gone: Counter[str] = Counter()
         self.attention: Counter[Entry] = Counter()
+        self.respelt = 0  # children who are staged under another spelling of their id
 
     def run(self, progress: Progress | None) -> ExtractResult:
         """The whole run, see `run` of the module."""
@@ -184,7 +186,21 @@ class _Day:
         """Compare a page with what is staged, and put its changes aside."""
         withheld = self.documents.withheld
         ids = [child.person_id for child in children]
-        rows = self.staging.lookup(connection, ids + [person.person_id for person in withheld])
+        ids += [person.person_id for person in withheld]
+        rows = self.staging.lookup(connection, ids)
+        if spellings := staged_spellings(ids, rows):
+            self.respelt += len(spellings)
+            key = self.spec.root.key
+            children = [
+                as_staged(child, spellings[child.person_id], key)
+                if child.person_id in spellings
+                else child
+                for child in children
+            ]
+            withheld[:] = [
+                replace(person, person_id=spellings.get(person.person_id, person.person_id))
+                for person in withheld
+            ]
         self._keep(withheld, rows)
         page = self.load.compare(connection, children, rows)
         for child in page.duplicates:
@@ -283,6 +299,11 @@ class _Day:
             )
         for rule, count in sorted(self.firewall.items()):
             warnings.append(f"{count} changed documents may be stopped by a firewall: {rule}")
+        if self.respelt:
+            notices.append(
+                f"{self.respelt:,} ids are written with other capitals or blanks than when they "
+                "were first staged; the staged ids, which the receiver knows, stay."
+            )
         if gone := self.counts["gone"]:
             why = (f"{name.replace('_', ' ')} {self.counts[name]:,}" for name in WHY_GONE)
             notices = [*notices, f"{gone:,} children are gone: {', '.join(why)}."]

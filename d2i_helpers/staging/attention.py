@@ -266,6 +266,7 @@ def _hold(
         reasons.setdefault(entry.person_id or "", []).append(str(entry))
     t = staging.table.c
     before: dict[str, str | None] = {}
+    staged: list[str] = []
     for ids in database.in_batches(list(reasons)):
         kept = select(attention.c.person_id, attention.c.replaced_response).where(
             attention.c.staging_table == staging.name,
@@ -273,39 +274,39 @@ def _hold(
             attention.c.person_id.in_(ids),
         )
         said = select(t.person_id, t.api_response).where(t.person_id.in_(ids))
-        before.update(tuple(row) for row in connection.execute(said))
+        rows = connection.execute(database.locking(said, staging.table)).all()
+        staged += [row.person_id for row in rows]
+        before.update(tuple(row) for row in rows)
         before.update(tuple(row) for row in connection.execute(kept))
-    rows = [
-        {
-            "person": person_id,
-            "said": f"{Unsent.HELD_BACK}: {'; '.join(why)}"[:_RESPONSE_CHARACTERS],
-        }
+    responses = {
+        person_id: f"{Unsent.HELD_BACK}: {'; '.join(why)}"[:_RESPONSE_CHARACTERS]
         for person_id, why in reasons.items()
-    ]
-    database.update_some(
-        connection,
-        update(staging.table)
-        .where(t.person_id == bindparam("person"))
-        .values(api_response=bindparam("said")),
-        rows,
-    )
+    }
+    _respond(connection, staging, {one: responses[one] for one in staged if one in responses})
     return before
+
+
+def _respond(connection: Connection, staging: Staging, responses: Mapping[str, str | None]) -> None:
+    """Write `api_response` of these children, who are staged."""
+    t = staging.table.c
+    statement = update(staging.table).where(t.person_id == bindparam("person"))
+    database.update_each(
+        connection,
+        statement.values(api_response=bindparam("said")),
+        [{"person": person_id, "said": said} for person_id, said in responses.items()],
+        key=("person", t.person_id),
+        written={"said": t.api_response},
+    )
 
 
 def _release(connection: Connection, staging: Staging, released: Sequence[Any]) -> int:
     """Let rows say again what they said before, unless something new was said or holds them."""
     t = staging.table.c
     by_person = {row.person_id: row.replaced_response for row in released}
-    rows = [{"person": person_id, "said": said} for person_id, said in by_person.items()]
-    database.update_some(
-        connection,
-        update(staging.table)
-        .where(
-            t.person_id == bindparam("person"),
-            t.api_response.like(f"{Unsent.HELD_BACK}: %"),
-            ~staging.held_back,
+    for ids in database.in_batches(list(by_person)):
+        still = select(t.person_id).where(
+            t.person_id.in_(ids), t.api_response.like(f"{Unsent.HELD_BACK}: %"), ~staging.held_back
         )
-        .values(api_response=bindparam("said")),
-        rows,
-    )
-    return len(rows)
+        people = connection.execute(database.locking(still, staging.table)).scalars().all()
+        _respond(connection, staging, {one: by_person[one] for one in people if one in by_person})
+    return len(by_person)

@@ -295,20 +295,18 @@ def _mark_error(
         messages: with what is said of each.
         lost: the outcome is unknown.
     """
-    t = staging.table.c
     values: dict[str, Any] = {"api_response": bindparam("detail")}
     if lost:
         values["partial_json_payload"] = null()
     prefix = "outcome unknown: " if lost else ""
-    for null_hash in (False, True):
-        rows = [
-            {"row": message.row_id, "detail": f"{prefix}{detail}"[:4000]}
-            | ({} if null_hash else {"seen": message.current_hash})
-            for message, detail in messages
-            if (message.current_hash is None) is null_hash
-        ]
-        seen = t.current_hash.is_(None) if null_hash else t.current_hash == bindparam("seen")
-        staging.moves.move_each(connection, Event.REFUSED, rows, values, where=seen)
+    stored = staging.hashes(connection, [message.row_id for message, _ in messages])
+    rows = [
+        {"row": message.row_id, "detail": f"{prefix}{detail}"[:4000]}
+        for message, detail in messages
+        if message.row_id in stored and stored[message.row_id] == message.current_hash
+    ]
+    written = {"detail": staging.table.c.api_response}
+    staging.moves.move_each(connection, Event.REFUSED, rows, values, written=written)
 
 
 def _keep_unknown(
@@ -338,7 +336,8 @@ def recover(staging: Staging) -> int:
     """
     lost = and_(journal.c.staging_table == staging.name, journal.c.state == ON_WIRE)
     t = staging.table.c
-    with database.transaction(staging.engine) as connection:
+
+    def settle(connection: Connection) -> int:
         count = connection.execute(
             select(func.count()).select_from(journal).where(lost)
         ).scalar_one()
@@ -369,7 +368,9 @@ def recover(staging: Staging) -> int:
             update(staging.table).where(t.person_id.in_(people)).values(partial_json_payload=null())
         )
         connection.execute(update(journal).where(lost).values(state=UNKNOWN))
-    return count
+        return count
+
+    return staging.in_transaction(settle)
 
 
 def _as_delta_wrote_it(row: Any) -> bool:

@@ -120,6 +120,11 @@ def _process_lives(row: Row) -> bool | None:
     return may_be_alive({"place": where, "pid": int(pid), "born": float(born)})
 
 
+def _make_table(connection: Connection) -> None:
+    if not database.has_table(connection, run_lock):
+        run_lock.create(connection)
+
+
 class _LookAgain(Exception):
     """A lease that has run out by the clock: is it given up, or was the clock set?"""
 
@@ -158,9 +163,7 @@ class Lease:
         self.taken_over: list[str] = []  # runs that had died while they held a lease
 
     def __enter__(self) -> Lease:
-        with database.transaction(self._engine) as connection:
-            if not database.has_table(connection, run_lock):
-                run_lock.create(connection)
+        database.in_transaction(self._engine, _make_table)
         while not self._acquired():
             time.sleep(WATCHED_BEATS * self._beat)
         if any(not run_id.startswith(BY_HAND) for run_id in self.taken_over):
@@ -179,11 +182,13 @@ class Lease:
         return (run_lock.c.run_id == self._run_id) & (run_lock.c.holder == self._holder)
 
     def _acquired(self) -> bool:
+        def acquire(connection: Connection) -> None:
+            self.taken_over.clear()
+            for name in self._names:
+                self._acquire(connection, name)
+
         try:
-            with database.transaction(self._engine) as connection:
-                self.taken_over.clear()
-                for name in self._names:
-                    self._acquire(connection, name)
+            database.in_transaction(self._engine, acquire)
         except _LookAgain:
             return False
         return True
@@ -203,7 +208,9 @@ class Lease:
             except IntegrityError:  # another run was faster by milliseconds
                 raise self._refused(name, None) from None
             return
-        if not self._left_by_hand(row):
+        # ours already where the connection was lost after the database had kept it
+        is_ours = (row.run_id, row.holder) == (self._run_id, self._holder)
+        if not is_ours and not self._left_by_hand(row):
             if self._is_alive(row, now):
                 raise self._refused(name, row)
             self.taken_over.append(row.run_id)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, case, delete, func, null, or_, select
+from sqlalchemy import bindparam, case, delete, func, null, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -251,15 +251,23 @@ def forget(connection: Connection, staging: Staging, person_ids: Sequence[str]) 
 def refuse(connection: Connection, staging: Staging, reasons: Sequence[tuple[Due, str]]) -> int:
     """Mark rows that may not be sent, with paths and rules. A known reason is not written again."""
     t = staging.table.c
-    rows = [{"row": row.id, "reason": f"not sent: {reason}"[:4000]} for row, reason in reasons]
-    says_something_else = or_(
-        staging.status != database.constant(Status.ERROR),
-        t.api_response.is_(None),
-        t.api_response != bindparam("reason"),
+    said = {row.id: f"not sent: {reason}"[:4000] for row, reason in reasons}
+    # compared here: Oracle compares no text of any length
+    stored = database.locking(
+        select(t.id, staging.status, t.api_response).where(
+            t.id.in_(bindparam("ids", expanding=True))
+        ),
+        staging.table,
     )
+    rows = [
+        {"row": row_id, "reason": said[row_id]}
+        for ids in database.in_batches(list(said))
+        for row_id, status, response in connection.execute(stored, {"ids": list(ids)})
+        if status != Status.ERROR or response != said[row_id]
+    ]
     values = {"api_response": bindparam("reason"), "partial_json_payload": null()}
     refused = staging.moves.move_each(
-        connection, Event.NOT_VALID, rows, values, where=says_something_else
+        connection, Event.NOT_VALID, rows, values, written={"reason": t.api_response}
     )
     return len(rows) - len(refused)
 

@@ -19,9 +19,12 @@ from d2i_helpers.staging.rows import Staged, Staging
 def clear(staging: Staging) -> None:
     """Forget what an earlier run left; writes nothing where there is nothing."""
     mine = landing.c.staging_table == staging.name
-    with database.transaction(staging.engine) as connection:
+
+    def remove_all(connection: Connection) -> None:
         if connection.execute(select(func.count()).select_from(landing).where(mine)).scalar():
             connection.execute(delete(landing).where(mine))
+
+    staging.in_transaction(remove_all)
 
 
 def put(staging: Staging, changes: Sequence[Staged]) -> None:

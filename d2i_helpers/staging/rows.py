@@ -244,6 +244,20 @@ class Staging:
                 rows[row.person_id] = _row(row)
         return rows
 
+    def hashes(self, connection: Connection, row_ids: Sequence[int]) -> dict[int, bytes | None]:
+        """Hashes of today's documents by row number; the rows are held until the transaction ends.
+
+        A row that is gone is not in the answer.
+        """
+        t = self.table.c
+        named = select(t.id, t.current_hash).where(t.id.in_(bindparam("ids", expanding=True)))
+        held = database.locking(named, self.table)
+        return {
+            row.id: database.as_bytes(row.current_hash)
+            for ids in database.in_batches(list(row_ids))
+            for row in connection.execute(held, {"ids": list(ids)})
+        }
+
     def count(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
         """Number of rows for which all conditions hold."""
         return connection.execute(

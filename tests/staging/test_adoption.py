@@ -35,6 +35,10 @@ def deploy(engine: Engine) -> None:
     """The table as deployed: other types and defaults, nothing required, no index on the child."""
     if engine.dialect.name == "postgresql":
         key, json_type, time, now, blob = "bigserial", "jsonb", "timestamptz", "now()", "bytea"
+    elif engine.dialect.name == "mssql":
+        key, json_type, time, now, blob = (
+            "int identity", "nvarchar(max)", "datetime", "getdate()", "varbinary(32)",
+        )  # fmt: skip
     else:
         key, json_type, time, blob = "integer", "text", "datetime", "blob"
         now = "current_timestamp"
@@ -47,7 +51,8 @@ def deploy(engine: Engine) -> None:
                     f"previous_json_payload {json_type}, json_payload {json_type} not null, "
                     f"partial_json_payload {json_type}, current_hash {blob}, previous_hash {blob}, "
                     "submission_status varchar(50) default 'Pending', "
-                    f"submission_timestamp {time} default {now}, api_response text, "
+                    f"submission_timestamp {time} default {now}, api_response "
+                    f"{'text' if json_type == 'jsonb' else json_type}, "
                     "row_state varchar(10) default 'New', "
                     f"last_updated {time} default {now})"
                 )
