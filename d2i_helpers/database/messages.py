@@ -197,7 +197,8 @@ SITUATIONS = (
         "08S02 "
         "ORA-03113 ORA-03114 ORA-03135 ORA-12537 ORA-12547 ORA-01089 ORA-01033 ORA-01034 "
         "DPY-4011 DPY-1001",
-        r"closed the connection unexpectedly|connection (?:was |has been )?(?:lost|closed|reset)"
+        r"closed the connection unexpectedly"
+        r"|connection (?:is |was |has been )?(?:lost|closed|reset)"
         r"|communication link failure|forcibly closed|terminating connection|broken pipe"
         r"|transport-level error|not connected to|system is (?:starting up|shutting down)"
         r"|cursor's connection has been closed|closed connection",

@@ -35,10 +35,28 @@ class Reading(Connection):
     begins. A long-lived one outlives a connection that was lost between two pages.
     """
 
+    _begins = False  # what is executed meanwhile is a part of the beginning, and fails with it
+
     def execute(self, statement: Any, parameters: Any = None, **options: Any) -> Any:
         """As `Connection.execute`."""
         once = super().execute
-        return read_again(self, lambda: once(statement, parameters, **options))
+        if self._begins:
+            return once(statement, parameters, **options)
+
+        def attempt() -> Any:
+            self._begin()  # else on a connection that is found lost only then
+            return once(statement, parameters, **options)
+
+        return read_again(self, attempt)
+
+    def _begin(self) -> None:
+        if self.in_transaction():
+            return
+        self._begins = True
+        try:
+            self.begin()
+        finally:
+            self._begins = False
 
 
 @contextmanager
