@@ -17,8 +17,14 @@ from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.preflight import stage as preflight
+from d2i_helpers.staging import Staging, attention, in_flight, outbox
+from d2i_helpers.staging.attention import Entry
+from d2i_helpers.staging.messages import Message
+from d2i_helpers.staging.outbox import Due
+from d2i_helpers.staging.states import Unsent
 from tests.database import day, odbc
 
+HASH = b"h" * 32
 MakeSettings = Callable[..., settings.Settings]
 
 
@@ -128,6 +134,48 @@ def test_an_update_that_stops_half_way_is_an_error(
         run()
     driver.faults.clear()
     run()
+
+
+def refuse(connection: Connection, staging: Staging) -> None:
+    due = [Due(n, f"P{n}", HASH, None, False, "{}", None) for n in range(1, 5)]
+    outbox.refuse(connection, staging, [(row, "a rule") for row in due])
+
+
+def mark_error(connection: Connection, staging: Staging) -> None:
+    sent = [Message(n, f"P{n}", "document", "{}", "{}", HASH, None) for n in range(1, 5)]
+    in_flight._mark_error(connection, staging, [(one, "no") for one in sent], lost=True)
+
+
+def hold_back(connection: Connection, staging: Staging) -> None:
+    entries = [Entry(f"P{n}", Unsent.HELD_BACK, "cannot be read") for n in range(1, 5)]
+    attention.add(connection, staging, "extract", entries, "run")
+
+
+def release(connection: Connection, staging: Staging) -> None:
+    attention.remove_others(connection, staging, "extract", [])
+
+
+@pytest.mark.parametrize("step", [refuse, mark_error, hold_back, release])
+def test_what_is_said_of_children_is_compared_with_what_was_meant(
+    engine: Engine, driver: odbc.Driver, step: Callable[[Connection, Staging], None]
+) -> None:
+    staging = Staging(engine, STAGING.name)
+    known = {"row_state": "new", "submission_status": "pending", "current_hash": HASH}
+    write(engine, [{**row, "person_id": f"P{n}", **known} for n, row in enumerate(rows_of(4), 1)])
+    if step is release:
+        with database.transaction(engine) as connection:
+            hold_back(connection, staging)
+    driver.faults.append(lambda said, some: some[:-1] if said.startswith("UPDATE") else None)
+    with (
+        pytest.raises(DatabaseError, match="took 3 of 4 rows"),
+        database.transaction(engine) as connection,
+    ):
+        step(connection, staging)
+    driver.faults.clear()
+    with database.transaction(engine) as connection:
+        step(connection, staging)
+        said = connection.execute(select(STAGING.c.api_response)).scalars().all()
+    assert len(set(said)) == 1 and (said[0] is None) is (step is release)
 
 
 def update_as_it_was(engine: Engine) -> None:
