@@ -32,6 +32,7 @@ from d2i_helpers.database.catalogue import (
     indexed_columns,
     real_schema,
 )
+from d2i_helpers.database.retries import in_transaction
 from d2i_helpers.database.transactions import transaction
 from d2i_helpers.errors import DatabaseError
 
@@ -55,8 +56,9 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
     Raises:
         DatabaseError: a staging table is there that lacks columns or keeps texts in another type.
     """
-    created: list[str] = []
-    with transaction(engine) as connection:
+
+    def create(connection: Connection) -> list[str]:
+        created = []
         for table in map(tables.staging_table, names):
             if not has_table(connection, table):
                 table.create(connection, checkfirst=False)
@@ -64,7 +66,9 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
                 created.append(table.name)
             else:
                 _refuse_other_columns(connection, table)
-        created += _create_ours(connection)
+        return created + _create_ours(connection)
+
+    created = in_transaction(engine, create)
     for name in set(names) - set(created):
         with suppress(DatabaseError):  # preflight says so, with the statement for a DBA
             _add_indexes(engine, tables.staging_table(name))
