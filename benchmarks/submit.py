@@ -280,25 +280,37 @@ def measure(way: str, url: str, address: str, *, count: bool) -> dict[str, Any]:
 def in_own_process(way: str, url: str, address: str, *, count: bool = False) -> dict[str, Any]:
     """The figures of a way, taken in a process of its own, with what the server computed."""
     command = [sys.executable, __file__, "--way", way, "--url", url, "--address", address]
-    before = server_cpu()
+    before = server_cpu(url)
     done = subprocess.run(
         [*command, *(["--count"] if count else [])], check=True, stdout=subprocess.PIPE, text=True
     )
     found = json.loads(done.stdout)
-    found["server"] = server_cpu() - before
+    found["server"] = server_cpu(url) - before
     found["cpu"] = found["client"] + found["server"]
     return found
 
 
-def server_cpu() -> float:
-    """Seconds that all processes of PostgreSQL have computed, those that have ended included."""
+def server_cpu(url: str) -> float:
+    """Seconds that the server of a database has computed, in processes that have ended as well."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return 0.0
+    engine = create_engine(make_url(url).set(database="postgres"))
+    with engine.connect() as connection:
+        backend = connection.execute(text("select pg_backend_pid()")).scalar_one()
+    engine.dispose()
+    parent = int(_stat(Path(f"/proc/{backend}"))[1])
     ticks = 0
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            name, _, rest = (folder / "stat").read_text().partition(") ")
-            if "(postgres" in name:
-                ticks += sum(map(int, rest.split()[11:15]))  # own and those of reaped children
+            state = _stat(folder)
+            if parent in (int(folder.name), int(state[1])):
+                ticks += sum(map(int, state[11:15]))  # own and those of reaped children
     return ticks / _TICKS
+
+
+def _stat(process: Path) -> list[str]:
+    """What Linux says of a process, after its name: state, parent, ..."""
+    return (process / "stat").read_text().rpartition(") ")[2].split()
 
 
 def copied(url: str, template: str) -> None:
