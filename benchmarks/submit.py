@@ -297,8 +297,8 @@ def server_cpu(url: str) -> float:
     engine = create_engine(make_url(url).set(database="postgres"))
     with engine.connect() as connection:
         backend = connection.execute(text("select pg_backend_pid()")).scalar_one()
+        parent = int(_stat(Path(f"/proc/{backend}"))[1])
     engine.dispose()
-    parent = int(_stat(Path(f"/proc/{backend}"))[1])
     ticks = 0
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
