@@ -35,6 +35,7 @@ from d2i_helpers.settings import Settings
 MONTHS_BACK = 24
 AGE_LIMIT = 26  # a child is in while aged 25 or less at some moment of the window
 CARE_LEAVER_AGE = 16
+AGES = (CARE_LEAVER_AGE, AGE_LIMIT)  # every age that a rule names: on these birthdays it may change
 TOO_OLD = "aged 26 when the window starts"  # why those who have aged out are not in
 
 
@@ -77,7 +78,12 @@ class Window:
 
 @functools.lru_cache(maxsize=20_000)
 def birthday(born: str, years: int) -> dt.date:
-    """The birthday at that age; for 29 February it is 28 February in common years."""
+    """The birthday at that age; for 29 February it is 28 February in common years.
+
+    Args:
+        years: one of `AGES`, so that a document is made anew on that birthday.
+    """
+    assert years in AGES
     day = dt.date.fromisoformat(born)
     try:
         return day.replace(year=day.year + years)

@@ -116,6 +116,9 @@ class Portable:
         return not self.lost_codes.isdisjoint(codes)
 
     # ----------------------------------------------------------------------------- statements
+    # whether the driver fetches the whole of an answer into memory, unless it is told to stream it
+    hands_over_at_once: ClassVar[bool] = False
+
     # SQL Server takes 2,100 parameters a statement, and some statements give a list twice or
     # more values beside it; Oracle takes 1,000 values a list
     most_in_list: ClassVar[int] = 900
@@ -150,6 +153,13 @@ class Portable:
     def size_of(self, column: ColumnElement) -> ColumnElement[int]:
         """How long a stored text is, in units of this database; cheap, however long it is."""
         return func.length(column)
+
+    def row_fingerprint(self, columns: Sequence[ColumnElement]) -> ColumnElement[int] | None:
+        """A hash of 64 bits of a row that the database makes; None where it makes none.
+
+        Another value in any column, or null in place of one, gives another number.
+        """
+        return None
 
     def footprint(self, column: ColumnElement) -> ColumnElement:
         """What of a stored value tells that it was written, without fetching a long text."""
@@ -381,6 +391,7 @@ class PostgreSQL(Portable):
 
     name = "postgresql"
     partial_indexes = True
+    hands_over_at_once = True
     # its own library takes the login from elsewhere too, and gives a password only when asked
     password_without_login = True
     # deadlock, conflict of two writers, lock not had in time
@@ -409,6 +420,13 @@ class PostgreSQL(Portable):
             cursor.execute(f"set statement_timeout = {settings.statement_timeout * 1000:d}")
             cursor.execute(f"set lock_timeout = {settings.lock_timeout * 1000:d}")
         connection.commit()
+
+    def row_fingerprint(self, columns: Sequence[ColumnElement]) -> ColumnElement[int] | None:
+        """Of the text of the whole row, in which null and an empty text differ.
+
+        To hash there and to fetch the keys alone takes half the time of fetching each value.
+        """
+        return func.hashtextextended(cast(func.row(*columns), Text()), 0, type_=BigInteger())
 
     def utc_now(self) -> ColumnElement:
         """Not `now()`, which stands still within a transaction."""

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     func,
@@ -245,6 +246,23 @@ landing = Table(
     Column("reasons", Characters(200)),  # what goes into d2i_inclusion
 )
 
+# What extract found of each person, and from which source rows: the person is read again only when
+# these rows change or a day comes on which a rule may say something else.
+marks = Table(
+    "d2i_marks",
+    _OURS,
+    Column("person_id", Characters(48), primary_key=True),
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("fingerprint", BigInteger, nullable=False),  # of the source rows
+    Column("valid_until", Characters(10), nullable=False),  # last day of a run, YYYY-MM-DD
+    Column("current_hash", HASH),  # of the document that was made; null: not in the cohort
+    Column("text_fingerprint", BigInteger),  # of its text as it was stored
+    Column("reasons", Characters(200)),  # inclusion sets, comma-separated
+    Column("left_out", Characters(100)),  # why the person is not in the cohort
+    Column("problems", Characters()),  # what was left out of the document: JSON of [path, rule]
+    Column("counts", LargeBinary, nullable=False),  # what was counted: numbers of 16 bits
+)
+
 # Facts about a staging table that outlive a run, such as the canonical form its hashes are in.
 facts = Table(
     "d2i_facts",
@@ -376,6 +394,7 @@ _USES = {
     submission_log.name: (_APPEND, "one row a child and attempt; grows with every message"),
     inclusion.name: (_WRITE_ANEW, "why each child is in the cohort"),
     landing.name: (_WRITE_ANEW, "changes of a day that wait for the guards; empty between runs"),
+    marks.name: (_WRITE_ANEW, "which source rows each document was made from"),
     facts.name: (_WRITE_ANEW, "a few facts about each staging table"),
     source_rows.name: (_WRITE_ANEW, "rows of each SSD table at the last completed run"),
     source_values.name: (_WRITE_ANEW, "values of each SSD column at the last completed run"),
@@ -409,7 +428,8 @@ def purpose(table: Table) -> str:
 
 __all__ = [
     "LONGEST_NAME", "UNSETTLED_COLUMN", "anonymised", "attention", "facts", "identifier_hashes",
-    "identifiers_taken", "inclusion", "journal", "landing", "ledger_entries", "notes", "our_tables",
-    "purpose", "rights", "run_lock", "source_rows", "source_values", "ssd_columns", "ssd_metadata",
-    "ssd_table", "staging_table", "submission_log", "unsettled", "unsettled_index_name", "word_of",
+    "identifiers_taken", "inclusion", "journal", "landing", "ledger_entries", "marks", "notes",
+    "our_tables", "purpose", "rights", "run_lock", "source_rows", "source_values", "ssd_columns",
+    "ssd_metadata", "ssd_table", "staging_table", "submission_log", "unsettled",
+    "unsettled_index_name", "word_of",
 ]  # fmt: skip

@@ -142,6 +142,11 @@ def size_of(connection: Connection, column: ColumnElement) -> ColumnElement[int]
     return dialects.of(connection).size_of(column)
 
 
+def row_fingerprint(engine: Engine, columns: Sequence[ColumnElement]) -> ColumnElement[int] | None:
+    """A hash of 64 bits of a row that the database makes; None where it makes none."""
+    return dialects.of(engine).row_fingerprint(columns)
+
+
 def as_bytes(value: Any) -> bytes | None:
     """A binary value as bytes, whatever the driver hands out (memoryview, bytearray)."""
     return bytes(value) if value is not None else None

@@ -8,8 +8,8 @@ list's order stays.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,8 @@ class _BlockMaker:
 
     def __init__(self, block: Block, parent: Block | None, assembler: Assembler) -> None:
         plan, spec = assembler.plan, assembler.spec
-        self.block, self.assembler, self.built = block, assembler, 0
+        self.block, self.assembler = block, assembler
+        self.built, self.kept = assembler.count_at(), assembler.count_at()
         parent_source = assembler.source_of[parent.name] if parent else plan.person.name
         source = block.source or parent_source
         assembler.source_of[block.name] = source
@@ -51,12 +52,18 @@ class _BlockMaker:
         self.fields = [
             FieldMaker(field, source, spec, plan, assembler.shared) for field in block.fields
         ]
+        self.places = {
+            id(f): (assembler.count_at(), assembler.count_at(), assembler.count_at())
+            for f in self.fields
+        }
         # grouped by how a value is made, so that the loops over them need not check
-        self.direct = [(f, f.name, f.at, f.direct) for f in self.fields if f.direct]
+        self.direct = [(f, f.name, f.at, f.direct, self.filled(f)) for f in self.fields if f.direct]
         self.remembered = [
-            (f, f.name, f.at, f.remembered) for f in self.fields if f.remembered is not None
+            (f, f.name, f.at, f.remembered, self.filled(f))
+            for f in self.fields
+            if f.remembered is not None
         ]
-        self.routed = [(f, f.name, f.routed) for f in self.fields if f.routed]
+        self.routed = [(f, f.name, f.routed, self.filled(f)) for f in self.fields if f.routed]
         self.defaults = [field for field in block.fields if field.default is not None]
         self.mandatory = [field.name for field in block.fields if field.mandatory]
         wanted = [b for b in (*block.values, *block.blocks) if assembler.includes(b)]
@@ -66,21 +73,26 @@ class _BlockMaker:
         self.once = [m for m in makers if once and m.block.person_fact]
         self.end_field = _end_field(block, spec)
 
+    def filled(self, maker: FieldMaker) -> int:
+        """Where it is counted that a field was filled."""
+        return self.places[id(maker)][0]
+
     # -------------------------------------------------------------------------------- one row
     def item(self, row: SourceRow, person_id: str, page: Page) -> Document | None:
         """Make the object of one row; None where a mandatory field has no usable value."""
         built: Document = {}
-        self.built += 1
+        counts = self.assembler.counts
+        counts[self.built] += 1
         reported_before = len(self.assembler.problems)
-        for maker, name, at, direct in self.direct:
+        for maker, name, at, direct, filled in self.direct:
             raw = row[at]
             value, problem = direct(raw, row)
             if value is not None:
                 built[name] = value
-                maker.filled += 1
+                counts[filled] += 1
             if problem is not None:
                 self._report(maker, value, problem)
-        for maker, name, at, remembered in self.remembered:
+        for maker, name, at, remembered, filled in self.remembered:
             raw = row[at]
             if raw is None:
                 continue
@@ -90,14 +102,14 @@ class _BlockMaker:
                 value, problem = remembered.anew(raw)
             if value is not None:
                 built[name] = value
-                maker.filled += 1
+                counts[filled] += 1
             if problem is not None:
                 self._report(maker, value, problem)
-        for maker, name, routed in self.routed:
+        for maker, name, routed, filled in self.routed:
             value, problem = routed(row, person_id, page)
             if value is not None:
                 built[name] = value
-                maker.filled += 1
+                counts[filled] += 1
             if problem is not None:
                 self._report(maker, value, problem)
         for name in self.mandatory:
@@ -138,8 +150,9 @@ class _BlockMaker:
 
     def _report(self, maker: FieldMaker, value: Any, problem: str) -> None:
         if value is None:
-            maker.unusable += 1
-            maker.wrong += problem not in SAYS_NOTHING
+            _, unusable, wrong = self.places[id(maker)]
+            self.assembler.counts[unusable] += 1
+            self.assembler.counts[wrong] += problem not in SAYS_NOTHING
         self.assembler.problems.append((maker.path, problem))
 
     # ------------------------------------------------------------------------------ the block
@@ -160,7 +173,7 @@ class _BlockMaker:
                 for built in items:
                     built[PURGE] = False
         if items:
-            self.assembler.items[self.block.name] += len(items)
+            self.assembler.counts[self.kept] += len(items)
         if self.once and items:
             self._add_once(items, row, person_id, page)
         return items or None
@@ -178,7 +191,7 @@ class _BlockMaker:
         if block.purge:
             built[PURGE] = False
         if not block.always_sent:
-            self.assembler.items[block.name] += 1
+            self.assembler.counts[self.kept] += 1
         return built
 
     def _unique(self, items: list[Document]) -> list[Document]:
@@ -222,9 +235,16 @@ class Assembler:
         self.source_of: dict[str, str] = {}
         self.shared: dict[str, Remembered] = {}
         self.problems: list[FieldProblem] = []
-        # by the block's name: items and blocks of the last document that can be purged on their own
-        self.items: Counter[str] = Counter()
+        # what was counted while the last document was made, each thing at a place of its own: so
+        # the counts of many children are added up as rows of numbers
+        self.counts = array("q")
         self._root = _BlockMaker(spec.root, None, self)
+        self._nothing = array("q", self.counts)
+
+    def count_at(self) -> int:
+        """A new place for a count; for makers while they are compiled."""
+        self.counts.append(0)
+        return len(self.counts) - 1
 
     def includes(self, block: Block) -> bool:
         """Whether this block is made at all."""
@@ -247,24 +267,40 @@ class Assembler:
         """
         page.met.clear()
         self.problems = []
-        self.items = Counter()
+        self.counts[:] = self._nothing
         document = self._root.item(row, person_id, page)
         if document is not None and self.spec.root.purge:
             document[PURGE] = False
         return document, self.problems
 
-    def tallies(self) -> dict[str, Tally]:
-        """How often each field was filled so far; by path, in the order of the document."""
+    def tallies(self, counts: Sequence[int] | None = None) -> dict[str, Tally]:
+        """How often each field was filled; by path, in the order of the document.
+
+        Args:
+            counts: the counts of some children added up; None: those of the last document.
+        """
+        counts = self.counts if counts is None else counts
         tallies: dict[str, Tally] = {}
-
-        def collect(maker: _BlockMaker) -> None:
+        for maker in self._makers(self._root):
             for field in maker.fields:
-                tallies[field.path] = Tally(maker.built, field.filled, field.unusable, field.wrong)
-            for inner in (*maker.inner, *maker.once):
-                collect(inner)
-
-        collect(self._root)
+                filled, unusable, wrong = (int(counts[at]) for at in maker.places[id(field)])
+                tallies[field.path] = Tally(int(counts[maker.built]), filled, unusable, wrong)
         return tallies
+
+    def items(self, counts: Sequence[int] | None = None) -> dict[str, int]:
+        """Items and blocks that can be purged on their own, by the block's name; without zeros.
+
+        Args:
+            counts: as in `tallies`.
+        """
+        counts = self.counts if counts is None else counts
+        kept = ((m.block.name, int(counts[m.kept])) for m in self._makers(self._root))
+        return {name: count for name, count in kept if count}
+
+    def _makers(self, maker: _BlockMaker) -> Iterator[_BlockMaker]:
+        yield maker
+        for inner in (*maker.inner, *maker.once):
+            yield from self._makers(inner)
 
 
 def sources_of(spec: Spec, *, header_only: bool = False) -> set[str]:

@@ -56,7 +56,6 @@ class FieldMaker:
     ) -> None:
         """Compile a field; ``shared`` holds the caches of transforms that several fields share."""
         self.name, self.path, self.at = field.name, field.path, plan.at(field.source, field.column)
-        self.filled = self.unusable = self.wrong = 0
         self.remembered: Remembered | None = None
         self.direct: Callable[[Any, SourceRow], Result] | None = None
         self.routed: Callable[[SourceRow, str, Page], Result] | None = None

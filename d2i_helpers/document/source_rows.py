@@ -142,6 +142,9 @@ class ReadPlan:
         self.sources = {**named, **(extra or {})}
         self.person = spec.sources[str(spec.root.source)]
         self._columns: dict[Read, dict[str, int]] = {}
+        # one layout for all queries of a table: a row is the same row, whichever query gives it
+        self._layouts: dict[str, dict[str, int]] = {}
+        self._wanted: dict[Read, set[str]] = {}
         self._read_of: dict[str, Read] = {}
         for name, source in self.sources.items():
             read = self._query(source)
@@ -178,22 +181,43 @@ class ReadPlan:
         assert source.care_period and source.person and episodes.person
         to_person = Link(episodes.table, CARE_PERIOD, episodes.person)
         read = Read(source.table, source.care_period, (to_person,))
-        self._columns[read] = self._columns[self._read_of[name]]
+        self._want(read, self._wanted[self._read_of[name]])
         self.care_period_reads[name] = read
         named = Link(source.table, source.care_period, source.person)
         owners = Read(episodes.table, CARE_PERIOD, (named,))
-        self._columns[owners] = self._columns[self._read_of[CARE_PERIODS]]
+        self._want(owners, self._wanted[self._read_of[CARE_PERIODS]])
         self.owner_reads[name] = owners
 
     def _want(self, read: Read, names: Iterable[str]) -> None:
-        positions = self._columns.setdefault(read, {})
+        layout = self._layouts.setdefault(read.table, {})
+        positions = self._columns.setdefault(read, layout)
         for name in names:
             positions.setdefault(name, len(positions))
+            self._wanted.setdefault(read, set()).add(name)
 
     @property
     def reads(self) -> dict[Read, tuple[str, ...]]:
         """Every query with its columns in the order of the rows."""
         return {read: tuple(positions) for read, positions in self._columns.items()}
+
+    def wanted(self, read: Read) -> tuple[str, ...]:
+        """The columns of a query that its own sources look at, in the order of the rows."""
+        return tuple(name for name in self._columns[read] if name in self._wanted[read])
+
+    @property
+    def tables(self) -> dict[str, tuple[str, ...]]:
+        """The columns that are read of each table, in the order of the rows."""
+        return {table: tuple(layout) for table, layout in self._layouts.items()}
+
+    def key_columns(self, table: str) -> tuple[str, ...]:
+        """The columns by which rows of a table are found or lead to others."""
+        found: dict[str, None] = {}
+        for read in self._columns:
+            ends = [(read.table, read.by)]
+            for step in read.chain:
+                ends += [(step.table, step.value), (step.table, step.by)]
+            found.update((name, None) for owner, name in ends if owner == table)
+        return tuple(found)
 
     def read_of(self, source: str) -> Read:
         """The query that gives the rows of a source."""

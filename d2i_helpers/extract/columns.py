@@ -8,22 +8,38 @@ incomplete, do not count.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from d2i_helpers.document.assembly import SAYS_NOTHING, Assembler
+import numpy as np
+
+from d2i_helpers.document.assembly import SAYS_NOTHING, Tally
 from d2i_helpers.document.driver_values import is_unreadable_date, read_text
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, date_text
 from d2i_helpers.extract.filters import date_columns
+from d2i_helpers.extract.per_person import Numbers
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.staging.guards import ColumnUse
 
 Rules = Mapping[tuple[str, str], tuple[int, list[str]]]  # (path, rule) to a count and examples
 
 
+@dataclass(frozen=True)
+class _DatesOfRead:
+    """The date columns of a query: where they are in a row, and where their figures are kept."""
+
+    rows_at: int  # where the number of rows is
+    columns: tuple[tuple[str, int, int], ...]  # name, place in a row, where the figures begin
+
+
 class DateColumns:
-    """Dates as they are stored, in every row that is read: they decide which rows count at all."""
+    """Dates as they are stored, in every row that is read: they decide which rows count at all.
+
+    The figures of a person are a row of numbers: for each query how many rows it gave, and for each
+    of its date columns how many values it holds and how many of these cannot be used. A row that
+    belongs to several persons counts for each of them.
+    """
 
     def __init__(self, spec: Spec, plan: ReadPlan) -> None:
         """Find the date columns of every query, but those with a known gap."""
@@ -33,47 +49,68 @@ class DateColumns:
             for block, field in spec.fields()
             if spec.known_gap(block, field)
         }
-        self._places: dict[Read, list[tuple[str, int]]] = {
-            read: [
-                (name, place)
-                for place, name in enumerate(columns)
-                if name in is_date and (read.table, name) not in gaps
-            ]
-            for read, columns in plan.reads.items()
-        }
+        self._reads: dict[Read, _DatesOfRead] = {}
+        self.size = 0  # numbers a person
+        for read in plan.reads:
+            rows_at, columns = self.size, []
+            self.size += 1
+            for name in plan.wanted(read):
+                if name in is_date and (read.table, name) not in gaps:
+                    columns.append((name, plan.place(read, name), self.size))
+                    self.size += 2
+            self._reads[read] = _DatesOfRead(rows_at, tuple(columns))
         self._words = spec.placeholders
-        self._filled: Counter[tuple[Read, str]] = Counter()
-        self._unusable: Counter[tuple[Read, str]] = Counter()
-        self._rows: Counter[Read] = Counter()
 
-    def look(self, found: Mapping[Read, list[SourceRow]]) -> None:
-        """Count the values of a page's raw rows."""
-        for read, places in self._places.items():
-            rows = found.get(read) or ()
-            self._rows[read] += len(rows)
-            for name, place in places:
-                values = [row[place] for row in rows if row[place] is not None]
-                no_day = [value for value in values if date_text(value) is None]
-                unusable = sum(map(self._is_wrong, no_day))
-                self._filled[read, name] += len(values) - len(no_day) + unusable
-                self._unusable[read, name] += unusable
+    def figures(self, read: Read, rows: Sequence[SourceRow]) -> tuple[int, Numbers]:
+        """The figures of each row of a query.
+
+        Returns:
+            Where they begin among the figures of a person; and a row of numbers for each row.
+        """
+        dates = self._reads[read]
+        counts = np.zeros((len(rows), 1 + 2 * len(dates.columns)), np.int64)
+        counts[:, 0] = 1
+        for _, place, at in dates.columns:
+            values = [row[place] for row in rows]
+            filled = counts[:, at - dates.rows_at]
+            filled[:] = [value is not None for value in values]
+            for number, value in enumerate(values):
+                if value is not None and date_text(value) is None:
+                    wrong = self._is_wrong(value)
+                    filled[number] = wrong
+                    counts[number, at - dates.rows_at + 1] = wrong
+        return dates.rows_at, counts
 
     def _is_wrong(self, value: Any) -> bool:
         """Whether it says something: no blank, placeholder or word for "not known"."""
         text, _ = read_text(value)
         return is_unreadable_date(value) and (text or "").upper() not in self._words
 
-    def uses(self) -> Iterator[ColumnUse]:
-        """The figures of each column; of several ways to a table, the one that met most values."""
-        rising = sorted(self._filled.items(), key=lambda item: item[1])
-        for (table, name), read in {(read.table, name): read for (read, name), _ in rising}.items():
-            filled, unusable = self._filled[read, name], self._unusable[read, name]
-            yield ColumnUse(f"{table}.{name}", filled, unusable, "not a date", self._rows[read])
+    def uses(self, figures: Sequence[int]) -> Iterator[ColumnUse]:
+        """The figures of each column; of several ways to a table, the one that met most values.
+
+        Args:
+            figures: of all persons, added up.
+        """
+        uses: dict[str, ColumnUse] = {}
+        for read, dates in self._reads.items():
+            for name, _, at in dates.columns:
+                use = ColumnUse(
+                    f"{read.table}.{name}", int(figures[at]), int(figures[at + 1]), "not a date",
+                    int(figures[dates.rows_at]),
+                )  # fmt: skip
+                if use.name not in uses or use.filled >= uses[use.name].filled:
+                    uses[use.name] = use
+        yield from uses.values()
 
 
-def uses_of_fields(spec: Spec, assembler: Assembler, rules: Rules) -> Iterator[ColumnUse]:
-    """The figures of each field's column (but dates) from what the documents were made of."""
-    tallies = assembler.tallies()
+def uses_of_fields(spec: Spec, tallies: Mapping[str, Tally], rules: Rules) -> Iterator[ColumnUse]:
+    """The figures of each field's column (but dates) from what the documents were made of.
+
+    Args:
+        tallies: by the field's path.
+        rules: what was reported of the fields.
+    """
     commonest: dict[str, tuple[int, str]] = {}
     for (path, rule), (count, _) in rules.items():
         if rule not in SAYS_NOTHING:

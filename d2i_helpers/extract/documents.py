@@ -5,13 +5,15 @@ Reads and computes only; what is stored is the business of `extract`.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 
@@ -39,16 +41,25 @@ from d2i_helpers.document.source_rows import (
 )
 from d2i_helpers.extract.columns import DateColumns, uses_of_fields
 from d2i_helpers.extract.filters import Filters
+from d2i_helpers.extract.fingerprints import text_fingerprint
+from d2i_helpers.extract.page_rows import PageRows
+from d2i_helpers.extract.per_person import Numbers
 from d2i_helpers.extract.sources import ReadPage, SourceReader
+from d2i_helpers.extract.valid_until import ValidUntil
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
+from d2i_helpers.staging import marks
 from d2i_helpers.staging.attention import MASKED_IDS, mask
 from d2i_helpers.staging.guards import ColumnUse
 from d2i_helpers.staging.load import Child
+from d2i_helpers.staging.marks import Mark
 from d2i_helpers.staging.states import AGED_OUT, LEFT_COHORT, NO_LONGER_THERE
 
 BORN, EXPECTED, LEGACY = "pers_dob", "pers_expected_dob", "pers_legacy_id"
 LEGACY_LENGTH = 36  # of the staging column as it is deployed
+OWN_COUNTS = ("persons_read", "eligible", "in_cohort")
+_PERSONS, _ELIGIBLE, _IN_COHORT = range(len(OWN_COUNTS))
+_LARGEST = 2**16 - 1  # count that a mark can hold
 _CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")  # "TypeError" is said as "type error"
 ALIKE = "is another child's too, but for blanks or capitals"
 TWIN = "is another child's too"
@@ -87,17 +98,49 @@ class Absentees:
         }
 
 
+class _Outcome(NamedTuple):
+    """What became of a person beyond doubt; the document aside."""
+
+    problems: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[str, ...] = ()  # the inclusion sets
+    left_out: str | None = None  # why the person is not in the cohort
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of a person, to be kept with the document that was made."""
+
+    fingerprint: int
+    valid_until: dt.date
+    counts: bytes  # numbers of 16 bits, in the order of `Documents`
+    problems: tuple[tuple[str, str], ...]
+    reasons: tuple[str, ...]
+    left_out: str | None
+
+    def mark(self, person_id: str, current_hash: bytes | None, text: str | None) -> Mark:
+        """The mark to keep, with the document's hash and text where there is one."""
+        return Mark(
+            person_id, self.fingerprint, self.valid_until, self.counts, self.problems,
+            current_hash, None if text is None else text_fingerprint(text),
+            ",".join(self.reasons), self.left_out,
+        )  # fmt: skip
+
+
 @dataclass
 class Problems:
-    """What was left out and why: (path, rule) to a count and a few masked ids."""
+    """What was left out and why: (path, rule) to a count and a few masked ids.
+
+    The examples are the first in their own order, so that they do not depend on the order in which
+    children are looked at.
+    """
 
     by_rule: dict[tuple[str, str], tuple[int, list[str]]] = field(default_factory=dict)
 
     def add(self, path: str, rule: str, person_id: str | None) -> None:
         """Count one more."""
         count, masked = self.by_rule.get((path, rule), (0, []))
-        if len(masked) < MASKED_IDS and person_id and (shown := mask(person_id)) not in masked:
-            masked = [*masked, shown]
+        if person_id and (shown := mask(person_id)) not in masked:
+            masked = sorted([*masked, shown])[:MASKED_IDS]
         self.by_rule[path, rule] = count + 1, masked
 
     def table(self) -> list[dict[str, Any]]:
@@ -154,17 +197,33 @@ class Documents:
             unreadable(person.table, column, "the age") for column in (EXPECTED, BORN)
         )
         self._dates = DateColumns(spec, self.plan)
+        self._until = ValidUntil(spec, self.plan, self.window, (BORN, EXPECTED))
+        # what is counted of a person: own counts, those of the document, those of the date columns
+        own, made = len(OWN_COUNTS), len(self.assembler.counts)
+        self._of_documents = slice(own, own + made)
+        self._of_dates = slice(own + made, own + made + self._dates.size)
+        self._totals = np.zeros(self._of_dates.stop, np.int64)  # of all persons
+        self.found: dict[str, Found] = {}  # of the last page, by person id
+        self._outcome: _Outcome | None = None  # of the person that is looked at
 
-    def pages(self, connection: Connection) -> Iterator[list[Child]]:
-        """The children of the cohort, page by page; the tallies grow meanwhile."""
-        if not self.settings.person_ids:
+    def pages(
+        self, connection: Connection, only: Sequence[Any] | None = None
+    ) -> Iterator[list[Child]]:
+        """The children of the cohort, page by page; the tallies grow meanwhile.
+
+        Args:
+            only: the raw ids of the persons to read; None: those of `person_ids`, else all.
+        """
+        if only is not None and not only:
+            return
+        if only is None and not self.settings.person_ids:
             self.counts["without_id"] += self.reader.count_without_id(connection)
-        for batch in self.reader.batches(connection):
-            self._dates.look(batch.found)
+        fold = self.reader.folds_capitals(connection)
+        for batch in self.reader.batches(connection, only):
             page = self.filters.page(batch.persons, batch.found)
-            yield self._children(batch, page)
+            yield self._children(batch, page, fold=fold)
 
-    def _children(self, batch: ReadPage, page: Page) -> list[Child]:
+    def _children(self, batch: ReadPage, page: Page, *, fold: bool) -> list[Child]:
         self.withheld = []
         in_statutory = self._statutory(batch)
         by_id: dict[str, list[SourceRow]] = {}
@@ -173,16 +232,72 @@ class Documents:
             if (person_id := self._identify(row)) is not None:
                 by_id.setdefault(person_id, []).append(row)
         children = []
-        for person_id, rows in by_id.items():
+        rows_of_page = PageRows(self.reader, batch, list(by_id), fold=fold)
+        counts = np.zeros((len(by_id), len(self._totals)), np.int64)
+        counts[:, self._of_dates] = rows_of_page.figures(self._dates)
+        outcomes: list[_Outcome | None] = []
+        for (person_id, rows), counted in zip(by_id.items(), counts, strict=True):
             identity: Verdict = self._alike if person_id in self.reader.written.alike else True
             if identity is True and any(row != rows[0] for row in rows):
                 identity = self._twin
+            self._outcome = None
             for row in rows:
                 if identity is True and row is not rows[0]:
                     self.refuse_duplicate(person_id)
-                elif child := self._judged(row, person_id, identity, in_statutory, page):
+                elif child := self._judged(row, person_id, identity, in_statutory, page, counted):
                     children.append(child)
+            outcomes.append(self._outcome if len(rows) == 1 and identity is True else None)
+        self._totals += counts.sum(axis=0)
+        self.found = self._kept(rows_of_page, list(by_id), outcomes, counts)
         return children
+
+    def _kept(
+        self,
+        rows: PageRows,
+        person_ids: Sequence[str],
+        outcomes: Sequence[_Outcome | None],
+        counts: Numbers,
+    ) -> dict[str, Found]:
+        """What may be kept of the persons of a page, by their ids."""
+        if self.settings.person_ids or (fingerprints := rows.fingerprints()) is None:
+            return {}
+        until = rows.valid_until(self._until)
+        fits = counts.max(axis=1, initial=0) <= _LARGEST
+        short = counts.astype(np.uint16)
+        return {
+            person_id: Found(
+                int(fingerprints[at]),
+                dt.date.fromordinal(int(until[at])),
+                short[at].tobytes(),
+                *outcome,
+            )
+            for at, (person_id, outcome) in enumerate(zip(person_ids, outcomes, strict=True))
+            if outcome is not None and fits[at] and person_id not in self.reader.written.with_blanks
+        }
+
+    def take(self, kept: Sequence[Any]) -> dict[str, int]:
+        """Add what an earlier run found of persons whose rows have not changed since.
+
+        Args:
+            kept: rows of `marks.valid`.
+
+        Returns:
+            Items and blocks of their documents, by the block's name.
+        """
+        held = np.frombuffer(b"".join(mark.counts for mark in kept), np.uint16)
+        totals = held.reshape(len(kept), len(self._totals)).sum(axis=0, dtype=np.int64)
+        self._totals += totals
+        for name, count in zip(OWN_COUNTS, totals.tolist(), strict=False):
+            self.counts[name] += count
+        for reasons, count in Counter(m.reasons for m in kept if m.left_out is None).items():
+            self.reasons.update(dict.fromkeys(reasons.split(","), count))
+        for mark in kept:
+            if mark.left_out is not None:
+                self._leave_out(mark.person_id, mark.left_out)
+            if mark.problems:
+                for path, rule in marks.problems_of(mark):
+                    self.problems.add(path, rule, mark.person_id)
+        return self.assembler.items(totals[self._of_documents].tolist())
 
     def _identify(self, row: SourceRow) -> str | None:
         """The child's id as text; None where there is none, or none that can be read."""
@@ -222,6 +337,7 @@ class Documents:
     def _leave_out(self, person_id: str, reason: str) -> None:
         self.left_out[reason] += 1
         self.absent.add(person_id, reason)
+        self._outcome = _Outcome(left_out=reason)
 
     def judge(self, row: SourceRow) -> Eligibility:
         """Whether the child of this row is of an age to be in."""
@@ -240,17 +356,21 @@ class Documents:
         identity: Verdict,
         in_statutory: Callable[[str], Verdict],
         page: Page,
+        counted: Numbers,
     ) -> Child | None:
         """The child of a row, where it is in; who may be in is withheld.
 
         Args:
             identity: whether what the page holds under this id is this person's.
+            counted: where the person's counts go.
         """
+        counted[_PERSONS] += 1
         age = self.judge(row)
         if age.eligible is False:
             self._leave_out(person_id, age.reason)
             return None
         self.counts["eligible"] += age.eligible is True
+        counted[_ELIGIBLE] += age.eligible is True
         membership = self.inclusion.judge(person_id, age.born, page)
         if membership.verdict is False:
             self._leave_out(person_id, "in no inclusion set")
@@ -261,7 +381,7 @@ class Documents:
             return None
         verdicts = (age.eligible, membership.verdict, allowed, identity)
         if all(verdict is True for verdict in verdicts):
-            return self._child(row, person_id, membership.reasons, page)
+            return self._child(row, person_id, membership.reasons, page, counted)
         doubts = [verdict for verdict in verdicts if isinstance(verdict, Doubt)]
         if membership.verdict is not True:
             doubts += membership.doubts
@@ -269,9 +389,15 @@ class Documents:
         return None
 
     def _child(
-        self, row: SourceRow, person_id: str, reasons: tuple[str, ...], page: Page
+        self,
+        row: SourceRow,
+        person_id: str,
+        reasons: tuple[str, ...],
+        page: Page,
+        counted: Numbers,
     ) -> Child | None:
         self.counts["in_cohort"] += 1
+        counted[_IN_COHORT] += 1
         self.reasons.update(reasons)
         try:
             document, problems = self.assembler.assemble(row, person_id, page)
@@ -279,6 +405,7 @@ class Documents:
             kind = _CAPITAL.sub(" ", type(error).__name__).lower()
             self._refuse(person_id, "document", f"cannot be assembled ({kind})")
             return None
+        counted[self._of_documents] += np.frombuffer(self.assembler.counts, np.int64)
         for path, rule in problems:
             self.problems.add(path, rule, person_id)
         if document is None:
@@ -289,13 +416,15 @@ class Documents:
             return None
         legacy_id = key_text(row[self._legacy_at])
         legacy_id = legacy_id if legacy_id and len(legacy_id) <= LEGACY_LENGTH else None
+        self._outcome = _Outcome(tuple(problems), reasons)
         text = to_text(document)
-        return Child(person_id, legacy_id, document, text, reasons, self.assembler.items)
+        return Child(person_id, legacy_id, document, text, reasons, self.assembler.items())
 
     def column_uses(self) -> list[ColumnUse]:
         """How many values of each source column could be used so far, for the guard."""
-        fields = uses_of_fields(self.spec, self.assembler, self.problems.by_rule)
-        return [*self._dates.uses(), *fields]
+        tallies = self.assembler.tallies(self._totals[self._of_documents].tolist())
+        fields = uses_of_fields(self.spec, tallies, self.problems.by_rule)
+        return [*self._dates.uses(self._totals[self._of_dates].tolist()), *fields]
 
     def quality(self) -> list[dict[str, Any]]:
         """A row a field: filled, missing, unusable, and per cent filled of what could be.
@@ -304,7 +433,9 @@ class Documents:
         """
         gaps = {f.path for b, f in self.spec.fields() if self.spec.known_gap(b, f)}
         rows = []
-        for path, tally in self.assembler.tallies().items():
+        for path, tally in self.assembler.tallies(
+            self._totals[self._of_documents].tolist()
+        ).items():
             missing = max(tally.rows - tally.filled - tally.unusable, 0)
             share = round(100 * tally.filled / tally.rows, 1) if tally.rows else None
             rows.append(

@@ -7,6 +7,7 @@ hangs on another is found through sub-queries up to the person, never with a que
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ from d2i_helpers.extract.spelling import as_parents_spell, respelt_ids
 from d2i_helpers.payload_spec import Source, Spec
 from d2i_helpers.settings import Settings
 
+FINGERPRINT = "d2i_fingerprint"  # the last column of a row, where the database hashes it
+STATUTORY = "(statutory cohort)"  # stands for its table among the queries
 _BLANKS = ("\t", "\n", "\r", "\xa0")  # beside the blank itself
 Condition = Callable[[ColumnElement], ColumnElement[bool]]
 
@@ -56,6 +59,9 @@ class ReadPage:
     persons: list[SourceRow]
     found: dict[Read, list[SourceRow]]
     statutory: list[Any] | None  # person ids of the statutory cohort, where one is set
+    # the rows as the database gave them, from which fingerprints are made; None: it could not hand
+    # over some value, so that the rows are not as another query would give them
+    as_given: dict[Read, list[SourceRow]] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class WrittenIds:
             written = written.where(_trimmed(text).in_(list(some)))
             variants += _texts(connection, reader.engine, written)
         connection.rollback()
-        return cls(_alike(variants), with_blanks)
+        return cls(alike(variants), with_blanks)
 
     def forms(self, raw: Any) -> set[str]:
         """Every form in which an id is written, beside the given one."""
@@ -104,7 +110,7 @@ class WrittenIds:
         return not any(self.forms(value) for value in raw if key_text(value) in self.with_blanks)
 
 
-def _alike(variants: Iterable[str]) -> frozenset[str]:
+def alike(variants: Iterable[str]) -> frozenset[str]:
     """Of ids that the database takes for repeated, those that are not written alike."""
     spelt: dict[str, Counter[str]] = {}
     for raw in variants:
@@ -157,14 +163,16 @@ class SourceReader:
         self._person_read = plan.read_of(plan.person.name)
         self._id_at = plan.at(plan.person.name, plan.person.key)
         self.written = WrittenIds()  # how ids are written; known once batches are read
-        self.folds_capitals = False  # whether ids that differ in capitals are one; known then too
+        self._knows_written = False
+        self._folds: bool | None = None  # whether ids that differ in capitals are one
+        self._exact = True  # whether every value of the page came as the driver gives it
         self.types = IdTypes(engine)  # of the columns with ids; known once `gaps` has looked
         self._person_at = (plan.person.table, plan.person.key)
         self._absent: set[tuple[str, str]] = set()
         self._called: dict[tuple[str, str], str] = {}  # columns with another name here
         self._statements: dict[Any, Select] = {}
         # beside the driver's errors, what Python raises where a value cannot become one of its own
-        self._unreadable: tuple[type[Exception], ...] = (
+        self.unreadable: tuple[type[Exception], ...] = (
             *database.failures(engine), ValueError, OverflowError,
         )  # fmt: skip
 
@@ -243,6 +251,10 @@ class SourceReader:
             called = self._called.get((table, name), name)
             self.types.note((table, name), deployed.get(called.lower()))
 
+    def is_there(self, table: str) -> bool:
+        """Whether a table is there, with at least one of the columns that are read."""
+        return any((table, name) not in self._absent for name in self.plan.tables[table])
+
     def _may_lack_table(self, name: str) -> bool:
         """Whether the specification, and so the inclusion sets, can do without the table."""
         using = [source for source in self.spec.sources.values() if source.table == name]
@@ -255,9 +267,9 @@ class SourceReader:
     def _optional_columns(self) -> set[tuple[str, str]]:
         """Columns that only optional sources or fields need."""
         needed: dict[tuple[str, str], bool] = {}
-        for read, columns in self.plan.reads.items():
+        for read in self.plan.reads:
             using = [s for s in self.plan.sources.values() if self.plan.read_of(s.name) == read]
-            for name in columns:
+            for name in self.plan.wanted(read):
                 fields = [
                     one
                     for _, one in self.spec.fields()
@@ -298,21 +310,64 @@ class SourceReader:
         connection.rollback()
         return [person_id for person_id in wanted if person_id.strip().casefold() not in held]
 
-    def batches(self, connection: Connection) -> Iterator[ReadPage]:
-        """Pages of children in the order of their ids; those of `person_ids` where it is set."""
-        self.folds_capitals = database.takes_capitals_alike(
-            connection
-        ) or self.types.folds_capitals(self._compared_columns())
-        self.written = WrittenIds.read(connection, self)  # it ends the reading transaction
+    def folds_capitals(self, connection: Connection) -> bool:
+        """Whether ids that differ in capitals alone are one to this database."""
+        if self._folds is None:
+            self._folds = database.takes_capitals_alike(connection) or self.types.folds_capitals(
+                self._compared_columns()
+            )
+        return self._folds
+
+    @property
+    def queries(self) -> list[Read]:
+        """Every query of a page in its order, that of the statutory cohort too."""
+        own = [Read(STATUTORY, "person_id")] if self.settings.statutory_cohort_table else []
+        return [*self.plan.reads, *own]
+
+    def reads_as(self) -> Any:
+        """All that the values of a row depend on beside the database; for the salt."""
+        return (
+            list(self.plan.tables.items()), self.queries, sorted(self._absent),
+            sorted(self._called.items()), self.hashes_there,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def hashes_there(self) -> bool:
+        """Whether the database makes the fingerprints of rows."""
+        return database.row_fingerprint(self.engine, [column("any")]) is not None
+
+    def take_written(self, written: WrittenIds) -> None:
+        """How ids are written, where somebody else has seen it."""
+        self.written, self._knows_written = written, True
+
+    def batches(
+        self, connection: Connection, only: Sequence[Any] | None = None
+    ) -> Iterator[ReadPage]:
+        """Pages of children in the order of their ids; those of `person_ids` where it is set.
+
+        Args:
+            only: the raw ids of the children to read; None: those of `person_ids`, else all.
+        """
+        self.folds_capitals(connection)
+        if not self._knows_written:
+            # it ends the reading transaction
+            self.take_written(WrittenIds.read(connection, self))
+        if only is not None:
+            for raw in database.in_batches(only, self._ids_at_a_time):
+                self._exact = True
+                yield self._batch(connection, "ids", self._in_every_form(raw), None)
+            return
         if self.settings.person_ids:
             wanted = sorted(set(self.settings.person_ids))
             for ids in database.in_batches(wanted, self._ids_at_a_time):
+                self._exact = True
                 every_form = {form for value in ids for form in (value, *self.written.forms(value))}
                 raw = self.types.values(self._person_at, sorted(every_form))
                 yield self._batch(connection, "ids", self._as_parameters(raw, every_form), None)
             return
         first: Any = None
         while True:
+            self._exact = True
             persons, following = self._persons(connection, first)
             if self.written.in_bounds(raw := [row[self._id_at] for row in persons]):
                 given = {"first": first, "following": following}
@@ -337,18 +392,21 @@ class SourceReader:
         """
         together = sorted(zip(raw, persons, strict=True), key=lambda pair: key_text(pair[0]) or "")
         for some in database.in_batches(together, self._ids_at_a_time):
-            forms = {form for one, _ in some for form in self.written.forms(one)}
-            raw_ids = [one for one, _ in some]
-            texts = {*forms, *(text for one in raw_ids if (text := key_text(one)) is not None)}
-            if self.types.kind(self._person_at) not in (Kind.NUMBER, Kind.UUID):
-                raw_ids = [*{*raw_ids, *forms}]
-            given = self._as_parameters(raw_ids, texts)
+            given = self._in_every_form([one for one, _ in some])
             yield self._batch(connection, "ids", given, [person for _, person in some])
+
+    def _in_every_form(self, raw: Sequence[Any]) -> dict[str, list[Any]]:
+        """Some persons' raw ids as parameters, with every form in which they are written."""
+        forms = {form: None for one in raw for form in self.written.forms(one)}
+        texts = {*forms, *(text for one in raw if (text := key_text(one)) is not None)}
+        if self.types.kind(self._person_at) not in (Kind.NUMBER, Kind.UUID):
+            raw = list(dict.fromkeys((*raw, *forms)))
+        return self._as_parameters(raw, texts)
 
     def _as_parameters(self, raw: Iterable[Any], texts: Iterable[str]) -> dict[str, list[Any]]:
         """Some persons' ids, for columns of the type of theirs and as texts for all others."""
         of_text = {*texts}
-        if self.folds_capitals:
+        if self._folds:
             of_text |= {text.lower() for text in of_text}
         return {"ids": list(raw), "texts": sorted(of_text)}
 
@@ -407,12 +465,13 @@ class SourceReader:
         if self.settings.statutory_cohort_table:
             statutory = self._statutory(connection, kind, parameters)
         connection.rollback()  # ends the reading transaction: no locks, no old snapshot
-        if self.folds_capitals:
+        as_given = dict(found) if self._exact else None
+        if self.folds_capitals(connection):
             people = found[self._person_read]
             found = as_parents_spell(self.plan, people, found)
             ids = [row[self._id_at] for row in people]
             statutory = statutory and respelt_ids(statutory, ids)
-        return ReadPage(found[self._person_read], found, statutory)
+        return ReadPage(found[self._person_read], found, statutory, as_given)
 
     def _rows(
         self,
@@ -440,10 +499,11 @@ class SourceReader:
 
         try:
             return fetch(frozenset())
-        except self._unreadable as error:
+        except self.unreadable as error:
             if not database.may_be_about_a_value(error):
                 raise
             connection.rollback()
+        self._exact = False
         return fetch(self._unreadable_columns(connection, read, fetch))
 
     def _unreadable_columns(
@@ -454,7 +514,7 @@ class SourceReader:
         for name in self.plan.reads[read]:
             try:
                 fetch(frozenset(), name)
-            except self._unreadable as error:
+            except self.unreadable as error:
                 if not database.may_be_about_a_value(error):
                     raise
                 connection.rollback()
@@ -487,14 +547,14 @@ class SourceReader:
         self, read: Read, kind: str, limit: int | None, as_text: frozenset[str], only: str | None
     ) -> Select:
         source = self._table(read.table).alias("t0")
-        wanted = []
+        wanted: list[ColumnElement] = []
         for name in self.plan.reads[read] if only is None else [only]:
-            one: ColumnElement = self._of(source, read.table, name)
-            if (read.table, name) in self._absent:
-                one = null()
-            elif name in as_text:
+            one = self.expression(source, read.table, name)
+            if name in as_text:
                 one = database.as_raw_text(self.engine, one)
             wanted.append(one.label(name))
+        if only is None and not as_text and self.hashes_there:
+            wanted.append(self.fingerprint(source, read.table))
         statement = select(*wanted).select_from(source)
         by = self._of(source, read.table, read.by)
         statement = statement.where(self._membership(by, read, kind))
@@ -537,12 +597,28 @@ class SourceReader:
         ids = select(self.types.compared(own, person, place)).select_from(source)
         return compared.in_(ids.where(_condition(kind)(own)))
 
+    def expression(self, source: Any, table: str, name: str) -> ColumnElement:
+        """A column of a table, or null where it is not there."""
+        return null() if (table, name) in self._absent else self._of(source, table, name)
+
+    def fingerprint(self, source: Any, table: str) -> ColumnElement:
+        """The fingerprint of a row as the database makes it, of all columns that are read."""
+        columns = [self.expression(source, table, name) for name in self.plan.tables[table]]
+        made = database.row_fingerprint(self.engine, columns)
+        assert made is not None
+        return made.label(FINGERPRINT)
+
     def _table(self, name: str) -> Any:
         return _declared(name)
 
     def _of(self, source: Any, table_name: str, name: str) -> ColumnElement:
         """A column without a type, so that the driver's value comes through as it is."""
         return column(self._called.get((table_name, name), name), _selectable=source)
+
+
+def whole_table(name: str) -> Table:
+    """A table by name, for a statement without conditions."""
+    return _declared(name)
 
 
 def _fetched(result: Any) -> list[SourceRow]:

@@ -6,10 +6,12 @@ of their own; only when the guards have passed the whole day are they written (s
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,12 +26,13 @@ from d2i_helpers.document.validation import Problem, firewall_warnings
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.extract.documents import Documents, Withheld
 from d2i_helpers.extract.spelling import as_staged, staged_spellings
+from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Row, attention, guards, pending_changes, row_counts
+from d2i_helpers.staging import Row, attention, guards, marks, pending_changes, row_counts
 from d2i_helpers.staging.attention import MASKED_IDS, Entry, mask
 from d2i_helpers.staging.lease import BY_HAND, working_on
-from d2i_helpers.staging.load import Child, Load
+from d2i_helpers.staging.load import Child, Compared, Load
 from d2i_helpers.staging.states import WHY_GONE, RowState, Unsent
 
 Progress = Callable[[int, int | None], None]
@@ -42,6 +45,7 @@ COUNTS = (
     "rehashed", "released", "need_attention",
 )  # fmt: skip
 _SECONDS_BETWEEN_SIGNS = 0.3
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 
 @dataclass
@@ -56,6 +60,7 @@ class ExtractResult:
     problems: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)  # what the guards say of a day they passed
+    read_anew: int = 0  # persons who were read and judged; the others' rows are as they were
 
 
 def run(
@@ -75,7 +80,7 @@ def run(
         LockError: another run works on the table.
         SettingsError: none of the ids in `person_ids` is a person's.
     """
-    with working_on(engine, [settings.staging_table]):
+    with working_on(engine, [settings.staging_table]), few_collections():
         return _Day(engine, settings, spec).run(progress)
 
 
@@ -115,11 +120,16 @@ class _Day:
             self.load.begin(connection)
             before = self.staging.fact(connection, WINDOW_FACT)
             self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
-            today = self.documents.reader.row_counts(connection)
+            changed = self._find_changed(connection)
+            today = changed.rows if changed else self.documents.reader.row_counts(connection)
             self.rows = row_counts.compare(connection, self.staging.name, today)
             if self.load.first_load:  # its pages are written as they are read
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
-            self._read_all(connection, progress)
+            self._read_all(connection, changed, progress)
+        if changed:
+            self.staging.in_transaction(
+                lambda connection: marks.remove(connection, self.staging, changed.strangers)
+            )
         self.columns = self.documents.column_uses()
         with database.reading(self.engine) as connection:
             self.values = row_counts.compare_values(connection, self.staging.name, self.columns)
@@ -171,14 +181,42 @@ class _Day:
         return [said] if strangers else []
 
     # ------------------------------------------------------------------------------- reading
-    def _read_all(self, connection: Connection, progress: Progress | None) -> None:
+    def _find_changed(self, connection: Connection) -> Changed | None:
+        """The persons who have to be read; None: everybody, or those of a pilot."""
+        self._marks_before = False  # whether marks of earlier runs may be there
+        if self.settings.person_ids:
+            return None
+        salt, today = salt_of(self.documents), self.settings.today
+        anew = self.settings.reassess or self.load.first_load
+        connection.rollback()  # no reading transaction stays open while another one writes
+        self._marks_before = marks.begin(self.staging, salt, today, anew=anew)
+        if not self._marks_before:
+            return None
+        return find_changed(
+            connection, self.documents, self.staging, self.settings, self._take_as_before
+        )
+
+    def _take_as_before(self, kept: Sequence[Any]) -> None:
+        """Count children whose rows, document and staging row are as they were."""
+        self.items_before.update(self.documents.take(kept))
+        row_ids = [mark.row_id for mark in kept if mark.row_id is not None]
+        self.counts["unchanged"] += len(row_ids)
+        self.load.live_seen += len(row_ids)
+        for row_id in row_ids:
+            self.load.seen.add(row_id)
+
+    def _read_all(
+        self, connection: Connection, changed: Changed | None, progress: Progress | None
+    ) -> None:
         total = self.documents.reader.count(connection) if progress else None
         told = time.monotonic()
-        for children in self.documents.pages(connection):
+        as_before = self.counts["persons_read"]
+        for children in self.documents.pages(connection, changed.ids if changed else None):
             self._take(connection, children)
             if progress and time.monotonic() - told > _SECONDS_BETWEEN_SIGNS:
                 told = time.monotonic()
                 progress(self.counts["persons_read"], total)
+        self.read_anew = self.counts["persons_read"] - as_before
         if progress:
             progress(self.counts["persons_read"], total)
 
@@ -211,13 +249,30 @@ class _Day:
         self._compare_items(connection, page.changed)
         connection.rollback()  # no reading transaction stays open while another one writes
         self.load.put(page.changes)
+        self._mark(page)
+
+    def _mark(self, page: Compared) -> None:
+        """Keep what was found of a page's persons.
+
+        It may be kept before the guards have passed the day: a mark holds only while its document
+        is what is staged.
+        """
+        found = self.documents.found
+        children = {child.person_id: (new_hash, child.text) for child, new_hash in page.hashes}
+        kept = [
+            one.mark(person_id, *children.get(person_id, (None, None)))
+            for person_id, one in found.items()
+            if len(person_id) <= marks.LONGEST_ID
+            and (one.left_out is not None) != (person_id in children)
+        ]
+        marks.put(self.staging, kept, among_others=self._marks_before)
 
     def _keep(self, withheld: Iterable[Withheld], rows: Mapping[str, Row]) -> None:
         """Keep what is staged of children without a document today, and name the children."""
         for person in withheld:
             row = rows.get(person.person_id)
             if row and person.is_in:  # perhaps in the cohort, so not gone
-                self.load.seen.add(row.id)
+                self.load.see(row)
             if person.refused:
                 self.attention[Entry(person.person_id, Unsent.REFUSED, person.refused)] += 1
                 continue
@@ -320,7 +375,22 @@ class _Day:
             problems=documents.problems.table(),
             warnings=warnings,
             notices=notices,
+            read_anew=self.read_anew,
         )
+
+
+@contextlib.contextmanager
+def few_collections() -> Iterator[None]:
+    """Let Python look for cycles less often: rows and documents have none, and are many.
+
+    It would otherwise take a sixth of the time of a first load.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _without_positions(path: str) -> str:

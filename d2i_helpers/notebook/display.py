@@ -156,6 +156,16 @@ def notices(
     _sentences("Notices", said, nothing, **{NOTICES_MIME: repeated})
 
 
+def how_many_were_read(anew: int, persons: int) -> None:
+    """Say how many persons extract read and judged; of the others nothing had changed."""
+    _publish(
+        {
+            "text/plain": f"{anew:,} of {persons:,} persons were read and judged; "
+            "the rows of the others are as they were."
+        }
+    )
+
+
 def attention(rows: Iterable[Mapping[str, Any]]) -> None:
     """Show who needs attention, and why: rows of `staging.attention.shown`, with masked ids.
 

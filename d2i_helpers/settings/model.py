@@ -145,6 +145,11 @@ class Settings(BaseModel):
         None, description="table with a person_id column: only children in it are sent"
     )
     chunk_size: int = Field(500, ge=1, le=10000, description="children read and written at a time")
+    reassess: bool = Field(
+        False,
+        description="make every document anew, also of children whose rows have not changed; for "
+        "one run",
+    )
     unborn_due_after_window: bool = Field(
         False, description="also take unborn children due after tomorrow"
     )

@@ -60,6 +60,7 @@ class Compared:
     unchanged: list[Child] = field(default_factory=list)
     changed: list[Child] = field(default_factory=list)  # of those that were staged and not deleted
     duplicates: list[Child] = field(default_factory=list)  # of a child that came before today
+    hashes: list[tuple[Child, bytes]] = field(default_factory=list)  # of the others' documents
 
 
 class Seen:
@@ -120,6 +121,7 @@ class Load:
         """Note where the table ends before today's documents are written."""
         highest = self.staging.max_id(connection)
         self.seen = Seen(highest)
+        self.live_seen = 0  # of these, rows that are not deleted
         self.first_load = highest == 0
         self.at_once = self.first_load or not self.guarded
 
@@ -153,6 +155,7 @@ class Load:
                 page.duplicates.append(child)
                 continue
             came_before.add(person_id)
+            page.hashes.append((child, new_hash))
             unchanged = is_staged(row, new_hash) and person_id not in altered
             if unchanged:
                 self.counts["unchanged"] += 1
@@ -182,7 +185,13 @@ class Load:
     def _first_today(self, row: Row) -> bool:
         """Whether no document of today stands for the row yet; from now on one does."""
         written_today = self.at_once and row.id > self.seen.highest
-        return not written_today and self.seen.add(row.id)
+        return not written_today and self.see(row)
+
+    def see(self, row: Row) -> bool:
+        """Note that the source gave the child of a row today; False where it was noted already."""
+        is_new = self.seen.add(row.id)
+        self.live_seen += is_new and row.row_state is not RowState.DELETED
+        return is_new
 
     def _staged(self, child: Child, new_hash: bytes, *, unchanged: bool) -> Staged:
         problems = self._validator.problems(child.document)
@@ -254,9 +263,13 @@ class Load:
             connection: reads them; None: a connection for each page, so that none stays open.
         """
         staging, t, last = self.staging, self.staging.table.c, 0
+        live = (t.id <= self.seen.highest, ~staging.is_deleted)
+        with _given(connection) or database.reading(staging.engine) as reading:
+            if staging.count(reading, *live) == self.live_seen:
+                return  # each of them was seen
         statement = (
             select(t.id, t.person_id)
-            .where(t.id > bindparam("last"), t.id <= self.seen.highest, ~staging.is_deleted)
+            .where(t.id > bindparam("last"), *live)
             .order_by(t.id)
             .limit(_ROWS_AT_A_TIME)
         )

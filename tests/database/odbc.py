@@ -231,15 +231,19 @@ class Cursor:
             self._rows = found.fetchall()
 
     def fetchall(self) -> list[Any]:
-        for fault in list(self.driver.fetch_faults):
-            fault(self._said)
+        self._may_fail()
         rows, self._rows = self._rows, []
         return rows
 
     def fetchone(self) -> Any:
         return self._rows.pop(0) if self._rows else None
 
+    def _may_fail(self) -> None:
+        for fault in list(self.driver.fetch_faults):
+            fault(self._said)
+
     def fetchmany(self, size: int = 1) -> list[Any]:
+        self._may_fail()
         rows, self._rows = self._rows[:size], self._rows[size:]
         return rows
 

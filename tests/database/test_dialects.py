@@ -121,6 +121,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
     )
     connected: Any = types.SimpleNamespace(name=dialect.name, server_version_info=(16, 2))
     schema = dialect.schema_statements
+    hashed = dialect.row_fingerprint([ROWS.c.a, words])
     return {
         "password": (dialect.takes_password, dialect.password_without_login),
         "url": [changes_url(dialect, f"any+pyodbc://{place}/x") for place in ("", "server")],
@@ -148,6 +149,8 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
             if dialect.passes([code])
         ],
         "lost": [code for code in ("1205", "08S01", "57P01", "ORA-03113") if dialect.lost([code])],
+        "at once": dialect.hands_over_at_once,
+        "fingerprint": None if hashed is None else sql(hashed),
         "counts": dialect.counts_rows_of_many,
         "footprint": (
             sql(dialect.footprint(words)),
@@ -193,6 +196,8 @@ SAID: dict[str, dict[str, Any]] = {
         "list": 900,
         "errors": ["SQLITE_BUSY_SNAPSHOT"],
         "lost": [],
+        "at once": False,
+        "fingerprint": None,
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "size": "length(c.w)",
@@ -230,6 +235,8 @@ SAID: dict[str, dict[str, Any]] = {
         "list": 900,
         "errors": ["40P01", "57P01"],
         "lost": ["57P01"],
+        "at once": True,
+        "fingerprint": "hashtextextended(CAST(row(t.a, c.w) AS TEXT), 0)",
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "size": "octet_length(c.w)",
@@ -271,6 +278,8 @@ SAID: dict[str, dict[str, Any]] = {
         "list": 900,
         "errors": ["1205", "08S01"],
         "lost": ["08S01"],
+        "at once": False,
+        "fingerprint": None,
         "counts": False,
         "footprint": ("len(c.w)", [2, 3]),
         "size": "datalength(c.w)",
@@ -308,6 +317,8 @@ SAID: dict[str, dict[str, Any]] = {
         "list": 900,
         "errors": ["ORA-00060", "ORA-03113"],
         "lost": ["ORA-03113"],
+        "at once": False,
+        "fingerprint": None,
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "size": "length(c.w)",

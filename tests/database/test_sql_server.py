@@ -283,9 +283,12 @@ def test_rows_that_were_not_fetched_are_read_again_and_never_as_text(
 
     driver.fetch_faults.append(fault)
     driver.statements.clear()
-    again = extract.run(engine, here, load_spec()).counts
-    assert seen
-    assert (again["in_cohort"], again["unchanged"], again["gone"]) == (whole, whole, 0)
+    for reassess in (False, True):  # who changed is looked for; everybody is read
+        seen.clear()
+        one = here.model_copy(update={"reassess": reassess})
+        again = extract.run(engine, one, load_spec()).counts
+        assert seen
+        assert (again["in_cohort"], again["unchanged"], again["gone"]) == (whole, whole, 0)
     as_text = [said for said in driver.statements if "convert(nvarchar(max), t0" in said]
     assert as_text == []
     engine.dispose()

@@ -315,7 +315,7 @@ def test_a_child_that_cannot_be_assembled_costs_nobody_else_the_day(
         return real(self, row, person_id, page)
 
     monkeypatch.setattr(Assembler, "assemble", assemble)
-    result = extract.run(engine, make_settings(), spec)
+    result = extract.run(engine, make_settings(reassess=True), spec)
     assert result.counts["refused"] == 1 and result.counts["gone"] == 0
     assert "SECRET" not in repr(result)
     assert len(ssd.documents()) == 3

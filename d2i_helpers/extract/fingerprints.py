@@ -1,0 +1,75 @@
+"""A fingerprint a person: one number for all source rows that its document depends on.
+
+The fingerprint of a row is a 64-bit hash of every column that is read of it. A person's is made of
+the sums of these over the rows of each query, so it does not depend on the order of rows. It takes
+in the person's own rows and every row that extract reaches for the person (`ReadPlan`): also those
+of professionals, and of other children's periods of care.
+
+Where the database can hash a row itself (`dialects`), only the hash and the keys are fetched. The
+two ways give different numbers; `salt` tells which one was used.
+"""
+
+from __future__ import annotations
+
+import marshal
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from d2i_helpers.document.source_rows import Read
+from d2i_helpers.extract.per_person import Keyed, Numbers, per_person
+
+# Of marshal's forms the newest whose bytes depend on the values alone: later ones also tell whether
+# two values are one object.
+_FORM = 2
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(29)
+
+
+def row_fingerprints(rows: Sequence[Sequence[Any]]) -> array[int]:
+    """The hash of each raw row, as a number of 64 bits."""
+    hashed = xxhash.xxh3_64_intdigest
+    written: Callable[[Any, int], bytes] = marshal.dumps
+    try:
+        return array("Q", [hashed(written(row, _FORM)) for row in rows])
+    except ValueError:  # some driver's values are not of Python's plain types
+        return array("Q", [hashed(_written(row)) for row in rows])
+
+
+def _written(row: Sequence[Any]) -> bytes:
+    try:
+        plain: Any = row
+        return marshal.dumps(plain, _FORM)
+    except ValueError:
+        return repr(tuple(row)).encode("utf-8", "surrogatepass")
+
+
+def text_fingerprint(text: str) -> int:
+    """The hash of a stored text, as a signed number of 64 bits."""
+    number = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+    return number - (1 << 64) if number >> 63 else number
+
+
+def fingerprints(
+    reads: Iterable[Read],
+    hashes: Callable[[Read], Numbers],
+    rows_of: Callable[[Read], Keyed],
+    persons: Numbers,
+) -> Numbers:
+    """The fingerprint of each person.
+
+    Args:
+        reads: every query of the plan; their order counts.
+        hashes: the hash of each row of a query.
+        rows_of: the same rows' keys.
+        persons: their keys, each once and sorted.
+    """
+    mixed = np.zeros(len(persons), np.uint64)
+    for read in reads:
+        sums = per_person(read, hashes(read), rows_of, persons).view(np.uint64)
+        mixed = (mixed ^ sums) * _MIX
+        mixed ^= mixed >> _SHIFT
+    return mixed.view(np.int64)

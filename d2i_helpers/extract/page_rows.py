@@ -1,0 +1,75 @@
+"""The rows of a page beside the persons that they belong to: fingerprints, and figures of dates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from d2i_helpers.document.source_rows import Read
+from d2i_helpers.extract.columns import DateColumns
+from d2i_helpers.extract.fingerprints import fingerprints, row_fingerprints
+from d2i_helpers.extract.per_person import (
+    Keyed,
+    Numbers,
+    as_numbers,
+    key_numbers,
+    keyed,
+    per_person,
+)
+from d2i_helpers.extract.sources import STATUTORY, ReadPage, SourceReader
+from d2i_helpers.extract.valid_until import ValidUntil
+
+
+class PageRows:
+    """The raw rows of one page."""
+
+    def __init__(
+        self, reader: SourceReader, batch: ReadPage, person_ids: Sequence[str], *, fold: bool
+    ) -> None:
+        """``person_ids``: those of whom something is asked, in that order in each answer."""
+        self._reader, self._batch, self._fold = reader, batch, fold
+        self._persons = as_numbers(key_numbers(person_ids, fold=fold))
+        self._keyed: dict[Read, Keyed] = {}
+
+    def figures(self, dates: DateColumns) -> Numbers:
+        """The figures of the date columns, a row a person."""
+        found = np.zeros((len(self._persons), dates.size), np.int64)
+        for read, rows in self._batch.found.items():
+            start, of_rows = dates.figures(read, rows)
+            end = start + of_rows.shape[1]
+            found[:, start:end] = per_person(read, of_rows, self._rows_of, self._persons)
+        return found
+
+    def valid_until(self, until: ValidUntil) -> Numbers:
+        """The last day for which each person's document holds, as an ordinal."""
+        return until.days(self._batch.found, self._rows_of, self._persons)
+
+    def fingerprints(self) -> Numbers | None:
+        """The fingerprint of each person; None where the database could not hand over a value."""
+        given = self._batch.as_given
+        if given is None:
+            return None
+
+        def hashes(read: Read) -> Numbers:
+            if read.table == STATUTORY:
+                return np.ones(self._rows_of(read).count, np.int64)
+            rows = given[read]
+            if self._reader.hashes_there:
+                return np.array([row[-1] for row in rows], np.int64)
+            return as_numbers(row_fingerprints(rows))
+
+        return fingerprints(self._reader.queries, hashes, self._rows_of, self._persons)
+
+    def _rows_of(self, read: Read) -> Keyed:
+        if read not in self._keyed:
+            self._keyed[read] = self._make_keys(read)
+        return self._keyed[read]
+
+    def _make_keys(self, read: Read) -> Keyed:
+        if read.table == STATUTORY:
+            ids = self._batch.statutory or []
+            return Keyed(len(ids), {"person_id": as_numbers(key_numbers(ids, fold=self._fold))})
+        plan = self._reader.plan
+        places = {name: plan.place(read, name) for name in plan.key_columns(read.table)}
+        return keyed(self._batch.found[read], places, fold=self._fold)

@@ -1,0 +1,121 @@
+"""What is counted of source rows, added up for the persons that the rows belong to.
+
+A row belongs to the persons to whom its query leads: by the person's id in it, or link by link.
+The sums are made for many persons at once, column by column, with the same steps for a page's rows
+and for whole tables. Ids are compared as their texts are (`key_text`).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from d2i_helpers.document.source_rows import Read, key_text
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+NO_KEY = 0  # of an empty or unreadable id; Python's hash of an empty text
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """Some rows of a table: the columns by which they are found or lead to others, as numbers."""
+
+    count: int = 0
+    keys: Mapping[str, Numbers] = field(default_factory=dict)  # by column
+
+    def of(self, column: str) -> Numbers:
+        """The keys in a column; none where the table or the column is not there."""
+        return self.keys.get(column, np.zeros(self.count, np.int64))
+
+
+def key_numbers(values: Sequence[Any], *, fold: bool = False) -> array[int]:
+    """A number for each raw id, equal for equal texts; they hold for this process alone.
+
+    Args:
+        fold: ids that differ in capitals alone are equal.
+    """
+    if not fold and set(map(type, values)) == {str}:
+        stripped = list(map(str.strip, values))
+        if stripped == values:  # the usual case, without a step of Python for each value
+            return array("q", map(hash, values))
+    texts = (key_text(value) or "" for value in values)
+    return array("q", [hash(text.casefold() if fold else text) for text in texts])
+
+
+def as_numbers(values: array[int]) -> Numbers:
+    """The same numbers, without a copy; those beyond 63 bits become negative."""
+    return np.frombuffer(values, np.int64) if len(values) else np.zeros(0, np.int64)
+
+
+def keyed(rows: Sequence[Sequence[Any]], places: Mapping[str, int], *, fold: bool = False) -> Keyed:
+    """The keys of rows in memory.
+
+    Args:
+        places: by column, where it is in a row.
+    """
+    columns = {
+        name: as_numbers(key_numbers([row[place] for row in rows], fold=fold))
+        for name, place in places.items()
+    }
+    return Keyed(len(rows), columns)
+
+
+def per_person(
+    read: Read,
+    values: Numbers,
+    rows_of: Callable[[Read], Keyed],
+    persons: Numbers,
+    *,
+    least: bool = False,
+    nothing: int = 0,
+) -> Numbers:
+    """The values of a query's rows, added up for each person; the sums may run over 64 bits.
+
+    Args:
+        values: a row for each row of the query.
+        rows_of: the rows of a query by which others are reached.
+        persons: their keys, each once and sorted.
+        least: take the least of the values in place of their sum.
+        nothing: what a person without rows has.
+
+    Returns:
+        A row for each person, with the columns of ``values``.
+    """
+    combine = np.minimum if least else np.add
+    found = _by_key(rows_of(read).of(read.by), values, combine)
+    chain = read.chain
+    while chain:
+        step, chain = chain[0], chain[1:]
+        parent = rows_of(Read(step.table, step.by, chain))
+        reached = _look_up(*found, parent.of(step.value), nothing)
+        found = _by_key(parent.of(step.by), reached, combine)
+    return _look_up(*found, persons, nothing)
+
+
+def _by_key(keys: Numbers, values: Numbers, combine: np.ufunc) -> tuple[Numbers, Numbers]:
+    """Each key once, sorted, and what its values come to."""
+    order = np.argsort(keys, kind="stable")
+    keys, values = keys[order], values[order]
+    if not len(keys):
+        return keys, values
+    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    return keys[starts], combine.reduceat(values, starts, axis=0)
+
+
+def _look_up(keys: Numbers, values: Numbers, wanted: Numbers, nothing: int) -> Numbers:
+    """The value of each wanted key; `nothing` where there is none, or no key."""
+    if not len(keys):
+        return np.full((len(wanted), *values.shape[1:]), nothing, np.int64)
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    found = values[places]
+    found[(keys[places] != wanted) | (wanted == NO_KEY)] = nothing
+    return found
+
+
+def sorted_keys(ids: Iterable[str], *, fold: bool = False) -> Numbers:
+    """The keys of some ids as `per_person` takes them."""
+    return np.unique(as_numbers(key_numbers(list(ids), fold=fold)))

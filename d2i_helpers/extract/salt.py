@@ -1,0 +1,84 @@
+"""The salt: what documents depend on beside their source rows, as one text.
+
+Where it differs from that of the last run, every document is made anew: after an upgrade or a
+change of the code, of the specification, of a setting that rules read, and on 1 April, when the
+window's first day moves.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import xxhash
+from sqlalchemy import Engine
+from sqlalchemy import __version__ as sqlalchemy_version
+
+from d2i_helpers.cohort import Window
+from d2i_helpers.database import dialects
+from d2i_helpers.payload_spec import Spec
+from d2i_helpers.settings import Settings
+
+# The packages whose code decides what is found of a person; others act on it.
+_DECIDING = ("cohort", "database", "document", "extract", "payload_spec", "staging")
+
+# Settings that say nothing of what is found of a person. Any other one makes all documents anew
+# when it changes: a setting that is new counts until it is named here.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "profile", "outputs_dir", "run_id", "run_date", "connect_timeout", "statement_timeout",
+        "lock_timeout", "person_ids", "chunk_size", "reassess", "max_deleted_share",
+        "max_purged_items_share", "max_lost_rows_share", "max_unusable_share", "allow_fewer_rows",
+        "max_changed_share", "guard_min_children", "pseudonym_key_mode", "max_date_shift_days",
+        "phase_data", "fake_children", "phase", "cleared_fields", "source", "endpoint",
+        "api_base_url", "token_url", "token_scope", "batch_size", "max_batch_bytes",
+        "max_in_flight", "pause_seconds", "attempts", "wait_initial", "wait_max",
+        "connect_timeout_api", "read_timeout_api", "breaker_batches", "receipt_form", "user_agent",
+        "proxy", "ca_bundle", "preflight_probe", "dry_run", "live_approver", "live_approved_on",
+        "live_la_code", "tolerate_child_errors", "stage_timeout", "log_level", "webhook_url",
+        "simulate_children", "simulate_seed", "receiver_store", "receiver_port", "receiver_faults",
+        "receiver_merge", "anon_table",
+    }
+)  # fmt: skip
+
+
+def salt(engine: Engine, settings: Settings, spec: Spec, window: Window, read: Any) -> str:
+    """The salt of a run.
+
+    Args:
+        read: which columns are read, and how the database gives them; anything that `repr` tells.
+
+    Returns:
+        64 hexadecimal figures.
+    """
+    dbapi: Any = engine.dialect.dbapi
+    parts = {
+        "settings": settings.model_dump(mode="json", exclude=set(_WITHOUT_EFFECT)),
+        "specification": spec.fingerprint,
+        "window": [window.first, *window.census_dates],
+        "code": _code(),
+        "versions": [
+            platform.python_version(), sqlalchemy_version, np.__version__, xxhash.VERSION,
+            engine.dialect.driver, str(getattr(dbapi, "__version__", "")),
+            dialects.of(engine).server(engine.dialect),
+        ],
+        "read": repr(read),
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@functools.cache
+def _code() -> str:
+    """A hash of the code that decides; not the version, which stays the same while one works."""
+    digest = hashlib.sha256()
+    root = resources.files("d2i_helpers")
+    for folder in (root, *map(root.joinpath, _DECIDING)):
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
+            if file.name.endswith((".py", ".csv", ".json")):
+                digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

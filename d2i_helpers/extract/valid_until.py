@@ -1,0 +1,97 @@
+"""Until when a document holds if no row changes.
+
+Rules compare dates with the first and the last day of the window. The first day changes on 1 April
+only, when everything is made anew (`salt`). The last one moves every day: what a rule says of a
+date changes, if at all, when the last day reaches the date, or passes it by a day. The same holds
+for the birthdays at ages that rules name. Each date of a child's rows is looked at, whether or not
+a rule compares it with anything.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from d2i_helpers.cohort import Window
+from d2i_helpers.cohort.inclusion import AGES, birthday
+from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, date_text
+from d2i_helpers.extract.filters import date_columns
+from d2i_helpers.extract.per_person import Keyed, Numbers, per_person
+from d2i_helpers.payload_spec import Spec
+
+FOREVER = dt.date.max.toordinal()
+
+
+class ValidUntil:
+    """Compiled once a run for a specification and a window."""
+
+    def __init__(
+        self, spec: Spec, plan: ReadPlan, window: Window, births: Sequence[str] = ()
+    ) -> None:
+        """``births``: columns of the person with a date from which an age is counted."""
+        is_date = date_columns(spec)
+        self._window = window
+        self._births = set(births)
+        self._person = plan.read_of(plan.person.name)
+        self._places = {
+            read: [(name, place) for place, name in enumerate(columns) if name in is_date]
+            for read, columns in plan.reads.items()
+        }
+
+    def days(
+        self,
+        found: Mapping[Read, Sequence[SourceRow]],
+        rows_of: Callable[[Read], Keyed],
+        persons: Numbers,
+    ) -> Numbers:
+        """The last day of a run, as an ordinal, for which each person's document holds.
+
+        Args:
+            found: the raw rows of every query.
+            rows_of: the same rows' keys.
+            persons: their keys, each once and sorted.
+        """
+        until = np.full(len(persons), FOREVER, np.int64)
+        for read, places in self._places.items():
+            rows = found.get(read) or ()
+            of_rows = self._of_rows(read, places, rows)
+            if of_rows is not None:
+                reached = per_person(read, of_rows, rows_of, persons, least=True, nothing=FOREVER)
+                until = np.minimum(until, reached)
+        return until
+
+    def _of_rows(
+        self, read: Read, places: Sequence[tuple[str, int]], rows: Sequence[SourceRow]
+    ) -> Numbers | None:
+        """The same for each row of a query; None where nothing lies ahead."""
+        last = self._window.last
+        until: Numbers | None = None
+        for name, place in places:
+            days = [date_text(row[place]) for row in rows]
+            if read == self._person and name in self._births:
+                ahead = [_next_birthday(day, last) for day in days]
+            else:
+                ahead = [day if day is not None and day >= last else None for day in days]
+            if any(ahead):
+                if until is None:
+                    until = np.full(len(rows), FOREVER, np.int64)
+                until = np.minimum(until, [self._last_run(day) for day in ahead])
+        return until
+
+    def _last_run(self, day: str | None) -> int:
+        """The last day of a run before the window's end comes to a day, or passes it."""
+        if day is None:
+            return FOREVER
+        date, end = dt.date.fromisoformat(day), self._window.end
+        changes = date if date > end else end + dt.timedelta(days=1)  # the end at which it may
+        return changes.toordinal() - 2  # the window ends on the day after the run
+
+
+def _next_birthday(born: str | None, last: str) -> str | None:
+    """The first day from ``last`` on that counts: the birth itself, or an age that rules name."""
+    if born is None:
+        return None
+    days = (born, *(birthday(born, age).isoformat() for age in AGES))
+    return min((day for day in days if day >= last), default=None)

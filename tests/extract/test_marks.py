@@ -1,0 +1,421 @@
+"""Marks: an extract that reads only who changed leaves what a full extract leaves.
+
+Two staging tables are filled from one source: the first by extracts with marks, the second by full
+ones. After every step both hold the same, and both runs say the same. The source holds texts, so
+that every database takes any value in any column. The run date is 10 August 2026 at first.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, column, delete, insert, select, table, text, update
+
+from d2i_helpers import database
+from d2i_helpers.cohort import inclusion
+from d2i_helpers.database import tables
+from d2i_helpers.document.source_rows import ReadPlan
+from d2i_helpers.errors import D2IError
+from d2i_helpers.extract import page_rows, salt, unchanged, whole_tables
+from d2i_helpers.extract import stage as extract
+from d2i_helpers.extract.documents import reading_plan
+from d2i_helpers.extract.filters import date_columns
+from d2i_helpers.extract.valid_until import ValidUntil
+from d2i_helpers.payload_spec import load_spec
+from d2i_helpers.settings import Settings
+from tests.cohort.test_unreadable_values import ROWS
+
+SPEC = load_spec()
+MARKED, FULL = "staged_with_marks", "staged_in_full"
+START = dt.date(2026, 8, 10)
+EXTRA: dict[str, dict[str, str]] = {
+    "ssd_linked_identifiers": {
+        "link_table_id": "KF", "link_person_id": "K", "link_identifier_value": "A123456789012",
+        "link_identifier_type": "Former Unique Pupil Number", "link_valid_from_date": "2020-01-01",
+    },
+    "ssd_disability": {
+        "disa_table_id": "KD", "disa_person_id": "K", "disa_disability_code": "MOB",
+    },
+    "ssd_address": {
+        "addr_table_id": "KH", "addr_person_id": "K", "addr_address_postcode": "AB1 2CD",
+        "addr_address_start_date": "2020-01-01",
+    },
+    "ssd_assessment_factors": {
+        "cinf_table_id": "KJ", "cinf_assessment_id": "KA", "cinf_assessment_factors_json": '["1A"]',
+    },
+}  # fmt: skip
+# with a birthday in the days after the first run, at the age of a care leaver
+BORN = ["2008-05-05", "2010-08-13", "2000-08-13", "2026-08-12"]
+SETTINGS: list[dict[str, Any]] = [
+    {"unborn_due_after_window": True}, {"expected_dob_as_dob": True}, {"cp_plan_inclusion": True},
+    {"disability_inclusion": True}, {"care_leaver_window": True},
+    {"repeat_person_facts": "one_episode"}, {"care_worker_roles": "QQ"}, {"volatile_ids": True},
+    {"extract_scope": "header"}, {"cms": "mosaic"}, {"statutory_cohort_table": "statutory"},
+]  # fmt: skip
+
+
+class Twice:
+    """A source, and the two staging tables that are filled from it."""
+
+    def __init__(self, engine: Engine, make_settings: Callable[..., Any]) -> None:
+        self.engine, self.make_settings = engine, make_settings
+        self.day, self.more = START, dict[str, Any]()
+        with database.transaction(engine) as connection:
+            for known in tables.ssd_metadata().tables.values():
+                columns = ", ".join(f"{c.name} varchar(100)" for c in known.columns)
+                connection.execute(text(f"create table {known.name} ({columns})"))
+            connection.execute(text("create table statutory (person_id varchar(100))"))
+        self.put("statutory", [{"person_id": "A"}, {"person_id": "B"}])
+
+    def put(self, name: str, rows: list[dict[str, Any]]) -> None:
+        with database.transaction(self.engine) as connection:
+            for row in rows:
+                connection.execute(insert(table(name, *map(column, row))).values(**row))
+
+    def add_children(self, children: list[str]) -> None:
+        with database.transaction(self.engine) as connection:
+            for name, row in {**ROWS, **EXTRA}.items():
+                rows = [
+                    {c: v.replace("K", child, 1) if v[:1] == "K" else v for c, v in row.items()}
+                    for child in children
+                ]
+                if name == "ssd_person":
+                    for number, made in enumerate(rows):
+                        made["pers_dob"] = BORN[number % len(BORN)]
+                connection.execute(insert(table(name, *map(column, row))), rows)
+
+    def change(self, name: str, key: str, child: str, **values: Any) -> None:
+        held = table(name, column(key), *map(column, values))
+        with database.transaction(self.engine) as connection:
+            connection.execute(update(held).where(held.c[key].like(f"{child}%")).values(**values))
+
+    def settings(self, staging: str, **more: Any) -> Any:
+        return self.make_settings(
+            run_date=self.day.isoformat(), staging_table=staging, guard_min_children=1000,
+            **{**self.more, **more},
+        )  # fmt: skip
+
+    def _run(self, staging: str, **more: Any) -> tuple[dict[str, Any], int]:
+        settings = self.settings(staging, **more)
+        spec = load_spec(settings.cms)
+        try:
+            result = asdict(extract.run(self.engine, settings, spec))
+        except D2IError as error:
+            return {"stopped": str(error).replace(staging, "")}, -1
+        return result, result.pop("read_anew")
+
+    def compare(self) -> int:
+        """Run both; gives how many persons the one with marks read, -1 where it was stopped."""
+        (marked, read), (full, _) = self._run(MARKED), self._run(FULL, reassess=True)
+        assert marked == full
+        assert self._kept(MARKED) == self._kept(FULL)
+        return read
+
+    def _kept(self, staging: str) -> dict[str, Any]:
+        """What a run leaves: the staged rows, and what is kept beside them."""
+        staged = tables.staging_table(staging)
+        with database.reading(self.engine) as connection:
+            if not database.has_table(connection, staged):
+                return {}
+            kept = {
+                "staged": connection.execute(
+                    select(*(c for c in staged.c if c.name not in ("id", "last_updated")))
+                    .order_by(staged.c.person_id)
+                ).all()
+            }  # fmt: skip
+            for beside in (
+                tables.attention,
+                tables.inclusion,
+                tables.source_values,
+                tables.source_rows,
+            ):
+                left_out = ("id", "staging_table", "first_noted_at")
+                columns = [c for c in beside.c if c.name not in left_out]
+                mine = select(*columns).where(beside.c.staging_table == staging)
+                kept[beside.name] = sorted(map(repr, connection.execute(mine).all()))
+        return kept
+
+
+@pytest.fixture
+def twice(
+    engine: Engine, make_settings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Twice]:
+    """Also where most have changed, only who changed is read: otherwise few days would show it."""
+    monkeypatch.setattr(unchanged, "_MOST_CHANGED", 1.0)
+    yield Twice(engine, make_settings)
+
+
+def _plan() -> ReadPlan:
+    every_set = {"cp_plan_inclusion": True, "disability_inclusion": True}
+    return reading_plan(Settings(**every_set, care_leaver_window=True), SPEC)
+
+
+def test_a_day_without_changes_reads_nobody(twice: Twice) -> None:
+    twice.add_children(list("ABCDEFGH"))
+    twice.more["statutory_cohort_table"] = None
+    assert twice.compare() == 8
+    assert twice.compare() == 0
+    twice.change("ssd_person", "pers_person_id", "B", pers_forename="Otherwise")
+    assert twice.compare() == 1
+    assert twice.compare() == 0
+
+
+def _letters(number: int) -> list[str]:
+    return [f"{chr(65 + n // 26)}{chr(65 + n % 26)}" for n in range(number)]
+
+
+def _changed_columns() -> list[tuple[str, str, str]]:
+    """(table, its column by which a child's rows are known here, the column to change)."""
+    found = []
+    for name, row in {**ROWS, **EXTRA}.items():
+        key = next(iter(row))
+        found += [(name, key, c) for c in _plan().tables.get(name, ()) if c != key]
+    return found
+
+
+@pytest.mark.parametrize("value", ["XX", "2026-01-01", None])
+def test_every_column_that_is_read_counts(twice: Twice, value: str | None) -> None:
+    """Each child has another column changed."""
+    cases = _changed_columns()
+    children = _letters(len(cases))
+    twice.add_children(children)
+    twice.more = {"cp_plan_inclusion": True, "disability_inclusion": True}
+    twice.compare()
+    for (name, key, changed), child in zip(cases, children, strict=True):
+        twice.change(name, key, child, **{changed: value})
+    assert twice.compare() > len(cases) / 3
+    assert twice.compare() < len(cases), "who is held back is read each day"
+
+
+def test_every_date_counts_when_its_day_comes(twice: Twice) -> None:
+    """Each child has another date a few days ahead; the days come one by one."""
+    dates = date_columns(SPEC)
+    cases = [case for case in _changed_columns() if case[2] in dates]
+    assert len(cases) > 25
+    children = _letters(2 * len(cases))
+    twice.add_children(children)
+    twice.more = {"cp_plan_inclusion": True, "unborn_due_after_window": True}
+    for place, day in enumerate(("2026-08-13", "2026-08-14 10:00:00")):
+        some = children[place::2]
+        for (name, key, changed), child in zip(cases, some, strict=True):
+            twice.change(name, key, child, **{changed: day})
+    read = []
+    for number in range(7):
+        twice.day = START + dt.timedelta(days=number)
+        read.append(twice.compare())
+    assert min(read) < len(children) / 2, "on some day most need not be read"
+    assert sum(read[1:]) > 0
+
+
+@pytest.mark.parametrize("changed", SETTINGS, ids=lambda changed: next(iter(changed)))
+def test_every_setting_that_rules_read_counts(twice: Twice, changed: dict[str, Any]) -> None:
+    twice.add_children(list("ABCD"))
+    twice.change("ssd_involvements", "invo_involvements_id", "A", invo_professional_role_id="QQ")
+    twice.compare()
+    twice.more = changed
+    assert twice.compare() == 4
+    twice.more = {}
+    assert twice.compare() == 4
+
+
+def test_the_first_of_april_makes_all_anew(twice: Twice) -> None:
+    twice.day = dt.date(2027, 3, 30)
+    twice.add_children(list("ABCD"))
+    assert [twice.compare(), twice.compare()] == [4, 0]
+    twice.day = dt.date(2027, 4, 1)
+    assert twice.compare() == 4
+    twice.day = dt.date(2027, 3, 31)  # and a run for an earlier day
+    assert twice.compare() == 4
+
+
+def test_other_code_makes_all_anew(twice: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice.add_children(list("AB"))
+    twice.compare()
+    monkeypatch.setattr(salt, "_code", lambda: "another")
+    assert twice.compare() == 2
+
+
+def test_what_other_software_did_to_staged_rows_is_seen(twice: Twice) -> None:
+    twice.add_children(list("ABCDEFGHIJ"))
+    twice.compare()
+    for staging in (MARKED, FULL):
+        held = tables.staging_table(staging)
+        for child, values in {
+            "A": {"json_payload": '{"la_child_id": "A"}'},
+            "B": {"row_state": "deleted"},
+            "C": {"current_hash": None},
+            "I": {"row_state": "unknown"},
+        }.items():
+            with database.transaction(twice.engine) as connection:
+                connection.execute(update(held).where(held.c.person_id == child).values(**values))
+        with database.transaction(twice.engine) as connection:
+            connection.execute(delete(held).where(held.c.person_id == "E"))
+            i = tables.inclusion
+            connection.execute(delete(i).where(i.c.person_id == "F"))
+    assert twice.compare() == 6
+
+
+def test_a_day_that_the_guards_stopped_is_found_again(twice: Twice) -> None:
+    twice.add_children(list("ABCDEFGHIJ"))
+    twice.compare()
+    twice.change("ssd_person", "pers_person_id", "A", pers_forename="Other")
+    with database.transaction(twice.engine) as connection:
+        connection.execute(text("delete from ssd_cin_plans"))
+    assert twice.compare() == -1
+    twice.more = {"allow_fewer_rows": "ssd_cin_plans"}
+    assert twice.compare() == 8, "but not those who are in no inclusion set"
+
+
+def test_a_value_that_the_driver_cannot_hand_over_costs_time_only(twice: Twice) -> None:
+    if twice.engine.dialect.name != "sqlite":
+        pytest.skip("only SQLite stores text without looking at it")
+    twice.add_children(list("ABCD"))
+    twice.compare()
+    with database.transaction(twice.engine) as connection:
+        connection.execute(
+            text("update ssd_person set pers_surname = cast(x'4fff' as text) "
+                 "where pers_person_id = 'A'")
+        )  # fmt: skip
+    assert twice.compare() == 4
+    assert twice.compare() == 4
+
+
+VALUES = [
+    None, "", " ", "A", "B", "AR", "BR", "AL", "BL", "AW", "A ", " B", "31/02/2025", "2026-08-11",
+    "2026-08-12", "2026-08-13", "2026-08-20", "2024-03-31", "2024-04-01", "2010-08-12", "x", "CW",
+    "UASC", "F", "1900-01-01", "SSD_PH", "true", "NONE",
+]  # fmt: skip
+
+
+def _history(twice: Twice, seed: int, steps: int) -> int:
+    """Random edits of rows, days and settings; gives how many persons were read in all."""
+    chance = random.Random(seed)
+    twice.add_children(list("ABCDE"))
+    layouts = _plan().tables
+    read = twice.compare()
+    for _ in range(steps):
+        for _ in range(chance.choice([0, 1, 1, 2, 4])):
+            _edit(twice, chance, layouts)
+        if chance.random() < 0.4:
+            twice.day += dt.timedelta(days=chance.choice([1, 1, 1, 2, 3, 30]))
+        if chance.random() < 0.15:
+            twice.more = dict(chance.choice([{}, *SETTINGS]))
+        read += max(twice.compare(), 0)
+    return read
+
+
+def _edit(twice: Twice, chance: random.Random, layouts: dict[str, tuple[str, ...]]) -> None:
+    """One row is changed, taken away or written a second time."""
+    name = chance.choice(sorted(layouts))
+    held = table(name, *map(column, layouts[name]))
+    with database.transaction(twice.engine) as connection:
+        rows = connection.execute(select(held)).all()
+        if not rows:
+            return
+        row = chance.choice(sorted(rows, key=repr))._mapping
+        key = next(iter({**ROWS, **EXTRA}[name]))
+        this = held.c[key] == row[key]
+        what = chance.random()
+        if what < 0.15:
+            connection.execute(delete(held).where(this))
+        elif what < 0.3:
+            connection.execute(insert(held).values(**{**row, chance.choice(list(row)): "Z1"}))
+        else:
+            values = {chance.choice(list(row)): chance.choice(VALUES)}
+            connection.execute(update(held).where(this).values(**values))
+
+
+@given(seed=st.integers(0, 2**32))
+@hypothesis_settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_histories(
+    make_settings: Callable[..., Any], engine: Engine, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(unchanged, "_MOST_CHANGED", 1.0)
+    _clear(engine)
+    _history(Twice(engine, make_settings), seed, 6)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+def test_long_histories(
+    make_settings: Callable[..., Any], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unchanged, "_MOST_CHANGED", 1.0)
+    for seed in range(300):
+        _clear(engine)
+        _history(Twice(engine, make_settings), seed, 15)
+
+
+def _clear(engine: Engine) -> None:
+    """Take out every table, as each example begins with none."""
+    with database.transaction(engine) as connection:
+        ours = [*tables.our_tables().tables.values(), *map(tables.staging_table, (MARKED, FULL))]
+        names = [known.name for known in (*tables.ssd_metadata().tables.values(), *ours)]
+        for name in (*names, "statutory"):
+            connection.execute(text(f"drop table if exists {name}"))
+    database.forget_answers(engine)
+
+
+# ------------------------------------------------------------- that the comparison notices a fault
+def test_a_date_that_is_left_out_is_noticed(twice: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_starts(self: ValidUntil, read: Any, places: Any, rows: Any) -> Any:
+        return of_rows(self, read, [p for p in places if "start" not in p[0]], rows)
+
+    of_rows = ValidUntil._of_rows
+    monkeypatch.setattr(ValidUntil, "_of_rows", without_starts)
+    with pytest.raises(AssertionError):
+        test_every_date_counts_when_its_day_comes(twice)
+
+
+def test_an_age_that_is_left_out_is_noticed(twice: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inclusion.AGES == (16, 26)
+    with pytest.raises(AssertionError):
+        inclusion.birthday("2010-01-01", 18)
+
+
+def test_a_setting_that_is_left_out_is_noticed(
+    twice: Twice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = salt._WITHOUT_EFFECT | {"disability_inclusion"}
+    monkeypatch.setattr(salt, "_WITHOUT_EFFECT", without)
+    with pytest.raises(AssertionError):
+        test_every_setting_that_rules_read_counts(twice, {"disability_inclusion": True})
+
+
+def test_a_column_that_is_left_out_is_noticed(
+    twice: Twice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_the_last(*given: Any) -> Any:
+        return fingerprints(*given) >> 62  # one of four
+
+    fingerprints = whole_tables.fingerprints
+    for module in (page_rows, whole_tables):
+        monkeypatch.setattr(module, "fingerprints", without_the_last)
+    with pytest.raises(AssertionError):
+        test_every_column_that_is_read_counts(twice, "XX")
+
+
+def test_every_setting_is_judged() -> None:
+    """A name that is no setting any more, or is one that the rules read, is found here."""
+    assert set(Settings.model_fields) >= salt._WITHOUT_EFFECT
+
+
+def test_where_most_have_changed_all_are_read(twice: Twice, monkeypatch: Any) -> None:
+    monkeypatch.setattr(unchanged, "_MOST_CHANGED", 0.5)
+    twice.add_children(list("ABCD"))
+    twice.compare()
+    twice.change("ssd_person", "pers_person_id", "A", pers_forename="Other")
+    twice.change("ssd_person", "pers_person_id", "B", pers_forename="Other")
+    assert twice.compare() == 2
+    for child in "ABC":
+        twice.change("ssd_person", "pers_person_id", child, pers_forename="Another")
+    assert twice.compare() == 4
+    assert twice.compare() == 0
