@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
 from sqlalchemy import URL, Engine, create_engine, event, literal, select
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from d2i_helpers.database import catalogue, dialects, tables
 from d2i_helpers.database.retries import reading
+from d2i_helpers.database.transactions import failures
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.settings import Secrets, Settings, load_secrets
 from d2i_helpers.settings.addresses import ODBC_KEY, odbc_pairs, odbc_value
@@ -49,6 +51,14 @@ def open_database(
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, record: Any) -> None:
         dialect.set_up_connection(connection, settings, record.info)
+
+    @event.listens_for(engine, "handle_error")
+    def _failed(context: ExceptionContext) -> None:
+        # of a connection that is lost SQLAlchemy leaves the cursor open, and psycopg warns of that
+        cursor: Any = getattr(context.execution_context, "cursor", None)
+        if context.is_disconnect and cursor is not None:
+            with contextlib.suppress(*failures(engine)):
+                cursor.close()
 
     dialect.limit_statements(engine, settings)
     dialect.type_parameters(engine)

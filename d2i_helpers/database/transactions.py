@@ -142,6 +142,16 @@ def size_of(connection: Connection, column: ColumnElement) -> ColumnElement[int]
     return dialects.of(connection).size_of(column)
 
 
+def streamed(connection: Connection, statement: Select, size: int) -> Iterator[Sequence[Any]]:
+    """The rows of a statement in parts, and never all of them in memory."""
+    options = {"stream_results": True, "max_row_buffer": size}
+    result = connection.execute(statement, execution_options=options)
+    try:
+        yield from result.partitions(size)
+    finally:
+        result.close()  # also where the connection was lost: the driver warns of an open cursor
+
+
 def row_fingerprint(engine: Engine, columns: Sequence[ColumnElement]) -> ColumnElement[int] | None:
     """A hash of 64 bits of a row that the database makes; None where it makes none."""
     return dialects.of(engine).row_fingerprint(columns)

@@ -196,9 +196,7 @@ class WholeTables:
 def _parts(connection: Connection, statement: Select) -> Iterator[list[Any]]:
     """The rows of a statement, some at a time, and never all of them in memory."""
     if dialects.of(connection).hands_over_at_once:
-        streamed = {"stream_results": True, "max_row_buffer": _AT_A_TIME}
-        result = connection.execute(statement, execution_options=streamed)
-        yield from map(list, result.partitions(_AT_A_TIME))
+        yield from map(list, database.streamed(connection, statement, _AT_A_TIME))
         return
     result = connection.execute(statement)
     cursor: Any = result.cursor  # the driver's own rows, as `SourceReader` fetches them

@@ -242,13 +242,17 @@ class KeptDigests:
 
     @staticmethod
     def _remove(connection: Connection, digests: Collection[tuple[int, int]]) -> None:
+        # a statement a child, not one for many rows: handed over in bulk to a T-SQL server, such a
+        # DELETE undid what the same transaction had done before it
         t = identifier_hashes.c
-        if digests:
-            statement = delete(identifier_hashes).where(
-                t.form_hash == bindparam("digest"), t.child_hash == bindparam("child")
-            )
-            rows = [{"digest": digest, "child": child} for digest, child in sorted(digests)]
-            connection.execute(statement, rows)
+        by_child: dict[int, list[int]] = {}
+        for digest, child in sorted(digests):
+            by_child.setdefault(child, []).append(digest)
+        for child, some in by_child.items():
+            for part in database.in_batches(some):
+                connection.execute(
+                    delete(identifier_hashes).where(t.child_hash == child, t.form_hash.in_(part))
+                )
 
     def _forget(self, persons: Sequence[str], connection: Connection) -> None:
         """Remove everything of children whose row was removed."""

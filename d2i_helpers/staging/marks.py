@@ -25,7 +25,6 @@ from d2i_helpers.staging.states import RowState
 LONGEST_ID = 48  # characters of a child's id in the tables; a longer one has no mark
 _SALT_FACT, _DAY_FACT = "marks_salt", "marks_day"
 _AT_A_TIME = 2000  # marks in memory
-_STREAMED = {"stream_results": True, "max_row_buffer": _AT_A_TIME}
 
 Problems = tuple[tuple[str, str], ...]  # (path, rule) of what was left out of a document
 
@@ -79,7 +78,7 @@ def stored(connection: Connection, staging: Staging, day: dt.date) -> Iterator[S
     m = marks.c
     holds = case((m.valid_until >= day.isoformat(), 1), else_=0).label("holds")
     statement = select(m.person_id, m.fingerprint, holds).where(m.staging_table == staging.name)
-    yield from connection.execute(statement, execution_options=_STREAMED).partitions(_AT_A_TIME)
+    return database.streamed(connection, statement, _AT_A_TIME)
 
 
 def valid(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Sequence[Any]]:
@@ -112,7 +111,7 @@ def valid(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Se
             or_(m.current_hash.is_(None), and_(t.id.is_not(None), i.reasons == m.reasons)),
         )
     )  # fmt: skip
-    yield from connection.execute(statement, execution_options=_STREAMED).partitions(_AT_A_TIME)
+    return database.streamed(connection, statement, _AT_A_TIME)
 
 
 def problems_of(mark: Any) -> Problems:

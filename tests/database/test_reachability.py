@@ -87,7 +87,7 @@ def test_the_cause_replaces_the_drivers_time_out(
     def refuse(*_: object) -> Dialect:
         raise late
 
-    monkeypatch.setattr(engine, "connect", refuse)
+    monkeypatch.setattr(engine, "raw_connection", refuse)
     monkeypatch.setattr(engine, "begin", refuse)
     with pytest.raises(DatabaseError, match="Nothing listens on that port") as caught:
         database.ping(engine)

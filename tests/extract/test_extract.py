@@ -441,6 +441,7 @@ def test_a_child_in_error_is_judged_anew_though_its_document_did_not_change(
     assert all(row["partial_json_payload"] for row in ssd.staged().values())
     with monkeypatch.context() as stricter:
         stricter.setattr(Validator, "problems", lambda _s, _d: [fault])
+        stricter.setattr(Validator, "accepts", lambda _s, _d: False)
         assert delta_stage.run(engine, settings, spec).counts["not_valid"] == 2
     assert {row["submission_status"] for row in ssd.staged().values()} == {"error"}
 
