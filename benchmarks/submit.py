@@ -42,7 +42,7 @@ from typing import Any
 import orjson
 import requests
 from delta import changed, story  # the benchmarks beside this one
-from extract import server
+from extract import server, server_cpu
 from send import BATCH
 from sqlalchemy import Engine, create_engine, event, make_url, text
 
@@ -288,29 +288,6 @@ def in_own_process(way: str, url: str, address: str, *, count: bool = False) -> 
     found["server"] = server_cpu(url) - before
     found["cpu"] = found["client"] + found["server"]
     return found
-
-
-def server_cpu(url: str) -> float:
-    """Seconds that the server of a database has computed, in processes that have ended as well."""
-    if make_url(url).get_backend_name() == "sqlite":
-        return 0.0
-    engine = create_engine(make_url(url).set(database="postgres"))
-    with engine.connect() as connection:
-        backend = connection.execute(text("select pg_backend_pid()")).scalar_one()
-        parent = int(_stat(Path(f"/proc/{backend}"))[1])
-    engine.dispose()
-    ticks = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            state = _stat(folder)
-            if parent in (int(folder.name), int(state[1])):
-                ticks += sum(map(int, state[11:15]))  # own and those of reaped children
-    return ticks / _TICKS
-
-
-def _stat(process: Path) -> list[str]:
-    """What Linux says of a process, after its name: state, parent, ..."""
-    return (process / "stat").read_text().rpartition(") ")[2].split()
 
 
 def copied(url: str, template: str) -> None:

@@ -8,7 +8,7 @@ and for whole tables. Ids are compared as their texts are (`key_text`).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,8 +114,3 @@ def _look_up(keys: Numbers, values: Numbers, wanted: Numbers, nothing: int) -> N
     found = values[places]
     found[(keys[places] != wanted) | (wanted == NO_KEY)] = nothing
     return found
-
-
-def sorted_keys(ids: Iterable[str], *, fold: bool = False) -> Numbers:
-    """The keys of some ids as `per_person` takes them."""
-    return np.unique(as_numbers(key_numbers(list(ids), fold=fold)))

@@ -155,11 +155,6 @@ class WholeTables:
                 variants += [str(raw) for raw, key in pairs if key in repeated]
         return WrittenIds(alike(variants), self._with_blanks)
 
-    def without_mark(self) -> Numbers:
-        """Keys of persons who are to be read anyhow: their ids are written in several ways."""
-        blanks = as_numbers(key_numbers(list(self._with_blanks), fold=self._fold))
-        return np.union1d(self.repeated, blanks)
-
     def places(self, person_ids: Sequence[str]) -> tuple[Numbers, Numbers]:
         """Where these persons are among `persons`, and whether they are there at all."""
         keys = as_numbers(key_numbers(person_ids, fold=self._fold))

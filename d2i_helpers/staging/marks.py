@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import and_, case, delete, func, or_, select
+from sqlalchemy import and_, case, delete, or_, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -156,9 +156,3 @@ def remove(connection: Connection, staging: Staging, person_ids: Sequence[str]) 
         connection.execute(
             delete(marks).where(marks.c.staging_table == staging.name, marks.c.person_id.in_(some))
         )
-
-
-def count(connection: Connection, staging: Staging) -> int:
-    """Number of marks of this staging table."""
-    mine = select(func.count()).select_from(marks).where(marks.c.staging_table == staging.name)
-    return connection.execute(mine).scalar_one()
