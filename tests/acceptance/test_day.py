@@ -109,10 +109,11 @@ def assert_fails(result, codes, said: str) -> None:
 
 
 def break_one_document(chain: Chain) -> None:
+    """As other software would that writes the table: the row waits to be sent."""
     with sqlite3.connect(chain.folder / "ssd.sqlite") as connection:
         connection.execute(
-            "update ssd_api_data_staging set json_payload = '{' where id = "
-            "(select min(id) from ssd_api_data_staging)"
+            "update ssd_api_data_staging set json_payload = '{', submission_status = 'Pending' "
+            "where id = (select min(id) from ssd_api_data_staging)"
         )
 
 

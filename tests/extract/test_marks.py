@@ -168,6 +168,11 @@ def test_a_day_without_changes_reads_nobody(twice: Twice) -> None:
     assert twice.compare() == 0
 
 
+def _on_sqlite_alone(twice: Twice) -> None:
+    if twice.engine.dialect.name != "sqlite":
+        pytest.skip("what is tried here does not depend on the database")
+
+
 def _letters(number: int) -> list[str]:
     return [f"{chr(65 + n // 26)}{chr(65 + n % 26)}" for n in range(number)]
 
@@ -184,6 +189,8 @@ def _changed_columns() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize("value", ["XX", "2026-01-01", None])
 def test_every_column_that_is_read_counts(twice: Twice, value: str | None) -> None:
     """Each child has another column changed."""
+    if value != "XX":
+        _on_sqlite_alone(twice)
     cases = _changed_columns()
     children = _letters(len(cases))
     twice.add_children(children)
@@ -217,16 +224,16 @@ def test_every_date_counts_when_its_day_comes(twice: Twice) -> None:
 
 @pytest.mark.parametrize("changed", SETTINGS, ids=lambda changed: next(iter(changed)))
 def test_every_setting_that_rules_read_counts(twice: Twice, changed: dict[str, Any]) -> None:
+    _on_sqlite_alone(twice)
     twice.add_children(list("ABCD"))
     twice.change("ssd_involvements", "invo_involvements_id", "A", invo_professional_role_id="QQ")
     twice.compare()
     twice.more = changed
     assert twice.compare() == 4
-    twice.more = {}
-    assert twice.compare() == 4
 
 
 def test_the_first_of_april_makes_all_anew(twice: Twice) -> None:
+    _on_sqlite_alone(twice)
     twice.day = dt.date(2027, 3, 30)
     twice.add_children(list("ABCD"))
     assert [twice.compare(), twice.compare()] == [4, 0]
@@ -237,6 +244,7 @@ def test_the_first_of_april_makes_all_anew(twice: Twice) -> None:
 
 
 def test_other_code_makes_all_anew(twice: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
+    _on_sqlite_alone(twice)
     twice.add_children(list("AB"))
     twice.compare()
     monkeypatch.setattr(salt, "_code", lambda: "another")
@@ -334,13 +342,13 @@ def _edit(twice: Twice, chance: random.Random, layouts: dict[str, tuple[str, ...
 
 
 @given(seed=st.integers(0, 2**32))
-@hypothesis_settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_histories(
     make_settings: Callable[..., Any], engine: Engine, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(unchanged, "_MOST_CHANGED", 1.0)
     _clear(engine)
-    _history(Twice(engine, make_settings), seed, 6)
+    _history(Twice(engine, make_settings), seed, 5)
 
 
 @pytest.mark.long
