@@ -144,7 +144,7 @@ class Settings(BaseModel):
     statutory_cohort_table: str | None = Field(
         None, description="table with a person_id column: only children in it are sent"
     )
-    chunk_size: int = Field(500, ge=1, le=10000, description="children read and written at a time")
+    chunk_size: int = Field(1000, ge=1, le=10000, description="children read and written at a time")
     reassess: bool = Field(
         False,
         description="make every document anew, also of children whose rows have not changed; for "
