@@ -158,12 +158,13 @@ def notices(
 
 def how_many_were_read(anew: int, persons: int) -> None:
     """Say how many persons extract read and judged; of the others nothing had changed."""
-    _publish(
-        {
-            "text/plain": f"{anew:,} of {persons:,} persons were read and judged; "
+    said = f"All {persons:,} persons were read and judged."
+    if anew < persons:
+        said = (
+            f"{anew:,} of {persons:,} persons were read and judged; "
             "the rows of the others are as they were."
-        }
-    )
+        )
+    _publish({"text/plain": said})
 
 
 def attention(rows: Iterable[Mapping[str, Any]]) -> None:
