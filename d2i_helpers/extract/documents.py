@@ -41,7 +41,6 @@ from d2i_helpers.document.source_rows import (
 )
 from d2i_helpers.extract.columns import DateColumns, uses_of_fields
 from d2i_helpers.extract.filters import Filters
-from d2i_helpers.extract.fingerprints import text_fingerprint
 from d2i_helpers.extract.page_rows import PageRows
 from d2i_helpers.extract.per_person import Numbers
 from d2i_helpers.extract.sources import ReadPage, SourceReader
@@ -104,26 +103,6 @@ class _Outcome(NamedTuple):
     problems: tuple[tuple[str, str], ...] = ()
     reasons: tuple[str, ...] = ()  # the inclusion sets
     left_out: str | None = None  # why the person is not in the cohort
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was found of a person, to be kept with the document that was made."""
-
-    fingerprint: int
-    valid_until: dt.date
-    counts: bytes  # numbers of 16 bits, in the order of `Documents`
-    problems: tuple[tuple[str, str], ...]
-    reasons: tuple[str, ...]
-    left_out: str | None
-
-    def mark(self, person_id: str, current_hash: bytes | None, text: str | None) -> Mark:
-        """The mark to keep, with the document's hash and text where there is one."""
-        return Mark(
-            person_id, self.fingerprint, self.valid_until, self.counts, self.problems,
-            current_hash, None if text is None else text_fingerprint(text),
-            ",".join(self.reasons), self.left_out,
-        )  # fmt: skip
 
 
 @dataclass
@@ -203,7 +182,8 @@ class Documents:
         self._of_documents = slice(own, own + made)
         self._of_dates = slice(own + made, own + made + self._dates.size)
         self._totals = np.zeros(self._of_dates.stop, np.int64)  # of all persons
-        self.found: dict[str, Found] = {}  # of the last page, by person id
+        # what may be kept of the last page's persons, by their ids; without the documents
+        self.found: dict[str, Mark] = {}
         self._outcome: _Outcome | None = None  # of the person that is looked at
 
     def pages(
@@ -257,7 +237,7 @@ class Documents:
         person_ids: Sequence[str],
         outcomes: Sequence[_Outcome | None],
         counts: Numbers,
-    ) -> dict[str, Found]:
+    ) -> dict[str, Mark]:
         """What may be kept of the persons of a page, by their ids."""
         if self.settings.person_ids or (fingerprints := rows.fingerprints()) is None:
             return {}
@@ -265,11 +245,14 @@ class Documents:
         fits = counts.max(axis=1, initial=0) <= _LARGEST
         short = counts.astype(np.uint16)
         return {
-            person_id: Found(
+            person_id: Mark(
+                person_id,
                 int(fingerprints[at]),
                 dt.date.fromordinal(int(until[at])),
                 short[at].tobytes(),
-                *outcome,
+                outcome.problems,
+                reasons=",".join(outcome.reasons),
+                left_out=outcome.left_out,
             )
             for at, (person_id, outcome) in enumerate(zip(person_ids, outcomes, strict=True))
             if outcome is not None and fits[at] and person_id not in self.reader.written.with_blanks

@@ -202,10 +202,10 @@ class SourceReader:
     def row_counts(self, connection: Connection) -> dict[str, int]:
         """Number of rows of each table that is read, by its name; 0 where it is not there."""
         names = {read.table for read in self.plan.reads}
-        counted = {name: select(func.count()).select_from(self._table(name)) for name in names}
+        counted = {name: select(func.count()).select_from(source_table(name)) for name in names}
         return {
             name: connection.execute(statement).scalar_one()
-            if database.has_table(connection, _declared(name))
+            if database.has_table(connection, source_table(name))
             else 0
             for name, statement in sorted(counted.items())
         }
@@ -220,7 +220,7 @@ class SourceReader:
         present: dict[str, set[str]] = {}
         for read, columns in self.plan.reads.items():
             if read.table not in present:
-                present[read.table] = database.columns_present(connection, _declared(read.table))
+                present[read.table] = database.columns_present(connection, source_table(read.table))
                 if not present[read.table]:
                     named = gaps.optional if self._may_lack_table(read.table) else gaps.required
                     named.append(read.table)
@@ -239,14 +239,14 @@ class SourceReader:
                         label
                     )
         wanted = self.settings.statutory_cohort_table
-        if wanted and "person_id" not in database.columns_present(connection, _declared(wanted)):
+        if wanted and "person_id" not in database.columns_present(connection, source_table(wanted)):
             gaps.required.append(f"{wanted}.person_id")
         if wanted:
             self._note_types(connection, wanted, ["person_id"])
         return gaps
 
     def _note_types(self, connection: Connection, table: str, columns: Iterable[str]) -> None:
-        deployed = database.column_types(connection, _declared(table))
+        deployed = database.column_types(connection, source_table(table))
         for name in columns:
             called = self._called.get((table, name), name)
             self.types.note((table, name), deployed.get(called.lower()))
@@ -286,7 +286,7 @@ class SourceReader:
     def count_without_id(self, connection: Connection) -> int:
         """Rows of persons whose id is null; no page holds them."""
         person = self.plan.person
-        source = self._table(person.table)
+        source = source_table(person.table)
         statement = select(func.count()).select_from(source)
         key = self._of(source, person.table, person.key)
         return connection.execute(statement.where(key.is_(None))).scalar_one()
@@ -295,7 +295,7 @@ class SourceReader:
         """Number of persons to be read, for the progress bar."""
         if self.settings.person_ids:
             return len(set(self.settings.person_ids))
-        source = self._table(self.plan.person.table)
+        source = source_table(self.plan.person.table)
         return connection.execute(select(func.count()).select_from(source)).scalar_one()
 
     def without_person(self, connection: Connection) -> list[str]:
@@ -432,7 +432,7 @@ class SourceReader:
 
     def id_column(self, table_name: str, name: str) -> tuple[Table, ColumnElement]:
         """A table and a column of it as text."""
-        source = self._table(table_name)
+        source = source_table(table_name)
         return source, self.types.text(self._of(source, table_name, name), (table_name, name))
 
     def _persons(self, connection: Connection, first: Any) -> tuple[list[SourceRow], Any]:
@@ -525,7 +525,7 @@ class SourceReader:
         name = self.settings.statutory_cohort_table or ""
         person: ColumnElement = column("person_id")
         condition = self._of_persons(kind, person, (name, "person_id"))
-        statement = select(person).select_from(self._table(name)).where(condition)
+        statement = select(person).select_from(source_table(name)).where(condition)
         return database.read_again(
             connection, lambda: [row[0] for row in connection.execute(statement, parameters)]
         )
@@ -546,7 +546,7 @@ class SourceReader:
     def _build(
         self, read: Read, kind: str, limit: int | None, as_text: frozenset[str], only: str | None
     ) -> Select:
-        source = self._table(read.table).alias("t0")
+        source = source_table(read.table).alias("t0")
         wanted: list[ColumnElement] = []
         for name in self.plan.reads[read] if only is None else [only]:
             one = self.expression(source, read.table, name)
@@ -571,7 +571,7 @@ class SourceReader:
         if not read.chain:
             return self._of_persons(kind, by, at)
         step = read.chain[0]
-        source = self._table(step.table).alias(f"t{depth}")
+        source = source_table(step.table).alias(f"t{depth}")
         above = Read(step.table, step.by, read.chain[1:])
         test = self._membership(self._of(source, step.table, step.by), above, kind, depth + 1)
         value_at = (step.table, step.value)
@@ -592,7 +592,7 @@ class SourceReader:
         compared = self.types.compared(column, place, person)
         if kind == "ids":
             return compared.in_(bindparam("texts", expanding=True))
-        source = self._table(person[0]).alias("persons")
+        source = source_table(person[0]).alias("persons")
         own = self._of(source, *person)
         ids = select(self.types.compared(own, person, place)).select_from(source)
         return compared.in_(ids.where(_condition(kind)(own)))
@@ -608,17 +608,9 @@ class SourceReader:
         assert made is not None
         return made.label(FINGERPRINT)
 
-    def _table(self, name: str) -> Any:
-        return _declared(name)
-
     def _of(self, source: Any, table_name: str, name: str) -> ColumnElement:
         """A column without a type, so that the driver's value comes through as it is."""
         return column(self._called.get((table_name, name), name), _selectable=source)
-
-
-def whole_table(name: str) -> Table:
-    """A table by name, for a statement without conditions."""
-    return _declared(name)
 
 
 def _fetched(result: Any) -> list[SourceRow]:
@@ -628,7 +620,7 @@ def _fetched(result: Any) -> list[SourceRow]:
     return rows
 
 
-def _declared(name: str) -> Table:
+def source_table(name: str) -> Table:
     """A table by name, of the SSD's schema unless it names one itself."""
     schema, _, bare = name.rpartition(".")
     return Table(bare, MetaData(), schema=schema or SSD_SCHEMA)

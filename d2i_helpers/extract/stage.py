@@ -25,6 +25,7 @@ from d2i_helpers.delta import removed_items
 from d2i_helpers.document.validation import Problem, firewall_warnings
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.extract.documents import Documents, Withheld
+from d2i_helpers.extract.fingerprints import text_fingerprint
 from d2i_helpers.extract.spelling import as_staged, staged_spellings
 from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
 from d2i_helpers.payload_spec import Spec
@@ -258,13 +259,12 @@ class _Day:
         is what is staged.
         """
         found = self.documents.found
-        children = {child.person_id: (new_hash, child.text) for child, new_hash in page.hashes}
-        kept = [
-            one.mark(person_id, *children.get(person_id, (None, None)))
-            for person_id, one in found.items()
-            if len(person_id) <= marks.LONGEST_ID
-            and (one.left_out is not None) != (person_id in children)
-        ]
+        kept = [one for one in found.values() if one.left_out is not None]
+        for child, new_hash in page.hashes:
+            if (one := found.get(child.person_id)) and one.left_out is None:
+                text = text_fingerprint(child.text)
+                kept.append(replace(one, current_hash=new_hash, text_fingerprint=text))
+        kept = [one for one in kept if len(one.person_id) <= marks.LONGEST_ID]
         marks.put(self.staging, kept, among_others=self._marks_before)
 
     def _keep(self, withheld: Iterable[Withheld], rows: Mapping[str, Row]) -> None:

@@ -21,7 +21,7 @@ from d2i_helpers.database import dialects
 from d2i_helpers.document.source_rows import Read, key_text
 from d2i_helpers.extract.fingerprints import fingerprints, row_fingerprints
 from d2i_helpers.extract.per_person import NO_KEY, Keyed, Numbers, as_numbers, key_numbers
-from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, whole_table
+from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, source_table
 
 _AT_A_TIME = 5000  # rows in memory
 
@@ -93,7 +93,7 @@ class WholeTables:
     def _read(self, connection: Connection, table: str, persons_at: Sequence[str]) -> _Table:
         reader = self._reader
         layout, keys = reader.plan.tables[table], reader.plan.key_columns(table)
-        source = whole_table(table)
+        source = source_table(table)
         names = keys if reader.hashes_there else layout
         wanted: list[ColumnElement] = [
             reader.expression(source, table, name).label(name) for name in names
@@ -122,7 +122,7 @@ class WholeTables:
 
     def _read_statutory(self, connection: Connection, name: str) -> None:
         person: ColumnElement = column("person_id")
-        statement = select(person).select_from(whole_table(name))
+        statement = select(person).select_from(source_table(name))
         values = database.read_again(
             connection,
             lambda: [row[0] for rows in _parts(connection, statement) for row in rows],
@@ -181,7 +181,7 @@ class WholeTables:
 
     def _ids(self, connection: Connection) -> Iterator[list[Any]]:
         person = self._reader.plan.person
-        source = whole_table(person.table)
+        source = source_table(person.table)
         key = self._reader.expression(source, person.table, person.key)
         for rows in _parts(connection, select(key).select_from(source)):
             yield [row[0] for row in rows]
