@@ -171,20 +171,10 @@ def run(
 
 def _first_demo(parameters: dict[str, Any], console: Any) -> None:
     """Make the fictional SSD of the demo where there is none yet, and say so."""
-    from sqlalchemy.engine import make_url
-
-    from d2i_helpers.settings import Settings, load_settings
-
-    settings = load_settings(None, **parameters)
-    usual = Settings.model_fields["database_url"].default
-    if settings.profile != "demo" or settings.database_url != usual:
-        return
-    if settings.path(make_url(usual).database or "").is_file():
-        return
     from d2i_helpers.demo import simulate
+    from d2i_helpers.settings import load_settings
 
-    console.print(f"No fictional data yet: making an SSD of {settings.simulate_children} children.")
-    simulate.init(settings)
+    simulate.make_first_data(load_settings(None, **parameters), console.print)
 
 
 @cli.command()

@@ -171,24 +171,6 @@ def test_a_fault_of_the_program_shows_no_text_of_it(
     assert "Anna" not in said
 
 
-def test_the_first_demo_run_makes_its_data_but_never_another_database(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from d2i_helpers import settings
-    from d2i_helpers.cli.console import make_console
-    from d2i_helpers.demo import simulate
-
-    made: list[object] = []
-    monkeypatch.setattr(simulate, "init", made.append)
-    monkeypatch.setattr(
-        settings.Settings, "path", lambda _, relative: tmp_path / relative, raising=True
-    )
-    module._first_demo({"database_url": "sqlite:///typo.sqlite"}, make_console(to_stderr=True))
-    assert made == []
-    module._first_demo({}, make_console(to_stderr=True))
-    assert len(made) == 1
-
-
 def test_spec_commands_print_what_they_promise() -> None:
     schema = CliRunner().invoke(cli, ["spec", "schema"])
     assert json.loads(schema.output)["$schema"].endswith("2020-12/schema")

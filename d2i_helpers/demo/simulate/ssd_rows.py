@@ -36,6 +36,7 @@ Row = dict[str, Any]
 Rows = dict[str, list[Row]]  # rows by table
 
 _OWN = MetaData(schema=tables.SSD_SCHEMA)
+LOADING, READY = "loading", "ready"  # the `state` of a fictional SSD, in its marker
 _KEYS_AT_A_TIME = 400  # in one IN list: below every engine's limit of parameters
 
 marker = Table(
@@ -305,7 +306,7 @@ def open_simulated(engine: Engine) -> dict[str, str]:
         facts = read_marker(connection)
         if facts:
             refuse_real_ssd(connection)
-    if facts.get("state") != "ready":
+    if facts.get("state") != READY:
         raise GateError(
             "There is no fictional SSD in this database that `d2i simulate` could change.",
             hint="Make one with `d2i simulate init`; a real SSD is never changed.",

@@ -78,8 +78,8 @@ def _init(
     with database.transaction(engine) as connection:
         simulated_tables.refuse_real_ssd(connection)
         simulated_tables.recreate(connection)
-        facts = {"state": "loading", "seed": seed, "children": wanted, "day": 0, "witness": witness}
-        simulated_tables.write_marker(connection, facts)
+        facts = {"seed": seed, "children": wanted, "day": 0, "witness": witness}
+        simulated_tables.write_marker(connection, {"state": simulated_tables.LOADING, **facts})
         _flush(connection, world, counts)
     database.create_staging(engine, settings.staging_table, settings.anon_table)
     made = 0
@@ -94,7 +94,8 @@ def _init(
     with database.transaction(engine) as connection:
         _somebody_away(connection, world, wanted)
         simulated_tables.create_indexes(connection)
-        simulated_tables.write_marker(connection, {"state": "ready", "number": world.number})
+        finished = {"state": simulated_tables.READY, "number": world.number}
+        simulated_tables.write_marker(connection, finished)
     _tell_the_guards(engine, settings)
     return {"children": made, **dict(sorted(counts.items()))}
 
