@@ -261,16 +261,25 @@ def _show_rows(
     title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], **more: Any
 ) -> None:
     """Show a table; title, header and cells are made safe here."""
+    _publish({**bundle_of_rows(title, header, rows), **more})
+
+
+def publish(bundle: Mapping[str, Any]) -> None:
+    """Display a bundle of one output in several forms; print its plain text where there is none."""
+    _publish(bundle)
+
+
+def bundle_of_rows(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> dict[str, str]:
+    """A table as plain text and HTML; title, header and cells are made safe here."""
     title, names = safe_title(title), [safe_label(name) for name in header]
     cells = [[safe_value(value) for value in row] for row in rows]
     right = [all(_is_number(row[i]) or row[i] is None for row in rows) for i in range(len(names))]
-    _publish(
-        {
-            "text/plain": _plain(title, names, cells),
-            "text/html": _html_table(title, names, cells, right),
-            **more,
-        }
-    )
+    return {
+        "text/plain": _plain(title, names, cells),
+        "text/html": _html_table(title, names, cells, right),
+    }
 
 
 def _plain(title: str, names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

@@ -71,7 +71,8 @@ def test_every_conda_entry_is_a_strict_match_spec() -> None:
 
 def test_anaconda_users_get_the_same_versions() -> None:
     found = in_environment()
-    wanted = {Requirement(r).name for r in PROJECT["dependencies"]} | {"jupyterlab"}
+    needed = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["lab"]
+    wanted = {Requirement(r).name for r in needed}
     assert wanted <= set(found)
     for name, version in found.items():
         if name != "python":
@@ -84,7 +85,7 @@ def test_everything_that_is_imported_is_declared() -> None:
     found -= {*sys.stdlib_module_names, "d2i_helpers"}
     distributions = metadata.packages_distributions()
     extras = PROJECT["optional-dependencies"]
-    optional = [r for name in ("keyring", "oracle") for r in extras[name]]
+    optional = [r for name in ("keyring", "lab", "oracle") for r in extras[name]]
     declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["dependencies"] + optional}
     missing = {
         name
