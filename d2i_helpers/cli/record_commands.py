@@ -239,7 +239,9 @@ def check_spec(parameters: dict[str, Any]) -> None:
     help="Where to; without it, docs and the schemas beside the specification are renewed.",
 )
 def docs(parameters: dict[str, Any], folder: Path | None) -> None:
-    """Write what is generated from the specification, the parameters and the states."""
+    """Write what is generated from the specification, parameters, states and commands."""
+    from d2i_helpers.cli import cli
+    from d2i_helpers.cli.command_page import write_command_page
     from d2i_helpers.payload_spec import merged_text
     from d2i_helpers.payload_spec.outputs import renew_page, write_pages
     from d2i_helpers.payload_spec.schema import renew_schemas
@@ -252,6 +254,7 @@ def docs(parameters: dict[str, Any], folder: Path | None) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written += [*write_pages(folder, spec), write_parameters_page(folder)]
+        written.append(write_command_page(folder, cli))
         written += renew_page(folder / "convergence.md", generated_parts())
     except OSError as err:
         raise SettingsError(

@@ -1,12 +1,12 @@
 """Gates: which table may go to which endpoint, decided before anything is sent.
 
-Identifiable data leaves only when profile, table, endpoint and sign-off agree. The rules:
+Identifiable data leaves only when profile, table, endpoint and sign-off agree. The rules::
 
-| endpoint  | table        | what else must hold                                                   |
-|-----------|--------------|-----------------------------------------------------------------------|
-| simulated | either       | the address is on this machine                                        |
-| test      | anonymised   | HTTPS; a DfE address must be that of its test receiver                |
-| live      | identifiable | HTTPS; not the test receiver; a named approver, a date, the LA's code |
+    | endpoint  | table        | what else must hold                                             |
+    |-----------|--------------|-----------------------------------------------------------------|
+    | simulated | either       | the address is on this machine                                  |
+    | test      | anonymised   | HTTPS; a DfE address must be that of its test receiver          |
+    | live      | identifiable | HTTPS; not the test receiver; an approver, a day, the LA's code |
 """
 
 from __future__ import annotations

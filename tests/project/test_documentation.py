@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 # CHANGELOG.md names what is gone, too
 PAGES = [
     *(p for p in sorted(ROOT.glob("*.md")) if p.name != "CHANGELOG.md"),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / ".github").rglob("*.md")),
 ]
 MADE_HERE = {"outputs", "build"}  # folders that a run or an install makes, whatever is in them
