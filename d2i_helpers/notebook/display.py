@@ -1,8 +1,7 @@
 """What notebooks show: counts, tables of counts, bars, progress. Safe by construction.
 
 People who must not see a child's identity read saved notebooks, so everything shown here goes
-through `safe_words` first. Pictures are drawn as inline SVG, because a plotting library would cost
-each notebook about a second of import.
+through `safe_words` first. What it looks like is the business of `pictures`.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from d2i_helpers.kernel_protocol import (
     PROGRESS_MIME,
     RUN_ID_VARIABLE,
 )
+from d2i_helpers.notebook import pictures
 from d2i_helpers.privacy.human_present import is_human_present
 from d2i_helpers.privacy.safe_words import (
     masked,
@@ -37,8 +37,6 @@ from d2i_helpers.privacy.safe_words import (
 
 Number = int | float
 _MOST_REASONS = 40  # rows of a list of reasons
-_TABLE = "border-collapse:collapse;font-size:0.95em;margin:0.3em 0"
-_CELL = "padding:0.2em 0.9em 0.2em 0;border-bottom:1px solid rgba(128,128,128,.3)"
 
 
 def _publish(
@@ -214,7 +212,10 @@ def checks(results: Iterable[Any]) -> None:
     ]
     title = "Checks"
     _publish(
-        {"text/plain": _plain(title, header, rows), "text/html": _html_table(title, header, rows)}
+        {
+            "text/plain": _plain(title, header, rows),
+            "text/html": pictures.table(title, header, rows),
+        }
     )
 
 
@@ -228,7 +229,7 @@ def gate(decision: Any) -> None:
     _publish(
         {
             "text/plain": _plain(title, header, rows),
-            "text/html": _html_table(title, header, rows),
+            "text/html": pictures.table(title, header, rows),
             GATE_MIME: held,
         }
     )
@@ -246,11 +247,11 @@ def settings_table(settings: Any) -> None:
         row = (name, shown_setting(name, value), field.description or "")
         (usual if value == field.get_default() else changed).append(row)
     header, title = ("parameter", "value", "meaning"), "Parameters in force"
-    rest = _html_table("", header, usual)
+    rest = pictures.table("", header, usual)
     _publish(
         {
             "text/plain": _plain(title, header, changed + usual),
-            "text/html": _html_table(title, header, changed)
+            "text/html": pictures.table(title, header, changed)
             + f"<details><summary>{len(usual)} more, as by default</summary>{rest}</details>",
         }
     )
@@ -278,7 +279,7 @@ def bundle_of_rows(
     right = [all(_is_number(row[i]) or row[i] is None for row in rows) for i in range(len(names))]
     return {
         "text/plain": _plain(title, names, cells),
-        "text/html": _html_table(title, names, cells, right),
+        "text/html": pictures.table(title, names, cells, right),
     }
 
 
@@ -288,27 +289,6 @@ def _plain(title: str, names: Sequence[str], cells: Sequence[Sequence[str]]) -> 
     for row in (names, *cells) if any(names) else cells:
         lines.append("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
     return "\n".join(lines)
-
-
-def _html_table(
-    title: str,
-    names: Sequence[str],
-    cells: Sequence[Sequence[str]],
-    right: Sequence[bool] | None = None,
-) -> str:
-    """A table as HTML, without colours of its own; ``right`` says which columns are numbers."""
-    align = ["right" if number else "left" for number in right or [False] * len(names)]
-
-    def line(tag: str, row: Sequence[str]) -> str:
-        return "".join(
-            f'<{tag} style="{_CELL};text-align:{side}">{html.escape(cell)}</{tag}>'
-            for cell, side in zip(row, align, strict=True)
-        )
-
-    head = f"<thead><tr>{line('th', names)}</tr></thead>" if any(names) else ""
-    body = "".join(f"<tr>{line('td', row)}</tr>" for row in cells)
-    heading = f"<p><strong>{html.escape(title)}</strong></p>" if title else ""
-    return f'{heading}<table style="{_TABLE}">{head}<tbody>{body}</tbody></table>'
 
 
 def bars(title: str, mapping: Mapping[str, Number]) -> None:
@@ -328,32 +308,9 @@ def bars(title: str, mapping: Mapping[str, Number]) -> None:
     _publish(
         {
             "text/plain": _plain(title, ("", "", ""), plain),
-            "text/html": _svg_bars(title, items, most),
+            "text/html": pictures.bars(title, items),
         }
     )
-
-
-def _svg_bars(title: str, items: Sequence[tuple[str, Number]], most: Number) -> str:
-    """Bars in the page's text colour, so that they can be read on light and dark pages."""
-    row, left, width = 24, 230, 340
-    said = html.escape(title)
-    parts = [
-        f'<svg role="img" aria-label="{said}" xmlns="http://www.w3.org/2000/svg" '
-        f'viewBox="0 0 {left + width + 90} {30 + row * len(items)}" '
-        f'style="max-width:46em;width:100%;font:13px sans-serif" fill="currentColor">'
-        f'<text x="0" y="16" font-weight="bold">{said}</text>'
-    ]
-    for place, (name, number) in enumerate(items):
-        top, length = 28 + row * place, max(0.0, width * number / most)
-        short = name if len(name) <= 34 else name[:33] + "…"
-        parts.append(
-            f"<g><title>{html.escape(name)}: {safe_value(number)}</title>"
-            f'<text x="{left - 8}" y="{top + 14}" text-anchor="end">{html.escape(short)}</text>'
-            f'<rect x="{left}" y="{top + 3}" width="{length:.1f}" height="{row - 8}" rx="2" '
-            f'fill="#3b7dd8"/><text x="{left + length + 6:.1f}" y="{top + 14}">'
-            f"{safe_value(number)}</text></g>"
-        )
-    return "".join([*parts, "</svg>"])
 
 
 def progress(label: str, *, every: float = 0.25) -> Callable[[int, int | None], None]:

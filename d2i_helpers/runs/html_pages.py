@@ -51,6 +51,10 @@ def _exporter() -> Any:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="record", extra_template_basedirs=[str(_TEMPLATES)])
+    # a widget needs scripts; beside each stands HTML that says the same
+    exporter.config.NbConvertBase.display_data_priority = [
+        "text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain",
+    ]  # fmt: skip
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     return exporter
 

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.errors import RecordError
+from d2i_helpers.notebook import pictures
 from d2i_helpers.runs import records, verification
 from d2i_helpers.runs.known_databases import known_databases
 from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
-    from IPython.display import Image
-    from matplotlib.figure import Figure
-
-COLOURS = {
-    "completed": "#1a7f4b",
-    "attention": "#c98500",
-    "failed": "#b3261e",
-    "interrupted": "#7a3fa0",
-    "running": "#1356a8",
-}
-
-_ROOM = 1.1  # height of a panel, in heights of its highest dot
+    from IPython.display import HTML
 
 
 def load_runs(settings: Settings, *, last_days: int | None = None) -> pd.DataFrame:
@@ -77,47 +68,55 @@ def summarise_counts(runs: pd.DataFrame) -> pd.DataFrame:
     return counts.describe().T[["count", "mean", "min", "max"]].round(1)
 
 
-def plot_runs(runs: pd.DataFrame, count: str) -> Image:
-    """Duration and one count of every run over time, coloured by outcome.
+def plot_runs(runs: pd.DataFrame, count: str) -> HTML:
+    """Duration and one count of every run over time, marked by outcome.
 
     Args:
         runs: as `load_runs` gives them.
         count: name of a column of counts; if there is no such column, only the duration is drawn.
 
     Returns:
-        A picture (PNG) that a notebook shows.
+        What a notebook shows.
     """
-    from IPython.display import Image
+    from IPython.display import HTML
 
-    drawn = io.BytesIO()
-    draw_runs(runs, count).savefig(drawn, format="png", dpi=110)
-    return Image(data=drawn.getvalue(), format="png")
+    drawn = {"seconds": ("Duration", "seconds"), count: (count.replace("_", " "), "children")}
+    shown = []
+    for name, (title, unit) in drawn.items():
+        if name in runs.columns:
+            numbers = zip(runs.index, runs[name], runs["status"], strict=True)
+            points = [
+                pictures.Point(started.to_pydatetime(), _whole(number), str(status))
+                for started, number, status in numbers
+                if number is not None and not math.isnan(number)
+            ]
+            shown.append(pictures.over_time(title, points, unit))
+    return HTML("".join(shown))
 
 
-def draw_runs(runs: pd.DataFrame, count: str) -> Figure:
-    """The figure that `plot_runs` makes a picture of."""
-    from matplotlib.figure import Figure
+def show_table(title: str, frame: pd.DataFrame) -> HTML:
+    """A table of runs or counts as a notebook shows it; its index is the first column."""
+    from IPython.display import HTML
 
-    shown = {"seconds": "Seconds", count: count.replace("_", " ")}
-    names = [name for name in shown if name in runs.columns]
-    figure = Figure(figsize=(9, 3 * len(names)), layout="constrained")
-    panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
-    for panel, name in zip(panels, names, strict=True):
-        panel.plot(runs.index, runs[name], color="#888888", linewidth=0.8)
-        for status, part in runs.groupby("status"):
-            colour = COLOURS.get(str(status), "#555555")
-            panel.scatter(
-                part.index, part[name], s=18, color=colour, label=str(status), zorder=3,
-                clip_on=False,
-            )  # fmt: skip
-        panel.set_ylabel(shown[name])
-        highest = runs[name].max()  # no number where no run has a value yet
-        # from 0, with room for whole dots at the top, where runs of much the same height lie
-        panel.set_ylim(0, _ROOM * highest if highest > 0 else 1)
-    if len(runs):
-        handles = panels[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside upper left", ncols=len(COLOURS), fontsize="small")
-    return figure
+    names = [str(frame.index.name or ""), *map(str, frame.columns)]
+    rows = [[_said(index), *map(_said, row)] for index, row in zip(
+        frame.index, frame.itertuples(index=False), strict=True
+    )]  # fmt: skip
+    right = [False, *(bool(kind.kind in "if") for kind in frame.dtypes)]
+    return HTML(pictures.table(title, [name.replace("_", " ") for name in names], rows, right))
+
+
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number
+
+
+def _said(value: Any) -> str:
+    """A value of a table of runs as text; records hold numbers and words of this project only."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, int | float):
+        return pictures.said(_whole(value))
+    return f"{value:%Y-%m-%d %H:%M}" if hasattr(value, "strftime") else without_controls(str(value))
 
 
 def faults(settings: Settings) -> list[str]:

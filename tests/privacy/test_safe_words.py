@@ -188,13 +188,6 @@ def test_no_display_shows_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.count(HIDDEN) >= 8
 
 
-def test_bars_are_drawn_to_scale() -> None:
-    drawn = display._svg_bars("Children", [("new", 10), ("gone", 5), ("none", 0)], 10)
-    assert 'width="340.0"' in drawn
-    assert 'width="170.0"' in drawn
-    assert 'width="0.0"' in drawn
-
-
 def test_every_rule_that_a_problem_can_name_is_shown() -> None:
     """What the extract notebook lists under values that could not be used."""
     from d2i_helpers.document import assembly, codes, transforms, validation

@@ -17,8 +17,8 @@ LADDER = [
     ["delta", "privacy"],
     ["anonymise", "extract", "submit"],
     ["demo"],
-    ["notebook", "runs"],
-    ["preflight"],
+    ["notebook"],
+    ["preflight", "runs"],
     ["cli"],
     ["__main__"],
 ]

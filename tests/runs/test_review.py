@@ -39,19 +39,20 @@ def test_runs_become_a_table_and_a_picture(tmp_path: Path) -> None:
     assert list(runs["submit: acknowledged"]) == [1, 2]
     assert runs["error"].iloc[1] == "TokenError"
     assert review.summarise_counts(runs).loc["submit: acknowledged", "mean"] == 1.5
-    assert review.plot_runs(runs, "submit: acknowledged").data.startswith(b"\x89PNG")
+    shown = review.plot_runs(runs, "submit: acknowledged").data
+    assert shown.count("data:image/svg+xml") == 2
+    assert "submit: acknowledged, in children: 2 from 01 Aug 2026 to 02 Aug 2026" in shown
+    assert "1 completed, 1 failed" in shown
+    table = review.show_table("Runs", runs[["run_id", "status", "seconds", "error"]]).data
+    assert "20260802T020000-00aa" in table and ">TokenError<" in table and ">20<" in table
+    assert "nan" not in table
 
 
-@pytest.mark.parametrize("seconds", [600.0, 0.4, None])
-def test_dots_of_equal_height_are_not_cut(tmp_path: Path, seconds: float | None) -> None:
-    for day in (1, 2, 3):
-        make(tmp_path, day, seconds=seconds)
-    runs = review.load_runs(Folder(tmp_path))
-    for panel in review.draw_runs(runs, "submit: acknowledged").axes:
-        heights = [height for dots in panel.collections for _, height in dots.get_offsets()]
-        low, high = panel.get_ylim()
-        assert len(heights) == 3 and low == 0
-        assert all(height < 0.95 * high for height in heights if height == height)
+def test_a_run_without_a_duration_is_left_out_of_the_picture(tmp_path: Path) -> None:
+    make(tmp_path, 1)
+    make(tmp_path, 2, seconds=None, status="interrupted")
+    shown = review.plot_runs(review.load_runs(Folder(tmp_path)), "no such count").data
+    assert "Duration, in seconds: 1 from" in shown
 
 
 @pytest.mark.parametrize("last_days", [None, 7])
