@@ -161,6 +161,11 @@ def raise_for_attention(counts: Mapping[str, int], *, tolerated: bool = False) -
         )
 
 
+def help_page(exit_code: int) -> str:
+    """Where the docs say what an exit code means and what to do."""
+    return f"docs/troubleshooting.md#exit-{exit_code}"
+
+
 def _kinds(base: type[D2IError]) -> dict[str, type[D2IError]]:
     by_name = {base.__name__: base}
     for child in base.__subclasses__():

@@ -21,6 +21,7 @@ HOME = "docs/index"
 NAVIGATION: dict[str, list[str]] = {
     "README": ["docs/setup"],
     "docs/running": [
+        "docs/troubleshooting",
         "docs/schedules",
         "docs/run_record",
         "docs/simulate",

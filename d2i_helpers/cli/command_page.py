@@ -11,7 +11,7 @@ _HEAD = """# The command line
 
 Every command of `d2i`. Written by `d2i spec docs` from the code; do not edit it by hand.
 
-A command ends with an exit code: [running.md](running.md#how-a-run-ends). Without a
+A command ends with an exit code: [troubleshooting.md](troubleshooting.md#exit-codes). Without a
 command, `d2i` and each group show their help.
 """
 _WIDTH = 100  # characters of a usage line

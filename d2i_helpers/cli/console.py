@@ -14,7 +14,7 @@ from rich.table import Table
 
 from d2i_helpers import stages
 from d2i_helpers.database.plain_message import without_controls
-from d2i_helpers.errors import D2IError
+from d2i_helpers.errors import D2IError, help_page
 from d2i_helpers.kernel_protocol import ATTENTION_TITLE
 from d2i_helpers.runs.execution import Listener
 from d2i_helpers.runs.records import (
@@ -54,6 +54,13 @@ def show_error(error: D2IError, console: Console) -> None:
     console.print(f"[bold red]Failed:[/] {shown(error.message)}", soft_wrap=True)
     if error.hint:
         console.print(f"[bold]To do:[/] {shown(error.hint)}", soft_wrap=True)
+    show_help_page(error.exit_code, console)
+
+
+def show_help_page(exit_code: int, console: Console) -> None:
+    """Where the docs say more about an exit code that is not 0."""
+    if exit_code:
+        console.print(f"[bold]More:[/] {help_page(exit_code)}", soft_wrap=True)
 
 
 class ConsoleListener(Listener):
@@ -148,6 +155,7 @@ def show_run(record: RunRecord, console: Console) -> None:
         )
         if record.error.get("hint"):
             console.print(f"[bold]To do:[/] {shown(record.error['hint'])}", soft_wrap=True)
+    show_help_page(record.exit_code or 0, console)
     console.print(f"Record: {shown(str(record.path))}", soft_wrap=True)
 
 
@@ -234,6 +242,8 @@ def show_checks(checks: Sequence[Check], console: Console) -> None:
         console.print(f"[bold]{shown(check.name)}:[/] {shown(check.advice)}", soft_wrap=True)
     if not todo:
         console.print("All is well.")
+        return
+    console.print("[bold]More:[/] docs/troubleshooting.md#preflight-checks", soft_wrap=True)
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:

@@ -242,6 +242,7 @@ def docs(parameters: dict[str, Any], folder: Path | None) -> None:
     """Write what is generated from the specification, parameters, states and commands."""
     from d2i_helpers.cli import cli
     from d2i_helpers.cli.command_page import write_command_page
+    from d2i_helpers.database.messages import table_of_situations
     from d2i_helpers.payload_spec import merged_text
     from d2i_helpers.payload_spec.outputs import renew_page, write_pages
     from d2i_helpers.payload_spec.schema import renew_schemas
@@ -256,6 +257,8 @@ def docs(parameters: dict[str, Any], folder: Path | None) -> None:
         written += [*write_pages(folder, spec), write_parameters_page(folder)]
         written.append(write_command_page(folder, cli))
         written += renew_page(folder / "convergence.md", generated_parts())
+        situations = {"database errors": table_of_situations()}
+        written += renew_page(folder / "troubleshooting.md", situations)
     except OSError as err:
         raise SettingsError(
             f"The pages could not be written to `{folder}` ({err.strerror}).",

@@ -295,6 +295,13 @@ SITUATIONS = (
     ),
 )  # fmt: skip
 
+
+def table_of_situations() -> str:
+    """All of them with what to do, as they stand in docs/troubleshooting.md (Markdown)."""
+    rows = [f"| {s.meaning} | {s.advice} |".replace("*", "") for s in SITUATIONS]
+    return "\n".join(["| shown | do |", "|---|---|", *rows])
+
+
 _ORACLE = re.compile(r"(?m)^(?:ORA|DPY|DPI|TNS)-\d{4,5}\b")
 # the number of the server stands before the name of the function that ODBC called
 _NATIVE = re.compile(r"\((-?\d{1,10})\)\s*\(SQL[A-Za-z]{3,30}\)")

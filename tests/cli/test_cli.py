@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from d2i_helpers.cli import cli, main, read_parameters
 from d2i_helpers.cli import commands as module
-from d2i_helpers.errors import GateError, SettingsError
+from d2i_helpers.errors import GateError, SettingsError, help_page
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.privacy import human_present as attended
 from d2i_helpers.settings import ENV_PREFIX
@@ -139,6 +139,7 @@ def test_errors_are_one_message_with_their_own_exit_code(
     shown = capsys.readouterr()
     assert said in shown.err
     assert "Traceback" not in shown.err + shown.out
+    assert (help_page(code) in shown.err) is (code != 2)  # click shows its own
 
 
 def test_a_params_file_with_a_typo_says_where(
