@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -128,11 +129,39 @@ def read_parameters(profile: str | None, pairs: tuple[str, ...]) -> dict[str, An
 
 @click.group(cls=HelpfulGroup, context_settings=HELP)
 @click.version_option(__version__, "--version", message="d2i %(version)s")
-def cli() -> None:
+@click.option(
+    "--workbook",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Do as if started in this folder. Without it: the working directory or the nearest "
+    "workbook above it, else the one that D2I_WORKBOOK names.",
+)
+def cli(workbook: Path | None) -> None:
     """Sends a local authority's children's social care data to the DfE, one document a child.
 
     The demo profile (fictional data, a receiver on this machine) is every command's default.
     """
+    if workbook is not None:
+        _work_in(workbook.expanduser())
+
+
+def _work_in(folder: Path) -> None:
+    """Change to a workbook, for this process and all that it starts.
+
+    Raises:
+        SettingsError: it is none, or this user may not enter it.
+    """
+    from d2i_helpers.settings import is_workbook
+
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise SettingsError(f"--workbook {folder}: {error.strerror}.") from None
+    if not is_workbook(Path.cwd()):
+        raise SettingsError(
+            f"--workbook {folder}: it holds no notebooks/ and params/.",
+            hint="`d2i new FOLDER` lays out a workbook.",
+        )
 
 
 @cli.command(

@@ -10,20 +10,25 @@ from d2i_helpers.settings.environment import read_variables, refuse_unknown, unk
 from d2i_helpers.settings.loading import (
     as_declared,
     check_addresses,
+    check_profile,
     load_settings,
     parameters_in_environment,
     read_profile,
 )
-from d2i_helpers.settings.model import ENV_PREFIX, Secrets, Settings, project_root
+from d2i_helpers.settings.model import ENV_PREFIX, Secrets, Settings
+from d2i_helpers.settings.root import WORKBOOK_VARIABLE, is_workbook, project_root
 from d2i_helpers.settings.secret_store import has_keyring, ledger_key, load_secrets
 
 __all__ = [
     "ENV_PREFIX",
+    "WORKBOOK_VARIABLE",
     "Secrets",
     "Settings",
     "as_declared",
     "check_addresses",
+    "check_profile",
     "has_keyring",
+    "is_workbook",
     "ledger_key",
     "load_secrets",
     "load_settings",

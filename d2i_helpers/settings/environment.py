@@ -16,12 +16,15 @@ from pathlib import Path
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import Unreadable, lines_of, read_text
 from d2i_helpers.kernel_protocol import WITHOUT_KEYRING_VARIABLE
-from d2i_helpers.settings.model import ENV_PREFIX, Secrets, Settings, project_root
+from d2i_helpers.settings.model import ENV_PREFIX, Secrets, Settings
+from d2i_helpers.settings.root import WORKBOOK_VARIABLE, project_root
 
 SECRETS_DIRECTORY = f"{ENV_PREFIX}SECRETS_DIR"
 # what the runner tells its kernels, and what the project's own tests are told
-_OURS = frozenset({SECRETS_DIRECTORY, f"{ENV_PREFIX}UNDER_RUNNER", f"{ENV_PREFIX}LEASE_HOLDER",
-                   f"{ENV_PREFIX}KERNEL_MODULES", WITHOUT_KEYRING_VARIABLE})  # fmt: skip
+_OURS = frozenset({
+    SECRETS_DIRECTORY, WORKBOOK_VARIABLE, WITHOUT_KEYRING_VARIABLE, f"{ENV_PREFIX}UNDER_RUNNER",
+    f"{ENV_PREFIX}LEASE_HOLDER", f"{ENV_PREFIX}KERNEL_MODULES",
+})  # fmt: skip
 _OF_TESTS = f"{ENV_PREFIX}TEST_"
 _LINE = re.compile(r"(?:export[ \t]+)?(?P<name>[^\s=]+)[ \t]*=[ \t]*(?P<value>.*)", re.DOTALL)
 _QUOTED = re.compile(r"(?P<quote>['\"])(?P<inner>.*?)(?P=quote)(?:[ \t]+#.*)?")

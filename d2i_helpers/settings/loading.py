@@ -32,8 +32,8 @@ from d2i_helpers.settings.model import (
     Settings,
     declared,
     may_be_none,
-    project_root,
 )
+from d2i_helpers.settings.root import project_root
 
 # where a password belongs if somebody writes it into an address
 _SECRET_OF = {
@@ -156,6 +156,27 @@ def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> 
         raise SettingsError("`profile` must be the name of a profile, as text.", hint="Quote it.")
     in_file = read_profile(profile)
     _check_names(in_file, f"params/{in_file['profile']}.yaml")
+    return _checked(in_file, environment, given)
+
+
+def check_profile(content: Mapping[str, Any], where: str) -> None:
+    """Check what a profile holds, on its own: without the environment and without `.env`.
+
+    Args:
+        content: as `read_profile` returns it.
+        where: what an error calls it.
+
+    Raises:
+        SettingsError: an unknown name or a value that is not allowed; names each.
+    """
+    _check_names(content, where)
+    _checked(content, {}, {})
+
+
+def _checked(
+    in_file: Mapping[str, Any], environment: Mapping[str, Any], given: Mapping[str, Any]
+) -> Settings:
+    """The settings that three layers make, the last one first in rank."""
     layers = (in_file, environment, given)
     merged = {**in_file, **environment, **given, "profile": in_file["profile"]}
     by_parts = sql_server.parts_decide(layers)

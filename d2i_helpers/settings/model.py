@@ -24,6 +24,7 @@ from pydantic import (
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import BYTE_ORDER_MARK, Unreadable, parse_yaml
 from d2i_helpers.settings.receipts import receipt_pattern
+from d2i_helpers.settings.root import project_root
 
 ENV_PREFIX = "D2I_"
 Share = float
@@ -38,18 +39,6 @@ _WINDOWS = (
 )
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _VARIABLE = re.compile(r"\$\{|^\$\w|%\w+%")
-
-
-def project_root() -> Path:
-    """The folder that holds ``notebooks/`` and ``params/``.
-
-    The working directory or the nearest folder above it; else the one this package lies in.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks" / "01_extract.ipynb").is_file() and (folder / "params").is_dir():
-            return folder
-    return Path(__file__).resolve().parent.parent.parent
 
 
 class Settings(BaseModel):

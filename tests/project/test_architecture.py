@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "d2i_helpers"
 LADDER = [
     ["errors", "hand_written", "kernel_protocol", "processes", "stages"],
     ["files", "payload_spec", "settings"],
-    ["database", "document"],
+    ["database", "document", "workbook"],
     ["cohort", "staging"],
     ["delta", "privacy"],
     ["anonymise", "extract", "submit"],
