@@ -17,7 +17,7 @@ _ALONE = (".env.example", "CHANGELOG.md", "GLOSSARY.md", "constraints.txt", "env
 _KINDS = {  # what belongs to each folder; a stray file of a clone does not travel
     "notebooks": {".ipynb"},
     "params": {".yaml"},
-    "docs": None,
+    "docs": {".md", ".png", ".svg"},
     "outputs": {".md"},
 }
 
@@ -57,10 +57,9 @@ def _paths(place: Path) -> Iterator[Path]:
     for name in _FOLDERS:
         for path in sorted((place / name).rglob("*")):
             inside = path.relative_to(place).parts
-            kinds = _KINDS[name]
-            if any(part.startswith(".") for part in inside) or not path.is_file():
-                continue
-            if kinds is None or (path.suffix in kinds and len(inside) == 2):
+            is_hidden = any(part.startswith(".") for part in inside)
+            is_in_place = name == "docs" or len(inside) == 2  # only pages have folders of their own
+            if path.suffix in _KINDS[name] and is_in_place and path.is_file() and not is_hidden:
                 yield path
     yield from (place / name for name in _ALONE)
 
