@@ -264,6 +264,22 @@ def attention(parameters: dict[str, Any], anonymised: bool) -> int:
 
 @cli.command()
 @profile_options
+@click.argument("child")
+def why(parameters: dict[str, Any], child: str) -> int:
+    """Why a child is in or out, what is wrong with it, what was sent: at a terminal only."""
+    from d2i_helpers.cli.console import make_console, show_parts
+    from d2i_helpers.notebook.desk import Desk
+    from d2i_helpers.privacy.human_present import require_terminal
+    from d2i_helpers.settings import load_settings
+
+    require_terminal()
+    subject = Desk(load_settings(None, **parameters)).subject(child)
+    show_parts(subject.all_parts, make_console())
+    return 0
+
+
+@cli.command()
+@profile_options
 @click.option("--dry-run", "dry", is_flag=True, help="Only say what would be done.")
 @click.option("--anonymised", is_flag=True, help="The anonymised table, not the original.")
 def adopt(parameters: dict[str, Any], dry: bool, anonymised: bool) -> int:

@@ -27,7 +27,8 @@ from d2i_helpers.runs.records import (
     StageRecord,
 )
 
-if TYPE_CHECKING:  # preflight imports much that a console does not need
+if TYPE_CHECKING:  # these import much that a console does not need
+    from d2i_helpers.notebook.told import Part
     from d2i_helpers.preflight.checks import Check
     from d2i_helpers.staging.adoption import Adoption
     from d2i_helpers.staging.attention import Reason
@@ -188,6 +189,21 @@ def show_attention(reasons: Sequence[Reason], console: Console) -> None:
         where = " ".join(filter(None, (column, reason.path)))
         rows.append((child, reason.what, where, reason.rule, noted, reason.run_id or ""))
     show_table(header, rows, console)
+    console.print("`d2i why CHILD` says more of one of them.")
+
+
+def show_parts(parts: Iterable[Part], console: Console) -> None:
+    """The parts of an answer about a child, with its values: for a person at a terminal only."""
+    from d2i_helpers.notebook.told import as_words
+
+    for part in parts:
+        console.print(f"[bold]{shown(part.title)}[/]")
+        for words in part.said:
+            console.print(shown(as_words(words, whole=True)), soft_wrap=True)
+        if part.rows:
+            rows = ([as_words(cell, whole=True) for cell in row] for row in part.rows)
+            show_table(part.header, rows, console)
+        console.print()
 
 
 _MESSAGES = {
@@ -247,10 +263,10 @@ def show_checks(checks: Sequence[Check], console: Console) -> None:
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:
-    """A plain table."""
+    """A plain table; a long word goes on in the next line, and is never cut."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in header:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(shown(cell) for cell in row))
     console.print(table)

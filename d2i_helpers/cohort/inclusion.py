@@ -203,6 +203,9 @@ class Candidate(NamedTuple):
 
 
 SetTest = Callable[[Candidate], Verdict]
+# what speaks against a child: name of a source, a row of it (None: it is the child), and words
+_CLOSED = "the referral is closed"
+Against = Callable[[Candidate], list[tuple[str, SourceRow | None, str]]]
 
 
 class Membership(NamedTuple):
@@ -235,12 +238,16 @@ class Inclusion:
             born: the birth date that the child's age was judged by; None where it is not born yet,
                 a doubt where it cannot be read.
         """
-        candidate = Candidate(person_id, born, page)
-        verdicts = {name: test(candidate) for name, test in self._tests.items()}
+        verdicts = self.verdicts(person_id, born, page)
         doubts = (v for v in verdicts.values() if isinstance(v, Doubt))
         return Membership(
             tuple(name for name, verdict in verdicts.items() if verdict is True), tuple(doubts)
         )
+
+    def verdicts(self, person_id: str, born: str | Doubt | None, page: Page) -> dict[str, Verdict]:
+        """Whether the child is in each set that is switched on; arguments as of `judge`."""
+        candidate = Candidate(person_id, born, page)
+        return {name: test(candidate) for name, test in self._tests.items()}
 
 
 def has_rows(source: Source, key: str | None, page: Page) -> Verdict:
@@ -259,11 +266,26 @@ def _active_referral(_inclusion: Inclusion) -> SetTest:
     return lambda child: has_rows(ACTIVE_REFERRALS, child.person_id, child.page)
 
 
+def _not_waiting(inclusion: Inclusion) -> Against:
+    """Each referral is closed, or was assessed."""
+    is_open = _is_open(inclusion.plan)
+
+    def against(child: Candidate) -> list[tuple[str, SourceRow | None, str]]:
+        referrals = child.page.rows(REFERRALS.name, child.person_id)
+        return [
+            (REFERRALS.name, row, _CLOSED if is_open(row) is False else "the referral was assessed")
+            for row in referrals
+        ]
+
+    return against
+
+
 @inclusion_set(
     "waiting_assessment",
     letter="B",
     words="a referral is open and no assessment of it has a start date; no window",
     sources=(REFERRALS, ASSESSMENTS),
+    why_not=_not_waiting,
 )
 def _waiting_assessment(inclusion: Inclusion) -> SetTest:
     is_open = _is_open(inclusion.plan)
@@ -322,12 +344,47 @@ def _looked_after_by_placement(inclusion: Inclusion) -> SetTest:
     return _by_cla_episode(inclusion.plan, PLACEMENTS)
 
 
+def _not_leaving_care(inclusion: Inclusion) -> Against:
+    """The age, the referrals and the contacts that do not fit."""
+    window, is_open = inclusion.window, _is_open(inclusion.plan)
+    referred = _date(inclusion.plan, REFERRALS.name, "cine_referral_date")
+    contact = _date(inclusion.plan, CONTACTS.name, "clea_care_leaver_latest_contact")
+
+    def of_referral(row: SourceRow) -> str | None:
+        if is_open(row) is False:
+            return _CLOSED
+        day = referred(row)
+        made = isinstance(day, str) and day <= window.last
+        return None if made else "the referral comes after the window's end"
+
+    def of_contact(row: SourceRow) -> str | None:
+        day = contact(row)
+        fits = window.contains(day) and day != window.last if isinstance(day, str) else False
+        return None if fits else "the contact is not in the window (its last day left out)"
+
+    def against(child: Candidate) -> list[tuple[str, SourceRow | None, str]]:
+        found: list[tuple[str, SourceRow | None, str]] = []
+        born = child.born
+        if isinstance(born, str) and birthday(born, CARE_LEAVER_AGE) >= window.end:
+            found.append(("", None, "the child is not aged 16 before the window's end"))
+        if isinstance(born, str) and birthday(born, AGE_LIMIT) < window.start:
+            found.append(("", None, "the child is 26 before the window's start"))
+        for source, say in ((REFERRALS, of_referral), (CONTACTS, of_contact)):
+            rows = child.page.rows(source.name, child.person_id)
+            said = ((row, say(row)) for row in rows)
+            found += [(source.name, row, words) for row, words in said if words]
+        return found
+
+    return against
+
+
 @inclusion_set(
     "care_leaver",
     letter="F",
     words="aged 16 before the window's end, not yet 26 before its start, an open episode referred "
     "by its end, and a contact in the window (its last day left out)",
     sources=(REFERRALS, CONTACTS),
+    why_not=_not_leaving_care,
 )
 def _care_leaver(inclusion: Inclusion) -> SetTest:
     window, is_open = inclusion.window, _is_open(inclusion.plan)

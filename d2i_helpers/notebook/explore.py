@@ -11,10 +11,12 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Engine, case, func, select
+from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import submission_log
 from d2i_helpers.errors import D2IError, SettingsError
+from d2i_helpers.notebook.children import NOTHING, to_send
 from d2i_helpers.payload_spec import Document
 from d2i_helpers.privacy.safe_words import OwnTime
 from d2i_helpers.settings import Settings
@@ -35,7 +37,8 @@ class StagedChild:
     document: Document | None = field(repr=False)
     acknowledged: Document | None = field(repr=False)
     partial: Document | None = field(repr=False)
-    attempts: list[dict[str, Any]]  # when, outcome, HTTP status, what was said
+    attempts: list[dict[str, Any]]  # rows of the submission log, oldest first
+    to_send: str = NOTHING  # in words
 
 
 def overview(engine: Engine, settings: Settings) -> dict[str, int]:
@@ -65,7 +68,14 @@ def child(engine: Engine, settings: Settings, person_id: str | int | None = None
     """
     staging = Staging(engine, settings.send_table)
     t = staging.table.c
-    statement = select(staging.table, staging.state, staging.status).limit(1)
+    flags = {
+        "due": staging.is_due_there,
+        "held": staging.held,
+        "held_back": staging.held_back,
+    }
+    told = [case((flag, 1), else_=0).label(name) for name, flag in flags.items()]
+    words = staging.state.label("state"), staging.status.label("status")
+    statement = select(staging.table, *words, *told).limit(1)
     person_id = _as_text(engine, staging, person_id)
     if person_id:
         statement = statement.where(t.person_id == person_id)
@@ -77,29 +87,47 @@ def child(engine: Engine, settings: Settings, person_id: str | int | None = None
             return StagedChild(person_id, "not staged", "not staged", None, None, None, None, [])
         if row is None:
             raise D2IError("The staging table is empty.", hint="Run the extract stage.")
-        attempts = connection.execute(
-            select(
-                submission_log.c.started_at,
-                submission_log.c.outcome,
-                submission_log.c.http_status,
-                submission_log.c.detail,
-            )
-            .where(
-                submission_log.c.staging_table == settings.send_table,
-                submission_log.c.person_id == row.person_id,
-            )
-            .order_by(submission_log.c.id)
-        ).mappings()
+        said = to_send(
+            str(row.state), str(row.status), row.api_response, due=bool(row.due),
+            held=bool(row.held), held_back=bool(row.held_back),
+        )  # fmt: skip
+        document = _document(row.json_payload) or {}
+        acknowledged = _document(row.previous_json_payload)
         return StagedChild(
             row.person_id,
             str(row.row_state),
             str(row.submission_status),
             row.api_response,
-            _document(row.json_payload) or {},
-            _document(row.previous_json_payload),
+            document,
+            acknowledged,
             _document(row.partial_json_payload),
-            [{**attempt, "started_at": OwnTime(attempt["started_at"])} for attempt in attempts],
+            _attempts(connection, staging, row),
+            said,
         )
+
+
+def _attempts(connection: Connection, staging: Staging, row: Any) -> list[dict[str, Any]]:
+    """The submission log of a child, with a word for the document that each attempt was about."""
+    log = submission_log.c
+    columns = (
+        log.started_at, log.kind, log.phase, log.outcome, log.http_status, log.detail,
+        log.reference, log.run_id, log.document_hash,
+    )  # fmt: skip
+    wanted = select(*columns).where(
+        log.staging_table == staging.name, log.person_id == row.person_id
+    )
+    known = {
+        database.as_bytes(row.previous_hash): "the acknowledged one",
+        database.as_bytes(row.current_hash): "today's",
+    }
+    known.pop(None, None)
+    attempts = []
+    for attempt in connection.execute(wanted.order_by(log.id)).mappings():
+        which = known.get(database.as_bytes(attempt["document_hash"]), "an earlier one")
+        told = {**attempt, "started_at": OwnTime(attempt["started_at"]), "which": which}
+        del told["document_hash"]
+        attempts.append(told)
+    return attempts
 
 
 def _as_text(engine: Engine, staging: Staging, person_id: Any) -> str | None:

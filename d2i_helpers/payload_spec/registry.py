@@ -68,6 +68,9 @@ class InclusionSet:
     make: Callable[..., Any]  # (inclusion) -> a test of a candidate
     sources: tuple[Source, ...]  # the rows that it looks at
     setting: str = ""  # the parameter that switches it on; empty: it is always on
+    # (inclusion) -> (candidate) -> what speaks against the child, as (source, row, words); needed
+    # where more decides than whether the set's rows count. Without a row: of the child itself
+    why_not: Callable[..., Any] | None = None
 
     def is_on(self, settings: Any) -> bool:
         """Whether these settings ask for the set."""

@@ -140,3 +140,49 @@ def test_a_number_stands_for_the_only_id_that_it_can_have_been(
     for wrong in (1e5, True, -3):
         with pytest.raises(SettingsError, match="must be text"):
             explore.child(engine, settings, wrong)
+
+
+def test_each_no_has_its_reason_and_the_rows_that_decided(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2012-05-17"})
+    ssd.add("ssd_cin_episodes",
+            {"cine_referral_id": "R1", "cine_person_id": "A1", "cine_referral_date": "2019-01-01",
+             "cine_close_date": "2020-01-01"})  # fmt: skip
+    ssd.add("ssd_cin_plans",
+            {"cinp_cin_plan_id": "P1", "cinp_person_id": "A1", "cinp_referral_id": "R1",
+             "cinp_cin_plan_start_date": "2035-01-01"})  # fmt: skip
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    because = {one.name: one.because for one in answer.sets}
+    assert because["active_referral"] == "ended before the window"
+    assert because["waiting_assessment"].endswith("the referral is closed")
+    assert because["cin_plan"] == "starts after the window"
+    assert because["cp_plan"] == "switched off by `cp_plan_inclusion`"
+    assert because["looked_after_by_placement"].startswith("no row in ssd_cla_episodes")
+    assert "the child is not aged 16" in because["care_leaver"]
+    (row,) = next(one for one in answer.sets if one.name == "active_referral").rows
+    assert (row.table, row.key, row.counts) == ("ssd_cin_episodes", "R1", False)
+    assert row.values == {"cine_referral_date": "2019-01-01", "cine_close_date": "2020-01-01"}
+
+
+def test_a_problem_names_the_stored_value_and_its_row(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2012-05-17",
+                           "pers_ethnicity": "WBRITISH"})  # fmt: skip
+    ssd.add("ssd_disability",
+            {"disa_table_id": "D1", "disa_person_id": "A1", "disa_disability_code": "MOB"},
+            {"disa_table_id": "D2", "disa_person_id": "A1", "disa_disability_code": "Asthma"},
+            )  # fmt: skip
+    ssd.add(
+        "ssd_cin_episodes",
+        {"cine_referral_id": "R1", "cine_person_id": "A1", "cine_referral_date": "2025-01-01"},
+    )
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    found = {(p.path, p.rule, p.table, p.column, p.key, p.value) for p in answer.problems}
+    rule = "not in code list"
+    assert found == {
+        ("child_details.ethnicity", rule, "ssd_person", "pers_ethnicity", "A1", "WBRITISH"),
+        ("child_details.disabilities", rule, "ssd_disability", "disa_disability_code", "D2",
+         "Asthma"),
+    }  # fmt: skip
