@@ -19,4 +19,6 @@ COUNTS_MIME = "application/vnd.d2i.counts+json"
 GATE_MIME = "application/vnd.d2i.gate+json"
 NOTICES_MIME = "application/vnd.d2i.notices+json"
 ATTENTION_TITLE = "Who needs attention"  # of the counts of children by reason
+FIELDS_TITLE = "Fields: how many are filled"  # of the per cent of each field
+PROBLEMS_TITLE = "Problems found"  # of the numbers by field and rule
 PROGRESS_MIME = "application/vnd.d2i.progress+json"

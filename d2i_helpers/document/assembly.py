@@ -287,6 +287,14 @@ class Assembler:
                 tallies[field.path] = Tally(int(counts[maker.built]), filled, unusable, wrong)
         return tallies
 
+    def places(self) -> dict[str, tuple[int, int, int]]:
+        """Where a field's items, its values, and those that are wrong stand among the counts."""
+        return {
+            field.path: (maker.built, maker.places[id(field)][0], maker.places[id(field)][2])
+            for maker in self._makers(self._root)
+            for field in maker.fields
+        }
+
     def items(self, counts: Sequence[int] | None = None) -> dict[str, int]:
         """Items and blocks that can be purged on their own, by the block's name; without zeros.
 

@@ -29,6 +29,7 @@ from d2i_helpers.cohort.row_rules import rule_columns, with_rule_sources
 from d2i_helpers.document.assembly import Assembler, sources_of
 from d2i_helpers.document.canonical import to_text
 from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable_text
+from d2i_helpers.document.expectation import Use, faults
 from d2i_helpers.document.source_rows import (
     Doubt,
     Page,
@@ -169,6 +170,8 @@ class Documents:
         self.problems = Problems()
         self.withheld: list[Withheld] = []  # of the last page
         self.absent = Absentees()
+        # told of each person beyond doubt what was counted of it, a row of numbers a person
+        self.watch: Callable[[Sequence[str], Numbers], None] | None = None
         person = self.plan.person
         self._alike = Doubt(person.table, person.key, ALIKE)
         self._twin = Doubt(person.table, person.key, TWIN)
@@ -228,6 +231,8 @@ class Documents:
                     children.append(child)
             outcomes.append(self._outcome if len(rows) == 1 and identity is True else None)
         self._totals += counts.sum(axis=0)
+        if self.watch is not None:
+            self.watch(list(by_id), counts)
         self.found = self._kept(rows_of_page, list(by_id), outcomes, counts)
         return children
 
@@ -268,8 +273,11 @@ class Documents:
             Items and blocks of their documents, by the block's name.
         """
         held = np.frombuffer(b"".join(mark.counts for mark in kept), np.uint16)
-        totals = held.reshape(len(kept), len(self._totals)).sum(axis=0, dtype=np.int64)
+        counts = held.reshape(len(kept), len(self._totals))
+        totals = counts.sum(axis=0, dtype=np.int64)
         self._totals += totals
+        if self.watch is not None:
+            self.watch([mark.person_id for mark in kept], counts.astype(np.int64))
         for name, count in zip(OWN_COUNTS, totals.tolist(), strict=False):
             self.counts[name] += count
         for reasons, count in Counter(m.reasons for m in kept if m.left_out is None).items():
@@ -409,29 +417,50 @@ class Documents:
         fields = uses_of_fields(self.spec, tallies, self.problems.by_rule)
         return [*self._dates.uses(self._totals[self._of_dates].tolist()), *fields]
 
+    def uses(self) -> dict[str, Use]:
+        """How each field was filled so far, by path."""
+        tallies = self.assembler.tallies(self._totals[self._of_documents].tolist())
+        return {path: Use(tally.rows, tally.filled, tally.wrong) for path, tally in tallies.items()}
+
+    @staticmethod
+    def in_cohort(counts: Numbers) -> Numbers:
+        """1 for each child of the cohort, else 0; ``counts`` as `watch` is told them."""
+        return counts[:, _IN_COHORT]
+
+    def person_id(self, row: SourceRow) -> str | None:
+        """The id of a person's row as text."""
+        return key_text(row[self._id_at])
+
+    def uses_by_child(self, counts: Numbers) -> dict[str, Use]:
+        """How each field was filled, by path: an array with a number for each child.
+
+        Args:
+            counts: a row for each child, as `watch` is told them.
+        """
+        of_documents = counts[:, self._of_documents]
+        return {
+            path: Use(*(of_documents[:, at] for at in places))
+            for path, places in self.assembler.places().items()
+        }
+
     def quality(self) -> list[dict[str, Any]]:
-        """A row a field: filled, missing, unusable, and per cent filled of what could be.
+        """A row a field: filled, missing, unusable, and per cent filled of what was expected.
 
         Where the system is known to leave a field empty, the row says so.
         """
         gaps = {f.path for b, f in self.spec.fields() if self.spec.known_gap(b, f)}
-        rows = []
-        for path, tally in self.assembler.tallies(
-            self._totals[self._of_documents].tolist()
-        ).items():
-            missing = max(tally.rows - tally.filled - tally.unusable, 0)
-            share = round(100 * tally.filled / tally.rows, 1) if tally.rows else None
-            rows.append(
-                {
-                    "field": path,
-                    "filled": tally.filled,
-                    "missing": missing,
-                    "unusable": tally.unusable,
-                    "per cent": share,
-                    "known gap": True if path in gaps else None,
-                }
-            )
-        return rows
+        uses = self.uses()
+        return [
+            {
+                "field": path,
+                "filled": uses[path].filled,
+                "missing": int(fault.missing),
+                "unusable": fault.wrong,
+                "per cent": fault.per_cent_good(),
+                "known gap": True if path in gaps else None,
+            }
+            for path, fault in faults(self.spec, uses).items()
+        ]
 
 
 def _why_unusable(spec: Spec, problems: list[tuple[str, str]]) -> str:

@@ -19,8 +19,10 @@ from typing import Any
 from d2i_helpers.kernel_protocol import (
     ATTENTION_TITLE,
     COUNTS_MIME,
+    FIELDS_TITLE,
     GATE_MIME,
     NOTICES_MIME,
+    PROBLEMS_TITLE,
     PROGRESS_MIME,
     RUN_ID_VARIABLE,
 )
@@ -88,10 +90,15 @@ def _spoken(name: str) -> str:
     return name if "." in name or "[" in name else name.replace("_", " ")
 
 
-def table(rows: Iterable[Any], title: str = "") -> None:
+def table(rows: Iterable[Any], title: str = "", counts: Mapping[str, Number] | None = None) -> None:
     """Show rows (mappings, dataclasses or named tuples) of numbers and known words.
 
     Any other text is shown as ``(hidden)``.
+
+    Args:
+        rows: the rows; the first one names the columns.
+        title: what they are.
+        counts: what the run record keeps of them, by a name each.
     """
     listed = [_as_mapping(row) for row in rows]
     header = list(dict.fromkeys(name for row in listed for name in row))
@@ -99,7 +106,11 @@ def table(rows: Iterable[Any], title: str = "") -> None:
         _publish({"text/plain": f"{safe_title(title)}: none" if title else "None."})
         return
     cells = [[row.get(name) for name in header] for row in listed]
-    _show_rows(title, [_spoken(str(name)) for name in header], cells)
+    more: dict[str, Any] = {}
+    if counts:
+        kept = {safe_label(name): number for name, number in counts.items()}
+        more = {COUNTS_MIME: {"title": safe_title(title), "counts": kept, "closing": False}}
+    _show_rows(title, [_spoken(str(name)) for name in header], cells, **more)
 
 
 def _as_mapping(row: Any) -> Mapping[str, Any]:
@@ -111,8 +122,13 @@ def _as_mapping(row: Any) -> Mapping[str, Any]:
 
 
 def quality(rows: Iterable[Any]) -> None:
-    """Show for each field how many children have it: filled, missing, unusable, per cent."""
-    table(rows, "Fields: how many are filled")
+    """Show for each field how many children have it: filled, missing, unusable, per cent.
+
+    The run record keeps the per cent, for the trend.
+    """
+    listed = list(rows)
+    kept = {row["field"]: n for row in listed if (n := row.get("per cent")) is not None}
+    table(listed, FIELDS_TITLE, kept)
 
 
 def known_gaps(gaps: Mapping[str, str]) -> None:
@@ -122,10 +138,15 @@ def known_gaps(gaps: Mapping[str, str]) -> None:
 
 
 def problems(rows: Iterable[Any] | Mapping[str, Number]) -> None:
-    """Show problems by field and rule with the number of children; never a value or a child."""
+    """Show problems by field and rule with the number of children; never a value or a child.
+
+    The run record keeps the numbers, for the trend.
+    """
     if isinstance(rows, Mapping):
         rows = [{"problem": name, "children": number} for name, number in rows.items()]
-    table(rows, "Problems found")
+    listed = list(rows)
+    kept = {f"{row['field']}: {row['rule']}": row["count"] for row in listed if "rule" in row}
+    table(listed, PROBLEMS_TITLE, kept)
 
 
 def warnings(messages: Iterable[str]) -> None:

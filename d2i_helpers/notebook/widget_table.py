@@ -81,10 +81,13 @@ def has_libraries() -> bool:
 
 def _static(rows: pd.DataFrame, title: str, identities: Sequence[str], most: int) -> dict[str, Any]:
     """The first rows as HTML and plain text, without ids."""
+    import pandas as pd
+
     first = rows.head(most).astype(object)
     first = first.where(first.notna(), None)
     for name in identities:
-        first[name] = [mask(str(value)) if value is not None else None for value in first[name]]
+        masked = [mask(str(value)) if value is not None else None for value in first[name]]
+        first[name] = pd.Series(masked, index=first.index, dtype=object)  # a None stays a None
     if rows.empty:
         return {"text/plain": f"{title}: none", "text/html": f"<p>{html.escape(title)}: none</p>"}
     if len(rows) > most:

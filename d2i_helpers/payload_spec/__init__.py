@@ -15,6 +15,7 @@ from d2i_helpers.payload_spec.model import (
     Document,
     Field,
     Source,
+    Team,
     source_columns,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "Field",
     "Source",
     "Spec",
+    "Team",
     "build_spec",
     "faults",
     "load_spec",

@@ -44,6 +44,7 @@ class _References:
         self._misshapen = misshapen
         self._text = {n: held for n in _TABLES if isinstance(held := text.get(n, {}), Mapping)}
         self._sources, self._blocks = text["sources"], text["blocks"]
+        self._teams = () if "teams" in {e[0] for e in misshapen if e} else text.get("teams") or ()
         self._columns: dict[str, set[str]] = {t: {*c} for t, c in declared_columns().items()}
         for table, extra in self._sound("extra_columns"):
             self._columns.setdefault(table, set()).update(extra)
@@ -55,6 +56,7 @@ class _References:
             yield from _of_code_list(f"code list `{name}`", entry)
         for name, entry in self._sound("sources"):
             yield from self._of_source(f"source `{name}`", entry)
+        yield from self._of_teams()
         blocks = self._sound("blocks")
         roots = [name for name, entry in blocks if entry["kind"] == "root"]
         if len(roots) != 1:
@@ -127,6 +129,13 @@ class _References:
                         yield f"{where}: `{called.name}` {missing}"
         yield from self._of_columns(where, table, [*named, *entry.get("columns", ())])
 
+    def _of_teams(self) -> Iterator[str]:
+        for entry in self._teams:
+            if (table := entry["table"]) not in self._columns:
+                yield no_such("SSD table", table, self._columns, "teams")
+            named = [name for key, name in entry.items() if key != "table"]
+            yield from self._of_columns("teams", table, named)
+
     # --------------------------------------------------------------------------- blocks and fields
     def _of_block(self, name: str, entry: Entry) -> Iterator[str]:
         where, fields = f"block `{name}`", entry["fields"]
@@ -160,6 +169,11 @@ class _References:
         elif isinstance(source, Mapping):
             named = [entry[k] for k in ("column", "also", "not_before") if entry.get(k)]
             yield from self._of_columns(where, source.get("table"), named)
+        for key in ("expected_with", "expected_without"):
+            # an overlay may have taken the other field out; a name near to another one is a slip
+            other, known = entry.get(key), block["fields"]
+            if other and other not in known and nearest(other, known):
+                yield no_such("field", other, known, f"{where}, {key}")
         yield from _of_rules(where, entry)
         yield from self._of_codes(where, entry)
         yield from _of_limits(where, entry)

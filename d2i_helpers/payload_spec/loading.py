@@ -18,7 +18,7 @@ from typing import Any
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
 from d2i_helpers.payload_spec.checks import faults
-from d2i_helpers.payload_spec.model import Block, CodeList, Field, Source
+from d2i_helpers.payload_spec.model import Block, CodeList, Field, Source, Team
 from d2i_helpers.payload_spec.registry import TRANSFORMS
 from d2i_helpers.payload_spec.shape import typed
 
@@ -33,6 +33,7 @@ class Spec:
     root: Block
     blocks: Mapping[str, Block]  # by name, root included, parents first
     sources: Mapping[str, Source]
+    teams: tuple[Team, ...]  # the first that names a child's team counts
     code_lists: Mapping[str, CodeList]
     booleans: Mapping[str, bool]  # upper-case word to its meaning
     uasc_statuses: frozenset[str]
@@ -161,6 +162,7 @@ def build_spec(text: Mapping[str, Any]) -> Spec:
         root=next(block for block in blocks.values() if block.kind == "root"),
         blocks=blocks,
         sources=sources,
+        teams=tuple(Team(**entry) for entry in text.get("teams") or ()),
         code_lists=lists,
         booleans={str(w).upper(): bool(truth) for truth, ws in words.items() for w in ws},
         uasc_statuses=frozenset(str(s).upper() for s in text.get("uasc_statuses") or ()),

@@ -36,6 +36,9 @@ class Field:
     item: int | None = None  # number in the DfE's list
     meaning: str = ""
     mandatory: bool = False
+    may_be_empty: bool = False  # an empty value is no fault
+    expected_with: str | None = None  # the field that has to be filled, for a value to be missing
+    expected_without: str | None = None  # the field that has to be empty, for a value to be missing
     volatile: bool = False  # left out of change detection where the profile says so
     anonymise: str = ""
     codes: CodeList | None = None
@@ -140,6 +143,17 @@ class Source:
     pick_first: bool = False
     columns: tuple[str, ...] = ()
     optional: bool = False
+
+
+@dataclass(frozen=True)
+class Team:
+    """A column that names the team that works with a child."""
+
+    table: str
+    column: str
+    person: str  # column with the person's id
+    newest: str | None = None  # date: of several rows the newest counts
+    ended: str | None = None  # date: a row without it comes first
 
 
 def source_columns(source: Source) -> set[str]:

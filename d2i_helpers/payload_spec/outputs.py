@@ -229,6 +229,12 @@ def _row(block: Block, field: Field, spec: Spec) -> str:
     if field.default is not None:
         nothing = "nothing usable" if field.default_if_unusable else "nothing"
         rule += f"; `{_json(field.default)}` where the source holds {nothing}"
+    if field.may_be_empty:
+        rule += "; may be empty"
+    if field.expected_with:
+        rule += f"; expected where `{field.expected_with}` is filled"
+    if field.expected_without:
+        rule += f"; expected where `{field.expected_without}` is empty"
     item = field.item if field.item is not None else ""
     cells = [str(item), f"`{field.name}`", field.meaning, origin, rule, _limits(field)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -212,7 +212,7 @@ def key_tables() -> dict[str, str]:
     """The tables of keys in docs/specification.md, by the name of the part that holds each."""
     schema = specification_schema()
     entries = {"keys at the top": schema}
-    for part in ("source", "block", "field", "code_list"):
+    for part in ("source", "team", "block", "field", "code_list"):
         entries[f"keys of a {part.replace('_', ' ')}"] = schema["$defs"][part]
     return {name: _key_table(inlined({**schema, **entry})) for name, entry in entries.items()}
 

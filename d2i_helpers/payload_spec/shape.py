@@ -95,6 +95,8 @@ def place(path: Sequence[str | int]) -> tuple[int, str]:
             return 2, f"{table[:-1]} `{name}`"
         case ["code_lists", name, *_]:
             return 2, f"code list `{name}`"
+        case ["teams", *_]:
+            return 1, "teams"
         case ["request", name, *_]:
             return 2, f"request `{name}`"
         case ["extra_columns" | "renamed_columns" as key, table, *_]:

@@ -57,13 +57,7 @@ def begin(staging: Staging, salt: str, day: dt.date, *, anew: bool = False) -> b
     """
 
     def look(connection: Connection) -> bool:
-        made_for = staging.fact(connection, _DAY_FACT)
-        holds = (
-            not anew
-            and staging.fact(connection, _SALT_FACT) == salt
-            and made_for is not None
-            and made_for <= day.isoformat()
-        )
+        holds = not anew and hold(connection, staging, salt, day)
         if not holds:
             connection.execute(delete(marks).where(marks.c.staging_table == staging.name))
             staging.set_fact(connection, _SALT_FACT, salt)
@@ -71,6 +65,13 @@ def begin(staging: Staging, salt: str, day: dt.date, *, anew: bool = False) -> b
         return holds
 
     return staging.in_transaction(look)
+
+
+def hold(connection: Connection, staging: Staging, salt: str, day: dt.date) -> bool:
+    """Whether the marks of the table were made for this salt, and for no later day."""
+    made_for = staging.fact(connection, _DAY_FACT)
+    same_salt = staging.fact(connection, _SALT_FACT) == salt
+    return same_salt and made_for is not None and made_for <= day.isoformat()
 
 
 def stored(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Sequence[Any]]:

@@ -30,10 +30,10 @@ def parameters(notebook: Path) -> list[dict[str, Any]]:
     return [c for c in cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
 
 
-def test_the_five_stages_and_the_three_for_people_are_there() -> None:
+def test_the_five_stages_and_those_for_people_are_there() -> None:
     assert {p.stem for p in NOTEBOOKS} == {
         *(Path(stage.notebook).stem for stage in STAGES),
-        "explore_payloads", "review_runs", "simulate_changes",
+        "data_quality", "explore_payloads", "review_runs", "simulate_changes",
     }  # fmt: skip
 
 

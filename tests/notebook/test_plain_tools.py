@@ -14,7 +14,7 @@ from d2i_helpers.settings import load_settings, project_root
 from tests.acceptance.chain import clean
 
 STAGES = ("00_preflight", "01_extract", "02_anonymise", "03_delta", "04_submit")
-FOR_PEOPLE = ("explore_payloads", "review_runs", "simulate_changes")
+FOR_PEOPLE = ("data_quality", "explore_payloads", "review_runs", "simulate_changes")
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def test_the_worked_examples_are_good_overlays(example: str) -> None:
 
 
 def test_there_are_examples_and_named_rules() -> None:
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 9
     used = {
         kind if kind != "rule" else argument
         for source in merged_text()["sources"].values()

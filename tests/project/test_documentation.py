@@ -28,7 +28,14 @@ FOLDERS = {
     if p.is_dir() and not p.name.startswith(".") and p.name not in MADE_HERE
 }
 SUFFIXES = r"\.(?:py|json|ya?ml|ipynb|md|csv|html|txt|toml)"
-MADE_BY_A_RUN = {"run.json", "NN_stage.attempt1.ipynb", "d2i_PROFILE_dag.py", "out.ipynb"}
+MADE_BY_AN_EXPORT = {"READ_ME_FIRST.txt", "problems.csv", "code_map.yaml"}
+MADE_BY_A_RUN = {
+    *MADE_BY_AN_EXPORT,
+    "run.json",
+    "NN_stage.attempt1.ipynb",
+    "d2i_PROFILE_dag.py",
+    "out.ipynb",
+}
 
 MADE_BY_THE_READER = {"FILE", "PROFILE", "params/ours.yaml"}
 
