@@ -40,12 +40,29 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long tests run only when asked for with `-m long`."""
+    _take_databases_in_turn(items)
     if "long" in (config.option.markexpr or ""):
         return
     skip = pytest.mark.skip(reason="long: run with `pytest -m long`")
     for item in items:
         if "long" in item.keywords:
             item.add_marker(skip)
+
+
+def _take_databases_in_turn(items: list[pytest.Item]) -> None:
+    """Of a test `database_in_turn` each case is tried on one database, the next on the next.
+
+    For tests of many cases that no database answers in its own way. On the other databases the
+    case is long.
+    """
+    turns: dict[tuple[str, str], int] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and "database_in_turn" in item.keywords:
+            others = {k: v for k, v in item.callspec.params.items() if k != "database_url"}
+            turn = turns.setdefault((item.originalname, repr(others)), len(turns))
+            databases = servers.DATABASES
+            if item.callspec.params["database_url"] != databases[turn % len(databases)]:
+                item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")

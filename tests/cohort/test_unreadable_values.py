@@ -168,6 +168,7 @@ def world(engine: Engine, make_settings: Callable[..., Any]) -> Iterator[World]:
     yield World(engine, make_settings)
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize(("name", "damaged"), DECIDING, ids=[c for _, c in DECIDING])
 def test_a_child_whose_place_hangs_on_an_unreadable_date_keeps_what_is_held(
     world: World, name: str, damaged: str
@@ -264,6 +265,7 @@ def test_nothing_that_waited_is_sent_of_a_child_who_is_held_back(world: World) -
     assert set(world.receiver.held) == {"A"}
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize(
     ("changes", "is_in"),
     [

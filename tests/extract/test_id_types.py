@@ -214,6 +214,7 @@ def types_of(mixture: str, places: list[Place]) -> dict[Place, TypeEngine]:
     return types
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_ids_of_several_types_make_the_documents_that_texts_make(
     engine: Engine, make_settings: Callable, spec: Spec, days: Callable, mixture: str

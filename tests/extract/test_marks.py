@@ -222,6 +222,7 @@ def test_every_date_counts_when_its_day_comes(twice: Twice) -> None:
     assert sum(read[1:]) > 0
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize("changed", SETTINGS, ids=lambda changed: next(iter(changed)))
 def test_every_setting_that_rules_read_counts(twice: Twice, changed: dict[str, Any]) -> None:
     _on_sqlite_alone(twice)

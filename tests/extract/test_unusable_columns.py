@@ -29,6 +29,7 @@ def _fill(ssd: Any, count: int = 30, referred: str = "2025-01-01", **values: Any
         for i in ids))  # fmt: skip
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize(
     ("damage", "column"),
     [
@@ -71,6 +72,7 @@ def test_a_column_that_becomes_unusable_changes_nothing(
     assert len(extract.run(engine, once, load_spec()).notices) == 1
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -348,6 +348,7 @@ def play(world: World, edit: Edit) -> None:
         world.day()
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize("name", EDITS)
 def test_the_receiver_equals_the_source_or_the_child_is_named(
     name: str, engine: Engine, make_settings: Callable[..., Settings]

@@ -87,6 +87,7 @@ def _a_random_half(rows: list[Row]) -> list[Row]:
     return random.Random(7).sample(rows, len(rows) // 2)
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize(("children", "half"), [(25, _half_of_the_children), (80, _a_random_half)])
 def test_no_table_loses_rows_in_silence(
     engine: Engine, make_settings: Callable, spec: Spec, children: int, half: Callable

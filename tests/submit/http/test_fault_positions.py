@@ -214,6 +214,7 @@ def test_every_fault_at_every_position(make_world: Callable[[], World], position
     run_cells(make_world, [(name, position, once) for name in AT_A_BATCH for once in (True, False)])
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize("name", ALL_THE_TIME)
 def test_a_receiver_that_is_ill_all_the_time(make_world: Callable[[], World], name: str) -> None:
     world = make_world()
@@ -222,6 +223,7 @@ def test_a_receiver_that_is_ill_all_the_time(make_world: Callable[[], World], na
 
 
 # ------------------------------------------------------------------------------------ outages
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize(
     "play",
     [
@@ -250,6 +252,7 @@ def test_a_receiver_that_takes_nothing_at_all_is_out_of_order(
     world.check()
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize(
     "faults",
     [
