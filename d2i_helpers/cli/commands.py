@@ -333,12 +333,37 @@ def simulate_init(parameters: dict[str, Any], children: int | None, seed: int | 
 @simulate.command("day")
 @profile_options
 @click.option("--days", type=click.IntRange(1), default=1, help="How many days pass.")
-def simulate_day(parameters: dict[str, Any], days: int) -> None:
+@click.option(
+    "--staging",
+    is_flag=True,
+    help="In the anonymised staging table alone, where no SSD is at hand (test phases).",
+)
+def simulate_day(parameters: dict[str, Any], days: int, staging: bool) -> None:
     """Let a day pass: referrals, closures, corrections, children who leave and come back."""
     from d2i_helpers.demo import simulate as module
     from d2i_helpers.settings import load_settings
 
-    _echo_counts("Changed", module.day(load_settings(None, **parameters), days=days))
+    let_pass = module.days_in_staging if staging else module.day
+    _echo_counts("Changed", let_pass(load_settings(None, **parameters), days=days))
+
+
+@simulate.command(
+    "break", short_help="Break staged records on purpose, to see what becomes of them."
+)
+@profile_options
+@click.argument("kinds", nargs=-1, required=True, metavar="KIND...")
+@click.option("--children", type=click.IntRange(1), default=1, help="How many of each kind.")
+def simulate_break(parameters: dict[str, Any], kinds: tuple[str, ...], children: int) -> None:
+    """Break staged records of fictional or anonymised children, to see what becomes of them.
+
+    KIND is one of "future dates", "42 factors", "disabilities as a bare word", "purge keys
+    removed", "ids renamed" and "states reset". The next extract or anonymise mends them.
+    """
+    from d2i_helpers.demo import simulate as module
+    from d2i_helpers.settings import load_settings
+
+    settings = load_settings(None, **parameters)
+    _echo_counts("Broken", module.break_records(settings, kinds, children=children))
 
 
 def _echo_counts(title: str, counts: dict[str, int]) -> None:

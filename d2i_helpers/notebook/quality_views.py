@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from d2i_helpers.notebook import display, keyboard, quality, quality_export, widget_table
+from d2i_helpers.notebook import display, on_screen, quality, quality_export, widget_table
 from d2i_helpers.notebook.quality import Quality
 
 _MOST_KEPT = 30  # rows of a table in a saved notebook
@@ -114,9 +114,7 @@ def show_codes(looked: Quality) -> None:
         filters=["what is wrong"],
         most_kept=_MOST_KEPT,
     )
-    keyboard.show_text(
-        "Part of an overlay, to copy", quality.code_map(looked), "The values for a code map"
-    )
+    _show_text("Part of an overlay, to copy", quality.code_map(looked))
 
 
 def show_export(looked: Quality, *, wanted: bool, folder: str | None = None) -> None:
@@ -135,7 +133,14 @@ def show_export(looked: Quality, *, wanted: bool, folder: str | None = None) -> 
     )
     said = [] if made.workbooks else ["Excel files need the package xlsxwriter (extra `lab`)."]
     display.notices([*said, f"IDENTIFIABLE: the folder {made.folder.name} names children. {NOTE}"])
-    keyboard.show_text("The folder", str(made.folder), "Where the folder is")
+    _show_text("The folder", str(made.folder))
+
+
+def _show_text(title: str, text: str) -> None:
+    """Show a text to a person, to be copied; it may hold values, and is not kept."""
+    kept = f"{title}: shown where a person sits at the notebook, and not saved."
+    whole = f"<p><strong>{html.escape(title)}</strong></p><pre>{html.escape(text)}</pre>"
+    on_screen.show(whole, f"<p>{html.escape(kept)}</p>", kept)
 
 
 NOTE = f"Read {quality_export.NOTICE_FILE} in it, send each team its own file only, and delete it."

@@ -80,7 +80,7 @@ def refuse_real_ssd(connection: Connection) -> None:
         return
     facts = read_marker(connection)
     full = [table for table in present if _any_row(connection, table)]
-    if facts and (not full or _witness_there(connection, facts.get("witness", ""))):
+    if facts and (not full or is_witnessed(connection, facts.get("witness", ""))):
         return
     raise GateError(
         f"The database holds {len(present)} SSD tables that `d2i simulate` did not make.",
@@ -97,8 +97,12 @@ def _any_row(connection: Connection, table: Table) -> bool:
     return connection.execute(select(*table.primary_key.columns).limit(1)).first() is not None
 
 
-def _witness_there(connection: Connection, witness: str) -> bool:
-    """Whether the first professional that `simulate` made is still there: no real load has run."""
+def is_witnessed(connection: Connection, witness: str) -> bool:
+    """Whether the first professional that `simulate` made is still there: no real load has run.
+
+    Args:
+        witness: what the marker says of it.
+    """
     table = tables.ssd_table("ssd_professionals")
     if not database.has_table(connection, table):
         return False

@@ -213,13 +213,31 @@ def _change_some(
     counts = {"children added": 0, "children back": 0, **dict.fromkeys(wanted, 0)}
     for stored in _in_random_order(connection, world, edits, people):
         for name in [name for name, left in wanted.items() if left]:
-            if changes[name][0](stored):
+            if _fits(changes[name][0], stored):
                 wanted[name] -= 1
                 counts[name] += 1
                 break
         if not any(wanted.values()):
             break
     return counts, edits
+
+
+def _fits(change: daily_changes.Change, stored: StoredChild) -> bool:
+    """Make a change where it fits; in rows that somebody damaged none does, and nothing is noted.
+
+    The functions of `daily_changes` take rows as `init` makes them: a date that is null or an
+    unknown word can end them anywhere.
+    """
+    edits, rows = stored.edits, stored.world.rows
+    updates, deletes, leavers = len(edits.updates), len(edits.deletes), len(edits.leavers)
+    added = {name: len(of_table) for name, of_table in rows.items()}
+    try:
+        return change(stored)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError):
+        del edits.updates[updates:], edits.deletes[deletes:], edits.leavers[leavers:]
+        for name, of_table in rows.items():
+            del of_table[added.get(name, 0) :]
+        return False
 
 
 def _in_random_order(
