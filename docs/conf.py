@@ -19,7 +19,7 @@ OF_A_MODULE = "   :members:\n   :ignore-module-all:\n   :exclude-members: cache_
 HOME = "docs/index"
 # The first page of each part is in the head of the site, the others are beside it.
 NAVIGATION: dict[str, list[str]] = {
-    "README": ["docs/workbook", "docs/setup"],
+    "README": ["docs/install", "docs/workbook", "docs/setup"],
     "docs/running": [
         "docs/troubleshooting",
         "docs/schedules",

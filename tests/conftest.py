@@ -39,14 +39,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long tests run only when asked for with `-m long`."""
+    """Tests that take long, or ask the package registry, run only when asked for by their mark."""
     _take_databases_in_turn(items)
-    if "long" in (config.option.markexpr or ""):
-        return
-    skip = pytest.mark.skip(reason="long: run with `pytest -m long`")
-    for item in items:
-        if "long" in item.keywords:
-            item.add_marker(skip)
+    for mark in ("long", "registry"):
+        if mark in (config.option.markexpr or ""):
+            continue
+        skip = pytest.mark.skip(reason=f"{mark}: run with `pytest -m {mark}`")
+        for item in items:
+            if mark in item.keywords:
+                item.add_marker(skip)
 
 
 def _take_databases_in_turn(items: list[pytest.Item]) -> None:

@@ -37,6 +37,7 @@ MADE_BY_A_RUN = {
     "out.ipynb",
 }
 
+IN_A_BUNDLE = {"requirements.txt", "sbom.cdx.json", "licences.csv"}  # docs/install.md
 MADE_BY_THE_READER = {"FILE", "PROFILE", "params/ours.yaml"}
 
 
@@ -55,7 +56,7 @@ def is_there(name: str) -> bool:
 
 def paths(page: Path) -> Iterator[str]:
     for code in in_backticks(page):
-        if code in MADE_BY_A_RUN or code.startswith("outputs/"):
+        if code in MADE_BY_A_RUN | IN_A_BUNDLE or code.startswith("outputs/"):
             continue
         is_file = re.fullmatch(rf"\w[\w./-]*{SUFFIXES}", code)
         if is_file or (re.fullmatch(r"[\w./-]+", code) and code.split("/")[0] in FOLDERS):
