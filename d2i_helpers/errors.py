@@ -154,8 +154,9 @@ def raise_for_attention(counts: Mapping[str, int], *, tolerated: bool = False) -
     """
     children = counts.get("need_attention", 0)
     if children and not tolerated:
+        said = "1 child needs" if children == 1 else f"{children:,} children need"
         raise ChildErrors(
-            f"{children:,} children need attention; everything else went its way.",
+            f"{said} attention; everything else went its way.",
             hint="The notebooks' lists say why, `d2i attention` whom, and staging rows have the "
             "reason in `api_response`.",
         )

@@ -7,6 +7,8 @@ Jupyter ignores.
 
 from __future__ import annotations
 
+import re
+
 # runner to kernel: environment variables
 RUN_ID_VARIABLE = "D2I_UNDER_RUNNER"  # set in the kernel of a recorded run: its id
 HOLDER_VARIABLE = "D2I_LEASE_HOLDER"  # who holds the lease that the kernel works under
@@ -22,3 +24,6 @@ ATTENTION_TITLE = "Who needs attention"  # of the counts of children by reason
 FIELDS_TITLE = "Fields: how many are filled"  # of the per cent of each field
 PROBLEMS_TITLE = "Problems found"  # of the numbers by field and rule
 PROGRESS_MIME = "application/vnd.d2i.progress+json"
+# where a kernel finds what stages and runs before its own have counted
+RECORD_FILE = "run.json"  # in the folder of a run
+RUN_ID = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{4}")  # also the name of that folder

@@ -28,6 +28,7 @@ from d2i_helpers.anonymise.made import Made, depends_on
 from d2i_helpers.document.canonical import canonical_name
 from d2i_helpers.errors import GuardError, LeakError
 from d2i_helpers.payload_spec import Spec
+from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.staging import Staging, attention
 from d2i_helpers.staging.attention import Entry
@@ -166,14 +167,14 @@ class _Day:
         if held and kept and self.settings.max_deleted_share < 1:
             raise GuardError(
                 f"The pseudonym key is not the one that `{self.twin.name}` was made with: all "
-                f"{held:,} children that the receiver may hold would be replaced by others.",
+                f"{counted(held, 'child')} that the receiver may hold would be replaced by others.",
                 hint="Restore the key; or, to replace them, allow it for one run with "
                 "-p max_deleted_share=1.",
             )
         if held:
             self.notices.append(
-                f"Made with a new key: the {held:,} earlier pseudonyms that the receiver may hold "
-                "are gone, and delta asks it to erase them."
+                f"Made with a new key: {subject(held, 'earlier pseudonym')} gone that the receiver "
+                "may hold, and delta asks it to erase what it holds of them."
             )
 
     def _hide_former_order(self, connection: Connection) -> None:
@@ -261,10 +262,11 @@ class _Day:
         self.counts["values_left_out"] = sum(unusable.values())
         self.counts["documents_searched"] = self.documents.check.documents
         self.counts["values_searched"] = self.documents.check.values
-        if self.counts["unreadable"]:
+        if unreadable := self.counts["unreadable"]:
             self.notices.append(
-                f"{self.counts['unreadable']:,} rows hold no JSON document: they are marked, what "
-                "the anonymised table has of these children stays, and extract writes them anew."
+                f"{subject(unreadable, 'row', 'holds')} no JSON document and "
+                f"{verb(unreadable, 'is', 'are')} marked; what the anonymised table has of the "
+                "child stays, and extract writes it anew."
             )
         return AnonymiseResult(
             counts={name: self.counts[name] for name in COUNTS},

@@ -17,6 +17,7 @@ import click
 from d2i_helpers import __version__
 from d2i_helpers.cli.audience import outliving_audience
 from d2i_helpers.errors import D2IError, SettingsError
+from d2i_helpers.plain_english import counted, subject
 from d2i_helpers.stages import names
 
 _OF_THE_PROFILE = "profile"  # `--ddl` without a dialect
@@ -300,7 +301,9 @@ def adopt(parameters: dict[str, Any], dry: bool, anonymised: bool) -> int:
         adoption.require_adoptable(found)
         if not dry and not found.adopted_before:
             changed = adoption.adopt(engine, settings, spec, table)
-            click.echo(f"Adopted: {changed:,} rows have another hash or baseline than before.")
+            click.echo(
+                f"Adopted: {subject(changed, 'row', 'has')} another hash or baseline than before."
+            )
     finally:
         engine.dispose()
     return 0
@@ -324,9 +327,9 @@ def simulate_init(parameters: dict[str, Any], children: int | None, seed: int | 
     _echo_counts("Made", module.init(settings, children=children, seed=seed))
     if staged := module.still_staged(settings):
         click.echo(
-            f"The staging table still holds {staged:,} children of before, so the guards will stop "
-            "the next run and say what allows it. For a fresh start, remove the database and the "
-            "receiver's store together (docs/simulate.md) and make the fictional data again."
+            f"The staging table still holds {counted(staged, 'child')} of before, so the guards "
+            "will stop the next run and say what allows it. For a fresh start, remove the database "
+            "and the receiver's store together (docs/simulate.md) and make the data anew."
         )
 
 

@@ -11,6 +11,7 @@ import click
 
 from d2i_helpers.cli.commands import HelpfulGroup, profile_options
 from d2i_helpers.errors import RecordError, SettingsError
+from d2i_helpers.plain_english import counted, subject
 
 outputs_option = click.option(
     "--outputs", type=click.Path(path_type=Path), help="Folder of the run records."
@@ -128,7 +129,10 @@ def verify(
             hint=hint,
         )
     number = len(ledger.entries(folder))
-    click.echo(f"{len(records.folders(folder))} records and {number} ledger entries are intact.")
+    click.echo(
+        f"{counted(len(records.folders(folder)), 'record')} and "
+        f"{counted(number, 'ledger entry')} are intact."
+    )
     if last := ledger.head(folder):
         click.echo(f"Head of the ledger: entry {last['entry']}, {last['hash']}")
     if strict and findings.open_points:
@@ -157,7 +161,9 @@ def seal(parameters: dict[str, Any], outputs: Path | None) -> None:
                 hint="`d2i runs verify` shows all.",
             )
         entry = book.seal_history()
-    click.echo(f"Sealed: {entry['entry'] - 1} entries. Verify the ledger with the same key.")
+    click.echo(
+        f"Sealed: {counted(entry['entry'] - 1, 'entry')}. Verify the ledger with the same key."
+    )
     if last := ledger.head(folder):
         click.echo(f"Head of the ledger: entry {last['entry']}, {last['hash']}")
 
@@ -182,13 +188,16 @@ def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes:
         return
     if not yes:
         click.echo("\n".join(old))
-        click.echo(f"{len(old)} records would be removed; --yes removes them.")
+        click.echo(f"{counted(len(old), 'record')} would be removed; --yes removes what is named.")
         return
     with open_book(load_settings(None, **parameters), folder) as book:
         removed = retention.prune(book, old, reason=f"older than {keep_days} days")
-    click.echo(f"{len(removed)} records were removed.")
+    click.echo(f"{subject(len(removed), 'record', 'was')} removed.")
     if kept := len(old) - len(removed):
-        click.echo(f"{kept} were kept: running, not closed, or of another profile's database.")
+        click.echo(
+            f"{subject(kept, 'record', 'was')} kept: running, not closed, or of another profile's "
+            "database."
+        )
 
 
 @runs.command("report")

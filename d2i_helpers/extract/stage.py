@@ -29,6 +29,7 @@ from d2i_helpers.extract.fingerprints import text_fingerprint
 from d2i_helpers.extract.spelling import as_staged, staged_spellings
 from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
 from d2i_helpers.payload_spec import Spec
+from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Row, attention, guards, marks, pending_changes, row_counts
 from d2i_helpers.staging.attention import MASKED_IDS, Entry, mask
@@ -173,12 +174,15 @@ class _Day:
             strangers = self.documents.reader.without_person(connection)
         if len(strangers) == number:
             raise SettingsError(
-                f"None of the {number} ids in `person_ids` is a person's in the source.",
+                f"None of {counted(number, 'id')} in `person_ids` is a person's in the source.",
                 hint="Compare them with ssd_person: zeros in front, blanks, capitals. Quote them.",
             )
         self.counts["pilot_of_nobody"] = len(strangers)
         shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])
-        said = f"{len(strangers)} of the {number} ids in `person_ids` fit no person ({shown})"
+        fit = verb(len(strangers), "fits", "fit")
+        said = (
+            f"{len(strangers)} of {counted(number, 'id')} in `person_ids` {fit} no person ({shown})"
+        )
         return [said] if strangers else []
 
     # ------------------------------------------------------------------------------- reading
@@ -347,21 +351,28 @@ class _Day:
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
         documents = self.documents
         notices = notices + self.staging.moves.notices()
-        if self.counts["altered"]:
+        if altered := self.counts["altered"]:
             notices.append(
-                f"{self.counts['altered']:,} staged documents had been changed by other software "
-                "and were written anew."
+                f"{counted(altered, 'staged document')} had been changed by other software and "
+                f"{verb(altered, 'was', 'were')} written anew."
             )
         for rule, count in sorted(self.firewall.items()):
-            warnings.append(f"{count} changed documents may be stopped by a firewall: {rule}")
+            warnings.append(
+                f"{counted(count, 'changed document')} may be stopped by a firewall: {rule}"
+            )
         if self.respelt:
             notices.append(
-                f"{self.respelt:,} ids are written with other capitals or blanks than when they "
-                "were first staged; the staged ids, which the receiver knows, stay."
+                f"{subject(self.respelt, 'id')} written with other capitals or blanks than when "
+                "first staged; what is staged, which the receiver knows, stays."
             )
         if gone := self.counts["gone"]:
-            why = (f"{name.replace('_', ' ')} {self.counts[name]:,}" for name in WHY_GONE)
-            notices = [*notices, f"{gone:,} children are gone: {', '.join(why)}."]
+            why = (
+                f"{name.replace('_', ' ')} {n:,}" for name in WHY_GONE if (n := self.counts[name])
+            )
+            notices = [
+                *notices,
+                f"{subject(gone, 'child')} gone: {', '.join(why)}.",
+            ]
         unsent = (
             "held_back", "left_out", "refused", "without_id", "not_valid", "pilot_of_nobody",
         )  # fmt: skip

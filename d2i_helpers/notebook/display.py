@@ -7,6 +7,7 @@ through `safe_words` first. What it looks like is the business of `pictures`.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import html
 import json
 import os
@@ -27,6 +28,7 @@ from d2i_helpers.kernel_protocol import (
     RUN_ID_VARIABLE,
 )
 from d2i_helpers.notebook import pictures
+from d2i_helpers.plain_english import counted, needs_attention, verb
 from d2i_helpers.privacy.human_present import is_human_present
 from d2i_helpers.privacy.safe_words import (
     masked,
@@ -39,6 +41,7 @@ from d2i_helpers.privacy.safe_words import (
 
 Number = int | float
 _MOST_REASONS = 40  # rows of a list of reasons
+_MOST_COLUMNS = 30  # of a picture of requests over time
 
 
 def _publish(
@@ -65,20 +68,73 @@ def counts(title: str, mapping: Mapping[str, Any]) -> None:
     _counts(title, mapping, closing=False)
 
 
-def closing(stage: str, mapping: Mapping[str, Number]) -> None:
-    """Show the closing counts of a stage; the run's summary repeats them."""
-    _counts(f"{stage.capitalize()}: what came out", mapping, closing=True)
+def closing(
+    stage: str, mapping: Mapping[str, Number], before: Mapping[str, Number] | None = None
+) -> None:
+    """Show the closing counts of a stage; the run's summary repeats them.
+
+    Args:
+        before: the same counts of an earlier run, to stand beside them.
+    """
+    title = f"{stage.capitalize()}: what came out"
+    if before is None:
+        _counts(title, mapping, closing=True)
+        return
+    data = {"title": safe_title(title), "counts": _numbers(mapping), "closing": True}
+    rows = [(name, number, before.get(name)) for name, number in _numbers(mapping).items()]
+    _publish({**_compared(title, ("this run", "run before"), rows), COUNTS_MIME: data})
+
+
+def states(before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Show the rows of a staging table by state, before a stage and after it."""
+    names = sorted({*before, *after})
+    title = "Rows of the staging table by state"
+    if not names:
+        _publish({"text/plain": f"{title}: none"})
+        return
+    rows = [(name, after.get(name, 0), before.get(name, 0)) for name in names]
+    _publish(_compared(title, ("after", "before"), rows))
+
+
+def _compared(
+    title: str, names: tuple[str, str], rows: Sequence[tuple[str, Number, Number | None]]
+) -> dict[str, Any]:
+    """A table of numbers beside others, with the difference."""
+    title, header = safe_title(title), ("", *names, "change")
+    cells = [
+        (
+            _spoken(safe_label(name)),
+            safe_value(now),
+            safe_value(then),
+            f"{now - then:+,}" if then is not None and now != then else "",
+        )
+        for name, now, then in rows
+    ]
+    right = [False, True, True, True]
+    return {
+        "text/plain": _plain(title, header, cells),
+        "text/html": pictures.table(title, header, cells, right),
+    }
+
+
+def remark(text: str) -> None:
+    """Show a sentence."""
+    _publish({"text/plain": safe_sentence(text)})
 
 
 def _counts(title: str, mapping: Mapping[str, Any], *, closing: bool) -> None:
     if not mapping:
         _publish({"text/plain": f"{safe_title(title)}: none"})
         return
-    numbers = {safe_label(str(name)): n for name, n in mapping.items() if _is_number(n)}
+    numbers = _numbers(mapping)
     data = {"title": safe_title(title), "counts": numbers, "closing": closing}
     rows = [(_spoken(str(name)), value) for name, value in mapping.items()]
     header = ("", "count" if len(numbers) == len(mapping) else "")
     _show_rows(title, header, rows, **{COUNTS_MIME: data})
+
+
+def _numbers(mapping: Mapping[str, Any]) -> dict[str, Number]:
+    return {safe_label(str(name)): n for name, n in mapping.items() if _is_number(n)}
 
 
 def _is_number(value: Any) -> bool:
@@ -170,18 +226,18 @@ def notices(
     repeated = [safe_sentence(message) for message in for_console]
     said = [*messages, *repeated]
     if needy := (counts or {}).get("need_attention", 0):
-        said.append(f"{needy:,} children need attention; the list below says why.")
+        said.append(f"{needs_attention(needy)}; the list below says why.")
     nothing = "Nothing out of the ordinary."
     _sentences("Notices", said, nothing, **{NOTICES_MIME: repeated})
 
 
 def how_many_were_read(anew: int, persons: int) -> None:
     """Say how many persons extract read and judged; of the others nothing had changed."""
-    said = f"All {persons:,} persons were read and judged."
+    said = f"All {counted(persons, 'person')} were read and judged."
     if anew < persons:
         said = (
-            f"{anew:,} of {persons:,} persons were read and judged; "
-            "the rows of the others are as they were."
+            f"{anew:,} of {counted(persons, 'person')} {verb(anew, 'was', 'were')} read and "
+            "judged; the rows of the others are as they were."
         )
     _publish({"text/plain": said})
 
@@ -286,9 +342,16 @@ def _show_rows(
     _publish({**bundle_of_rows(title, header, rows), **more})
 
 
-def publish(bundle: Mapping[str, Any]) -> None:
-    """Display a bundle of one output in several forms; print its plain text where there is none."""
-    _publish(bundle)
+def publish(
+    bundle: Mapping[str, Any], *, display_id: str | None = None, update: bool = False
+) -> None:
+    """Display a bundle of one output in several forms; print its plain text where there is none.
+
+    Args:
+        display_id: a name by which the output can be brought up to date later.
+        update: bring the output with that name up to date.
+    """
+    _publish(bundle, display_id=display_id, update=update)
 
 
 def bundle_of_rows(
@@ -332,6 +395,43 @@ def bars(title: str, mapping: Mapping[str, Number]) -> None:
             "text/html": pictures.bars(title, items),
         }
     )
+
+
+def requests(sent: Sequence[tuple[dt.datetime, int | None]]) -> None:
+    """Show the requests of a stage over time, by what was answered.
+
+    Args:
+        sent: for each request its start (UTC) and the HTTP status; None: there was no answer.
+    """
+    title = "Requests over time"
+    if not sent:
+        _publish({"text/plain": f"{title}: none"})
+        return
+    first, last = min(at for at, _ in sent), max(at for at, _ in sent)
+    step = max((last - first) / _MOST_COLUMNS, dt.timedelta(seconds=1))
+    held: list[Counter[str]] = [Counter() for _ in range(int((last - first) / step) + 1)]
+    for at, status in sent:
+        held[int((at - first) / step)][_answered(status)] += 1
+    shown = [
+        pictures.Column(f"{first + place * step:%H:%M:%S}", numbers)
+        for place, numbers in enumerate(held)
+    ]
+    lines = [(c.label, ", ".join(f"{n} {kind}" for kind, n in c.numbers.items())) for c in shown]
+    _publish(
+        {
+            "text/plain": _plain(title, ("", ""), [line for line in lines if line[1]]),
+            "text/html": pictures.columns(f"{title} (UTC)", shown, "requests"),
+        }
+    )
+
+
+def _answered(status: int | None) -> str:
+    """The answer to a request in a word."""
+    if status is None:
+        return "no answer"
+    if status < 300:
+        return "accepted"
+    return "refused" if status < 500 else "server error"
 
 
 def progress(label: str, *, every: float = 0.25) -> Callable[[int, int | None], None]:

@@ -294,7 +294,9 @@ _CELL = "padding:0.25em 0.9em 0.25em 0;border-bottom:1px solid rgba(128,128,128,
 _CELL += ";vertical-align:top;background:none;white-space:normal"
 _CAPTION = "caption-side:top;text-align:left;padding:0.5em 0 0.2em;font-weight:bold"
 _CAPTION += ";color:inherit;font-size:1em;font-style:normal"
-_NARROW = 2  # so many columns fit on a phone; a page shows the rows of others as cards
+# so many columns fit on a phone where all but the first are numbers; else two do. A page shows the
+# rows of wider tables as cards
+_MOST_NUMBERS = 4
 
 
 def table(
@@ -330,7 +332,8 @@ def table(
             said_by = f' data-name="{html.escape(names[place])}"' if names[place] else ""
             inner += cell(place, row[place], "td", said_by)
         body += f"<tr>{inner}</tr>"
-    kind = "d2i wide" if len(names) > _NARROW else "d2i"
+    fits = len(names) <= (_MOST_NUMBERS if right and all(right[1:]) else 2)
+    kind = "d2i" if fits else "d2i wide"
     caption = f'<caption style="{_CAPTION}">{html.escape(title)}</caption>' if title else ""
     heads = f"<thead><tr>{head}</tr></thead>" if any(names) else ""
     return f'<table class="{kind}" style="{_TABLE}">{caption}{heads}<tbody>{body}</tbody></table>'

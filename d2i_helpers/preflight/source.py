@@ -15,6 +15,7 @@ from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract.documents import MASKED_IDS, Documents, mask, reading_plan
 from d2i_helpers.extract.sources import SourceReader
 from d2i_helpers.payload_spec import Spec
+from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check, grants, guarded
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, guards, row_counts
@@ -79,9 +80,12 @@ def _pilot(engine: Engine, reader: SourceReader) -> Check:
         strangers = reader.without_person(connection)
     number = len(set(reader.settings.person_ids))
     if not strangers:
-        return Check("pilot", PASS, f"each of the {number} ids in `person_ids` is a person's")
+        return Check(
+            "pilot", PASS, f"each of {counted(number, 'id')} in `person_ids` is a person's"
+        )
     shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])
-    said = f"{len(strangers)} of {number} ids in `person_ids` fit no person ({shown})"
+    fit = verb(len(strangers), "fits", "fit")
+    said = f"{len(strangers)} of {counted(number, 'id')} in `person_ids` {fit} no person ({shown})"
     advice = "Compare them with ssd_person: zeros in front, blanks, capitals. Quote them."
     status = FAIL if len(strangers) == number else WARN
     return Check("pilot", status, said, advice, "SettingsError")
@@ -231,7 +235,8 @@ def _sample(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
         next(documents.pages(connection), None)
     uses = documents.column_uses()
     findings = guards.column_findings(uses, settings)
-    read = f"{documents.counts['persons_read']:,} persons were read"
+    persons = documents.counts["persons_read"]
+    read = f"{subject(persons, 'person', 'was')} read"
     if findings:
         said = f"{read}; {'; '.join(use.said for use in findings)}"
         advice = f"Extract would stop. {guards.UNUSABLE} {guards.how_to_allow(findings)}"

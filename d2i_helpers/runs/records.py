@@ -28,15 +28,14 @@ from d2i_helpers import __version__
 from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.errors import RecordError
 from d2i_helpers.files import TEMPORARY_PREFIX, make_private_folder, sha256_of, write_atomic
+from d2i_helpers.kernel_protocol import RECORD_FILE, RUN_ID
 from d2i_helpers.processes import may_be_alive, place, this_process
 
-RECORD_FILE = "run.json"
 RESERVE_FILE = ".reserve"
 RESERVE_BYTES = (
     256 * 1024
 )  # freed at the end of a run, so that a full disk cannot keep the record from its end
 SCHEMA_VERSION = 1
-RUN_ID = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{4}")
 
 RUNNING, COMPLETED, ATTENTION = "running", "completed", "attention"
 DRY_RUN = "dry run: nothing is sent"  # shown wherever a run is shown

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from d2i_helpers.errors import GuardError
 from d2i_helpers.payload_spec import Block, Spec
+from d2i_helpers.plain_english import counted
 from d2i_helpers.settings import Settings
 
 MADE_ANEW = "fictional_source_made_anew"  # fact of a staging table: other children than it holds
@@ -178,9 +179,9 @@ def row_findings(
             said = f"{name} is empty and held {count.before:,} rows after the last completed run"
         elif shares and lost / count.before > settings.max_lost_rows_share:
             said = (
-                f"{name} holds {count.today:,} rows and held {count.before:,} after the last "
-                f"completed run ({lost / count.before:.0%} fewer; `max_lost_rows_share` allows "
-                f"{settings.max_lost_rows_share:.0%})"
+                f"{name} holds {counted(count.today, 'row')} and held {count.before:,} after the "
+                f"last completed run ({lost / count.before:.0%} fewer; `max_lost_rows_share` "
+                f"allows {settings.max_lost_rows_share:.0%})"
             )
         else:
             continue
@@ -213,8 +214,8 @@ def value_findings(
             )
         elif shares and lost / count.expected > settings.max_lost_rows_share:
             said = (
-                f"{name} holds {count.values:,} values in {count.rows:,} rows and held "
-                f"{count.before:,} in {count.rows_before:,} after the last completed run "
+                f"{name} holds {counted(count.values, 'value')} in {counted(count.rows, 'row')} "
+                f"and held {count.before:,} in {count.rows_before:,} after the last completed run "
                 f"({lost / count.expected:.0%} fewer; `max_lost_rows_share` allows "
                 f"{settings.max_lost_rows_share:.0%})"
             )

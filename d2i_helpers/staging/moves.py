@@ -29,6 +29,7 @@ from sqlalchemy.sql.dml import Update
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import word_of
+from d2i_helpers.plain_english import subject
 from d2i_helpers.staging import states
 from d2i_helpers.staging.states import Event, NoState, RowState, Status
 
@@ -167,8 +168,8 @@ class Moves:
     def notices(self) -> list[str]:
         """What is to be said of rows that were refused; nothing in an ordinary run."""
         return [
-            f"{count:,} rows were left as they were: their state is none that the event "
-            f"`{event}` may start from. Other software wrote it; the next run looks at them anew."
+            f"{subject(count, 'row', 'was')} left alone: no state that the event "
+            f"`{event}` may start from. Other software wrote it; the next run looks at it anew."
             for event, count in self.refused.items()
             if count
         ]

@@ -12,6 +12,7 @@ from d2i_helpers.database.tables import journal, submission_log
 from d2i_helpers.document.canonical import canonical_name, text_hasher
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.payload_spec import Spec
+from d2i_helpers.plain_english import subject
 from d2i_helpers.staging.attention import MASKED_IDS, mask
 from d2i_helpers.staging.evidence import (
     CANONICAL_FACT,
@@ -104,13 +105,13 @@ def obstacle(connection: Connection, staging: Staging) -> str | None:
     """Why a table that other software filled cannot be adopted as it stands; ids are masked."""
     person_id = staging.table.c.person_id
     if nobody := staging.count(connection, person_id.is_(None)):
-        return f"{nobody:,} rows have no person_id"
+        return f"{subject(nobody, 'row', 'has')} no person_id"
     repeated = (
         select(person_id).where(person_id.is_not(None)).group_by(person_id).having(func.count() > 1)
     )
     if ids := connection.execute(repeated).scalars().all():
         shown = ", ".join(mask(one) for one in sorted(ids)[:MASKED_IDS])
-        return f"{len(ids):,} persons have more than one row ({shown})"
+        return f"{subject(len(ids), 'person', 'has')} more than one row ({shown})"
     return None
 
 

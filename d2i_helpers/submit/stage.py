@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import uuid
 from array import array
@@ -19,6 +20,7 @@ from d2i_helpers import database, delta
 from d2i_helpers.document.canonical import to_text
 from d2i_helpers.errors import D2IError, ReceiverError
 from d2i_helpers.payload_spec import Spec
+from d2i_helpers.plain_english import counted
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, in_flight, outbox
 from d2i_helpers.staging.evidence import DOCUMENT
@@ -35,6 +37,8 @@ COUNTS = (
     "requests", "characters", "unknown_after_a_stop", "waiting_before", "need_attention",
 )  # fmt: skip
 
+Request = tuple[dt.datetime, int | None]  # start (UTC, without a zone), HTTP status of the answer
+
 
 @dataclass
 class SubmitResult:
@@ -42,6 +46,7 @@ class SubmitResult:
 
     counts: dict[str, int]
     statuses: dict[str, int] = field(default_factory=dict)  # HTTP status -> requests
+    requests: list[Request] = field(default_factory=list)  # in the order of their batches
     reasons: dict[str, int] = field(default_factory=dict)  # why children ended in error -> children
     notices: list[str] = field(default_factory=list)
     outage: ReceiverError | None = None  # the receiver took nothing and found no single fault
@@ -106,8 +111,8 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     elif settings.dry_run:
         least = -(-waiting // settings.batch_size)
         notices = [
-            f"Dry run: nothing was sent. {waiting:,} messages of {size:,} characters together "
-            f"would go in {least:,} requests or more."
+            f"Dry run: nothing was sent. {counted(waiting, 'message')} of {size:,} characters "
+            f"together would go in {counted(least, 'request')} or more."
         ]
     elif stop := _send_all(sender, tally, waiting, progress):
         raise stop
@@ -247,7 +252,7 @@ class _Tally:
     """Counts of a run, kept as answers come in."""
 
     counts: Counter[str]
-    statuses: Counter[str] = field(default_factory=Counter)
+    requests: list[Request] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     told_apart: bool = False  # the receiver took a record of this run, or refused one by itself
     last_answer: str = ""
@@ -259,8 +264,8 @@ class _Tally:
             if record.outcome not in (Outcome.ACKNOWLEDGED, Outcome.UNSENT):
                 self.reasons[record.detail or str(record.outcome)] += 1
         self.counts["requests"] += result.requests
-        seen = {attempt.number: attempt.http_status for attempt in result.attempts}
-        self.statuses.update(str(status or "no answer") for status in seen.values())
+        seen = {one.number: (one.started_at, one.http_status) for one in result.attempts}
+        self.requests += seen.values()
         self.told_apart |= result.told_apart
         if result.attempts:
             self.last_answer = result.attempts[-1].detail
@@ -274,8 +279,8 @@ class _Tally:
         if not requests or self.told_apart:
             return None
         return ReceiverError(
-            f"The receiver has accepted nothing of this run: {sent:,} messages in {requests:,} "
-            f"requests (last answer: {self.last_answer}).",
+            f"The receiver has accepted nothing of this run: {counted(sent, 'message')} in "
+            f"{counted(requests, 'request')} (last answer: {self.last_answer}).",
             hint="Most likely it is out of order: run again later. The next run sends what is "
             "still to be sent; the submission log holds each answer.",
         )
@@ -284,7 +289,8 @@ class _Tally:
         counts = {name: self.counts[name] for name in COUNTS}
         return SubmitResult(
             counts,
-            dict(self.statuses),
+            dict(Counter(str(status or "no answer") for _, status in self.requests)),
+            self.requests,
             dict(self.reasons.most_common()),
             notices,
             self._outage(),

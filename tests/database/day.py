@@ -18,6 +18,7 @@ from d2i_helpers.notebook import explore
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.privacy.identity_hashes import KeptDigests
 from d2i_helpers.settings import Secrets, Settings
+from d2i_helpers.staging import overview
 from d2i_helpers.submit import stage as submit
 from tests.submit.http.harness import serving
 
@@ -44,6 +45,7 @@ def run(engine: Engine, settings: Settings) -> dict[str, dict[str, int]]:
         held = served.documents()
     assert held == staged(engine, settings)
     assert explore.overview(engine, settings)
+    assert overview.by_state(engine, settings.send_table) == explore.overview(engine, settings)
     assert explore.child(engine, settings).document
     return counts
 
