@@ -129,7 +129,7 @@ def test_of_a_record_only_numbers_are_taken(
     assert found is not None and found.counts == {"in_cohort": 3}
 
 
-# ------------------------------------------------------------------------------- the desk
+# ------------------------------------------------------------------------------- the notebook
 class Shell:
     """What a notebook's shell does with outputs: those with a name can be brought up to date."""
 
