@@ -174,15 +174,13 @@ class _Day:
             strangers = self.documents.reader.without_person(connection)
         if len(strangers) == number:
             raise SettingsError(
-                f"None of {counted(number, 'id')} in `person_ids` is a person's in the source.",
+                f"None of the {counted(number, 'id')} in `person_ids` is a person's in the source.",
                 hint="Compare them with ssd_person: zeros in front, blanks, capitals. Quote them.",
             )
         self.counts["pilot_of_nobody"] = len(strangers)
         shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])
         fit = verb(len(strangers), "fits", "fit")
-        said = (
-            f"{len(strangers)} of {counted(number, 'id')} in `person_ids` {fit} no person ({shown})"
-        )
+        said = f"{len(strangers)} of the {counted(number, 'id')} in `person_ids` {fit} no person ({shown})"
         return [said] if strangers else []
 
     # ------------------------------------------------------------------------------- reading

@@ -81,7 +81,7 @@ def _pilot(engine: Engine, reader: SourceReader) -> Check:
     number = len(set(reader.settings.person_ids))
     if not strangers:
         return Check(
-            "pilot", PASS, f"each of {counted(number, 'id')} in `person_ids` is a person's"
+            "pilot", PASS, f"each of the {counted(number, 'id')} in `person_ids` is a person's"
         )
     shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])
     fit = verb(len(strangers), "fits", "fit")

@@ -217,7 +217,7 @@ def test_ids_of_a_pilot_that_fit_nobody_are_named_masked(
 ) -> None:
     _fill(ssd, 4)
     result = extract.run(engine, make_settings(person_ids="P0002,nobody-of-ours"), spec)
-    assert any("1 of 2 ids in `person_ids` fits no person" in said for said in result.notices)
+    assert any("1 of the 2 ids in `person_ids` fits no person" in said for said in result.notices)
     assert "nobody-of-ours" not in "".join(result.notices)
     assert result.counts["need_attention"] == 1  # a child may be meant who is not sent now
     assert set(ssd.documents()) == {"P0002"}
