@@ -180,7 +180,8 @@ class _Day:
         self.counts["pilot_of_nobody"] = len(strangers)
         shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])
         fit = verb(len(strangers), "fits", "fit")
-        said = f"{len(strangers)} of the {counted(number, 'id')} in `person_ids` {fit} no person ({shown})"
+        given = f"the {counted(number, 'id')} in `person_ids`"
+        said = f"{len(strangers)} of {given} {fit} no person ({shown})"
         return [said] if strangers else []
 
     # ------------------------------------------------------------------------------- reading
