@@ -265,6 +265,33 @@ def attention(parameters: dict[str, Any], anonymised: bool) -> int:
 
 @cli.command()
 @profile_options
+@click.option(
+    "--children", "each", is_flag=True, help="Each child with its id: at a terminal only."
+)
+def preview(parameters: dict[str, Any], each: bool) -> int:
+    """What a run would send if it started now. Nothing is written."""
+    from d2i_helpers import database
+    from d2i_helpers.cli.console import make_console, show_parts, show_table
+    from d2i_helpers.notebook import tomorrow
+    from d2i_helpers.payload_spec import load_spec
+    from d2i_helpers.privacy.human_present import require_terminal
+    from d2i_helpers.settings import load_settings
+
+    if each:
+        require_terminal()
+    settings = load_settings(None, **parameters)
+    spec = load_spec(settings.cms, settings.overlay_path)
+    found = tomorrow.preview(database.open_database(settings), settings, spec)
+    console = make_console()
+    show_parts(tomorrow.parts(found), console, whole=each)
+    if each:
+        rows = ([str(value) for value in row] for row in tomorrow.rows(found))
+        show_table(tomorrow.COLUMNS, rows, console)
+    return 0
+
+
+@cli.command()
+@profile_options
 @click.argument("child")
 def why(parameters: dict[str, Any], child: str) -> int:
     """Why a child is in or out, what is wrong with it, what was sent: at a terminal only."""

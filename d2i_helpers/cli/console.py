@@ -192,16 +192,20 @@ def show_attention(reasons: Sequence[Reason], console: Console) -> None:
     console.print("`d2i why CHILD` says more of one of them.")
 
 
-def show_parts(parts: Iterable[Part], console: Console) -> None:
-    """The parts of an answer about a child, with its values: for a person at a terminal only."""
+def show_parts(parts: Iterable[Part], console: Console, *, whole: bool = True) -> None:
+    """The parts of an answer.
+
+    Args:
+        whole: with values of children, for a person at a terminal only.
+    """
     from d2i_helpers.notebook.told import as_words
 
     for part in parts:
         console.print(f"[bold]{shown(part.title)}[/]")
         for words in part.said:
-            console.print(shown(as_words(words, whole=True)), soft_wrap=True)
+            console.print(shown(as_words(words, whole=whole)), soft_wrap=True)
         if part.rows:
-            rows = ([as_words(cell, whole=True) for cell in row] for row in part.rows)
+            rows = ([as_words(cell, whole=whole) for cell in row] for row in part.rows)
             show_table(part.header, rows, console)
         console.print()
 

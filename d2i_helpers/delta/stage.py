@@ -61,6 +61,13 @@ COUNTS = (
 )  # fmt: skip
 
 
+# what can become of a row, as it is counted
+KINDS = (
+    "whole_documents", "changes", "child_removals", "nothing_to_send", "not_valid", "unreadable",
+    "altered",
+)  # fmt: skip
+
+
 @dataclass
 class DeltaResult:
     """What the delta stage found; numbers and rules only."""
@@ -173,6 +180,38 @@ def _write_page(
         page.altered,
         "json_payload is not the document that its hash or its row says",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What delta would do with a row."""
+
+    row: Due
+    kind: str  # the count of `COUNTS` that it would add to
+    message: Message | None = None
+    reason: str | None = None  # why the document may not be sent
+
+
+class Decisions:
+    """Decides of rows as the stage does, for whoever wants to know it; nothing is written."""
+
+    def __init__(self, staging: Staging, settings: Settings, spec: Spec) -> None:
+        """``staging``: with a hasher where the table's hashes are in today's form."""
+        self._staging = staging
+        self._work = _Work(spec, Validator(spec), settings, Counter(), Counter(), staging.hasher)
+
+    def of(self, connection: Connection, rows: list[Due]) -> list[Decided]:
+        """What is decided of each row, which may stand nowhere yet."""
+        last = self._work.last_sent(connection, self._staging, rows)
+        return [self._of(row, last) for row in rows]
+
+    def _of(self, row: Due, last: Mapping[str, LastSent]) -> Decided:
+        counts = self._work.counts
+        counts.clear()
+        page = self._work.page([row], last)
+        kind = next((kind for kind in KINDS if counts[kind]), "nothing_to_send")
+        message = next(iter(page.messages), None)
+        return Decided(row, kind, message, next((why for _, why in page.refused), None))
 
 
 def _staging(engine: Engine, settings: Settings, spec: Spec) -> Staging:

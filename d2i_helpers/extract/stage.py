@@ -83,11 +83,11 @@ def run(
         SettingsError: none of the ids in `person_ids` is a person's.
     """
     with working_on(engine, [settings.staging_table]), few_collections():
-        return _Day(engine, settings, spec).run(progress)
+        return Day(engine, settings, spec).run(progress)
 
 
-class _Day:
-    """One run of extract."""
+class Day:
+    """One run of extract; `extract.look` goes the same way and writes nothing."""
 
     def __init__(self, engine: Engine, settings: Settings, spec: Spec) -> None:
         self.engine, self.settings, self.spec = engine, settings, spec
@@ -252,6 +252,10 @@ class _Day:
             self.items_before.update(child.items)
         self._compare_items(connection, page.changed)
         connection.rollback()  # no reading transaction stays open while another one writes
+        self._put_aside(page, rows)
+
+    def _put_aside(self, page: Compared, _rows: Mapping[str, Row]) -> None:
+        """Let a page's changes wait for the guards, and mark what was found of its persons."""
         self.load.put(page.changes)
         self._mark(page)
 
@@ -325,8 +329,16 @@ class _Day:
     # -------------------------------------------------------------------------------- guards
     def _ask_guards(self, staged: int, before: str | None) -> list[str]:
         """Check today's totals; where a guard objects, discard the pending changes."""
+        try:
+            return guards.check(self._figures(staged, before), self.settings)
+        except guards.GuardError:
+            self.load.discard()
+            raise
+
+    def _figures(self, staged: int, before: str | None) -> guards.Figures:
+        """Today's totals, as the guards judge them."""
         pilot = bool(self.settings.person_ids)
-        figures = guards.Figures(
+        return guards.Figures(
             staged=staged,
             gone=0 if pilot else sum(map(len, self.load.unseen())),
             changed=self.changed,
@@ -340,11 +352,6 @@ class _Day:
             window_today=self.documents.window.start,
             made_anew=self.made_anew,
         )
-        try:
-            return guards.check(figures, self.settings)
-        except guards.GuardError:
-            self.load.discard()
-            raise
 
     # ------------------------------------------------------------------------------- result
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:

@@ -31,8 +31,8 @@ HELD_BACK, NOT_VALID = "nothing: held back", "nothing: not valid"
 NOT_STAGED = "not staged"
 FILTERS = ("state", "status", "to send", "age")  # columns to choose a word from
 COLUMNS = (
-    "child", "state", "status", "to send", "problems", "what is wrong", "age", "sets",
-    "characters", "days waiting",
+    "child", "state", "status", "to send", "problems", "days waiting", "age", "characters",
+    "sets", "what is wrong",
 )  # fmt: skip
 _AT_A_TIME = 1000  # documents in memory
 # the first year of each band, and what it is called; the bands of the CIN census
@@ -128,23 +128,22 @@ def _staged(
         for one in row:
             why = reasons.get(one.person_id, [])
             wrong = _wrong(problems.get(one.person_id), why)
+            waits = one.id in due and one.last_updated is not None
+            held_back = any(reason.what == Unsent.HELD_BACK for reason in why)
             yield (
                 one.person_id,
                 str(one.state),
                 str(one.status),
                 to_send(
                     one.state, one.status, one.api_response, due=one.id in due,
-                    held=bool(one.held),
-                    held_back=any(r.what == Unsent.HELD_BACK for r in why),
+                    held=bool(one.held), held_back=held_back,
                 ),
                 len(wrong),
-                "; ".join(wrong),
+                (today - one.last_updated.date()).days if waits else None,
                 _band(born, one.json_payload, today),
-                (sets.get(one.person_id) or "").replace(",", ", "),
                 len(one.json_payload or ""),
-                (today - one.last_updated.date()).days
-                if one.id in due and one.last_updated
-                else None,
+                (sets.get(one.person_id) or "").replace(",", ", "),
+                "; ".join(wrong),
             )  # fmt: skip
 
 
@@ -155,19 +154,24 @@ def _not_staged(
     for person_id, why in reasons.items():
         if person_id is not None and person_id not in staged:
             wrong = _wrong(None, why)
-            yield (person_id, NOT_STAGED, why[0].what, NOTHING, len(wrong), "; ".join(wrong),
-                   "", "", None, None)  # fmt: skip
+            yield (person_id, NOT_STAGED, why[0].what, NOTHING, len(wrong), None, "", None, "",
+                   "; ".join(wrong))  # fmt: skip
 
 
 def _wrong(stored: str | None, reasons: Iterable[Reason]) -> list[str]:
     """What is wrong with a child: field or column, and rule; never a value."""
     left_out = orjson.loads(stored) if stored else ()
-    found = [f"{path}: {rule}" for path, rule in left_out if rule not in SAYS_NOTHING]
+    found = [f"{_short(path)}: {rule}" for path, rule in left_out if rule not in SAYS_NOTHING]
     for reason in reasons:
         column = f"{reason.source_table}.{reason.source_column}" if reason.source_table else ""
-        where = reason.path or column
+        where = _short(reason.path) if reason.path else column
         found.append(f"{where}: {reason.rule}" if where else f"{reason.what}: {reason.rule}")
     return list(dict.fromkeys(found))
+
+
+def _short(path: str) -> str:
+    """A field's path without the blocks around its own."""
+    return ".".join(path.removeprefix("child_details.").split(".")[-2:])
 
 
 def _born(spec: Spec) -> re.Pattern[str] | None:

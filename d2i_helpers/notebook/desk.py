@@ -7,16 +7,19 @@ kept in the notebook, and what a run without a person shows, has none.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d2i_helpers import database, delta
 from d2i_helpers.notebook import (
     child_page,
     children,
     comparison,
+    display,
     explore,
     on_screen,
+    tomorrow,
     widget_table,
 )
 from d2i_helpers.notebook.document_tree import tree
@@ -27,6 +30,9 @@ from d2i_helpers.payload_spec import Document, load_spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, attention
 from d2i_helpers.staging.attention import Reason
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FIRST_PARTS = 4  # of a child's page that come before its document
 
@@ -72,15 +78,7 @@ class Desk:
     def find(self) -> None:
         """Show the table of all children; picking a row shows the child."""
         rows = children.table(self.staging, self.spec, self.settings.today)
-        if not self.may_show:
-            rows["child"] = [attention.mask(one) for one in rows["child"]]
-        widget_table.show(
-            rows,
-            "Children",
-            identities=["child"],
-            filters=children.FILTERS,
-            on_pick=(lambda row: self._page(str(rows.at[row, "child"]))) if self.may_show else None,
-        )
+        self._table(rows, "Children", children.FILTERS)
 
     def _page(self, person_id: str) -> str:
         """Everything about a child as HTML, for a person's screen."""
@@ -139,6 +137,26 @@ class Desk:
         whole, kept = (beside(subject, self.spec, whole=whole) for whole in (True, False))
         part = comparison.as_part(subject.lines)
         self._show(whole, kept, as_text([part], whole=False))
+
+    # ------------------------------------------------------------------------------ tomorrow
+    def tomorrow(self) -> None:
+        """Show what the next run would send if it started now; each child in a table to search."""
+        going = tomorrow.preview(
+            self.engine, self.settings, self.spec, progress=display.progress("persons")
+        )
+        parts = tomorrow.parts(going)
+        kept = as_html(parts, whole=False)
+        display.publish({"text/plain": as_text(parts, whole=False), "text/html": kept})
+        self._table(tomorrow.table(going), "Children tomorrow", ("would be sent",))
+
+    def _table(self, rows: pd.DataFrame, title: str, filters: Sequence[str]) -> None:
+        """Show a table of children; picking a row shows the child."""
+        pick = None
+        if self.may_show:
+            pick = lambda row: self._page(str(rows.at[row, "child"]))  # noqa: E731
+        else:
+            rows["child"] = [attention.mask(one) for one in rows["child"]]
+        widget_table.show(rows, title, identities=["child"], filters=filters, on_pick=pick)
 
     def _show(self, whole: str, kept: str, plain: str) -> None:
         on_screen.show(whole, kept, plain, may_show=self.may_show)

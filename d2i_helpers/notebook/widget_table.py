@@ -144,7 +144,6 @@ class FilteredTable:
             "scrollX": True,
             "layout": {**no_controls, "bottomEnd": "paging"},
             "style": "width:100%;margin:0",
-            "classes": "display compact",  # long words wrap
             "showIndex": False,
         }
         self.table = ITable(self._shown(), **self._options)

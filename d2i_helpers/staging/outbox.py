@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, case, delete, func, null, select
+from sqlalchemy import ColumnElement, bindparam, case, delete, func, null, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -78,6 +78,22 @@ def due(connection: Connection, staging: Staging, row_numbers: Sequence[int]) ->
     Args:
         row_numbers: a part of what `due_rows` gave, at most some hundred.
     """
+    return _with_documents(connection, staging, row_numbers, staging.is_due_there)
+
+
+def as_they_stand(
+    connection: Connection, staging: Staging, row_numbers: Sequence[int]
+) -> list[Due]:
+    """The same of rows that may not be due, for whoever asks what would be sent of them."""
+    return _with_documents(connection, staging, row_numbers)
+
+
+def _with_documents(
+    connection: Connection,
+    staging: Staging,
+    row_numbers: Sequence[int],
+    *conditions: ColumnElement[bool],
+) -> list[Due]:
     if not row_numbers:
         return []
     t = staging.table.c
@@ -94,7 +110,7 @@ def due(connection: Connection, staging: Staging, row_numbers: Sequence[int]) ->
             notes.c.document_digest,
         )
         .outerjoin_from(staging.table, notes, staging.noted)
-        .where(database.numbered(staging.engine, t.id), staging.is_due_there)
+        .where(database.numbered(staging.engine, t.id), *conditions)
         .order_by(t.id),
         database.numbers(staging.engine, row_numbers),
     ).all()

@@ -213,17 +213,7 @@ class _Sender:
 
     def bodies(self, batch: Batch) -> list[bytes]:
         """The JSON bytes of each message: the partial document; in phase `full` the whole one."""
-        return [self._body(message) for message in batch.messages]
-
-    def _body(self, message: Message) -> bytes:
-        if self.settings.phase == "delta" or message.kind != DOCUMENT:
-            return message.text.encode()
-        if '"purge":true' not in message.text and ":null" not in message.text:
-            return message.json_payload.encode()
-        whole = delta.with_removals(
-            self.spec, orjson.loads(message.json_payload), orjson.loads(message.text)
-        )
-        return to_text(whole).encode()
+        return [body(message, self.settings, self.spec) for message in batch.messages]
 
     def send(self, bodies: list[bytes]) -> BatchResult:
         """Post one batch; once the run is to stop, nothing more leaves."""
@@ -245,6 +235,18 @@ class _Sender:
             return self._next(connection) if self.stop is None else None
 
         return self._again(write)
+
+
+def body(message: Message, settings: Settings, spec: Spec) -> bytes:
+    """The JSON bytes of a message: the partial document; in phase `full` the whole one."""
+    if settings.phase == "delta" or message.kind != DOCUMENT:
+        return message.text.encode()
+    if '"purge":true' not in message.text and ":null" not in message.text:
+        return message.json_payload.encode()
+    whole = delta.with_removals(
+        spec, orjson.loads(message.json_payload), orjson.loads(message.text)
+    )
+    return to_text(whole).encode()
 
 
 @dataclass

@@ -1,0 +1,88 @@
+"""What tomorrow's preview says is what a real run then does; the preview writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from d2i_helpers import database
+from d2i_helpers.database.tables import staging_table, submission_log
+from d2i_helpers.demo import simulate
+from d2i_helpers.errors import GuardError
+from d2i_helpers.extract import stage as extract
+from d2i_helpers.notebook import tomorrow
+from d2i_helpers.notebook.told import as_text
+from tests.notebook.demo import SPEC, Demo
+
+
+def assert_the_run_does_what_was_said(demo: Demo) -> tomorrow.Tomorrow:
+    before = demo.content()
+    said = demo.preview()
+    assert demo.content() == before
+    held = demo.prepare()
+    assert {kind: held[kind] for kind in said.kinds} == said.kinds
+    log, t = submission_log.c, staging_table(demo.settings.send_table).c
+    with database.reading(demo.engine) as connection:
+        last = connection.execute(select(func.max(log.id))).scalar() or 0
+        written = select(t.person_id, t.partial_json_payload).where(
+            t.partial_json_payload.is_not(None)
+        )
+        texts = {row.person_id: row.partial_json_payload for row in connection.execute(written)}
+    if demo.settings.phase == "delta":
+        sizes = {one.person_id: one.size for one in said.going}
+        assert sizes == {one: len(texts[one].encode()) for one in sizes}
+    done = demo.send()
+    assert (done["sent"], done["requests"]) == (len(said.going), said.requests)
+    with database.reading(demo.engine) as connection:
+        sent = connection.execute(select(log.person_id).where(log.id > last)).scalars().all()
+    assert sorted(sent) == sorted(one.person_id for one in said.going)
+    return said
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"source": "anonymised", "phase": "full", "phase_data": "cohort"}],
+    ids=["identifiable, delta", "anonymised, full"],
+)
+def test_a_run_does_what_was_said(tmp_path: Path, more: dict[str, Any]) -> None:
+    wide = dict.fromkeys(("max_changed_share", "max_purged_items_share", "max_deleted_share"), 1)
+    demo = Demo(tmp_path, **more, **wide)
+    first = assert_the_run_does_what_was_said(demo)
+    assert set(first.kinds) == {"whole_documents", "changes", "child_removals"}
+    assert first.kinds["whole_documents"] == len(first.going) > 50
+    assert_nothing_is_left(demo)
+
+    simulate.day(demo.settings, days=3)
+    # who waits from yesterday, who is gone since, and who is held back today
+    extract.run(demo.engine, demo.settings, SPEC)
+    simulate.day(demo.settings, days=2)
+    demo.sql(
+        "UPDATE ssd_person SET pers_dob = 'soon' WHERE pers_person_id = ("
+        "SELECT max(person_id) FROM ssd_api_data_staging WHERE row_state <> 'deleted')"
+    )
+    said = assert_the_run_does_what_was_said(demo)
+    assert all(said.kinds.values())
+    assert [one.kind for one in said.unsent].count("held back") == 1
+    assert all(one.fields for one in said.going if one.kind == "changes")
+    words = as_text(tomorrow.parts(said), whole=False)
+    assert "Fields that change" in words and "pers_dob" in words and "soon" not in words
+    assert_nothing_is_left(demo)
+
+
+def assert_nothing_is_left(demo: Demo) -> None:
+    assert demo.preview().going == []
+
+
+def test_a_day_that_the_guards_would_stop_says_so(tmp_path: Path) -> None:
+    demo = Demo(tmp_path)
+    demo.prepare()
+    demo.sql("DELETE FROM ssd_cin_episodes WHERE cine_referral_id > 'R100004'")
+    said = demo.preview()
+    assert isinstance(said.stop, GuardError)
+    assert "would stop" in as_text(tomorrow.parts(said), whole=False)
+    with pytest.raises(GuardError) as stopped:
+        demo.prepare()
+    assert stopped.value.message == said.stop.message
