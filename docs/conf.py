@@ -24,6 +24,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/troubleshooting",
         "docs/schedules",
         "docs/run_record",
+        "docs/explore",
         "docs/data_quality",
         "docs/simulate",
         "docs/receiver",
