@@ -7,11 +7,12 @@ What differs is an error, and the caller's transaction is rolled back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, func, insert, select
-from sqlalchemy.engine import Connection
+from sqlalchemy import ColumnElement, Insert, Table, func, insert, select
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.dml import Update
 
 from d2i_helpers.database import dialects
@@ -28,14 +29,58 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, A
     """
     if not rows:
         return
-    # the row's number is not asked for: with a trigger on the table SQL Server refuses to tell it
-    statement = insert(table).inline()
     if dialects.of(connection).counts_rows_of_many:
-        compare(table, _execute_many(connection, statement, rows), len(rows))
+        compare(table, _insert(connection, table, rows), len(rows))
         return
     before = _count_alike(connection, table, rows)
-    connection.execute(statement, rows)
+    connection.execute(_statement(table), rows)
     compare(table, _count_alike(connection, table, rows) - before, len(rows))
+
+
+def _statement(table: Table) -> Insert:
+    # the row's number is not asked for: with a trigger on the table SQL Server refuses to tell it
+    return insert(table).inline()
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
+    """Insert rows by a statement that is compiled once; gives how many the driver counted.
+
+    SQLAlchemy would look up the name and the type of each value of each row.
+    """
+    names = tuple(rows[0])
+    schemas = connection.get_execution_options().get("schema_translate_map") or {}
+    written, order, converts = _compiled(table, names, connection.dialect, tuple(schemas.items()))
+    values = [[row[name] for row in rows] for name in order or names]
+    for at, convert in converts.items():
+        values[at] = [convert(value) for value in values[at]]
+    given: list[Any] = list(zip(*values, strict=True))
+    if order is None:
+        given = [dict(zip(names, row, strict=True)) for row in given]
+    return connection.exec_driver_sql(written, given).rowcount
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(
+    table: Table, names: tuple[str, ...], dialect: Dialect, schemas: tuple[tuple[Any, Any], ...]
+) -> tuple[str, tuple[str, ...] | None, dict[int, Callable[[Any], Any]]]:
+    """The text of an insert; the order of its parameters, None where they are named; converters.
+
+    A converter makes of a column's value what the driver takes; by the place of the column.
+    """
+    compiled: Any = _statement(table).compile(
+        dialect=dialect,
+        column_keys=list(names),
+        schema_translate_map=dict(schemas),
+        render_schema_translate=True,
+        for_executemany=True,
+    )
+    order = tuple(compiled.positiontup) if compiled.positional else None
+    converts = {}
+    for at, name in enumerate(order or names):
+        convert = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+        if convert is not None:
+            converts[at] = convert
+    return str(compiled), order, converts
 
 
 def hand_over(connection: Connection, table: Table, statement: str, rows: Sequence[Any]) -> None:

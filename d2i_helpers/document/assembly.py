@@ -240,6 +240,7 @@ class Assembler:
         self.counts = array("q")
         self._root = _BlockMaker(spec.root, None, self)
         self._nothing = array("q", self.counts)
+        self._kept_at = [(m.block.name, m.kept) for m in self._makers(self._root)]
 
     def count_at(self) -> int:
         """A new place for a count; for makers while they are compiled."""
@@ -302,8 +303,7 @@ class Assembler:
             counts: as in `tallies`.
         """
         counts = self.counts if counts is None else counts
-        kept = ((m.block.name, int(counts[m.kept])) for m in self._makers(self._root))
-        return {name: count for name, count in kept if count}
+        return {name: counts[at] for name, at in self._kept_at if counts[at]}
 
     def _makers(self, maker: _BlockMaker) -> Iterator[_BlockMaker]:
         yield maker

@@ -45,6 +45,21 @@ def content_hash(spec: Spec, document: Document, *, volatile_ids: bool = False) 
     return hashlib.sha256(canonical_bytes(spec, document, volatile_ids)).digest()
 
 
+def hash_of_assembled(spec: Spec, document: Document, *, volatile_ids: bool = False) -> bytes:
+    """The same hash of a document that `assembly` made: it holds no null and no float.
+
+    Nor does it hold an item without its key, or two with the same. So the canonical form of it
+    differs in the order of lists alone, unless ids are left out.
+    """
+    if volatile_ids:
+        return content_hash(spec, document, volatile_ids=True)
+    return hashlib.sha256(_sorted_bytes(document, _form(spec, volatile_ids))).digest()
+
+
+def _sorted_bytes(document: Document, form: _Form) -> bytes:
+    return orjson.dumps(_in_order(document, form), option=orjson.OPT_SORT_KEYS)
+
+
 class TextHasher:
     """From a document's JSON text to its content hash."""
 
@@ -71,8 +86,7 @@ class TextHasher:
             return False
         # most documents need nothing but their lists in order. Equal bytes have equal hashes, and
         # the canonical form of canonical bytes are these bytes: a match proves itself
-        ordered = orjson.dumps(_in_order(document, self._form), option=orjson.OPT_SORT_KEYS)
-        if hashlib.sha256(ordered).digest() == digest:
+        if hashlib.sha256(_sorted_bytes(document, self._form)).digest() == digest:
             return True
         made = content_hash(self._spec, document, volatile_ids=self._volatile_ids)
         return made == digest

@@ -18,10 +18,11 @@ from d2i_helpers.document.assembly import SAYS_NOTHING, Tally
 from d2i_helpers.document.driver_values import is_unreadable_date, read_text
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, date_text
 from d2i_helpers.extract.filters import date_columns
-from d2i_helpers.extract.per_person import Numbers
+from d2i_helpers.extract.per_person import Numbers, NumbersOfDates
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.staging.guards import ColumnUse
 
+_NOTHING, _DATE, _WRONG = range(3)  # what a value of a date column says
 Rules = Mapping[tuple[str, str], tuple[int, list[str]]]  # (path, rule) to a count and examples
 
 
@@ -60,6 +61,7 @@ class DateColumns:
                     self.size += 2
             self._reads[read] = _DatesOfRead(rows_at, tuple(columns))
         self._words = spec.placeholders
+        self._says = NumbersOfDates(self._look)
 
     def figures(self, read: Read, rows: Sequence[SourceRow]) -> tuple[int, Numbers]:
         """The figures of each row of a query.
@@ -71,20 +73,20 @@ class DateColumns:
         counts = np.zeros((len(rows), 1 + 2 * len(dates.columns)), np.int64)
         counts[:, 0] = 1
         for _, place, at in dates.columns:
-            values = [row[place] for row in rows]
-            filled = counts[:, at - dates.rows_at]
-            filled[:] = [value is not None for value in values]
-            for number, value in enumerate(values):
-                if value is not None and date_text(value) is None:
-                    wrong = self._is_wrong(value)
-                    filled[number] = wrong
-                    counts[number, at - dates.rows_at + 1] = wrong
+            says = self._says.of_column(rows, place)
+            counts[:, at - dates.rows_at] = says != _NOTHING
+            counts[:, at - dates.rows_at + 1] = says == _WRONG
         return dates.rows_at, counts
 
-    def _is_wrong(self, value: Any) -> bool:
-        """Whether it says something: no blank, placeholder or word for "not known"."""
+    def _look(self, value: Any) -> int:
+        """What a value says: `_NOTHING` also where it is blank, or a word for "not known"."""
+        if value is None:
+            return _NOTHING
+        if date_text(value) is not None:
+            return _DATE
         text, _ = read_text(value)
-        return is_unreadable_date(value) and (text or "").upper() not in self._words
+        is_wrong = is_unreadable_date(value) and (text or "").upper() not in self._words
+        return _WRONG if is_wrong else _NOTHING
 
     def uses(self, figures: Sequence[int]) -> Iterator[ColumnUse]:
         """The figures of each column; of several ways to a table, the one that met most values.

@@ -7,6 +7,8 @@ and for whole tables. Ids are compared as their texts are (`key_text`).
 
 from __future__ import annotations
 
+import datetime as dt
+import operator
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ import numpy as np
 from d2i_helpers.document.source_rows import Read, key_text
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+_MOST_REMEMBERED = 100_000
 NO_KEY = 0  # of an empty or unreadable id; Python's hash of an empty text
 
 
@@ -30,6 +33,36 @@ class Keyed:
     def of(self, column: str) -> Numbers:
         """The keys in a column; none where the table or the column is not there."""
         return self.keys.get(column, np.zeros(self.count, np.int64))
+
+
+class NumbersOfDates(dict[Any, int]):
+    """A number for each raw value of date columns, made once, since days repeat often."""
+
+    def __init__(self, make: Callable[[Any], int]) -> None:
+        """``make``: from a raw value to its number."""
+        self._make = make
+
+    def __missing__(self, value: Any) -> int:
+        number = self._make(value)
+        if value is None or type(value) in (str, dt.datetime, dt.date):  # 1 and True are one key
+            if len(self) >= _MOST_REMEMBERED:
+                self.clear()
+            self[value] = number
+        return number
+
+    def of_column(self, rows: Sequence[Sequence[Any]], place: int) -> Numbers:
+        """The number of each row's value at a place."""
+        try:
+            numbers = map(self.__getitem__, map(operator.itemgetter(place), rows))
+            return np.fromiter(numbers, np.int64, len(rows))
+        except TypeError:  # a structure, as some drivers read JSON, is no key
+            return np.array([self._of_any(row[place]) for row in rows], np.int64)
+
+    def _of_any(self, value: Any) -> int:
+        try:
+            return self[value]
+        except TypeError:
+            return self._make(value)
 
 
 def key_numbers(values: Sequence[Any], *, fold: bool = False) -> array[int]:

@@ -100,6 +100,7 @@ class Day:
             settings,
             self.counts,
             guarded=True,
+            assembled=True,
             look=self._look_at_change,
         )
         self.staging = self.load.staging
@@ -269,8 +270,8 @@ class Day:
         kept = [one for one in found.values() if one.left_out is not None]
         for child, new_hash in page.hashes:
             if (one := found.get(child.person_id)) and one.left_out is None:
-                text = text_fingerprint(child.text)
-                kept.append(replace(one, current_hash=new_hash, text_fingerprint=text))
+                one.current_hash, one.text_fingerprint = new_hash, text_fingerprint(child.text)
+                kept.append(one)
         kept = [one for one in kept if len(one.person_id) <= marks.LONGEST_ID]
         marks.put(self.staging, kept, among_others=self._marks_before)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from d2i_helpers.cohort import Window
 from d2i_helpers.cohort.inclusion import AGES, birthday
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, date_text
 from d2i_helpers.extract.filters import date_columns
-from d2i_helpers.extract.per_person import Keyed, Numbers, per_person
+from d2i_helpers.extract.per_person import Keyed, Numbers, NumbersOfDates, per_person
 from d2i_helpers.payload_spec import Spec
 
 FOREVER = dt.date.max.toordinal()
@@ -34,6 +35,8 @@ class ValidUntil:
         is_date = date_columns(spec)
         self._window = window
         self._births = set(births)
+        self._of_days = NumbersOfDates(self._of_day)
+        self._of_births = NumbersOfDates(self._of_birth)
         self._person = plan.read_of(plan.person.name)
         self._places = {
             read: [(name, place) for place, name in enumerate(columns) if name in is_date]
@@ -66,19 +69,22 @@ class ValidUntil:
         self, read: Read, places: Sequence[tuple[str, int]], rows: Sequence[SourceRow]
     ) -> Numbers | None:
         """The same for each row of a query; None where nothing lies ahead."""
-        last = self._window.last
         until: Numbers | None = None
         for name, place in places:
-            days = [date_text(row[place]) for row in rows]
-            if read == self._person and name in self._births:
-                ahead = [_next_birthday(day, last) for day in days]
-            else:
-                ahead = [day if day is not None and day >= last else None for day in days]
-            if any(ahead):
-                if until is None:
-                    until = np.full(len(rows), FOREVER, np.int64)
-                until = np.minimum(until, [self._last_run(day) for day in ahead])
+            is_birth = read == self._person and name in self._births
+            runs = (self._of_births if is_birth else self._of_days).of_column(rows, place)
+            if len(runs) and runs.min() < FOREVER:
+                until = runs if until is None else np.minimum(until, runs)
         return until
+
+    def _of_day(self, value: Any) -> int:
+        """The last day of a run for which a raw date holds."""
+        day = date_text(value)
+        return self._last_run(day if day is not None and day >= self._window.last else None)
+
+    def _of_birth(self, value: Any) -> int:
+        """The same for a date from which an age is counted."""
+        return self._last_run(_next_birthday(date_text(value), self._window.last))
 
     def _last_run(self, day: str | None) -> int:
         """The last day of a run before the window's end comes to a day, or passes it."""

@@ -26,7 +26,12 @@ from sqlalchemy import Engine, bindparam, null, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.document.canonical import content_hash, ids_are_volatile, text_hasher
+from d2i_helpers.document.canonical import (
+    content_hash,
+    hash_of_assembled,
+    ids_are_volatile,
+    text_hasher,
+)
 from d2i_helpers.document.validation import Problem, Validator
 from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings
@@ -92,6 +97,7 @@ class Load:
         counts: `new`, `updated`, `undone`, `back`, `unchanged`, `altered`, `gone` and `not_valid`
             are counted here.
         guarded: changes wait until `write_pending`, but not those of a first load.
+        assembled: the documents come from `document.assembly`.
         look: called with each document that is not the staged one, and what is wrong with it.
     """
 
@@ -104,10 +110,12 @@ class Load:
         counts: Counter[str],
         *,
         guarded: bool = False,
+        assembled: bool = False,
         look: Callable[[Child, list[Problem]], None] | None = None,
     ) -> None:
         self.spec, self.counts, self.guarded, self._look = spec, counts, guarded, look
         self.volatile_ids = ids_are_volatile(spec, settings)
+        self._hash_of = hash_of_assembled if assembled else content_hash
         self.staging = Staging(engine, table, text_hasher(spec, self.volatile_ids))
         self.now = utc_now()
         self._validator = Validator(spec)
@@ -168,7 +176,7 @@ class Load:
         return page
 
     def _hash(self, document: Document) -> bytes:
-        return content_hash(self.spec, document, volatile_ids=self.volatile_ids)
+        return self._hash_of(self.spec, document, volatile_ids=self.volatile_ids)
 
     def _recorded_reasons(
         self, connection: Connection, children: Sequence[Child]
@@ -194,7 +202,7 @@ class Load:
         return is_new
 
     def _staged(self, child: Child, new_hash: bytes, *, unchanged: bool) -> Staged:
-        problems = self._validator.problems(child.document)
+        problems = self._validator.problems_of_json(child.document)
         if not unchanged:
             self.counts["not_valid"] += bool(problems)
             if self._look is not None:

@@ -29,7 +29,7 @@ _AT_A_TIME = 2000  # marks in memory
 Problems = tuple[tuple[str, str], ...]  # (path, rule) of what was left out of a document
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mark:
     """What was found of a person."""
 

@@ -29,7 +29,7 @@ from sqlalchemy.sql.elements import BinaryExpression, UnaryExpression
 from sqlalchemy.sql.selectable import SelectBase
 
 from d2i_helpers import database, settings
-from d2i_helpers.database import dialects
+from d2i_helpers.database import dialects, writes
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.preflight import stage as preflight
@@ -119,9 +119,17 @@ def _captured(found: dict[str, set[str]]) -> Iterator[None]:
             if name == "sqlite" or not _OF_SQLITE.search(said):
                 found[name].add(said)
 
+    insert = writes._insert  # hands over the text of a statement, which no event of SQLAlchemy sees
+
+    def insert_seen(connection: Any, into: Any, rows: Any) -> int:
+        look(connection, writes._statement(into), rows, {}, None)
+        return insert(connection, into, rows)
+
     event.listen(Engine, "before_execute", look)
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(writes, "_insert", insert_seen)
+            yield
     finally:
         event.remove(Engine, "before_execute", look)
 

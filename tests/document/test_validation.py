@@ -347,6 +347,16 @@ def test_the_schema_is_itself_valid_and_closed(partial: bool) -> None:
         ('{"first_name":"../x"}', ["path"]),
         ('{"first_name":"Anne-Marie","surname":"Smith-Jones"}', []),
         ('{"first_name":"Union","surname":"Drop"}', []),
+        ('{"surname":"waitfor\\u00a0delay"}', []),
+        ('{"surname":"execute\xa0sp_x xp_cmd"}', []),
+        ('{"surname":"EXEC xp_cmdshell"}', ["SQL words"]),
+        ('{"surname":"alter\xa0table"}', ["SQL words"]),
+        ('{"surname":"a/*b"}', ["SQL comment"]),
+        ('{"surname":"a; #b"}', ["SQL comment"]),
+        ('{"surname":"a--b"}', ["SQL comment"]),
+        ('{"surname":"javascript:a"}', ["script"]),
+        ('{"surname":"onerror =a"}', ["script"]),
+        ('{"surname":"0 x 1x"}', []),
     ],
 )
 def test_what_firewalls_block_is_warned_of(body: str, names: list[str]) -> None:

@@ -287,6 +287,7 @@ def test_a_document_that_is_not_valid_is_kept_from_sending(
 
     _fill(ssd, 2)
     fault = Problem("social_care_episodes[0].referral_date", "not a date")
+    monkeypatch.setattr(Validator, "accepts", lambda _s, d: d["la_child_id"] != "P0002")
     monkeypatch.setattr(
         Validator, "problems", lambda _s, d: [fault] if d["la_child_id"] == "P0002" else []
     )
@@ -432,6 +433,7 @@ def test_a_child_in_error_is_judged_anew_though_its_document_did_not_change(
     _fill(ssd, 2)
     settings, fault = make_settings(), Problem("child_details", "of an older specification")
     with monkeypatch.context() as older:
+        older.setattr(Validator, "accepts", lambda _s, d: d["la_child_id"] != "P0002")
         older.setattr(
             Validator, "problems", lambda _s, d: [fault] if d["la_child_id"] == "P0002" else []
         )

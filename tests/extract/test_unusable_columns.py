@@ -12,6 +12,7 @@ from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.errors import GuardError
 from d2i_helpers.extract import stage as extract
+from d2i_helpers.extract.per_person import NumbersOfDates
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.preflight import source
 from d2i_helpers.preflight import stage as preflight
@@ -117,3 +118,18 @@ def test_preflight_sees_it_in_its_sample(ssd: Any, engine: Engine, make_settings
     assert look(max_unusable_share=1).status == preflight.WARN
     with database.reading(engine) as connection:
         assert not database.has_table(connection, tables.landing)  # it leaves nothing behind
+
+
+def test_the_number_of_a_date_is_made_once_for_equal_values_of_one_type() -> None:
+    """1 and True are equal as keys, and say different things; a structure is no key at all."""
+    seen: list[Any] = []
+
+    def number(value: Any) -> int:
+        seen.append(value)
+        return len(repr(value))
+
+    numbers = NumbersOfDates(number)
+    column = [("2024-01-01",), (1,), ("2024-01-01",), (True,), (None,), (None,)]
+    assert list(numbers.of_column(column, 0)) == [12, 1, 12, 4, 4, 4]
+    assert seen == ["2024-01-01", 1, True, None]
+    assert list(numbers.of_column([("2024-01-01",), ({"a": 1},)], 0)) == [12, 8]
