@@ -19,7 +19,21 @@ OF_A_MODULE = "   :members:\n   :ignore-module-all:\n   :exclude-members: cache_
 HOME = "docs/index"
 # The first page of each part is in the head of the site, the others are beside it.
 NAVIGATION: dict[str, list[str]] = {
-    "README": ["docs/install", "docs/workbook", "docs/setup"],
+    "README": [
+        "docs/install",
+        "docs/workbook",
+        "docs/setup",
+        "docs/migration",
+    ],
+    "docs/playbook/index": [
+        "docs/playbook/phases",
+        "docs/playbook/systems",
+        "docs/playbook/analyst",
+        "docs/playbook/dba",
+        "docs/playbook/it",
+        "docs/playbook/governance",
+        "docs/playbook/manager",
+    ],
     "docs/running": [
         "docs/troubleshooting",
         "docs/schedules",
@@ -53,7 +67,12 @@ NAVIGATION: dict[str, list[str]] = {
     ],
     "DEVELOPMENT": ["CONTRIBUTING", "SECURITY"],
 }
-NAMES = {"README": "Start", "docs/running": "Run", "DEVELOPMENT": "Develop"}
+NAMES = {  # in the head, where the title of the page is too long
+    "README": "Start",
+    "docs/playbook/index": "Playbook",
+    "docs/running": "Run",
+    "DEVELOPMENT": "Develop",
+}
 
 project = "D2I workbook"
 html_title = project
@@ -143,6 +162,11 @@ def write_api(_app: Any) -> None:
             path.write_text(text, encoding="utf-8", newline="\n")
 
 
+def always_read(*_: Any) -> list[str]:
+    """Pages whose contents are from here, and not from their own text."""
+    return [HOME, *NAVIGATION, "docs/python_api"]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     from pygments.lexers.special import TextLexer
@@ -150,3 +174,4 @@ def setup(app: Any) -> None:
     app.add_lexer("mermaid", TextLexer)
     app.connect("builder-inited", write_api)
     app.connect("source-read", add_contents)
+    app.connect("env-get-outdated", always_read)
