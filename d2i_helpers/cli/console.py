@@ -22,6 +22,7 @@ from d2i_helpers.runs.records import (
     COMPLETED,
     DRY_RUN,
     FAILED,
+    INDEX_FILE,
     INTERRUPTED,
     RunRecord,
     StageRecord,
@@ -158,6 +159,9 @@ def show_run(record: RunRecord, console: Console) -> None:
             console.print(f"[bold]To do:[/] {shown(record.error['hint'])}", soft_wrap=True)
     show_help_page(record.exit_code or 0, console)
     console.print(f"Record: {shown(str(record.path))}", soft_wrap=True)
+    index = record.folder.parent / INDEX_FILE
+    if index.is_file():
+        console.print(f"All runs: {shown(str(index))}", soft_wrap=True)
 
 
 def _show_reasons(ran: Sequence[StageRecord], console: Console) -> None:

@@ -178,6 +178,7 @@ def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes:
     """Remove old records; a tombstone keeps the ledger's chain whole."""
     from d2i_helpers.runs import records, retention
     from d2i_helpers.runs.bookkeeping import open_book
+    from d2i_helpers.runs.report import write_report
     from d2i_helpers.settings import load_settings
 
     folder = _outputs(parameters, outputs)
@@ -192,6 +193,7 @@ def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes:
         return
     with open_book(load_settings(None, **parameters), folder) as book:
         removed = retention.prune(book, old, reason=f"older than {keep_days} days")
+    write_report(folder)
     click.echo(f"{subject(len(removed), 'record', 'was')} removed.")
     if kept := len(old) - len(removed):
         click.echo(

@@ -14,6 +14,7 @@ from typing import Any
 
 from d2i_helpers.kernel_protocol import RECORD_FILE, RUN_ID
 from d2i_helpers.notebook.story import Counts
+from d2i_helpers.privacy.safe_words import saved_setting
 from d2i_helpers.settings import Settings
 
 _MOST_LOOKED_AT = 60  # records; a profile that ran less often has nothing to compare with
@@ -22,10 +23,34 @@ _COMPLETE = frozenset({"completed", "attention"})
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """The last completed run of the same profile in which a stage ran."""
+    """A completed run that another one is compared with."""
 
     run_id: str
-    counts: Counts = field(default_factory=dict)
+    counts: Mapping[str, Counts] = field(default_factory=dict)  # by stage
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What runs have to have in common to be compared."""
+
+    profile: str
+    pilot: str | None  # of how many persons, as a record says it; None: all persons
+    is_dry: bool
+
+    def fits(self, earlier: Kind) -> bool:
+        """Whether a run of this kind can be compared with an earlier one.
+
+        Both are of one profile and for the same persons (all, or as many of a pilot). Only a dry
+        run is compared with a dry run too.
+        """
+        same = (self.profile, self.pilot) == (earlier.profile, earlier.pilot)
+        return same and (self.is_dry or not earlier.is_dry)
+
+
+def kind_of_run(settings: Settings) -> Kind:
+    """The kind of the run that has these settings."""
+    pilot = saved_setting("person_ids", settings.person_ids)
+    return Kind(settings.profile, pilot, settings.dry_run)
 
 
 def counts_so_far(settings: Settings) -> dict[str, Counts]:
@@ -35,20 +60,25 @@ def counts_so_far(settings: Settings) -> dict[str, Counts]:
     return _by_stage(_read(settings.path(settings.outputs_dir) / settings.run_id))
 
 
-def run_before(settings: Settings, stage: str) -> EarlierRun | None:
-    """The last completed run to compare a stage with; None where there is none.
+def run_before(
+    outputs: Path, kind: Kind, run_id: str | None, stage: str | None = None
+) -> EarlierRun | None:
+    """The last completed run that one can be compared with; None where there is none.
 
-    It is of the same profile and for the same persons (all, or as many of a pilot). Only a dry run
-    is compared with a dry run too.
+    Args:
+        outputs: folder of the run records.
+        kind: of the run that is to be compared.
+        run_id: its id; None: the newest record may be taken.
+        stage: only a run in which this stage came to its end.
     """
-    pilot = f"{len(settings.person_ids)} ids" if settings.person_ids else None
-    for name, record in _newest_first(settings.path(settings.outputs_dir), settings.run_id):
+    for name, record in _newest_first(outputs, run_id):
         given = record.get("parameters")
-        if record.get("profile") != settings.profile or not isinstance(given, dict):
+        if record.get("status") not in _COMPLETE or not isinstance(given, dict):
             continue
-        if given.get("person_ids") != pilot or (given.get("dry_run") and not settings.dry_run):
-            continue
-        if record.get("status") in _COMPLETE and (counts := _by_stage(record).get(stage)):
+        dry = given.get("dry_run") is True
+        earlier = Kind(str(record.get("profile")), given.get("person_ids"), dry)
+        counts = _by_stage(record)
+        if kind.fits(earlier) and (counts if stage is None else stage in counts):
             return EarlierRun(name, counts)
     return None
 
@@ -75,7 +105,7 @@ def _by_stage(record: Mapping[str, Any]) -> dict[str, Counts]:
     found: dict[str, Counts] = {}
     for stage in stages if isinstance(stages, list) else ():
         counts = stage.get("counts") if isinstance(stage, dict) else None
-        if isinstance(counts, dict) and stage.get("status") in _COMPLETE:
+        if isinstance(counts, dict) and counts and stage.get("status") in _COMPLETE:
             found[str(stage.get("name"))] = {
                 str(name): number for name, number in counts.items() if type(number) in (int, float)
             }

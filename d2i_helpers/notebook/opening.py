@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from d2i_helpers import database, stages
 from d2i_helpers.errors import ChildErrors, D2IError
 from d2i_helpers.notebook import display, pictures, story
-from d2i_helpers.notebook.earlier_runs import counts_so_far, run_before
+from d2i_helpers.notebook.earlier_runs import counts_so_far, kind_of_run, run_before
 from d2i_helpers.notebook.first_data import make_first_data
 from d2i_helpers.notebook.story import Counts
 from d2i_helpers.payload_spec import Spec, load_spec
@@ -109,16 +109,17 @@ class Notebook:
             counts: as the stage gives them; the run's summary repeats them.
         """
         assert self._stage is not None
-        name, is_dry = self._stage.name, self.settings.dry_run
-        before = run_before(self.settings, name)
-        display.closing(name, counts, before.counts if before else None)
+        name, settings = self._stage.name, self.settings
+        outputs = settings.path(settings.outputs_dir)
+        before = run_before(outputs, kind_of_run(settings), settings.run_id, name)
+        display.closing(name, counts, before.counts[name] if before else None)
         if before is None:
             display.remark("No earlier completed run of this profile to compare with.")
         else:
             display.remark(f"The run before is {before.run_id}.")
         display.states(self._before, self._states())
-        ended: dict[str, Counts] = {**counts_so_far(self.settings), name: counts}
-        self._sentence = story.sentence_of_stage(name, counts, is_dry=is_dry)
+        ended: dict[str, Counts] = {**counts_so_far(settings), name: counts}
+        self._sentence = story.sentence_of_stage(name, counts, is_dry=settings.dry_run)
         self._steps = story.funnel(ended)
         self._outcome = COMPLETED
         self.show_heading()

@@ -19,6 +19,7 @@ from d2i_helpers.runs import ledger, records, sequence
 from d2i_helpers.runs.database_ledger import DatabaseLedger, Row, mark_of
 from d2i_helpers.runs.ledger import Chain, Entry
 from d2i_helpers.runs.records import RunRecord
+from d2i_helpers.runs.run_page import write_run_page
 from d2i_helpers.runs.verification import record_faults
 from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
@@ -227,6 +228,8 @@ class Book:
             return
         # whatever it says of itself: the run did not live to have its end entered
         records.mark_interrupted(record)
+        with contextlib.suppress(RecordError):  # then the page stays as the run left it
+            write_run_page(record)
         records.finish(record)
         self.enter(ledger.CLOSED, record)
         yield f"Run {run_id} had been interrupted; its record was closed."

@@ -37,6 +37,8 @@ from d2i_helpers.runs.records import (
     RunRecord,
     StageRecord,
 )
+from d2i_helpers.runs.report import write_report
+from d2i_helpers.runs.run_page import write_run_page
 from d2i_helpers.runs.stopping import Interrupted, StopSwitch, stoppable, stopped_by
 from d2i_helpers.settings import Settings, project_root
 from d2i_helpers.stages import stage_named
@@ -143,6 +145,8 @@ class Run:
             self._enter()
         for said in self._book().close_interrupted(except_for=record.run_id):
             self.listener.said(said)
+        self._renew_page()
+        self._renew_index()
         self.listener.started(record)
 
     def _book(self) -> Book:
@@ -236,9 +240,28 @@ class Run:
                     "more."
                 )
         self._post()
+        self._renew_page(last=True)
         records.finish(record)
         self._say_waiting(book.enter(ledger.FINISHED, record))
         self.leaks.close()
+        self._renew_index()
+
+    def _renew_page(self, *, last: bool = False) -> None:
+        """Write the run's page anew. That it cannot be written is said once, and fails no run."""
+        try:
+            write_run_page(self.record)
+        except RecordError as error:
+            if last:
+                self.record.warnings.append(
+                    f"The page of the run is not up to date. {error.message}"
+                )
+
+    def _renew_index(self) -> None:
+        """Write the page over all runs anew; it fails no run."""
+        try:
+            write_report(self.outputs)
+        except RecordError as error:
+            self.listener.said(f"The page over all runs is not up to date. {error.message}")
 
     def _post(self) -> None:
         settings = self.settings
@@ -303,6 +326,7 @@ class Run:
                 self.record.warnings.append(f"{stage.name}: {notice}")
             self.pages.append(pool.submit(self._write_page, copy))
         self.record.save()
+        self._renew_page()
         self.listener.stage_ended(stage)
         if error is not None:
             raise error

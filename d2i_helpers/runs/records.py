@@ -31,6 +31,8 @@ from d2i_helpers.files import TEMPORARY_PREFIX, make_private_folder, sha256_of, 
 from d2i_helpers.kernel_protocol import RECORD_FILE, RUN_ID
 from d2i_helpers.processes import may_be_alive, place, this_process
 
+RUN_PAGE = "run.html"  # made from the record, for people
+INDEX_FILE = "index.html"  # beside the folders of all runs
 RESERVE_FILE = ".reserve"
 RESERVE_BYTES = (
     256 * 1024
@@ -125,9 +127,9 @@ class RunRecord:
         self.files = {name: sha256_of(self.folder / name) for name in self.evidence()}
 
     def evidence(self) -> list[str]:
-        """Names of the files that the record vouches for: its notebooks and their pages."""
+        """Names of the files that the record vouches for: its page, its notebooks, their pages."""
         stems = "|".join(re.escape(Path(stage.notebook).stem) for stage in self.stages)
-        known = re.compile(rf"({stems})(\.attempt[0-9]+)?\.(ipynb|html)")
+        known = re.compile(rf"({stems})(\.attempt[0-9]+)?\.(ipynb|html)|{re.escape(RUN_PAGE)}")
         return [
             n for n in entries_in(self.folder) if known.fullmatch(n) and is_plain(self.folder / n)
         ]

@@ -12,6 +12,7 @@ import pytest
 
 from d2i_helpers.notebook import pictures
 from d2i_helpers.notebook.pictures import Column, Point
+from d2i_helpers.privacy.redaction import Redactor
 
 DAY = dt.datetime(2026, 8, 1, tzinfo=dt.UTC)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -93,3 +94,12 @@ def test_a_table_names_its_columns_and_rows_for_readers_aloud() -> None:
     # as a card on a phone each value says its column
     assert [cell.get("data-name") for cell in row[1:]] == ["rule", "children"]
     assert row[1].text == "<b>"
+
+
+def test_the_search_for_identities_reads_what_a_picture_shows() -> None:
+    """Words of a picture pass `safe_words` before; this is the barrier behind it."""
+    redactor = Redactor(["Zelda Ozarin-Brück"], [], today=dt.date(2026, 8, 1))
+    shown = pictures.bars("Children", [("of Zelda Ozarin-Brück", 3)])
+    source = shown.partition('src="')[2]
+    text, found = redactor.redact(source)
+    assert found == 1 and "Ozarin" not in text

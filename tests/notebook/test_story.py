@@ -17,7 +17,12 @@ from d2i_helpers import database
 from d2i_helpers.database.tables import staging_table
 from d2i_helpers.errors import ChildErrors, GuardError
 from d2i_helpers.notebook import display, story
-from d2i_helpers.notebook.earlier_runs import counts_so_far, run_before
+from d2i_helpers.notebook.earlier_runs import (
+    EarlierRun,
+    counts_so_far,
+    kind_of_run,
+    run_before,
+)
 from d2i_helpers.notebook.opening import Notebook
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import overview
@@ -80,6 +85,11 @@ def test_the_funnel_goes_as_far_as_the_stages_have_come() -> None:
 
 
 # ----------------------------------------------------------------------------- the run before
+def before_extract(settings: Settings) -> EarlierRun | None:
+    outputs = settings.path(settings.outputs_dir)
+    return run_before(outputs, kind_of_run(settings), settings.run_id, "extract")
+
+
 def make(outputs: Path, hour: int, **changed: Any) -> str:
     """A record as a run leaves it; `hour` says which is the newest."""
     run_id = f"20260810T{hour:02d}0000-00aa"
@@ -97,7 +107,7 @@ def test_the_run_before_is_the_last_completed_one_of_its_kind(
     tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:
     outputs = tmp_path / "outputs"
-    assert run_before(make_settings(), "extract") is None
+    assert before_extract(make_settings()) is None
     before = make(outputs, 1)
     make(outputs, 2, status="failed")
     make(outputs, 3, profile="phase5_live")
@@ -108,12 +118,15 @@ def test_the_run_before_is_the_last_completed_one_of_its_kind(
     (outputs / make(outputs, 8) / "run.json").write_text('{"stages": 3}')
     ours = make(outputs, 9, status="running")
     settings = make_settings(run_id=ours)
-    found = run_before(settings, "extract")
-    assert found is not None and (found.run_id, found.counts) == (before, {"in_cohort": 1})
-    dry = run_before(make_settings(run_id=ours, dry_run=True), "extract")
-    assert dry is not None and dry.counts == {"in_cohort": 4}
-    pilot = run_before(make_settings(run_id=ours, person_ids="A1,A2,A3"), "extract")
-    assert pilot is not None and pilot.counts == {"in_cohort": 5}
+    found = before_extract(settings)
+    assert found is not None and (found.run_id, found.counts) == (
+        before,
+        {"extract": {"in_cohort": 1}},
+    )
+    dry = before_extract(make_settings(run_id=ours, dry_run=True))
+    assert dry is not None and dry.counts == {"extract": {"in_cohort": 4}}
+    pilot = before_extract(make_settings(run_id=ours, person_ids="A1,A2,A3"))
+    assert pilot is not None and pilot.counts == {"extract": {"in_cohort": 5}}
     assert counts_so_far(settings) == {"extract": {"in_cohort": 9}}
     assert counts_so_far(make_settings(run_id="../../etc")) == {}
 
@@ -125,8 +138,8 @@ def test_of_a_record_only_numbers_are_taken(
     make(tmp_path / "outputs", 1, stages=[
         {"name": "extract", "status": "completed", "counts": counts}, "no stage",
     ])  # fmt: skip
-    found = run_before(make_settings(), "extract")
-    assert found is not None and found.counts == {"in_cohort": 3}
+    found = before_extract(make_settings())
+    assert found is not None and found.counts == {"extract": {"in_cohort": 3}}
 
 
 # ------------------------------------------------------------------------------- the notebook

@@ -30,6 +30,7 @@ FOLDERS = {
 SUFFIXES = r"\.(?:py|json|ya?ml|ipynb|md|csv|html|txt|toml)"
 MADE_BY_AN_EXPORT = {"READ_ME_FIRST.txt", "problems.csv", "code_map.yaml"}
 MADE_BY_A_RUN = {
+    "run.html",
     *MADE_BY_AN_EXPORT,
     "run.json",
     "NN_stage.attempt1.ipynb",

@@ -134,7 +134,7 @@ def test_a_run_leaves_its_whole_record(project: Project, schema: Any) -> None:
     # files: a page beside each notebook, owner only, hashed, nothing left over
     names = sorted(path.name for path in record.folder.iterdir())
     assert names == ["00_preflight.html", "00_preflight.ipynb", "01_extract.html",
-                     "01_extract.ipynb", "run.json"]  # fmt: skip
+                     "01_extract.ipynb", "run.html", "run.json"]  # fmt: skip
     assert sorted(content["files"]) == names[:-1]
     assert {stat.S_IMODE(path.stat().st_mode) for path in record.folder.iterdir()} == {0o600}
     assert stat.S_IMODE(record.folder.stat().st_mode) == 0o700
@@ -448,11 +448,17 @@ def test_a_killed_runner_leaves_a_truthful_record_and_the_next_run_is_fine(
     assert (killed.status, killed.exit_code) == ("running", None)
     assert records.state_of(killed) == "interrupted"
     assert [s.status for s in killed.stages] == ["running"]
+    index = (project.outputs / "index.html").read_text(encoding="utf-8")
+    assert f'href="{folder.name}/run.html"' in index
+    assert "At work when this page was made" in (folder / "run.html").read_text(encoding="utf-8")
     _wait_for(lambda: processes.birth(int(pid_file.read_text())) is None)
 
     project.write("extract", "pass")
     assert project.run("extract").exit_code == 0
     assert records.read(folder).status == "interrupted"
+    page = (folder / "run.html").read_text(encoding="utf-8")
+    assert '<span class="interrupted">interrupted</span>' in page and "it was killed" in page
+    assert "interrupted" in (project.outputs / "index.html").read_text(encoding="utf-8")
     assert project.faults() == []
 
 

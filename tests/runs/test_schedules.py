@@ -1,11 +1,10 @@
-"""Schedules that are ready to install, and the page over all runs."""
+"""Schedules that are ready to install."""
 
 from __future__ import annotations
 
 import ast
 import configparser
 import datetime as dt
-import json
 import re
 import shlex
 import shutil
@@ -19,12 +18,9 @@ from typing import Any
 
 import pytest
 
-from d2i_helpers import processes
 from d2i_helpers.cli import read_parameters
 from d2i_helpers.errors import SettingsError
-from d2i_helpers.runs import report
 from d2i_helpers.runs import schedules as schedule
-from d2i_helpers.runs.records import RunRecord, StageRecord
 from d2i_helpers.settings import load_settings
 
 GIVEN = {"profile": "demo", "phase": "full"}
@@ -248,49 +244,3 @@ def test_a_wrong_time_or_day_is_refused(options: dict[str, str], said: str) -> N
 def test_a_wrong_parameter_is_found_now_and_not_at_night() -> None:
     with pytest.raises(SettingsError, match="no parameter `fase`"):
         schedule.entries_for({"fase": "full"})
-
-
-# ---------------------------------------------------------------------------------------- report
-def make_record(outputs: Path, number: int, **values: object) -> RunRecord:
-    run_id = f"20260810T{number:06d}-00aa"
-    stage = StageRecord("extract", "01_extract.ipynb", "completed", counts={"in_cohort": number})
-    record = RunRecord(
-        outputs / run_id, run_id, "demo", {}, {}, [stage], started_at="2026-08-10T02:00:00Z"
-    )
-    for name, value in {"status": "completed", "seconds": 3.0, **values}.items():
-        setattr(record, name, value)
-    record.folder.mkdir(parents=True)
-    record.save()
-    return record
-
-
-def shown(page: Path) -> dict[str, list[dict[str, object]]]:
-    text = page.read_text(encoding="utf-8")
-    match = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
-    assert match is not None
-    return json.loads(match[1])
-
-
-def test_the_report_holds_all_runs_and_loads_nothing(tmp_path: Path) -> None:
-    make_record(tmp_path, 1, files={"01_extract.html": "0" * 64})
-    make_record(
-        tmp_path, 2, status="failed", error={"name": "X", "message": "</script><b>no</b> & so"}
-    )
-    (tmp_path / "20260810T000003-00aa").mkdir()
-    (tmp_path / "demo").mkdir()
-    page = report.write_report(tmp_path)
-    runs = shown(page)["runs"]
-    assert [run["status"] for run in runs] == ["completed", "failed", "damaged"]
-    assert runs[0]["pages"] == [["extract", "01_extract.html"]]
-    assert runs[0]["counts"] == {"extract: in_cohort": 1}
-    assert runs[1]["error"] == "</script><b>no</b> & so"
-    text = page.read_text(encoding="utf-8")
-    assert text.count("</script>") == 2  # a text cannot end the element that holds it
-    assert not re.findall(r"""(?:src|href)=["']?\w*:?//""", text)
-    assert "default-src 'none'" in text
-
-
-def test_a_killed_run_is_shown_as_interrupted(tmp_path: Path) -> None:
-    gone = {"place": processes.place(), "pid": 99999999, "born": 1.0}
-    make_record(tmp_path, 1, status="running", process=gone)
-    assert shown(report.write_report(tmp_path))["runs"][0]["status"] == "interrupted"
