@@ -169,9 +169,6 @@ def always_read(*_: Any) -> list[str]:
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    from pygments.lexers.special import TextLexer
-
-    app.add_lexer("mermaid", TextLexer)
     app.connect("builder-inited", write_api)
     app.connect("source-read", add_contents)
     app.connect("env-get-outdated", always_read)

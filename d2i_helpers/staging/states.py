@@ -153,32 +153,38 @@ COUNTED_AS: dict[Event, str] = {
 
 def generated_parts() -> dict[str, str]:
     """The generated parts of docs/convergence.md, by name."""
-    return {"states": diagram(), "transitions": table_of_transitions()}
+    return {"states": table_of_moves(), "transitions": table_of_transitions()}
 
 
-def diagram() -> str:
-    """The events that set a row state as a Mermaid diagram, with the status after in brackets."""
-    arrows: dict[tuple[str, str], list[str]] = {}
-    for event, transition in TRANSITIONS.items():
-        after = f" ({transition.status})" if transition.status else ""
-        for start in (NoState.ROW, *RowState):
-            if start not in transition.start or transition.row_state is None:
-                continue
-            there = "[*]" if start is NoState.ROW else str(start)
-            arrows.setdefault((there, str(transition.row_state)), []).append(f"{event}{after}")
-    lines = [f"    {start} --> {to}: {'<br/>'.join(e)}" for (start, to), e in arrows.items()]
-    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
+def table_of_moves() -> str:
+    """Which events move a row from where to where (Markdown); starts that are alike in one row."""
+    starts: dict[tuple[str, ...], list[str]] = {}
+    for start in (NoState.ROW, *RowState):
+        starts.setdefault(tuple(_events(start, to) for to in RowState), []).append(_code(start))
+    head = " | ".join(f"to {_code(state)}" for state in RowState)
+    rows = [f"| {', '.join(names)} | {' | '.join(cells)} |" for cells, names in starts.items()]
+    return "\n".join([f"| from | {head} |", "|---" * 5 + "|", *rows])
+
+
+def _events(start: RowState | NoState, to: RowState) -> str:
+    """The events that move a row so, with the status after in brackets."""
+    said = [
+        f"{event}{f' ({transition.status})' if transition.status else ''}"
+        for event, transition in TRANSITIONS.items()
+        if start in transition.start and transition.row_state is to
+    ]
+    return "; ".join(said)
+
+
+def _code(state: RowState | NoState) -> str:
+    return f"`{state}`" if isinstance(state, RowState) else str(state)
 
 
 def table_of_transitions() -> str:
     """The table as it stands in the docs (Markdown)."""
     lines = ["| event | may start from | row_state | submission_status |", "|---|---|---|---|"]
     for event, transition in TRANSITIONS.items():
-        start = ", ".join(
-            f"`{state}`" if isinstance(state, RowState) else str(state)
-            for state in (*RowState, *NoState)
-            if state in transition.start
-        )
+        start = ", ".join(_code(s) for s in (*RowState, *NoState) if s in transition.start)
         state = f"`{transition.row_state}`" if transition.row_state else "as it is"
         status = f"`{transition.status}`" if transition.status else "as it is"
         lines.append(f"| {event} | {start} | {state} | {status} |")
