@@ -294,10 +294,15 @@ def _spec(parameters: dict[str, Any]) -> Any:
 @click.option(
     "--for",
     "target",
-    type=click.Choice(["cron", "systemd", "windows", "airflow"]),
+    type=click.Choice(["cron", "systemd", "windows", "sqlagent", "airflow"]),
     help="Only this one; all without.",
 )
 @click.option("--env-file", type=click.Path(path_type=Path), help="File of environment variables.")
+@click.option(
+    "--account",
+    metavar="NAME",
+    help="The service account that runs it; an administrator installs the entry.",
+)
 @click.option("--to", type=click.Path(path_type=Path), help="Folder to write the files to.")
 def schedule(
     parameters: dict[str, Any],
@@ -305,12 +310,16 @@ def schedule(
     days: str,
     target: str | None,
     env_file: Path | None,
+    account: str | None,
     to: Path | None,
 ) -> None:
-    """Print ready-to-install entries for cron, systemd, Windows Task Scheduler and Airflow."""
+    """Print ready-to-install entries for cron, systemd, Windows, SQL Server Agent and Airflow."""
     from d2i_helpers.runs.schedules import entries_for
 
-    for entry in entries_for(parameters, time=time, days=days, target=target, env_file=env_file):
+    entries = entries_for(
+        parameters, time=time, days=days, target=target, env_file=env_file, account=account
+    )
+    for entry in entries:
         if to is not None:
             to.mkdir(parents=True, exist_ok=True)
             (to / entry.file_name).write_bytes(entry.content)

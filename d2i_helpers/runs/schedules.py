@@ -1,4 +1,4 @@
-"""Ready-to-install entries for cron, systemd, Windows Task Scheduler and Airflow.
+"""Ready-to-install entries for cron, systemd, Windows, SQL Server Agent and Airflow.
 
 They fit the machine on which they are made: its Python, this project's folder, this profile. Each
 entry writes the run's output to one log file and passes on its exit code.
@@ -28,7 +28,10 @@ from d2i_helpers.settings import load_settings, project_root, read_variables, re
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 LONG_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-TARGETS = ("cron", "systemd", "windows", "airflow")
+TARGETS = ("cron", "systemd", "windows", "sqlagent", "airflow")
+_AGENT_BITS = {"sun": 1, "mon": 2, "tue": 4, "wed": 8, "thu": 16, "fri": 32, "sat": 64}
+# an account of Linux, or DOMAIN\name of Windows
+_ACCOUNT = re.compile(r"\w[\w.@-]*\$?|[\w.-]+\\[\w. -]+\$?")
 _LATEST_HOURS = 6  # after its time of day, in which Airflow may start a run
 # what may be over when the same run is started again: database, token, receiver, time, kernel, lock
 WORTH_ANOTHER_TRY = (4, 8, 9, 11, 12, 14)
@@ -63,6 +66,16 @@ _UNITS = (
     "copy both files to ~/.config/systemd/user/, then `systemctl --user enable --now {name}.timer` "
     "and `loginctl enable-linger`"
 )
+_UNITS_OF_AN_ACCOUNT = (
+    "copy both files to /etc/systemd/system/, then `systemctl daemon-reload` and "
+    "`systemctl enable --now {name}.timer`; the account owns the folder of the run records"
+)
+_CRON_OF_AN_ACCOUNT = "save as /etc/cron.d/{name} (no dot in its name), owned by root, mode 644"
+_JOB = (
+    "a DBA runs it in SQL Server Management Studio; made on the Windows machine that runs "
+    "the Agent; variables belong in the project's .env"
+)
+_BY_AN_ADMINISTRATOR = {"cron": _CRON_OF_AN_ACCOUNT, "systemd": _UNITS_OF_AN_ACCOUNT}
 _TASK = (
     "`schtasks /create /tn {name} /xml {name}.xml /ru USER /rp *`; made on the machine that runs "
     "it; variables belong in the project's .env"
@@ -72,6 +85,7 @@ _TEMPLATES = (
     _Template("systemd", "systemd.service.j2", "{name}.service", _UNITS),
     _Template("systemd", "systemd.timer.j2", "{name}.timer", _UNITS),
     _Template("windows", "windows.xml.j2", "{name}.xml", _TASK, "utf-16"),  # as schtasks wants it
+    _Template("sqlagent", "sql_server_agent.sql.j2", "{name}_job.sql", _JOB, "utf-8-sig"),
     _Template("airflow", "airflow_dag.py.j2", "{module}_dag.py", "copy to Airflow's dags folder"),
 )
 
@@ -83,6 +97,7 @@ def entries_for(
     days: str = "daily",
     target: str | None = None,
     env_file: Path | None = None,
+    account: str | None = None,
 ) -> list[Entry]:
     """The entries for a profile and a time.
 
@@ -92,10 +107,12 @@ def entries_for(
         days: ``daily`` or days such as ``mon,wed``.
         target: one of `TARGETS`; None: all of them.
         env_file: file of ``D2I_…`` variables; ``.env`` in the project's folder is read anyway.
+        account: the service account that runs it, installed by an administrator; None: whoever
+            installs the entry.
 
     Raises:
-        SettingsError: a parameter, the time or the days are wrong; there is no such profile or
-            environment file, or the file cannot be read as one.
+        SettingsError: a parameter, the account, the time or the days are wrong; there is no such
+            profile or environment file, or the file cannot be read as one.
         RecordError: the folder of the run records cannot be made.
     """
     settings = load_settings(None, **parameters)
@@ -107,14 +124,19 @@ def entries_for(
     for name, value in parameters.items():
         if name != "profile" and value is not None:
             command += ["-p", f"{name}={_written(value)}"]
-    # the log lies there, and systemd makes no folder for it
-    outputs = make_private_folder(settings.path(settings.outputs_dir))
+    _check_account(account)
+    outputs = settings.path(settings.outputs_dir)
+    if account is None:  # the log lies there, and systemd makes no folder for it
+        make_private_folder(outputs)
+    chosen = _days(days)
     name = re.sub(r"[^a-z0-9]+", "-", f"d2i-{settings.profile}".lower()).strip("-")
     values = {
         "name": name,
         "hour": hour,
         "minute": minute,
-        "days": _days(days),  # empty: every day
+        "days": chosen,  # empty: every day
+        "day_bits": sum(_AGENT_BITS[day] for day in chosen),
+        "account": account,
         "long_days": dict(zip(DAYS, LONG_DAYS, strict=True)),
         "command": command,
         "windows_command": subprocess.list2cmdline(command),
@@ -129,7 +151,7 @@ def entries_for(
     return [
         Entry(
             file_name=about.file_name.format(name=name, module=name.replace("-", "_")),
-            how=about.how.format(name=name),
+            how=_how(about, account).format(name=name),
             text=templates.get_template(about.template).render(values),
             encoding=about.encoding,
         )
@@ -157,6 +179,22 @@ def _look_at(env_file: Path) -> None:
             f"{env_file.name} begins with a byte-order mark, which no shell takes.",
             hint="Save it as UTF-8 without a mark (without BOM).",
         )
+
+
+def _check_account(account: str | None) -> None:
+    """Raise SettingsError for what is no name of an account: it stands in units and crontabs."""
+    if account is not None and not _ACCOUNT.fullmatch(account):
+        raise SettingsError(
+            "That is no name of an account.",
+            hint=r"Examples: --account d2i, --account DOMAIN\svc-d2i, --account DOMAIN\gmsa-d2i$",
+        )
+
+
+def _how(about: _Template, account: str | None) -> str:
+    """How an entry is installed, by whoever runs it or by an administrator."""
+    if account and about.target in _BY_AN_ADMINISTRATOR:
+        return _BY_AN_ADMINISTRATOR[about.target]
+    return about.how
 
 
 def _time(text: str) -> tuple[int, int]:
@@ -200,6 +238,25 @@ def _unit_word(word: str) -> str:
     return f'"{quoted}"'
 
 
+def _unit_path(path: str) -> str:
+    """A path in a list of paths of a unit, where a space ends one."""
+    return f'"{_percent(path)}"' if re.search(r"[\s'\"]", path) else _percent(path)
+
+
+def _tsql(text: Any) -> str:
+    """A text as a literal of T-SQL in a step of SQL Server Agent.
+
+    Raises:
+        SettingsError: it holds what the Agent takes for one of its tokens.
+    """
+    if "$(" in str(text):
+        raise SettingsError(
+            "A path or a parameter holds `$(`, which SQL Server Agent takes for a token.",
+            hint="Choose another folder, or another target, such as --for cron.",
+        )
+    return "N'" + str(text).replace("'", "''") + "'"
+
+
 def _zone() -> str:
     """This machine's time zone by name: Airflow would take the time of day for UTC."""
     where = Path("/etc/localtime")
@@ -223,6 +280,8 @@ def _templates() -> jinja2.Environment:
         "sh": lambda text: shlex.quote(str(text)),
         "percent": _percent,
         "unit_word": _unit_word,
+        "unit_path": _unit_path,
+        "tsql": _tsql,
         "python": repr,
         "xml": lambda text: escape(str(text)),
     }

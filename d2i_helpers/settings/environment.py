@@ -59,7 +59,8 @@ def said_of(path: Path) -> Iterator[None]:
         raise SettingsError(f"{path.name}{error.said}.", hint=error.hint) from None
     except OSError as error:
         raise SettingsError(
-            f"{path.name} cannot be read ({error.strerror or type(error).__name__})."
+            f"{path.name} cannot be read ({error.strerror or type(error).__name__}).",
+            hint=f"The account that runs this needs the right to read {path}.",
         ) from None
 
 

@@ -33,6 +33,7 @@ from d2i_helpers.workbook.manifest import MANIFEST, Manifest, as_text, fingerpri
 from d2i_helpers.workbook.release_files import release_files
 
 RENEW, ADD, KEEP, BESIDE, REMOVE, AWAY = "renew", "add", "keep", "beside", "remove", "away"
+_TEMPORARY = ".writing-"
 _MUST_BE_THERE = {f"notebooks/{stage.notebook}" for stage in STAGES}
 
 
@@ -121,18 +122,25 @@ def apply(root: Path, changes: list[Change]) -> None:
                 (root / change.path).unlink()
         release = release_files(manifest.answers)
         marks = {path: fingerprint(path, content) for path, content in release.items()}
-        _write(root / MANIFEST, Manifest(__version__, manifest.answers, marks).content())
+        renewed = Manifest(__version__, manifest.answers, marks)
+        if renewed != manifest:
+            _write(root / MANIFEST, renewed.content())
     except OSError as error:
         raise SettingsError(
-            f"{Path(str(error.filename or root)).name} cannot be written ({error.strerror}).",
+            f"{_named(error, root)} cannot be written ({error.strerror}).",
             hint="Run `d2i upgrade` again as a user who may write to the workbook.",
         ) from None
+
+
+def _named(error: OSError, root: Path) -> str:
+    """The file that could not be written, without the mark of a file that is being written."""
+    return Path(str(error.filename or root)).name.removeprefix(_TEMPORARY)
 
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole; one that is there keeps its rights."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{path.name}")
+    temporary = path.with_name(_TEMPORARY + path.name)
     temporary.write_bytes(content)
     if path.exists():
         shutil.copymode(path, temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import configparser
 import datetime as dt
 import re
@@ -17,6 +18,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlglot
+from sqlglot.tokens import TokenType
 
 from d2i_helpers.cli import read_parameters
 from d2i_helpers.errors import SettingsError
@@ -146,6 +149,54 @@ def test_the_windows_task_is_utf16_xml_with_the_whole_command(odd_folder: Path) 
     assert root.find(".//t:ScheduleByDay", space) is None
     daily = ET.fromstring(entries()[".xml"].content)
     assert daily.findtext(".//t:DaysInterval", namespaces=space) == "1"
+
+
+def test_the_job_of_sql_server_agent_has_the_whole_command(odd_folder: Path) -> None:
+    entry = entries(days="mon,fri,sun", account="LA\\svc-d2i")[".sql"]
+    assert entry.content.startswith(codecs.BOM_UTF8)  # Management Studio takes others for ANSI
+    texts = [
+        token.text
+        for token in sqlglot.tokenize(entry.text, dialect="tsql")
+        if token.token_type == TokenType.NATIONAL_STRING
+    ]
+    (command,) = [text for text in texts if text.startswith("cmd.exe")]
+    log = odd_folder / "outputs" / "schedule.log"
+    assert command.startswith(f'cmd.exe /d /s /c "cd /d "{odd_folder}" && ')
+    assert command.endswith(f' -p phase=full >> "{log}" 2>&1"')
+    assert "@freq_type = 8, @freq_interval = 35," in entry.text  # 1 + 2 + 32
+    assert "@active_start_time = 20500;" in entry.text
+    assert "IDENTITY = N'LA\\svc-d2i', SECRET = N'...'" in entry.text
+    daily = entries()[".sql"].text
+    assert "@freq_type = 4, @freq_interval = 1," in daily and "DOMAIN\\ACCOUNT" in daily
+    with pytest.raises(SettingsError, match="SQL Server Agent takes for a token"):
+        schedule.entries_for({**GIVEN, "user_agent": "$(x)"}, target="sqlagent")
+
+
+def test_a_service_account_gets_entries_of_an_administrator(
+    odd_folder: Path, tmp_path: Path
+) -> None:
+    made = entries(account="d2i-night")
+    assert not (odd_folder / "outputs").exists()  # it is the account's to make
+    line = made[".cron"].text.splitlines()[-1]
+    assert line.startswith("5 2 * * * d2i-night umask 077 && ")
+    assert "/etc/cron.d/d2i-demo" in made[".cron"].how
+    unit = made[".service"].text
+    assert "User=d2i-night\n" in unit and "append:" not in unit
+    writable = str(odd_folder / "outputs").replace("%", "%%")
+    assert f'ReadWritePaths="{writable}"\n' in unit
+    space = {"t": "http://schemas.microsoft.com/windows/2004/02/mit/task"}
+    task = ET.fromstring(made[".xml"].content)
+    assert task.findtext(".//t:UserId", namespaces=space) == "d2i-night"
+    assert ET.fromstring(entries()[".xml"].content).find(".//t:UserId", space) is None
+    for wrong in ("d2i; reboot", "", "a b", "-x", "d2i\nUser=root"):
+        with pytest.raises(SettingsError, match="no name of an account"):
+            entries(account=wrong)
+    analyze = shutil.which("systemd-analyze")
+    if analyze is not None:
+        (tmp_path / "d2i-demo.service").write_bytes(made[".service"].content)
+        command = [analyze, "verify", str(tmp_path / "d2i-demo.service")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_airflow_dag_is_python_with_this_command() -> None:
