@@ -100,6 +100,7 @@ html_theme_options: dict[str, Any] = {
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": False,
+    "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": [],
     "search_bar_text": "Search",

@@ -51,6 +51,7 @@ OTHERS = {
     "HYPOTHESIS_PROFILE=long python -m pytest": "by hand, as it says",
     "python -m tests.": "by hand, as it says",
     "python benchmarks/": "by hand, as it says",
+    "python docs/take_pictures.py": "by hand, as it says",
     "python -c": "its words stand in the errors that tests read",
     "pre-commit install": ".pre-commit-config.yaml",
     "cd ": "the shell",
