@@ -312,10 +312,13 @@ def gate(decision: Any) -> None:
     )
 
 
-def settings_table(settings: Any) -> None:
+def settings_table(settings: Any, *, folded: bool = False) -> None:
     """Show the parameters in force: those that differ from the defaults first, the rest folded.
 
     Secrets are not parameters. Of person ids the number is shown, of URLs no password.
+
+    Args:
+        folded: fold all of it, where people come for something else.
     """
     changed: list[tuple[str, ...]] = []
     usual: list[tuple[str, ...]] = []
@@ -324,14 +327,18 @@ def settings_table(settings: Any) -> None:
         row = (name, shown_setting(name, value), field.description or "")
         (usual if value == field.get_default() else changed).append(row)
     header, title = ("parameter", "value", "meaning"), "Parameters in force"
-    rest = pictures.table("", header, usual)
+    more = _details(f"{len(usual)} more, as by default", pictures.table("", header, usual))
+    shown = pictures.table("" if folded else title, header, changed) + more
     _publish(
         {
             "text/plain": _plain(title, header, changed + usual),
-            "text/html": pictures.table(title, header, changed)
-            + f"<details><summary>{len(usual)} more, as by default</summary>{rest}</details>",
+            "text/html": _details(title, shown) if folded else shown,
         }
     )
+
+
+def _details(summary: str, inner: str) -> str:
+    return f"<details><summary>{html.escape(summary)}</summary>{inner}</details>"
 
 
 # ------------------------------------------------------------------------------------- rendering

@@ -47,7 +47,7 @@ def open_notebook(parameters: Mapping[str, Any], stage: str | None = None) -> No
     make_first_data(settings)
     notebook = Notebook(settings, stage)
     notebook.show_heading()
-    display.settings_table(settings)
+    display.settings_table(settings, folded=stage is None)
     return notebook
 
 

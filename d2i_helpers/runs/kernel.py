@@ -198,6 +198,7 @@ def run_notebook(
             startup_timeout=int(start_timeout),
             raise_on_iopub_timeout=True,  # else lost outputs would pass as an empty cell
             timeout_func=limit.left,
+            store_widget_state=False,  # it holds the rows that a widget shows
         )
         client.on_display, client.stop_reason = on_display, stop_reason
         client.on_cell_executed = client.see_reply
