@@ -38,10 +38,10 @@ def parts(child: StagedChild, answer: Why, reasons: list[Reason]) -> list[Part]:
 def standing(child: StagedChild, answer: Why, reasons: list[Reason]) -> Part:
     """Where the child stands, and what is the matter, in a few sentences."""
     named = Told(f"Child {child.person_id}", f"Child {mask(child.person_id)}")
-    said: list[Words] = [
-        f"Staged: {child.row_state}, {child.submission_status}. To be sent: {child.to_send}.",
-        verdict(answer),
-    ]
+    staged = f"Staged: {child.row_state}, {child.submission_status}. To be sent: {child.to_send}."
+    if child.document is None:
+        staged = "Not staged, so nothing of it is sent."
+    said: list[Words] = [staged, verdict(answer)]
     said += [f"Needs attention: {reason_in_words(reason)}." for reason in reasons]
     if child.answer:
         said.append(Told(f"Last answer: {child.answer}", "There is an answer to the last attempt."))
@@ -141,7 +141,7 @@ def history(child: StagedChild) -> Part:
     """Each attempt to send the child, with answer and receipt."""
     rows = tuple(
         (
-            f"{attempt['started_at'].at:%Y-%m-%d %H:%M}",
+            Told(*[f"{attempt['started_at'].at:%Y-%m-%d %H:%M}"] * 2),  # our own time
             "removal" if attempt["kind"] == PURGE else f"document ({attempt['phase']})",
             attempt["which"],
             attempt["outcome"],

@@ -31,8 +31,8 @@ HELD_BACK, NOT_VALID = "nothing: held back", "nothing: not valid"
 NOT_STAGED = "not staged"
 FILTERS = ("state", "status", "to send", "age")  # columns to choose a word from
 COLUMNS = (
-    "child", "state", "status", "to send", "problems", "days waiting", "age", "characters",
-    "sets", "what is wrong",
+    "child", "state", "status", "to send", "problems", "days waiting", "age", "what is wrong",
+    "sets", "characters",
 )  # fmt: skip
 _AT_A_TIME = 1000  # documents in memory
 # the first year of each band, and what it is called; the bands of the CIN census
@@ -141,9 +141,9 @@ def _staged(
                 len(wrong),
                 (today - one.last_updated.date()).days if waits else None,
                 _band(born, one.json_payload, today),
-                len(one.json_payload or ""),
-                (sets.get(one.person_id) or "").replace(",", ", "),
                 "; ".join(wrong),
+                (sets.get(one.person_id) or "").replace(",", ", "),
+                len(one.json_payload or ""),
             )  # fmt: skip
 
 
@@ -154,8 +154,8 @@ def _not_staged(
     for person_id, why in reasons.items():
         if person_id is not None and person_id not in staged:
             wrong = _wrong(None, why)
-            yield (person_id, NOT_STAGED, why[0].what, NOTHING, len(wrong), None, "", None, "",
-                   "; ".join(wrong))  # fmt: skip
+            yield (person_id, NOT_STAGED, why[0].what, NOTHING, len(wrong), None, "",
+                   "; ".join(wrong), "", None)  # fmt: skip
 
 
 def _wrong(stored: str | None, reasons: Iterable[Reason]) -> list[str]:

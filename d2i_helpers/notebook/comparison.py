@@ -6,7 +6,6 @@ content. Each difference is said in a word, so that it does not hang on a colour
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -15,7 +14,7 @@ from typing import Any
 import orjson
 
 from d2i_helpers.notebook.document_tree import field_of, told
-from d2i_helpers.notebook.told import Part, Told, as_words, folded, html_table
+from d2i_helpers.notebook.told import Part, Told, as_words, breakable, folded, html_table
 from d2i_helpers.payload_spec import PURGE, Block, Document, Field, Spec
 
 SAME, CHANGED, NEW, GONE = "same", "changed", "new", "gone"
@@ -174,7 +173,7 @@ def side_by_side(lines: Sequence[Line], *, whole: bool) -> str:
 
 def _row(line: Line, *, whole: bool) -> list[str]:
     where = as_words(line.where, whole=whole)
-    field = html.escape(line.name) + (f"<br><small>{html.escape(where)}</small>" if where else "")
+    field = breakable(line.name) + (f"<br><small>{breakable(where)}</small>" if where else "")
     colour = _COLOURS.get(line.mark)
     bar = f"border-left:0.4em solid {colour};padding-left:0.4em" if colour else ""
     mark = f'<span style="{bar}">{line.mark}</span>'
@@ -182,4 +181,4 @@ def _row(line: Line, *, whole: bool) -> list[str]:
 
 
 def _value(field: Field | None, value: Any, *, whole: bool) -> str:
-    return "" if value is None else html.escape(as_words(told(field, value), whole=whole))
+    return "" if value is None else breakable(as_words(told(field, value), whole=whole))

@@ -24,7 +24,7 @@ from d2i_helpers.notebook import (
 )
 from d2i_helpers.notebook.document_tree import tree
 from d2i_helpers.notebook.explore import StagedChild
-from d2i_helpers.notebook.told import Part, as_html, as_text, folded
+from d2i_helpers.notebook.told import Part, as_html, as_text, fitting, folded
 from d2i_helpers.notebook.why import Why, why
 from d2i_helpers.payload_spec import Document, load_spec
 from d2i_helpers.settings import Settings
@@ -83,7 +83,7 @@ class Desk:
     def _page(self, person_id: str) -> str:
         """Everything about a child as HTML, for a person's screen."""
         subject = self.subject(person_id)
-        return page(subject, self.spec, whole=True)
+        return fitting(page(subject, self.spec, whole=True))
 
     # ----------------------------------------------------------------------------- one child
     def subject(self, person_id: str | int | None = None) -> Subject:
@@ -145,7 +145,7 @@ class Desk:
             self.engine, self.settings, self.spec, progress=display.progress("persons")
         )
         parts = tomorrow.parts(going)
-        kept = as_html(parts, whole=False)
+        kept = fitting(as_html(parts, whole=False))
         display.publish({"text/plain": as_text(parts, whole=False), "text/html": kept})
         self._table(tomorrow.table(going), "Children tomorrow", ("would be sent",))
 
@@ -171,7 +171,7 @@ def beside(subject: Subject, spec: Any, *, whole: bool) -> str:
     )
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start">'
-        + "".join(f'<div style="flex:1 1 22em;min-width:0">{column}</div>' for column in columns)
+        + "".join(f'<div style="flex:1 1 18em;min-width:0">{column}</div>' for column in columns)
         + "</div>"
     )
 

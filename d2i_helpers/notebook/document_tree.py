@@ -6,12 +6,11 @@ what kind and how long. The kinds come from the payload specification.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from d2i_helpers.notebook.told import Told, as_words, folded, html_table
+from d2i_helpers.notebook.told import Told, as_words, breakable, folded, html_table
 from d2i_helpers.payload_spec import PURGE, Block, Document, Field, Spec
 from d2i_helpers.privacy.safe_words import safe_label
 
@@ -109,7 +108,7 @@ class _Tree:
             shown = as_words(told(field, value), whole=self.whole)
             meaning = field.meaning if field else "not in the specification"
             row = (label, shown, meaning) if self.with_meanings else (label, shown)
-            rows.append([html.escape(part) for part in row])
+            rows.append([breakable(part) for part in row])
         said = "" if held.get(PURGE) is not True else "<p><strong>to be erased</strong></p>"
         header = ("field", "value", "meaning") if self.with_meanings else ("field", "value")
         table = html_table(block.path, header, rows) if rows else ""

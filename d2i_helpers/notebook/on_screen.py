@@ -10,6 +10,7 @@ import html
 from typing import Any
 
 from d2i_helpers.notebook import display
+from d2i_helpers.notebook.told import fitting
 from d2i_helpers.notebook.widget_table import WIDGET_MIME, has_libraries
 
 INSTALL = (
@@ -28,12 +29,12 @@ def show(whole: str, kept: str, plain: str, *, may_show: bool = True) -> None:
         plain: the same as plain text.
         may_show: False: a person's screen, too, gets what may be saved.
     """
-    bundle: dict[str, Any] = {"text/plain": plain, "text/html": kept}
+    bundle: dict[str, Any] = {"text/plain": plain, "text/html": fitting(kept)}
     if may_show and display.may_show_identifiers():
         if has_libraries():
             import ipywidgets as widgets
 
-            view = widgets.HTML(whole)._repr_mimebundle_()
+            view = widgets.HTML(fitting(whole))._repr_mimebundle_()
             bundle[WIDGET_MIME] = view[WIDGET_MIME]
         else:
             bundle["text/html"] += f"<p>{html.escape(INSTALL)}</p>"

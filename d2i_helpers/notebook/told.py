@@ -8,6 +8,7 @@ a saved notebook. Plain text is of this project's own words.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,19 +89,32 @@ def as_html(parts: Iterable[Part], *, whole: bool) -> str:
 
 def _part(part: Part, *, whole: bool) -> str:
     said = "".join(
-        f'<p style="margin:0.2em 0">{html.escape(as_words(words, whole=whole))}</p>'
+        f'<p style="margin:0.2em 0">{breakable(as_words(words, whole=whole))}</p>'
         for words in part.said
     )
-    cells = [[html.escape(as_words(cell, whole=whole)) for cell in row] for row in part.rows]
+    cells = [[breakable(as_words(cell, whole=whole)) for cell in row] for row in part.rows]
     table = html_table(part.title, part.header, cells) if cells else ""
     return folded(part.title, said + table, is_open=part.is_open)
+
+
+_IN_A_NAME = re.compile(r"(?<=[_.])(?=[A-Za-z\[])")
+
+
+def breakable(text: str) -> str:
+    """A text as HTML that may go on in the next line within the long name of a field."""
+    return _IN_A_NAME.sub("<wbr>", html.escape(text))
+
+
+def fitting(inner: str) -> str:
+    """HTML no wider than the screen: what is wider scrolls by itself."""
+    return f'<div style="display:grid;grid-template-columns:minmax(0,1fr)"><div>{inner}</div></div>'
 
 
 def folded(title: str, inner: str, *, is_open: bool = False) -> str:
     """HTML below a heading that a click folds; it needs no script."""
     return (
         f'<details{" open" if is_open else ""} style="margin:0.4em 0">'
-        f'<summary style="cursor:pointer;font-weight:bold">{html.escape(title)}</summary>'
+        f'<summary style="cursor:pointer;font-weight:bold">{breakable(title)}</summary>'
         f'<div style="margin:0.2em 0 0.6em 1em">{inner}</div></details>'
     )
 

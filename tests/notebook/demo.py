@@ -24,7 +24,7 @@ SPEC = load_spec("systemc")
 class Demo:
     """A demo in a folder of its own, whose stages run in this process."""
 
-    def __init__(self, folder: Path, *, children: int = 60, **more: Any) -> None:
+    def __init__(self, folder: Path, *, children: int = 45, **more: Any) -> None:
         self.file = folder / "ssd.sqlite"
         given = {
             "database_url": f"sqlite:///{self.file}",
@@ -51,9 +51,14 @@ class Demo:
     def preview(self) -> tomorrow.Tomorrow:
         return tomorrow.preview(self.engine, self.settings, SPEC)
 
-    def sql(self, statement: str) -> None:
+    def sql(self, statement: str, **values: str) -> None:
         with database.transaction(self.engine) as connection:
-            assert connection.execute(text(statement)).rowcount
+            assert connection.execute(text(statement), values).rowcount
+
+    def birth_date(self, person_id: str) -> str:
+        with database.reading(self.engine) as connection:
+            asked = text("SELECT pers_dob FROM ssd_person WHERE pers_person_id = :one")
+            return str(connection.execute(asked, {"one": person_id}).scalar_one())
 
     def content(self) -> str:
         """A digest of every row of every table."""
