@@ -39,9 +39,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take long, or ask the package registry, run only when asked for by their mark."""
+    """Tests that take long, ask the package registry or need a browser run only by their mark."""
     _take_databases_in_turn(items)
-    for mark in ("long", "registry"):
+    for mark in ("long", "registry", "browser"):
         if mark in (config.option.markexpr or ""):
             continue
         skip = pytest.mark.skip(reason=f"{mark}: run with `pytest -m {mark}`")
