@@ -118,8 +118,8 @@ def fields(quality: Quality) -> pd.DataFrame:
     to leave empty come last.
 
     Returns:
-        Columns ``field``, ``source``, ``expected``, ``missing``, ``unusable``, ``per cent good``,
-        ``worst team``, ``its values`` (bad ones), ``known gap``.
+        Columns ``field``, ``per cent good``, ``missing``, ``unusable``, ``expected``,
+        ``worst team``, ``its values`` (bad ones), ``source``, ``known gap``.
     """
     import pandas as pd
 
@@ -131,13 +131,13 @@ def fields(quality: Quality) -> pd.DataFrame:
         rows.append(
             {
                 "field": quality.name(path),
-                "source": quality.place(path),
-                "expected": expected,
+                "per cent good": round(100 * (1 - total / expected), 1) if expected else None,
                 "missing": int(fault.missing.sum()),
                 "unusable": int(fault.wrong.sum()),
-                "per cent good": round(100 * (1 - total / expected), 1) if expected else None,
+                "expected": expected,
                 "worst team": team,
                 "its values": most,
+                "source": quality.place(path),
                 "known gap": True if path in quality.gaps else None,
                 "sure": 0.0 if path in quality.gaps else surely_bad(total, expected),
             }
@@ -165,8 +165,12 @@ def _worst_team(quality: Quality, bad: np.ndarray[Any, Any]) -> tuple[str | None
     return min(counts.items(), key=lambda pair: (-pair[1], pair[0])) if counts else (None, 0)
 
 
-def sentences(quality: Quality) -> list[str]:
-    """What the tables say, in words; without the name of a team or an id."""
+def sentences(quality: Quality, *, name_teams: bool = False) -> list[str]:
+    """What the tables say, in words; without an id.
+
+    Args:
+        name_teams: for a person's eyes only.
+    """
     found, table = quality.found, fields(quality)
     with_problems = len({one for one, *_ in quality.wrong})
     said = [
@@ -179,10 +183,11 @@ def sentences(quality: Quality) -> list[str]:
         if row["known gap"] is None and row["missing"] + row["unusable"]
     ]
     for number, row in enumerate(worst[:3]):
+        whose = str(row["worst team"]) if name_teams else "one team"
         said.append(
             f"{'Then' if number else 'Worst'}: {row['field']} ({row['source']}): "
             f"{row['missing'] + row['unusable']:,} of {row['expected']:,} are missing or cannot be "
-            f"used; the team with most of them has {row['its values']:,}."
+            f"used; {whose} has most of them: {row['its values']:,}."
         )
     return said
 

@@ -13,7 +13,12 @@ _MOST_KEPT = 30  # rows of a table in a saved notebook
 
 def show_sentences(looked: Quality) -> None:
     """Show what the tables say in words: how many children, and the three worst fields."""
-    display.notices(quality.sentences(looked))
+    kept, whole = quality.sentences(looked), quality.sentences(looked, name_teams=True)
+    on_screen.show(_listed(whole), _listed(kept), "\n".join(kept))
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(said)}</li>' for said in sentences)}</ul>"
 
 
 def show_fields(looked: Quality) -> None:
