@@ -50,9 +50,16 @@ def test_the_wheel_holds_all_that_an_authority_needs(built: dict[str, Path]) -> 
         assert f"{FILES}/{name}" in held
 
 
+JUPYTER = "data/etc/jupyter/jupyter_server_config.d/d2i-workbook.json"
+
+
 def test_the_wheel_holds_nothing_else(built: dict[str, Path]) -> None:
     with zipfile.ZipFile(built[".whl"]) as wheel:
         held = wheel.namelist()
+    # laid beside the package, in the environment: Jupyter looks for it there
+    beside = {name for name in held if name.startswith("d2i_workbook-0.1.0.data/")}
+    assert {name.partition(".data/")[2] for name in beside} == {JUPYTER}
+    held = [name for name in held if name not in beside]
     assert {name.split("/")[0].removesuffix("-0.1.0.dist-info") for name in held} == {
         "d2i_helpers", "d2i_workbook",
     }  # fmt: skip
