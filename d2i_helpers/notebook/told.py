@@ -132,12 +132,15 @@ def html_table(
     head = "".join(f'<th scope="col" style="{CELL}">{html.escape(name)}</th>' for name in header)
     body = "".join(
         f'<tr><th scope="row" style="{CELL};font-weight:normal">{row[0]}</th>'
-        + "".join(f'<td style="{CELL}">{cell}</td>' for cell in row[1:])
+        + "".join(
+            f'<td data-name="{html.escape(name)}" style="{CELL}">{cell}</td>'
+            for name, cell in zip(header[1:], row[1:], strict=True)
+        )
         + "</tr>"
         for row in rows
     )
     return (
-        f'<div style="overflow-x:auto;max-width:100%"><table style="{TABLE}">'
+        f'<table class="d2i wide" style="{TABLE}">'
         f'<caption style="text-align:left;{hidden}">{html.escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
