@@ -165,7 +165,7 @@ def _of_twin(
     pages = (
         documents.pages(connection, None)
         if key is None
-        else _pseudonymised(connection, documents, original, settings, day)
+        else _pseudonymised(documents, original, settings, day)
     )
     for children in pages:
         rows = load.staging.lookup(connection, [child.person_id for child in children])
@@ -186,7 +186,6 @@ def _of_twin(
 
 
 def _pseudonymised(
-    connection: Connection,
     documents: AnonymousDocuments,
     original: _Day,
     settings: Settings,
@@ -194,9 +193,8 @@ def _pseudonymised(
 ) -> Iterator[list[Child]]:
     """The twins of the originals of tomorrow, in pages; those held back are noted in ``day``."""
     key = str(documents.spec.root.key)
-    texts = _originals(connection, original, settings)
     page: list[Child] = []
-    for person_id, text, legacy_id in texts:
+    for person_id, text, legacy_id in _originals(original, settings):
         try:
             document = orjson.loads(text)
             child_id = str(document[key])
@@ -217,26 +215,29 @@ def _pseudonymised(
     yield page
 
 
-def _originals(
-    connection: Connection, original: _Day, settings: Settings
-) -> Iterator[tuple[str, str, str | None]]:
-    """Id, document and second id of each original that would be live; by row number, new last."""
+def _originals(original: _Day, settings: Settings) -> Iterator[tuple[str, str, str | None]]:
+    """Id, document and second id of each original that would be live; by row number, new last.
+
+    Over a connection of its own, since not every driver reads two results at once over one.
+    """
     staging, t = original.staging, original.staging.table.c
     pilot = set(settings.person_ids)
-    statement = select(t.id, t.person_id, t.json_payload, t.legacy_id).order_by(t.id)
     back = {row.id for row in original.rows.values()}
-    live = statement.add_columns(staging.state.label("state"))
-    for rows in database.streamed(connection, live, _PAGE):
-        for row in rows:
-            if pilot and row.person_id not in pilot:
-                continue
-            if row.id in original.gone or (row.state == "deleted" and row.id not in back):
-                continue
-            change = original.changes.get(row.person_id)
-            if change is not None:
-                yield row.person_id, change.payload, change.legacy_id
-            else:
-                yield row.person_id, row.json_payload, row.legacy_id
+    live = select(
+        t.id, t.person_id, t.json_payload, t.legacy_id, staging.state.label("state")
+    ).order_by(t.id)
+    with database.reading(staging.engine) as connection:
+        for rows in database.streamed(connection, live, _PAGE):
+            for row in rows:
+                if pilot and row.person_id not in pilot:
+                    continue
+                if row.id in original.gone or (row.state == "deleted" and row.id not in back):
+                    continue
+                change = original.changes.get(row.person_id)
+                if change is not None:
+                    yield row.person_id, change.payload, change.legacy_id
+                else:
+                    yield row.person_id, row.json_payload, row.legacy_id
     for change in original.changes.values():
         if change.person_id not in original.rows:
             yield change.person_id, change.payload, change.legacy_id
