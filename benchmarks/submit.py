@@ -162,7 +162,7 @@ def floor(engine: Engine, endpoint: Endpoint) -> int:
     answered: list[tuple[str, int]] = []
     while rows := driver.cursor.fetchmany(BATCH):
         for row in rows:
-            orjson.loads(row[2])
+            orjson.loads(row[2] or b"null")
         body = orjson.dumps([orjson.loads(row[3]) for row in rows])
         references = session.post(endpoint.children_url, data=body).json()
         answered += [(reference, row[0]) for reference, row in zip(references, rows, strict=True)]
@@ -184,7 +184,7 @@ def simple(engine: Engine, endpoint: Endpoint) -> int:
     driver = Driver(engine)
     rows = list(driver(_READ) or driver.cursor)
     for _, person_id, previous, current in rows:
-        partial = compared(json.loads(previous), json.loads(current))
+        partial = compared(json.loads(previous) if previous else {}, json.loads(current))
         driver(
             f"update {TABLE} set partial_json_payload = ? where person_id = ?",  # noqa: S608
             [(json.dumps(partial), person_id)],

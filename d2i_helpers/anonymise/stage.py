@@ -27,6 +27,7 @@ from d2i_helpers.anonymise.key import mark, pseudonym_key
 from d2i_helpers.anonymise.made import Made, depends_on
 from d2i_helpers.document.canonical import canonical_name
 from d2i_helpers.errors import GuardError, LeakError
+from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.settings import Secrets, Settings
@@ -82,7 +83,7 @@ def run(
     key = None if settings.phase_data in CONSTRUCTED else pseudonym_key(settings, secrets)
     database.create_staging(engine, settings.anon_table)
     avoid: frozenset[int] = frozenset()
-    with working_on(engine, [settings.staging_table, settings.anon_table]):
+    with working_on(engine, [settings.staging_table, settings.anon_table]), few_collections():
         for _ in range(_ROUNDS):
             try:
                 return database.again(

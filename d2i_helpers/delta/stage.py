@@ -31,6 +31,7 @@ from d2i_helpers.document.canonical import (
     to_text,
 )
 from d2i_helpers.document.validation import Validator, firewall_warnings
+from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, attention, guards, in_flight, outbox, same
@@ -118,7 +119,7 @@ def run(
         DatabaseError: the staging table cannot be used. LockError: another run works on it.
     """
     database.create_staging(engine, settings.send_table)
-    with working_on(engine, [settings.send_table]):
+    with working_on(engine, [settings.send_table]), few_collections():
         return _prepare(engine, settings, spec, progress)
 
 

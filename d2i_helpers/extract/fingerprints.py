@@ -47,12 +47,6 @@ def _written(row: Sequence[Any]) -> bytes:
         return repr(tuple(row)).encode("utf-8", "surrogatepass")
 
 
-def text_fingerprint(text: str) -> int:
-    """The hash of a stored text, as a signed number of 64 bits."""
-    number = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
-    return number - (1 << 64) if number >> 63 else number
-
-
 def fingerprints(
     reads: Iterable[Read],
     hashes: Callable[[Read], Numbers],

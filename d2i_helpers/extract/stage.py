@@ -6,12 +6,10 @@ of their own; only when the guards have passed the whole day are they written (s
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,9 +23,9 @@ from d2i_helpers.delta import removed_items
 from d2i_helpers.document.validation import Problem, firewall_warnings
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.extract.documents import Documents, Withheld
-from d2i_helpers.extract.fingerprints import text_fingerprint
 from d2i_helpers.extract.spelling import as_staged, staged_spellings
 from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
+from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.settings import Settings
@@ -47,7 +45,6 @@ COUNTS = (
     "rehashed", "released", "need_attention",
 )  # fmt: skip
 _SECONDS_BETWEEN_SIGNS = 0.3
-_OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 
 @dataclass
@@ -270,7 +267,10 @@ class Day:
         kept = [one for one in found.values() if one.left_out is not None]
         for child, new_hash in page.hashes:
             if (one := found.get(child.person_id)) and one.left_out is None:
-                one.current_hash, one.text_fingerprint = new_hash, text_fingerprint(child.text)
+                one.current_hash, one.text_fingerprint = (
+                    new_hash,
+                    marks.text_fingerprint(child.text),
+                )
                 kept.append(one)
         kept = [one for one in kept if len(one.person_id) <= marks.LONGEST_ID]
         marks.put(self.staging, kept, among_others=self._marks_before)
@@ -395,20 +395,6 @@ class Day:
             notices=notices,
             read_anew=self.read_anew,
         )
-
-
-@contextlib.contextmanager
-def few_collections() -> Iterator[None]:
-    """Let Python look for cycles less often: rows and documents have none, and are many.
-
-    It would otherwise take a sixth of the time of a first load.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _without_positions(path: str) -> str:

@@ -16,7 +16,6 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.extract.documents import Documents
-from d2i_helpers.extract.fingerprints import text_fingerprint
 from d2i_helpers.extract.salt import salt
 from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.settings import Settings
@@ -79,7 +78,7 @@ def find_changed(
         places, there = tables.places([mark.person_id for mark in part])
         prints = np.array([mark.fingerprint for mark in part], np.int64)
         as_marked = np.array(
-            [mark.text is None or text_fingerprint(mark.text) == mark.text_fingerprint
+            [mark.text is None or marks.text_fingerprint(mark.text) == mark.text_fingerprint
              for mark in part],
             bool,
         )  # fmt: skip

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import xxhash
 from sqlalchemy import and_, case, delete, or_, select
 from sqlalchemy.engine import Connection
 
@@ -42,6 +43,12 @@ class Mark:
     text_fingerprint: int | None = None  # of the document's text
     reasons: str = ""  # inclusion sets, comma-separated
     left_out: str | None = None  # why the person is not in the cohort
+
+
+def text_fingerprint(text: str) -> int:
+    """The hash of a stored text, as a signed number of 64 bits."""
+    number = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+    return number - (1 << 64) if number >> 63 else number
 
 
 def begin(staging: Staging, salt: str, day: dt.date, *, anew: bool = False) -> bool:

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, delete, func, null, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, delete, func, null, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.database.tables import attention, journal, notes
+from d2i_helpers.database.tables import attention, journal, marks, notes
+from d2i_helpers.staging.marks import text_fingerprint
 from d2i_helpers.staging.messages import Message
 from d2i_helpers.staging.rows import Staging
 from d2i_helpers.staging.states import Doubtful, Event, Status
@@ -39,14 +40,17 @@ class Due:
     # what the row's notes say: this hash was made from the text with this digest
     noted_hash: bytes | None = None
     noted_digest: bytes | None = None
+    # what extract's mark says: this hash was made from the text with this fingerprint
+    marked_hash: bytes | None = None
+    marked_fingerprint: int | None = None
 
     def is_noted(self, text: str, digest: bytes | None) -> bool:
-        """Whether the notes prove that a text has this hash, so that it need not be made."""
-        return (
-            digest is not None
-            and self.noted_hash == digest
-            and self.noted_digest == text_digest(text)
-        )
+        """Whether notes or mark prove that a text has this hash, so that it need not be made."""
+        if digest is None:
+            return False
+        if self.marked_hash == digest and self.marked_fingerprint == text_fingerprint(text):
+            return True
+        return self.noted_hash == digest and self.noted_digest == text_digest(text)
 
 
 def text_digest(text: str) -> bytes:
@@ -97,6 +101,7 @@ def _with_documents(
     if not row_numbers:
         return []
     t = staging.table.c
+    marked = and_(marks.c.staging_table == staging.name, marks.c.person_id == t.person_id)
     rows = connection.execute(
         select(
             t.id,
@@ -108,8 +113,11 @@ def _with_documents(
             t.previous_json_payload,
             notes.c.partial_current_hash,
             notes.c.document_digest,
+            marks.c.current_hash.label("marked_hash"),
+            marks.c.text_fingerprint,
         )
         .outerjoin_from(staging.table, notes, staging.noted)
+        .outerjoin(marks, marked)
         .where(database.numbered(staging.engine, t.id), *conditions)
         .order_by(t.id),
         database.numbers(staging.engine, row_numbers),
@@ -127,6 +135,8 @@ def _with_documents(
             tuple(held.get(row.person_id, ())),
             database.as_bytes(row.partial_current_hash),
             database.as_bytes(row.document_digest),
+            database.as_bytes(row.marked_hash),
+            row.text_fingerprint,
         )
         for row in rows
     ]

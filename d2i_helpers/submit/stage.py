@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database, delta
 from d2i_helpers.document.canonical import to_text
 from d2i_helpers.errors import D2IError, ReceiverError
+from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.plain_english import counted
 from d2i_helpers.settings import Settings
@@ -90,6 +91,7 @@ def run(
     run_id = settings.run_id or f"{BY_HAND}{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as stack:
         look = stack.enter_context(working_on(engine, [settings.send_table]))
+        stack.enter_context(few_collections())
         client = client or stack.enter_context(Client(endpoint, settings, may_send=look))
         staging = Staging(engine, settings.send_table)
         return _submit(_Sender(staging, settings, spec, client, run_id), progress)

@@ -468,3 +468,38 @@ def test_a_document_that_another_hand_changed_is_written_anew(
     with writes(engine) as seen:
         assert extract.run(engine, settings, spec).counts["altered"] == 0
     assert seen == []
+
+
+def test_delta_takes_the_word_of_a_mark_and_not_what_another_hand_wrote(
+    ssd: Any, engine: Engine, make_settings: Callable, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mark says which text a hash was made from: the hash need not be made once more."""
+    from d2i_helpers.delta import stage as delta_stage
+    from d2i_helpers.document.canonical import TextHasher
+
+    _fill(ssd, 4)
+    settings = make_settings()
+    extract.run(engine, settings, spec)
+    t, m = tables.staging_table("ssd_api_data_staging"), tables.marks
+    stored = select(t.c.json_payload).where(t.c.person_id == "P0002")
+    with database.transaction(engine) as connection:
+        text = connection.execute(stored).scalar_one().replace("-05-", "-06-")
+        changed = update(t).where(t.c.person_id == "P0002").values(json_payload=text)
+        connection.execute(changed)  # its hash is kept
+        changed = update(t).where(t.c.person_id == "P0003").values(current_hash=b"3" * 32)
+        connection.execute(changed)  # its text is kept
+        connection.execute(delete(m).where(m.c.person_id == "P0004"))
+    made: list[str] = []
+    matches = TextHasher.matches
+
+    def noted(self: TextHasher, text: str, *given: Any) -> bool:
+        made.append(text[text.index("P000") :][:5])
+        return matches(self, text, *given)
+
+    monkeypatch.setattr(TextHasher, "matches", noted)
+    counts = delta_stage.run(engine, settings, spec).counts
+    assert (counts["altered"], counts["written"]) == (2, 2)
+    assert made == ["P0002", "P0003", "P0004"]  # P0001 by its mark
+    assert {i for i, row in ssd.staged().items() if row["partial_json_payload"]} == {
+        "P0001", "P0004",
+    }  # fmt: skip

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "d2i_helpers"
 
 # Each rung imports only from those above it in this list (below it on the ladder).
 LADDER = [
-    ["errors", "hand_written", "kernel_protocol", "processes", "stages"],
+    ["errors", "garbage", "hand_written", "kernel_protocol", "processes", "stages"],
     ["files", "payload_spec", "plain_english", "settings"],
     ["database", "document", "workbook"],
     ["cohort", "staging"],
