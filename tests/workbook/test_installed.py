@@ -19,6 +19,7 @@ def test_the_wheel_alone_lays_out_a_workbook_and_runs_a_day(tmp_path: Path) -> N
         archive.extractall(installed)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("D2I_")}
     environment["PYTHONPATH"] = str(installed)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installer compiles, once
 
     def d2i(*words: str, folder: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-P", "-m", "d2i_helpers", *words]
@@ -29,10 +30,11 @@ def test_the_wheel_alone_lays_out_a_workbook_and_runs_a_day(tmp_path: Path) -> N
     made = d2i("new", "w")
     assert made.returncode == 0, made.stderr
     workbook = tmp_path / "w"
-    stages = "extract,delta,submit"
-    done = d2i("run", "-p", "simulate_children=20", "--stages", stages, "--summary", "json",
+    # one notebook, begun below the workbook's folder; tests/acceptance has whole days
+    done = d2i("run", "-p", "simulate_children=20", "--stages", "extract", "--summary", "json",
                folder=workbook / "docs")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    counts = {stage["name"]: stage["counts"] for stage in json.loads(done.stdout)["stages"]}
-    assert counts["submit"]["acknowledged"] == counts["extract"]["in_cohort"] > 0
-    assert list((workbook / "outputs").glob("*/run.json"))
+    (stage,) = json.loads(done.stdout)["stages"]
+    assert stage["counts"]["in_cohort"] > 0
+    (record,) = (workbook / "outputs").glob("*/run.json")
+    assert (record.parent / "01_extract.html").is_file()
