@@ -23,7 +23,7 @@ COLOURS = 128  # of a picture: enough for text and bars, and a quarter of the si
 # file of the picture: page of the last run (or of all runs), width and height in pixels
 PICTURES = {
     "delta.png": ("03_delta.html", 1000, 1000),
-    "runs.png": ("../index.html", 1000, 640),
+    "runs.png": ("../index.html", 1300, 700),
 }
 
 
@@ -32,6 +32,7 @@ def days(folder: Path) -> Path:
     for part in ("notebooks", "params"):
         shutil.copytree(ROOT / part, folder / part)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("D2I_")}
+    clean["LOGNAME"] = "analyst"  # the record says who ran it
     for words in (["run"], ["simulate", "day"], ["run"], ["runs", "report"]):
         command = [sys.executable, "-m", "d2i_helpers", *words]
         subprocess.run(command, cwd=folder, env=clean, check=True, stdout=subprocess.DEVNULL)
