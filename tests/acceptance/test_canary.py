@@ -34,7 +34,7 @@ WAITING = (  # every child as if it had never been sent
     "update ssd_api_data_staging set submission_status = 'pending', row_state = 'new', "
     "previous_json_payload = null, previous_hash = null"
 )
-VALIDATION = "d2i_helpers.document.validation:Validator.problems"
+VALIDATION = "d2i_helpers.document.validation:Validator.accepts"
 SECRETS = {
     "D2I_DATABASE_PASSWORD": f"{SECRET}-database-1",
     "D2I_CLIENT_ID": f"{SECRET}-client-2",

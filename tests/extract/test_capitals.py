@@ -105,7 +105,7 @@ def test_a_child_whose_id_is_written_otherwise_than_yesterday_is_the_same_child(
     rename(engine, "ab1", "AB1")
     quiet = extract.run(engine, settings, spec)
     assert (quiet.counts["unchanged"], quiet.counts["gone"]) == (2, 0)
-    assert any("the staged ids, which the receiver knows, stay" in said for said in quiet.notices)
+    assert any("what is staged, which the receiver knows, stays" in said for said in quiet.notices)
     with database.transaction(engine) as connection:
         connection.exec_driver_sql("update ssd_person set pers_forename = 'Ada'")
     fill(ssd, "ab3", person="ab3", referral="r-ab3")

@@ -671,7 +671,7 @@ def test_where_no_event_may_start_from_any_state_nothing_moves(
     assert [table.row(person) for person in ("C1", "C2", "C3")] == before
     with database.reading(table.engine) as connection:
         assert table.staging.count(connection) == 3
-    assert any("left as they were" in notice for notice in result.notices)
+    assert any("left alone" in notice for notice in result.notices)
 
 
 def test_a_row_that_may_not_be_settled_keeps_what_was_journalled_of_it(table: Table) -> None:
