@@ -178,13 +178,14 @@ def _as_mapping(row: Any) -> Mapping[str, Any]:
 
 
 def quality(rows: Iterable[Any]) -> None:
-    """Show for each field how many children have it: filled, missing, unusable, per cent.
+    """Show for each field how many children have it, the worst filled first.
 
     The run record keeps the per cent, for the trend.
     """
     listed = list(rows)
     kept = {row["field"]: n for row in listed if (n := row.get("per cent")) is not None}
-    table(listed, FIELDS_TITLE, kept)
+    worst_first = sorted(listed, key=lambda row: kept.get(row["field"], 100.0))
+    table(worst_first, FIELDS_TITLE, kept)
 
 
 def known_gaps(gaps: Mapping[str, str]) -> None:

@@ -183,11 +183,11 @@ def sentences(quality: Quality, *, name_teams: bool = False) -> list[str]:
         if row["known gap"] is None and row["missing"] + row["unusable"]
     ]
     for number, row in enumerate(worst[:3]):
-        whose = str(row["worst team"]) if name_teams else "one team"
+        whose = f"{row['worst team']}, the team with most," if name_teams else "the team with most"
         said.append(
             f"{'Then' if number else 'Worst'}: {row['field']} ({row['source']}): "
             f"{row['missing'] + row['unusable']:,} of {row['expected']:,} are missing or cannot be "
-            f"used; {whose} has most of them: {row['its values']:,}."
+            f"used; {whose} has {row['its values']:,}."
         )
     return said
 

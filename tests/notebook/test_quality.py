@@ -73,7 +73,7 @@ def test_the_worst_field_and_whose_it_is(looked: Quality) -> None:
     assert list(teams["team"]) == ["East 1", "East/1", "no team"]
     assert list(teams["per cent good"]) == [0, 0, 100]
     assert quality.sentences(looked)[1].startswith(f"Worst: {ETHNICITY} ")
-    assert "East 1 has most of them: 2" in quality.sentences(looked, name_teams=True)[1]
+    assert "East 1, the team with most, has 2." in quality.sentences(looked, name_teams=True)[1]
 
 
 def test_one_of_one_is_not_the_worst() -> None:
