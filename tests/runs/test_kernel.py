@@ -73,7 +73,7 @@ def ready_kernel(folder: Path) -> kernel_pool.Kernel:
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[kernel_forks.Nursery]:
-    modules = ["pandas", "matplotlib.pyplot"]  # would start threads, if anything of ours does
+    modules = ["pandas"]  # would start threads, if anything of ours does
     started = kernel_forks.Nursery(Path.cwd(), os.environ, modules)
     yield started
     started.close()
