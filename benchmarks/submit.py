@@ -29,7 +29,6 @@ import json
 import os
 import platform
 import random
-import resource
 import shutil
 import statistics
 import subprocess
@@ -41,6 +40,7 @@ from typing import Any
 
 import orjson
 import requests
+from anonymise import peak_mb
 from delta import changed, story  # the benchmarks beside this one
 from extract import server, server_cpu
 from send import BATCH
@@ -269,7 +269,7 @@ def measure(way: str, url: str, address: str, *, count: bool) -> dict[str, Any]:
     found = {
         "seconds": time.perf_counter() - started,
         "client": time.process_time() - computed,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory": peak_mb(),
         "sent": sent,
         "statements": statements[0],
     }

@@ -55,6 +55,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/privacy",
         "docs/api",
         "docs/databases",
+        "docs/speed",
     ],
     "docs/reference": [
         "docs/command_line",
