@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 import types
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from urllib.parse import quote_plus
 
 import pytest
-from sqlalchemy import Engine, insert, make_url, select, text
+from sqlalchemy import Engine, LargeBinary, cast, insert, make_url, select, text
 
 from d2i_helpers import database, settings
 from d2i_helpers.database import tables
@@ -243,3 +244,22 @@ def test_a_table_of_ours_from_an_older_version_gets_its_new_columns(engine: Engi
     database.create_staging(engine, "ssd_api_data_staging")
     with database.reading(engine) as connection:
         assert connection.execute(select(tables.notes)).all() == []
+
+
+def test_rows_that_are_handed_over_are_stored_as_sqlalchemy_stores_them(engine: Engine) -> None:
+    """By a statement of our own: each value is what the driver gets for its column's type."""
+    log = tables.submission_log
+    row = {
+        "staging_table": "t", "person_id": "P1", "run_id": "r", "batch_id": "b", "attempt": 1,
+        "kind": "document", "phase": "delta", "document_hash": b"\x00" * 32, "body_hash": None,
+        "outcome": "unknown", "started_at": dt.datetime(2026, 8, 10, 1, 2, 3), "detail": "Zoë",
+    }  # fmt: skip
+    columns = [log.c[name] for name in row]
+    if engine.dialect.name == "sqlite":  # which has no types: a time is what was handed over
+        columns = [cast(column, LargeBinary) for column in columns]
+    with database.transaction(engine) as connection:
+        log.create(connection)
+        connection.execute(insert(log), row)
+        database.insert_rows(connection, log, [row, {**row, "person_id": "P1"}])
+        stored = connection.execute(select(*columns).order_by(log.c.id)).all()
+    assert stored[0] == stored[1] == stored[2]
