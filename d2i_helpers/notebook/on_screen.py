@@ -16,7 +16,7 @@ from d2i_helpers.notebook.widget_table import WIDGET_MIME, has_libraries
 INSTALL = (
     "Values are shown by a widget, so that they are not saved with the notebook. To see them, "
     "install the widgets and restart JupyterLab: "
-    'python -m pip install -c constraints.txt -e ".[lab]"'
+    'python -m pip install -c constraints.txt "d2i-workbook[lab]"'
 )
 
 

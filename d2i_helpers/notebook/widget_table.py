@@ -29,7 +29,7 @@ MOST_CHOICES = 15  # different words of a column that a list of choices offers
 LIBRARIES = ("ipywidgets", "anywidget", "itables")
 INSTALL = (
     "To sort, filter and search this table, install the widgets and restart JupyterLab: "
-    'python -m pip install -c constraints.txt -e ".[lab]"'
+    'python -m pip install -c constraints.txt "d2i-workbook[lab]"'
 )
 _ALL = "all"
 _AS_GIVEN = "the given order"
