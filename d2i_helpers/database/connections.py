@@ -71,20 +71,31 @@ def open_database(
     )
 
 
-def ping(engine: Engine) -> str:
+def ping(engine: Engine, *, look_first: bool = False) -> str:
     """Connect and ask for nothing; the dialect and server version for the run record.
+
+    Args:
+        look_first: look for the server before its driver does, which says after 15 seconds what a
+            look says at once; for a database that may well not be there.
 
     Raises:
         DatabaseError: it cannot be reached; says which step fails, also where the driver does not.
     """
+    if look_first:
+        _look_for(engine)
     try:
         with reading(engine) as connection:
             connection.execute(select(literal(1)))
             return dialects.of(connection).server(connection.dialect)
     except DatabaseError:
-        situation = dialects.of(engine).why_unreachable(engine.url)
-        if situation is None:
-            raise
+        _look_for(engine)
+        raise
+
+
+def _look_for(engine: Engine) -> None:
+    """Raise DatabaseError if a look from outside finds that nobody answers."""
+    situation = dialects.of(engine).why_unreachable(engine.url)
+    if situation is not None:
         raise DatabaseError(f"{situation.meaning}.", hint=situation.advice) from None
 
 

@@ -42,7 +42,7 @@ def known_databases(settings: Settings, outputs: Path, *, ask: bool) -> Iterator
                 engine = database.open_database(profile)
                 stack.callback(engine.dispose)
                 if profile is not settings:
-                    database.ping(engine)
+                    database.ping(engine, look_first=True)
                 each = DatabaseLedger(engine, mark_of(profile), profile.profile)
                 known.databases.append(each)
             except D2IError as error:

@@ -67,8 +67,12 @@ def fresh_checkout(folder: Path) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The environment without settings of this project; packages come from the checkout."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("D2I_", "JUPYTER", "JPY"))}
+    """The environment without settings of this project; packages come from the checkout.
+
+    Nor those of the pytest that runs this test: with `-n` a notebook's cells go to two processes.
+    """
+    not_ours = ("D2I_", "JUPYTER", "JPY", "PYTEST_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(not_ours)}
     return {**kept, "PYTHONPATH": str(folder), "HOME": str(folder / "home"),
             "JUPYTER_CONFIG_DIR": str(folder / "home" / "config"),
             "JUPYTER_RUNTIME_DIR": str(folder / "home" / "runtime")}  # fmt: skip

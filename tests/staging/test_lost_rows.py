@@ -125,6 +125,7 @@ def _links(spec: Spec) -> list[tuple[str, str]]:
     return sorted(found)
 
 
+@pytest.mark.database_in_turn
 def test_no_block_loses_items_in_silence_where_every_row_is_there(
     engine: Engine, make_settings: Callable[..., Settings], spec: Spec
 ) -> None:
@@ -170,6 +171,7 @@ def _columns(spec: Spec) -> list[tuple[str, str]]:
     return sorted((t, c) for t, c in pairs if c and tables.ssd_table(t).c[c].nullable)
 
 
+@pytest.mark.database_in_turn
 def test_no_column_loses_its_values_in_silence_where_every_row_is_there(
     engine: Engine, make_settings: Callable[..., Settings], spec: Spec
 ) -> None:
