@@ -15,11 +15,11 @@ from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.document.canonical import canonical_name
 from d2i_helpers.errors import D2IError, GuardError
-from d2i_helpers.extract.stage import WINDOW_FACT, Day, Progress, few_collections
+from d2i_helpers.extract.stage import Day, Progress, few_collections
 from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Row, Staged, guards, marks, row_counts
+from d2i_helpers.staging import Row, Staged, guards, marks
 from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.evidence import CANONICAL_FACT
 from d2i_helpers.staging.load import Compared
@@ -78,17 +78,9 @@ class _Look(Day):
         self._ask_for_pilot()
         with database.reading(self.engine) as connection:
             self._require_tables(connection)
-            staged = self.staging.count(connection, ~self.staging.is_deleted)
-            self.load.begin(connection)
-            before = self.staging.fact(connection, WINDOW_FACT)
-            self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
-            changed = self._find_changed(connection)
-            today = changed.rows if changed else self.documents.reader.row_counts(connection)
-            self.rows = row_counts.compare(connection, self.staging.name, today)
+            staged, before, changed = self._begin(connection)
             self._read_all(connection, changed, progress)
-        self.columns = self.documents.column_uses()
-        with database.reading(self.engine) as connection:
-            self.values = row_counts.compare_values(connection, self.staging.name, self.columns)
+        self._compare_columns()
         found = self.found
         try:
             guards.check(self._figures(staged, before), self.settings)

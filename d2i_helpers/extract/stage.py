@@ -116,13 +116,7 @@ class Day:
         pending_changes.clear(self.staging)
         self.counts["rehashed"] = self.load.rehash_if_needed()
         with database.reading(self.engine) as connection:
-            staged = self.staging.count(connection, ~self.staging.is_deleted)
-            self.load.begin(connection)
-            before = self.staging.fact(connection, WINDOW_FACT)
-            self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
-            changed = self._find_changed(connection)
-            today = changed.rows if changed else self.documents.reader.row_counts(connection)
-            self.rows = row_counts.compare(connection, self.staging.name, today)
+            staged, before, changed = self._begin(connection)
             if self.load.first_load:  # its pages are written as they are read
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
             self._read_all(connection, changed, progress)
@@ -130,9 +124,7 @@ class Day:
             self.staging.in_transaction(
                 lambda connection: marks.remove(connection, self.staging, changed.strangers)
             )
-        self.columns = self.documents.column_uses()
-        with database.reading(self.engine) as connection:
-            self.values = row_counts.compare_values(connection, self.staging.name, self.columns)
+        self._compare_columns()
         notices = strangers + self._ask_guards(staged, before)
         entries, run_id = self._entries(), self.settings.run_id or BY_HAND
         # before anything can be sent
@@ -150,6 +142,28 @@ class Day:
             )
         )
         return self._result(warnings, notices)
+
+    def _begin(self, connection: Connection) -> tuple[int, str | None, Changed | None]:
+        """Compare the source with the last run before anybody is read.
+
+        Returns:
+            Number of children who are staged, the first day of the last run's window, and whom to
+            read (None: everybody, or those of a pilot).
+        """
+        staged = self.staging.count(connection, ~self.staging.is_deleted)
+        self.load.begin(connection)
+        before = self.staging.fact(connection, WINDOW_FACT)
+        self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
+        changed = self._find_changed(connection)
+        today = changed.rows if changed else self.documents.reader.row_counts(connection)
+        self.rows = row_counts.compare(connection, self.staging.name, today)
+        return staged, before, changed
+
+    def _compare_columns(self) -> None:
+        """Compare how well columns are filled with the last run, once everybody is read."""
+        self.columns = self.documents.column_uses()
+        with database.reading(self.engine) as connection:
+            self.values = row_counts.compare_values(connection, self.staging.name, self.columns)
 
     def _keep_facts(self, connection: Connection) -> None:
         """What the next day is compared with."""

@@ -6,17 +6,20 @@ which holds no value of a child. Where no person sits, there is no widget.
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 from d2i_helpers.notebook import display
 from d2i_helpers.notebook.told import fitting
-from d2i_helpers.notebook.widget_table import WIDGET_MIME, has_libraries
+from d2i_helpers.notebook.widget_table import (
+    HOW_TO_INSTALL,
+    WIDGET_MIME,
+    add_sentence,
+    has_libraries,
+)
 
 INSTALL = (
     "Values are shown by a widget, so that they are not saved with the notebook. To see them, "
-    "install the widgets and restart JupyterLab: "
-    'python -m pip install -c constraints.txt "d2i-workbook[lab]"'
+    f"{HOW_TO_INSTALL}"
 )
 
 
@@ -37,6 +40,5 @@ def show(whole: str, kept: str, plain: str, *, may_show: bool = True) -> None:
             view = widgets.HTML(fitting(whole))._repr_mimebundle_()
             bundle[WIDGET_MIME] = view[WIDGET_MIME]
         else:
-            bundle["text/html"] += f"<p>{html.escape(INSTALL)}</p>"
-            bundle["text/plain"] += f"\n{INSTALL}"
+            add_sentence(bundle, INSTALL)
     display.publish(bundle)

@@ -27,10 +27,11 @@ MOST_SHOWN = 200  # rows in the widget
 MOST_KEPT = 20  # rows of the static table
 MOST_CHOICES = 15  # different words of a column that a list of choices offers
 LIBRARIES = ("ipywidgets", "anywidget", "itables")
-INSTALL = (
-    "To sort, filter and search this table, install the widgets and restart JupyterLab: "
+HOW_TO_INSTALL = (
+    "install the widgets and restart JupyterLab: "
     'python -m pip install -c constraints.txt "d2i-workbook[lab]"'
 )
+INSTALL = f"To sort, filter and search this table, {HOW_TO_INSTALL}"
 _ALL = "all"
 _AS_GIVEN = "the given order"
 
@@ -68,8 +69,7 @@ def show(
             view = table.box._repr_mimebundle_()[WIDGET_MIME]
             bundle = {WIDGET_MIME: view, **bundle}
         else:
-            bundle["text/html"] += f"<p>{html.escape(INSTALL)}</p>"
-            bundle["text/plain"] += f"\n{INSTALL}"
+            add_sentence(bundle, INSTALL)
     display.publish(bundle)
     return table
 
@@ -77,6 +77,12 @@ def show(
 def has_libraries() -> bool:
     """Whether the widget libraries are installed; they come with the extra `lab`."""
     return all(find_spec(name) is not None for name in LIBRARIES)
+
+
+def add_sentence(bundle: dict[str, Any], sentence: str) -> None:
+    """Say something below what a bundle shows, in its HTML and in its plain text."""
+    bundle["text/html"] += f"<p>{html.escape(sentence)}</p>"
+    bundle["text/plain"] += f"\n{sentence}"
 
 
 def _static(rows: pd.DataFrame, title: str, identities: Sequence[str], most: int) -> dict[str, Any]:
