@@ -23,6 +23,7 @@ allowed and what to do next; it never holds a child's data or a secret.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 
 
@@ -160,6 +161,51 @@ def raise_for_attention(counts: Mapping[str, int], *, tolerated: bool = False) -
             hint="The notebooks' lists say why, `d2i attention` whom, and staging rows have the "
             "reason in `api_response`.",
         )
+
+
+class Next(enum.StrEnum):
+    """What a scheduler does after a run that ended with an exit code."""
+
+    DONE = "done"
+    LOOK = "look"  # all stages that were asked for are complete: go on, and have somebody look
+    AGAIN = "again"  # what was in the way may be gone in a while: the same run again
+    STOP = "stop"  # the same run would end in the same way: somebody has to act first
+
+
+# Each exit code of ours; a new kind of error is classed here, and a test holds that.
+WHAT_NEXT: Mapping[int, Next] = {
+    0: Next.DONE,
+    1: Next.STOP,
+    2: Next.STOP,
+    3: Next.STOP,
+    4: Next.AGAIN,  # the database may be back
+    5: Next.STOP,
+    6: Next.STOP,  # a person decides whether the day is right
+    7: Next.STOP,
+    8: Next.AGAIN,
+    9: Next.AGAIN,
+    10: Next.STOP,
+    11: Next.AGAIN,
+    12: Next.AGAIN,
+    13: Next.LOOK,  # the identity was taken out, and the sending went on
+    14: Next.AGAIN,  # the other run ends, or its lease runs out
+    15: Next.STOP,
+    16: Next.STOP,
+    20: Next.LOOK,  # to run again would find the same children
+    130: Next.AGAIN,  # a machine that shuts down; who means it stops the task in the scheduler
+}
+_ENDED_BY_A_SIGNAL = 128  # and its number, as shells say it
+
+
+def what_next(exit_code: int) -> Next:
+    """What is done after a run that ended so.
+
+    Args:
+        exit_code: negative or above 128 where a signal ended it, such as for want of memory.
+    """
+    if exit_code < 0 or (exit_code > _ENDED_BY_A_SIGNAL and exit_code not in WHAT_NEXT):
+        return Next.AGAIN
+    return WHAT_NEXT.get(exit_code, Next.STOP)
 
 
 def help_page(exit_code: int) -> str:

@@ -37,6 +37,7 @@ NAVIGATION: dict[str, list[str]] = {
     "docs/running": [
         "docs/troubleshooting",
         "docs/schedules",
+        "docs/airflow",
         "docs/service_account",
         "docs/run_record",
         "docs/explore",

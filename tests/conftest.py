@@ -39,14 +39,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take long, ask the package registry or need a browser run only by their mark."""
+    """Tests that take long, or need a registry, a browser or Airflow, run only by their mark."""
     _take_databases_in_turn(items)
-    for mark in ("long", "registry", "browser"):
+    for mark in ("long", "registry", "browser", "airflow"):
         if mark in (config.option.markexpr or ""):
             continue
         skip = pytest.mark.skip(reason=f"{mark}: run with `pytest -m {mark}`")
         for item in items:
-            if mark in item.keywords:
+            if item.get_closest_marker(mark):  # `keywords` also hold names of folders
                 item.add_marker(skip)
 
 

@@ -176,23 +176,39 @@ def _work_in(folder: Path) -> None:
 @click.option(
     "--summary", type=click.Choice(["json"]), help="One line of JSON on stdout, the rest on stderr."
 )
+@click.option(
+    "--end-with-stdin",
+    is_flag=True,
+    help="Stop in order, as on SIGTERM, when standard input ends: for a program that starts the "
+    "run through a pipe and may be killed.",
+)
 def run(
     parameters: dict[str, Any],
     stages: str | None,
     outputs: Path | None,
     resume: str | None,
     summary: str | None,
+    end_with_stdin: bool,
 ) -> int:
     """Run the day, or some of its stages."""
     from d2i_helpers.cli.console import ConsoleListener, make_console, show_run
     from d2i_helpers.runs.day import run_day
-    from d2i_helpers.runs.summary import summary_of
+    from d2i_helpers.runs.stopping import end_with
+    from d2i_helpers.runs.summary import summary_of, summary_without_record
 
     console = make_console(to_stderr=summary is not None)
-    if not resume:
-        _first_demo(parameters, console)
+    if end_with_stdin:
+        end_with(sys.stdin.fileno())
     wanted = stages.split(",") if stages is not None else None
-    record = run_day(parameters, wanted, outputs, resume=resume, listener=ConsoleListener(console))
+    listener = ConsoleListener(console)
+    try:
+        if not resume:
+            _first_demo(parameters, console)
+        record = run_day(parameters, wanted, outputs, resume=resume, listener=listener)
+    except D2IError as error:
+        if summary:
+            click.echo(json.dumps(summary_without_record(error), separators=(",", ":")))
+        raise
     show_run(record, console)
     if summary:
         click.echo(json.dumps(summary_of(record), separators=(",", ":")))

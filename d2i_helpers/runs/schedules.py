@@ -7,7 +7,6 @@ entry writes the run's output to one log file and passes on its exit code.
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import re
 import shlex
@@ -24,6 +23,7 @@ import jinja2
 
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.files import make_private_folder
+from d2i_helpers.runs.child import run_command, written
 from d2i_helpers.settings import load_settings, project_root, read_variables, refuse_unknown
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -32,9 +32,6 @@ TARGETS = ("cron", "systemd", "windows", "sqlagent", "airflow")
 _AGENT_BITS = {"sun": 1, "mon": 2, "tue": 4, "wed": 8, "thu": 16, "fri": 32, "sat": 64}
 # an account of Linux, or DOMAIN\name of Windows
 _ACCOUNT = re.compile(r"\w[\w.@-]*\$?|[\w.-]+\\[\w. -]+\$?")
-_LATEST_HOURS = 6  # after its time of day, in which Airflow may start a run
-# what may be over when the same run is started again: database, token, receiver, time, kernel, lock
-WORTH_ANOTHER_TRY = (4, 8, 9, 11, 12, 14)
 
 
 @dataclass(frozen=True)
@@ -80,13 +77,14 @@ _TASK = (
     "`schtasks /create /tn {name} /xml {name}.xml /ru USER /rp *`; made on the machine that runs "
     "it; variables belong in the project's .env"
 )
+_DAG = "copy to Airflow's dags folder, and import its pools: docs/airflow.md"
 _TEMPLATES = (
     _Template("cron", "cron.j2", "{name}.cron", "add with `crontab -e` as the user that runs it"),
     _Template("systemd", "systemd.service.j2", "{name}.service", _UNITS),
     _Template("systemd", "systemd.timer.j2", "{name}.timer", _UNITS),
     _Template("windows", "windows.xml.j2", "{name}.xml", _TASK, "utf-16"),  # as schtasks wants it
     _Template("sqlagent", "sql_server_agent.sql.j2", "{name}_job.sql", _JOB, "utf-8-sig"),
-    _Template("airflow", "airflow_dag.py.j2", "{module}_dag.py", "copy to Airflow's dags folder"),
+    _Template("airflow", "airflow_dag.py.j2", "{module}_dag.py", _DAG),
 )
 
 
@@ -119,11 +117,8 @@ def entries_for(
     hour, minute = _time(time)
     if env_file:
         _look_at(env_file)
-    command = [sys.executable, "-m", "d2i_helpers", "run", "--summary", "json"]
-    command += ["--params", str(parameters.get("profile") or settings.profile)]
-    for name, value in parameters.items():
-        if name != "profile" and value is not None:
-            command += ["-p", f"{name}={_written(value)}"]
+    profile = str(parameters.get("profile") or settings.profile)
+    command = run_command(sys.executable, profile, parameters)
     _check_account(account)
     outputs = settings.path(settings.outputs_dir)
     if account is None:  # the log lies there, and systemd makes no folder for it
@@ -144,8 +139,10 @@ def entries_for(
         "log": outputs / "schedule.log",
         "env_file": env_file.absolute() if env_file else None,
         "zone": _zone(),
-        "worth_another_try": WORTH_ANOTHER_TRY,
-        "latest_hours": _LATEST_HOURS,
+        "module": name.replace("-", "_"),
+        "authority": name.removeprefix("d2i-") or "authority",
+        "profile": profile,
+        "given": {k: written(v) for k, v in parameters.items() if k != "profile" and v is not None},
     }
     templates = _templates()
     return [
@@ -212,15 +209,6 @@ def _days(text: str) -> tuple[str, ...]:
     if unknown or not chosen:
         raise SettingsError(f"`{text}` names no days.", hint=f"daily, or of {', '.join(DAYS)}.")
     return tuple(day for day in DAYS if day in chosen)
-
-
-def _written(value: Any) -> str:
-    """A value as it is given on a command line (YAML)."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return json.dumps(list(value))
-    return str(value)
 
 
 # ------------------------------------------------------------------------------------- templates

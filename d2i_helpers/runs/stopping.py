@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from d2i_helpers.errors import D2IError
 
 STOPPED_EXIT = 130  # as shells say it of a command that was stopped
+LEASH_SECONDS = 60.0  # in which a run whose starter is gone closes its record
 
 
 class Stopped(KeyboardInterrupt):
@@ -97,3 +100,28 @@ def stoppable() -> Iterator[StopSwitch]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with(descriptor: int, *, seconds: float = LEASH_SECONDS) -> None:
+    """End this process in order, as SIGTERM does, as soon as an input ends.
+
+    A program that starts a run holds the other end of a pipe. Where that program is killed the
+    system closes its end, so a run never outlives who started it and would start it again.
+
+    Args:
+        descriptor: the input, which is read to its end.
+        seconds: after which the process ends without more ado.
+    """
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(descriptor, 1024):
+                pass
+        if hasattr(signal, "pthread_kill"):  # wakes the main thread wherever it waits
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        else:
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(seconds)
+        os._exit(STOPPED_EXIT)
+
+    threading.Thread(target=wait, name="d2i-leash", daemon=True).start()

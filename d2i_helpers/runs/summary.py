@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from d2i_helpers.runs import ledger
+from d2i_helpers.errors import D2IError
+from d2i_helpers.runs import ledger, records
+from d2i_helpers.runs.outcome import error_entry
 from d2i_helpers.runs.records import RunRecord
 
 WEBHOOK_SECONDS = 10  # to connect, and for the answer
@@ -20,6 +22,7 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
     return {
         "run_id": record.run_id,
         "profile": record.profile,
+        "shard": record.parameters.get("shard"),
         "status": record.status,
         "dry_run": record.is_dry,
         "exit_code": record.exit_code,
@@ -34,6 +37,18 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
         "warnings": record.warnings,
         "record": str(record.path),
         "ledger": ledger.head(record.folder.parent),
+    }
+
+
+def summary_without_record(error: D2IError) -> dict[str, Any]:
+    """The summary of a run that was refused before it had a record."""
+    return {
+        "run_id": None,
+        "status": records.FAILED,
+        "exit_code": error.exit_code,
+        "stages": [],
+        "error": error_entry(error),
+        "record": None,
     }
 
 

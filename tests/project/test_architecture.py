@@ -19,7 +19,7 @@ LADDER = [
     ["demo"],
     ["notebook"],
     ["preflight", "runs"],
-    ["cli"],
+    ["airflow_dag", "cli"],
     ["__main__"],
 ]
 RUNG = {unit: rung for rung, units in enumerate(LADDER) for unit in units}

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import codecs
 import configparser
-import datetime as dt
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlglot
 from sqlglot.tokens import TokenType
 
+from d2i_helpers import airflow_dag
 from d2i_helpers.cli import read_parameters
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.runs import schedules as schedule
@@ -199,77 +196,39 @@ def test_a_service_account_gets_entries_of_an_administrator(
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_airflow_dag_is_python_with_this_command() -> None:
-    entry = entries(days="mon,fri")[".py"]
-    tree = ast.parse(entry.text)
-    values = {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    assert values["COMMAND"][0] == sys.executable
-    assert values["FOLDER"] == str(schedule.project_root())
-    assert 'schedule="5 2 * * MON,FRI"' in entry.text
+def dag_of(text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, dict[str, Any]]:
+    """The only authority of a printed DAG file, and what the file asks of `make_dag`."""
+    made: list[tuple[Any, dict[str, Any]]] = []
+    monkeypatch.setattr(
+        airflow_dag,
+        "make_dag",
+        lambda name, who, **about: made.append((who, {"name": name, **about})),
+    )
+    exec(compile(text, "dag.py", "exec"), {"__name__": "dag"})
+    ((authorities, about),) = made
+    (authority,) = authorities
+    authority.check()
+    return authority, about
 
 
-class Tried:
-    """The printed DAG's task, called as Airflow calls it, with a run that ends as it is told."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, text: str, exit_code: int = 0) -> None:
-        self.fail = type("AirflowFailException", (Exception,), {})
-        self.skip = type("AirflowSkipException", (Exception,), {})
-        tasks: list[Any] = []
-
-        def dag(**_: object) -> Callable[[Any], Any]:
-            return lambda function: function
-
-        def task(**_: object) -> Callable[[Any], Any]:
-            return lambda function: lambda: tasks.append(function)
-
-        modules = {
-            "pendulum": {"datetime": lambda *_, **__: None},
-            "airflow": {},
-            "airflow.sdk": {"dag": dag, "task": task},
-            "airflow.sdk.exceptions": {
-                "AirflowFailException": self.fail,
-                "AirflowSkipException": self.skip,
-            },
-        }
-        for name, content in modules.items():
-            module = ModuleType(name)
-            vars(module).update(content)
-            monkeypatch.setitem(sys.modules, name, module)
-        done = SimpleNamespace(returncode=exit_code, stdout='said\n{"exit_code": 0}\n')
-        monkeypatch.setattr(schedule.subprocess, "run", lambda *_, **__: done)
-        exec(compile(text, "dag.py", "exec"), {})
-        (self.task,) = tasks
-
-    def __call__(
-        self, *, hours_late: float = 0, run_type: str = "scheduled", attempt: int = 1
-    ) -> Any:
-        after = dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours_late)
-        run = SimpleNamespace(run_after=after, run_type=run_type)
-        return self.task(dag_run=run, ti=SimpleNamespace(try_number=attempt))
+def test_the_airflow_dag_is_python_with_this_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = entries(days="mon,fri")[".py"].text
+    authority, about = dag_of(text, monkeypatch)
+    assert about["python"] == sys.executable
+    assert about["workbook"] == str(schedule.project_root())
+    assert about["schedule"] == "5 2 * * MON,FRI"
+    assert (about["name"], authority.name, authority.profile) == ("d2i-demo", "demo", "demo")
+    assert authority.parameters == {"phase": "full"}
+    assert len(text.splitlines()) < 20 and "airflow" in text  # a word that Airflow looks for
 
 
-def test_the_airflow_task_skips_a_run_of_last_night(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow starts the last missed run as soon as a DAG is unpaused."""
-    tried = Tried(monkeypatch, entries()[".py"].text)
-    assert tried(hours_late=1) == {"exit_code": 0}
-    with pytest.raises(tried.skip):
-        tried(hours_late=16)
-    assert tried(hours_late=16, run_type="manual") == {"exit_code": 0}
-    assert tried(hours_late=16, attempt=2) == {"exit_code": 0}
-
-
-def test_the_airflow_task_is_tried_again_only_where_that_may_help(
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_airflow_dag_names_the_environment_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for exit_code in (1, *range(3, 17), 20, 130):
-        tried = Tried(monkeypatch, entries()[".py"].text, exit_code)
-        again = exit_code in schedule.WORTH_ANOTHER_TRY
-        with pytest.raises(RuntimeError if again else tried.fail):
-            tried()
+    variables = tmp_path / "ours.env"
+    variables.write_text("D2I_PHASE=full\n")
+    authority, _ = dag_of(entries(env_file=variables)[".py"].text, monkeypatch)
+    assert authority.env_file == str(variables)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +239,7 @@ def test_airflow_is_told_whose_time_of_day_it_is(
     monkeypatch: pytest.MonkeyPatch, variable: str, zone: str
 ) -> None:
     monkeypatch.setenv("TZ", variable)
-    assert f"start_date=pendulum.datetime(2026, 1, 1, tz='{zone}')" in entries()[".py"].text
+    assert dag_of(entries()[".py"].text, monkeypatch)[1]["zone"] == zone
 
 
 @pytest.mark.parametrize(
