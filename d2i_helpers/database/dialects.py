@@ -34,12 +34,14 @@ from sqlalchemy import (
     cast,
     event,
     func,
+    literal_column,
     select,
     text,
 )
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects.mssql import NVARCHAR
 from sqlalchemy.dialects.oracle import RAW
+from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.sql import Select
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -158,6 +160,13 @@ class Portable:
         """A hash of 64 bits of a row that the database makes; None where it makes none.
 
         Another value in any column, or null in place of one, gives another number.
+        """
+        return None
+
+    def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
+        """The first four bytes of the MD5 of a text as a number; None where shards are refused.
+
+        It spreads ids evenly, and hides nothing.
         """
         return None
 
@@ -428,6 +437,13 @@ class PostgreSQL(Portable):
         """
         return func.hashtextextended(cast(func.row(*columns), Text()), 0, type_=BigInteger())
 
+    def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
+        """A text of hexadecimal figures becomes a number by way of bits there."""
+        figures: ColumnElement = func.substr(
+            func.md5(text), literal_column("1"), literal_column("8")
+        )
+        return cast(cast(literal_column("'x'").op("||")(figures), BIT(32)), BigInteger())
+
     def utc_now(self) -> ColumnElement:
         """Not `now()`, which stands still within a transaction."""
         return func.timezone("utc", func.clock_timestamp())
@@ -590,6 +606,11 @@ class SQLServer(Portable):
         """
         return func.convert(text("nvarchar(max)"), column, text("121"))
 
+    def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
+        """Of the text in UTF-16, as NVARCHAR holds it; VARCHAR would give another hash."""
+        digest = func.hashbytes(literal_column("'MD5'"), text)
+        return cast(func.substring(digest, literal_column("1"), literal_column("4")), BigInteger())
+
     def footprint(self, column: ColumnElement) -> ColumnElement:
         """Of a text its length without blanks at its end; a document may have a megabyte."""
         return func.len(column) if isinstance(column.type, Characters) else column
@@ -666,6 +687,12 @@ class Oracle(Portable):
     def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
         """One limit, in milliseconds: a session has none of its own for the wait for a lock."""
         connection.call_timeout = 1000 * settings.statement_timeout
+
+    def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
+        """By hexadecimal figures, as a RAW cannot become a number."""
+        digest = func.rawtohex(func.standard_hash(text, literal_column("'MD5'")))
+        figures = func.substr(digest, literal_column("1"), literal_column("8"))
+        return func.to_number(figures, literal_column("'XXXXXXXX'"), type_=BigInteger())
 
     def utc_now(self) -> ColumnElement:
         """Not `current_timestamp`, which is in the zone of the session."""

@@ -18,12 +18,15 @@ from d2i_helpers.settings.loading import (
 from d2i_helpers.settings.model import ENV_PREFIX, Secrets, Settings
 from d2i_helpers.settings.root import WORKBOOK_VARIABLE, is_workbook, project_root
 from d2i_helpers.settings.secret_store import has_keyring, ledger_key, load_secrets
+from d2i_helpers.settings.shard import WHOLE, Shard, read_shard
 
 __all__ = [
     "ENV_PREFIX",
+    "WHOLE",
     "WORKBOOK_VARIABLE",
     "Secrets",
     "Settings",
+    "Shard",
     "as_declared",
     "check_addresses",
     "check_profile",
@@ -35,6 +38,7 @@ __all__ = [
     "parameters_in_environment",
     "project_root",
     "read_profile",
+    "read_shard",
     "read_variables",
     "refuse_unknown",
     "unknown_variables",

@@ -7,6 +7,9 @@ Holding a lease keeps others out only if whoever lost it stops. A process can be
 than its lease lasts (a suspended laptop or virtual machine) and go on as if nothing had happened.
 So a stage asks at the beginning of each transaction, and before each request, whether the lease is
 still the one that it works under: `working_on`.
+
+A table is held by one run for the whole of it, or by the shards of one number, each once. The row
+of the whole is written before any other is looked at, so that two runs cannot cross.
 """
 
 from __future__ import annotations
@@ -20,21 +23,26 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, delete, event, insert, select, update
+from sqlalchemy import Engine, Row, delete, event, insert, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from d2i_helpers import database
+from d2i_helpers.database.shards import require_shards
 from d2i_helpers.database.tables import run_lock
 from d2i_helpers.errors import D2IError, DatabaseError, LockError
 from d2i_helpers.kernel_protocol import HOLDER_VARIABLE
 from d2i_helpers.processes import may_be_alive, place, this_process
+from d2i_helpers.settings import WHOLE, Shard, read_shard
 
 LEASE_SECONDS = 120.0
 BEAT_SECONDS = 20.0
 WATCHED_BEATS = 1.5  # a lease that ran out is watched so long before it counts as given up
 ORPHAN_SECONDS = 2.0  # a kernel notices within a second that its runner is gone, and ends
 BY_HAND = "by-hand-"
+_TRIES = 3  # to make the table, beside the last one, whose error is shown
+NOBODY = "nobody"  # holds the row of the whole while shards are at work, or after them
+CROSSED_SECONDS = 0.1  # until another look where two runs wanted a table that nobody had held
 
 
 def this_holder() -> str:
@@ -44,7 +52,9 @@ def this_holder() -> str:
 
 
 @contextlib.contextmanager
-def working_on(engine: Engine, staging_tables: Sequence[str]) -> Iterator[Callable[[], None]]:
+def working_on(
+    engine: Engine, staging_tables: Sequence[str], shard: Shard = WHOLE
+) -> Iterator[Callable[[], None]]:
     """Keep everybody else off some staging tables while one stage works on them in this block.
 
     Under the runner its lease counts; a stage that is run by hand takes one of its own. Every
@@ -53,6 +63,7 @@ def working_on(engine: Engine, staging_tables: Sequence[str]) -> Iterator[Callab
     Args:
         engine: the database of the tables.
         staging_tables: names of the tables that the stage writes.
+        shard: whose children's rows it writes.
 
     Yields:
         What looks at the lease at once, for steps that need no transaction.
@@ -67,9 +78,10 @@ def working_on(engine: Engine, staging_tables: Sequence[str]) -> Iterator[Callab
     own: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if not holder:
         holder = this_holder()
-        own = Lease(engine, names, f"{BY_HAND}{uuid.uuid4().hex[:8]}")
+        own = Lease(engine, names, f"{BY_HAND}{uuid.uuid4().hex[:8]}", shard=shard)
     query = select(run_lock.c.staging_table).where(
-        run_lock.c.staging_table.in_(names), run_lock.c.holder == holder
+        run_lock.c.staging_table.in_([_key(name, shard) for name in names]),
+        run_lock.c.holder == holder,
     )
 
     def look(connection: Connection) -> None:
@@ -112,12 +124,32 @@ def lives(engine: Engine, run_id: str) -> bool:
     )
 
 
+def _key(name: str, shard: Shard) -> str:
+    """What stands in the column of the table's name: a table has one row, and one each shard."""
+    return name if shard.is_whole else f"{name} {shard}"
+
+
+def _table_of(key: str) -> tuple[str, Shard]:
+    name, _, part = key.partition(" ")
+    return name, read_shard(part)
+
+
 def _process_lives(row: Row) -> bool | None:
     """Whether the holder's process may run; None where it is of another machine."""
     where, pid, born = row.holder.rsplit(" ", 2)
     if where != place():
         return None
     return may_be_alive({"place": where, "pid": int(pid), "born": float(born)})
+
+
+def _see_to_table(engine: Engine) -> None:
+    """Make the table of leases where it is missing; of runs that begin together one makes it."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(DatabaseError):
+            database.in_transaction(engine, _make_table)
+            return
+        database.forget_answers(engine)  # another run may have made it in this moment
+    database.in_transaction(engine, _make_table)
 
 
 def _make_table(connection: Connection) -> None:
@@ -129,6 +161,10 @@ class _LookAgain(Exception):
     """A lease that has run out by the clock: is it given up, or was the clock set?"""
 
 
+class _Crossed(Exception):
+    """The row of the whole is not there, as another run came or went in this moment."""
+
+
 class Lease:
     """Keeps other runs off some staging tables while the block runs.
 
@@ -136,6 +172,7 @@ class Lease:
         engine: the database of the tables.
         staging_tables: names of the tables that are worked on.
         run_id: id of this run.
+        shard: whose children's rows are worked on.
 
     Raises (on entering):
         LockError: another run is alive on one of the tables.
@@ -148,10 +185,13 @@ class Lease:
         staging_tables: Sequence[str],
         run_id: str,
         *,
+        shard: Shard = WHOLE,
         lease_seconds: float = LEASE_SECONDS,
         beat_seconds: float = BEAT_SECONDS,
     ) -> None:
-        self._engine, self._run_id = engine, run_id
+        if not shard.is_whole:
+            require_shards(engine)
+        self._engine, self._run_id, self._shard = engine, run_id, shard
         self._names = sorted(set(staging_tables))  # one order, so that two runs cannot cross
         self._lease = dt.timedelta(seconds=lease_seconds)
         self._beat = beat_seconds
@@ -163,7 +203,7 @@ class Lease:
         self.taken_over: list[str] = []  # runs that had died while they held a lease
 
     def __enter__(self) -> Lease:
-        database.in_transaction(self._engine, _make_table)
+        _see_to_table(self._engine)
         while not self._acquired():
             time.sleep(WATCHED_BEATS * self._beat)
         if any(not run_id.startswith(BY_HAND) for run_id in self.taken_over):
@@ -187,34 +227,96 @@ class Lease:
             for name in self._names:
                 self._acquire(connection, name)
 
-        try:
-            database.in_transaction(self._engine, acquire)
-        except _LookAgain:
-            return False
-        return True
+        while True:
+            self._make_rows_of_the_whole()
+            try:
+                database.in_transaction(self._engine, acquire)
+            except _LookAgain:
+                return False
+            except _Crossed:
+                time.sleep(CROSSED_SECONDS)
+                continue
+            return True
+
+    def _make_rows_of_the_whole(self) -> None:
+        """See that a shard finds the row that each run writes first."""
+        for name in [] if self._shard.is_whole else self._names:
+            with database.reading(self._engine) as connection:
+                this = select(run_lock.c.run_id).where(run_lock.c.staging_table == name)
+                if connection.execute(this).first() is not None:
+                    continue
+            with contextlib.suppress(DatabaseError), database.transaction(self._engine) as writing:
+                # suppressed: another one was faster, or the next step says what is wrong
+                writing.execute(insert(run_lock).values(staging_table=name, **self._free(writing)))
+
+    def _free(self, connection: Connection) -> dict[str, Any]:
+        """What stands in the row of the whole while no run holds all of a table."""
+        now = database.utc_now(connection)
+        times = {"acquired_at": now, "heartbeat_at": now, "expires_at": now}
+        return {"run_id": NOBODY, "holder": NOBODY, **times}
 
     def _acquire(self, connection: Connection, name: str) -> None:
-        this = run_lock.c.staging_table == name
+        of_whole, key = run_lock.c.staging_table == name, _key(name, self._shard)
         # a write first: whoever else wants the row waits here, and SQLite lets a reader
         # become a writer only if nobody wrote since
-        connection.execute(update(run_lock).where(this).values(staging_table=name))
-        row = connection.execute(select(run_lock).where(this)).one_or_none()
+        written = connection.execute(update(run_lock).where(of_whole).values(staging_table=name))
+        if not self._shard.is_whole and not written.rowcount:
+            raise _Crossed
+        rows = self._rows(connection, name)
         now = database.utc_now(connection)
+        for row in rows.values():
+            if row.staging_table != key and not self._fits_beside(row):
+                self._take_over(connection, row, now)
         times = {"acquired_at": now, "heartbeat_at": now, "expires_at": now + self._lease}
         values = {"run_id": self._run_id, "holder": self._holder, **times}
-        if row is None:
+        if (own := rows.get(key)) is None:
             try:
-                connection.execute(insert(run_lock).values(staging_table=name, **values))
+                connection.execute(insert(run_lock).values(staging_table=key, **values))
             except IntegrityError:  # another run was faster by milliseconds
                 raise self._refused(name, None) from None
             return
+        if not self._is_free(own, now):
+            self.taken_over.append(own.run_id)
+        connection.execute(update(run_lock).where(run_lock.c.staging_table == key).values(**values))
+
+    def _rows(self, connection: Connection, name: str) -> dict[str, Row]:
+        """The rows of a table and of its shards, by what stands in the column of its name."""
+        column = run_lock.c.staging_table
+        rows = connection.execute(
+            select(run_lock).where(or_(column == name, column.like(f"{name} %")))
+        ).all()
+        return {row.staging_table: row for row in rows if _table_of(row.staging_table)[0] == name}
+
+    def _fits_beside(self, row: Row) -> bool:
+        """Whether another row says nothing against this lease: another shard of as many."""
+        if row.run_id == NOBODY:
+            return True
+        shard = _table_of(row.staging_table)[1]
+        return not self._shard.is_whole and shard.of == self._shard.of
+
+    def _is_free(self, row: Row, now: dt.datetime) -> bool:
+        """Whether a lease is nobody's or ours; False where it is one that somebody left behind.
+
+        Raises:
+            LockError: its run is alive.
+        """
         # ours already where the connection was lost after the database had kept it
         is_ours = (row.run_id, row.holder) == (self._run_id, self._holder)
-        if not is_ours and not self._left_by_hand(row):
-            if self._is_alive(row, now):
-                raise self._refused(name, row)
+        if row.run_id == NOBODY or is_ours or self._left_by_hand(row):
+            return True
+        if self._is_alive(row, now):
+            raise self._refused(_table_of(row.staging_table)[0], row)
+        return False
+
+    def _take_over(self, connection: Connection, row: Row, now: dt.datetime) -> None:
+        """Clear away a lease that keeps this one out, and whose run is gone."""
+        if not self._is_free(row, now):
             self.taken_over.append(row.run_id)
-        connection.execute(update(run_lock).where(this).values(**values))
+        this = run_lock.c.staging_table == row.staging_table
+        if _table_of(row.staging_table)[1].is_whole:
+            connection.execute(update(run_lock).where(this).values(**self._free(connection)))
+        else:
+            connection.execute(delete(run_lock).where(this))
 
     def _left_by_hand(self, row: Row) -> bool:
         """A stage's lease that this very process could not give back, as the database was away."""
@@ -238,10 +340,18 @@ class Lease:
         if row is not None:
             host = row.holder.split(":")[0].split(" ")[0]
             who = f"Run {row.run_id} on {host}, since {row.acquired_at:%H:%M} UTC,"
+        held = WHOLE if row is None else _table_of(row.staging_table)[1]
+        of_shard = "" if held.is_whole else f"shard {held} of "
+        one_number = (
+            ""
+            if held.is_whole and self._shard.is_whole
+            else "A table is worked on by one run for all of it, or by shards of one number, "
+            "each once. "
+        )
         return LockError(
-            f"{who} is working on the table {name}.",
-            hint="Wait until it is done. A run that crashed on another machine gives the table "
-            f"free after {self._lease.total_seconds():.0f} seconds and a while.",
+            f"{who} is working on {of_shard}the table {name}.",
+            hint=f"{one_number}Wait until it is done. A run that crashed on another machine gives "
+            f"the table free after {self._lease.total_seconds():.0f} seconds and a while.",
         )
 
     def _keep_alive(self) -> None:

@@ -36,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.database import shards
 from d2i_helpers.database.tables import (
     attention,
     facts,
@@ -44,6 +45,7 @@ from d2i_helpers.database.tables import (
     staging_table,
     unsettled,
 )
+from d2i_helpers.settings import WHOLE, Shard
 from d2i_helpers.staging.evidence import PURGE, Evidence, Hasher
 from d2i_helpers.staging.moves import Moves
 from d2i_helpers.staging.states import (
@@ -103,8 +105,14 @@ def _both_or_neither(left: ColumnElement[bool], right: ColumnElement[bool]) -> C
 class Staging:
     """One staging table (the identifiable or the anonymised one) and what is kept beside it."""
 
-    def __init__(self, engine: Engine, name: str, hasher: Hasher | None = None) -> None:
-        """``hasher`` makes this table's hashes; None: stored texts are not checked against them."""
+    def __init__(
+        self, engine: Engine, name: str, hasher: Hasher | None = None, shard: Shard = WHOLE
+    ) -> None:
+        """``hasher`` makes this table's hashes; None: stored texts are not checked against them.
+
+        ``shard``: whose children are worked on.
+        """
+        self.shard = shard
         self.engine = engine
         self.name = name
         self.table = staging_table(name)
@@ -135,6 +143,19 @@ class Staging:
         self.noted = and_(
             notes.c.staging_table == name, notes.c.person_id == self.table.c.person_id
         )
+
+    @functools.cached_property
+    def mine(self) -> tuple[ColumnElement[bool], ...]:
+        """The condition that a row is of the shard's children; none for the whole."""
+        return self.mine_by(self.table.c.person_id)
+
+    def mine_by(self, person_id: ColumnElement) -> tuple[ColumnElement[bool], ...]:
+        """The same for the rows of another table, by its column with the child's id.
+
+        Raises:
+            SettingsError: the database cannot be worked on in shards.
+        """
+        return shards.condition(self.engine, self.shard, person_id)
 
     @functools.cached_property
     def is_due(self) -> ColumnElement[bool]:

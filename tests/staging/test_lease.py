@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from sqlalchemy import Engine, delete, select, update
 
 from d2i_helpers import database, processes
 from d2i_helpers.database.tables import run_lock
-from d2i_helpers.errors import LockError
+from d2i_helpers.errors import LockError, SettingsError
 from d2i_helpers.kernel_protocol import HOLDER_VARIABLE
+from d2i_helpers.settings import WHOLE, Shard
 from d2i_helpers.staging import lease as lock
 from d2i_helpers.staging.lease import Lease, working_on
 
@@ -162,3 +164,88 @@ def _wait_until(met: Any) -> None:
     while not met():
         assert time.monotonic() < give_up
         time.sleep(0.02)
+
+
+# ---------------------------------------------------------------------------------- shards
+@pytest.fixture
+def shared(engine: Engine) -> Engine:
+    """A database that takes shards."""
+    if engine.dialect.name == "sqlite":
+        with pytest.raises(SettingsError, match="one writer at a time"):
+            Lease(engine, [TABLE], "first", shard=Shard(1, 2))
+        pytest.skip("SQLite refuses shards, and did")
+    return engine
+
+
+def test_shards_of_one_number_work_side_by_side_each_once(shared: Engine) -> None:
+    with (
+        Lease(shared, [TABLE], "first", shard=Shard(1, 3)),
+        Lease(shared, [TABLE], "second", shard=Shard(2, 3)),
+    ):
+        with pytest.raises(
+            LockError, match=r"Run second on .* is working on shard 2/3 of the table .* each once"
+        ):
+            Lease(shared, [TABLE], "third", shard=Shard(2, 3)).__enter__()
+        with pytest.raises(LockError, match=r"shard [12]/3 of .* shards of one number"):
+            Lease(shared, [TABLE], "third", shard=Shard(2, 4)).__enter__()
+        with pytest.raises(LockError, match=r"shard [12]/3 of .* one run for all of it"):
+            Lease(shared, [TABLE], "third").__enter__()
+    with Lease(shared, [TABLE], "third"):
+        assert {key: row.run_id for key, row in held(shared).items()} == {TABLE: "third"}
+        with pytest.raises(LockError, match=r"Run third on .* is working on the table"):
+            Lease(shared, [TABLE], "fourth", shard=Shard(2, 4)).__enter__()
+
+
+def test_a_dead_shard_is_taken_over_by_itself_and_keeps_no_other_out(shared: Engine) -> None:
+    gone = f"{processes.place()} 99999999 1.0"
+    first = {"run_id": "dead", "holder": gone}
+
+    def left_by_dead(shard: Shard) -> Lease:
+        lease = Lease(shared, [TABLE], "dead", shard=shard)
+        lease.__enter__()
+        with database.transaction(shared) as connection:
+            mine = run_lock.c.run_id == "dead"
+            connection.execute(update(run_lock).where(mine).values(**first))
+        return lease
+
+    for dead, later in (
+        (Shard(1, 3), Shard(1, 3)),
+        (Shard(1, 3), Shard(2, 4)),
+        (Shard(1, 3), WHOLE),
+        (WHOLE, Shard(1, 3)),
+    ):
+        left = left_by_dead(dead)
+        with Lease(shared, [TABLE], "later", shard=later) as lease:
+            assert lease.taken_over == ["dead"]
+            assert "dead" not in {row.run_id for row in held(shared).values()}
+        left.__exit__()
+    left = left_by_dead(Shard(1, 3))
+    with Lease(shared, [TABLE], "beside", shard=Shard(2, 3)) as lease:
+        assert lease.taken_over == []
+    left.__exit__()
+
+
+def test_shards_that_begin_in_the_same_moment_do_not_refuse_one_another(
+    shared: Engine, make_settings: Callable
+) -> None:
+    refused: list[BaseException] = []
+    ready, done = threading.Barrier(4), threading.Barrier(4)
+
+    def work(number: int) -> None:
+        own = database.open_database(make_settings())  # each process has one
+        try:
+            ready.wait(30)
+            with working_on(own, [TABLE], Shard(number, 4)):
+                done.wait(30)
+        except BaseException as error:
+            refused.append(error)
+            done.abort()
+        finally:
+            own.dispose()
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(1, 5)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert refused == []
