@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     DDL,
@@ -28,6 +28,7 @@ from d2i_helpers.database import dialects, tables
 from d2i_helpers.database.catalogue import (
     columns_not_of_text,
     columns_present,
+    forget_answers,
     has_table,
     indexed_columns,
     real_schema,
@@ -40,6 +41,10 @@ ALTER_IT = (
     "`d2i check --ddl` prints the script by which a DBA alters the table; its rows are kept. Or "
     "name another table in `staging_table`."
 )
+
+
+_FURTHER_LOOKS = 3  # before the last one, whose error is shown
+Made = TypeVar("Made")
 
 
 def create_staging(engine: Engine, *names: str) -> list[str]:
@@ -68,11 +73,29 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
                 _refuse_other_columns(connection, table)
         return created + _create_ours(connection)
 
-    created = in_transaction(engine, create)
+    created = make_missing(engine, create)
     for name in set(names) - set(created):
         with suppress(DatabaseError):  # preflight says so, with the statement for a DBA
             _add_indexes(engine, tables.staging_table(name))
     return created
+
+
+def make_missing(engine: Engine, make: Callable[[Connection], Made]) -> Made:
+    """Make tables that are missing, where another run may make the same in this moment.
+
+    A database refuses the second maker, who looks again and finds what is there by then.
+
+    Args:
+        make: looks what is missing and makes it, in one transaction; from its beginning each time.
+
+    Raises:
+        DatabaseError: the database refused it each time.
+    """
+    for _ in range(_FURTHER_LOOKS):
+        with suppress(DatabaseError):
+            return in_transaction(engine, make)
+        forget_answers(engine)
+    return in_transaction(engine, make)
 
 
 def require_staging(connection: Connection, name: str) -> None:

@@ -40,7 +40,6 @@ BEAT_SECONDS = 20.0
 WATCHED_BEATS = 1.5  # a lease that ran out is watched so long before it counts as given up
 ORPHAN_SECONDS = 2.0  # a kernel notices within a second that its runner is gone, and ends
 BY_HAND = "by-hand-"
-_TRIES = 3  # to make the table, beside the last one, whose error is shown
 NOBODY = "nobody"  # holds the row of the whole while shards are at work, or after them
 CROSSED_SECONDS = 0.1  # until another look where two runs wanted a table that nobody had held
 
@@ -142,16 +141,6 @@ def _process_lives(row: Row) -> bool | None:
     return may_be_alive({"place": where, "pid": int(pid), "born": float(born)})
 
 
-def _see_to_table(engine: Engine) -> None:
-    """Make the table of leases where it is missing; of runs that begin together one makes it."""
-    for _ in range(_TRIES):
-        with contextlib.suppress(DatabaseError):
-            database.in_transaction(engine, _make_table)
-            return
-        database.forget_answers(engine)  # another run may have made it in this moment
-    database.in_transaction(engine, _make_table)
-
-
 def _make_table(connection: Connection) -> None:
     if not database.has_table(connection, run_lock):
         run_lock.create(connection)
@@ -203,7 +192,7 @@ class Lease:
         self.taken_over: list[str] = []  # runs that had died while they held a lease
 
     def __enter__(self) -> Lease:
-        _see_to_table(self._engine)
+        database.make_missing(self._engine, _make_table)
         while not self._acquired():
             time.sleep(WATCHED_BEATS * self._beat)
         if any(not run_id.startswith(BY_HAND) for run_id in self.taken_over):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sys
+import threading
 import types
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote_plus
 
 import pytest
@@ -31,6 +33,25 @@ def test_staging_tables_are_created_once(engine: Engine) -> None:
     assert (
         database.create_staging(engine, "ssd_api_data_staging", "ssd_api_data_staging_anon") == []
     )
+
+
+# SQLite keeps each table that it makes at once, so that makers meet at every one of them
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_runs_that_begin_together_make_the_tables_between_them(
+    engine: Engine, make_settings: Callable
+) -> None:
+    makers = [database.open_database(make_settings()) for _ in range(3)]
+    begin = threading.Barrier(len(makers))
+
+    def make(one: Engine) -> None:
+        begin.wait(30)
+        database.create_staging(one, "ssd_api_data_staging")
+
+    with ThreadPoolExecutor(len(makers)) as pool:
+        assert list(pool.map(make, makers)) == [None] * len(makers)
+    for one in makers:
+        one.dispose()
+    assert database.create_staging(engine, "ssd_api_data_staging") == []
 
 
 def test_every_ssd_table_can_be_made_and_read(engine: Engine) -> None:
