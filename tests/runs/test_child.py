@@ -94,6 +94,7 @@ with stopping.stoppable() as switch:
         with switch.ready():
             time.sleep(60)
     except stopping.Stopped:
+        open("closed", "w")
         time.sleep(float(sys.argv[2]))
         sys.exit(130)
 """
@@ -101,9 +102,11 @@ with stopping.stoppable() as switch:
 
 @posix
 @pytest.mark.parametrize(("limit", "closing"), [("30", "0"), ("0.2", "30")])
-def test_a_run_ends_with_its_input_in_order_or_after_its_time(limit: str, closing: str) -> None:
-    process = subprocess.Popen([sys.executable, "-c", LEASHED, limit, closing],
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+def test_a_run_ends_with_its_input_in_order_or_after_its_time(
+    limit: str, closing: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", LEASHED, limit, closing]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin and process.stdout and process.stdout.readline() == b"ready\n"
     assert process.poll() is None
     process.stdin.close()
@@ -123,15 +126,17 @@ SHOWS_ITS_PID = "import os; open('pid', 'w').write(str(os.getpid()))\n"
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_does_not_outlive_a_task_that_is_ended(number: int, tmp_path: Path) -> None:
+def test_a_run_ends_in_order_with_a_task_that_is_ended(number: int, tmp_path: Path) -> None:
+    """Airflow ends all processes of a task's group; the run must still close its record."""
     shows = SHOWS_ITS_PID + LEASHED.replace("time.sleep(60)", "open('up', 'w'); time.sleep(60)")
     task = subprocess.Popen([sys.executable, "-c", STARTER, shows], cwd=tmp_path,
-                            stderr=subprocess.DEVNULL)  # fmt: skip
+                            stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
     wait_for((tmp_path / "up").exists)
     run = int((tmp_path / "pid").read_text())
-    task.send_signal(number)
+    os.killpg(task.pid, number)
     assert task.wait(15) != 0
     wait_for(lambda: birth(run) is None)
+    assert (tmp_path / "closed").exists()
 
 
 def wait_for(reached: object) -> None:
