@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FIRST_PARTS = 4  # of a child's page that come before its document
+_NOBODY = (
+    "Nobody is staged yet, so there is no child to show. Run the extract stage "
+    "(`d2i run --stages extract`), or name a child in `person_id`: why it is in or out is read "
+    "from the source."
+)
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,15 @@ class Desk:
         held_back = staged.to_send == children.HELD_BACK
         return staged.document if held_back else None
 
+    def _is_nobody(self, person_id: str | int | None) -> bool:
+        """Whether no child is named and none is staged, as in a workbook that never ran."""
+        return person_id is None and not self.overview()
+
     def child(self, person_id: str | int | None = None) -> None:
         """Show how a child stands, why it is in or out, what is wrong, what was sent."""
+        if self._is_nobody(person_id):
+            display.publish({"text/plain": _NOBODY})
+            return
         parts = self.subject(person_id).parts
         self._show(
             as_html(parts, whole=True), as_html(parts, whole=False), as_text(parts, whole=False)
@@ -127,12 +139,16 @@ class Desk:
 
     def document(self, person_id: str | int | None = None) -> None:
         """Show today's document as a tree that folds."""
+        if self._is_nobody(person_id):
+            return
         today = self.subject(person_id).today
         whole, kept = (tree(today, self.spec, whole=whole) for whole in (True, False))
         self._show(whole, kept, "The document as a tree; open the page or JupyterLab to see it.")
 
     def compare(self, person_id: str | int | None = None) -> None:
         """Show today's document beside the acknowledged one, and the delta beside both."""
+        if self._is_nobody(person_id):
+            return
         subject = self.subject(person_id)
         whole, kept = (beside(subject, self.spec, whole=whole) for whole in (True, False))
         part = comparison.as_part(subject.lines)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import html
-import json
 import os
 import time
 import uuid
@@ -31,7 +30,6 @@ from d2i_helpers.notebook import pictures
 from d2i_helpers.plain_english import counted, needs_attention, verb
 from d2i_helpers.privacy.human_present import is_human_present
 from d2i_helpers.privacy.safe_words import (
-    masked,
     safe_label,
     safe_sentence,
     safe_title,
@@ -473,10 +471,3 @@ def may_show_identifiers() -> bool:
     if os.environ.get(RUN_ID_VARIABLE):
         return False
     return is_human_present()
-
-
-def explore(document: Mapping[str, Any], *, show_identifiers: bool = False) -> None:
-    """Show the structure of a document; values only to a person who asks for them."""
-    shown = document if show_identifiers and may_show_identifiers() else masked(document)
-    text = json.dumps(shown, indent=2, ensure_ascii=False, default=str)
-    _publish({"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"})

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -109,12 +108,3 @@ def saved_setting(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return value.isoformat() if isinstance(value, date) else value
-
-
-def masked(value: Any) -> Any:
-    """The same structure with dots for every value; flags and nulls stay."""
-    if isinstance(value, Mapping):
-        return {key: masked(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [masked(part) for part in value]
-    return value if isinstance(value, bool) or value is None else "…"

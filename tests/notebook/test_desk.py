@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +118,22 @@ def test_the_command_line_has_the_same_words_at_a_terminal_only(
     assert "Martian" in shown
     each = CliRunner().invoke(cli, ["preview", "--children", *options]).output
     assert demo.coded in each
+
+
+def test_a_desk_without_a_staged_child_says_so_and_shows_tomorrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = Demo(tmp_path, children=5)
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr(display, "publish", shown.append)
+    desk = Desk(demo.settings)
+    desk.child()
+    assert "Nobody is staged yet" in shown.pop()["text/plain"]
+    desk.document()
+    desk.compare()
+    assert not shown
+    desk.tomorrow()
+    assert "What would be sent now" in shown[0]["text/plain"]
 
 
 def test_the_screen_can_be_masked_as_well(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
