@@ -164,9 +164,9 @@ class Portable:
         return None
 
     def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
-        """The first four bytes of the MD5 of a text as a number; None where shards are refused.
+        """The first four bytes of the SHA-256 of a text as a number; None where shards are refused.
 
-        It spreads ids evenly, and hides nothing.
+        It spreads ids evenly, and hides nothing. Not MD5, which a server in FIPS mode refuses.
         """
         return None
 
@@ -439,8 +439,9 @@ class PostgreSQL(Portable):
 
     def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
         """A text of hexadecimal figures becomes a number by way of bits there."""
+        digest = func.sha256(func.convert_to(text, literal_column("'UTF8'")))
         figures: ColumnElement = func.substr(
-            func.md5(text), literal_column("1"), literal_column("8")
+            func.encode(digest, literal_column("'hex'")), literal_column("1"), literal_column("8")
         )
         return cast(cast(literal_column("'x'").op("||")(figures), BIT(32)), BigInteger())
 
@@ -608,7 +609,7 @@ class SQLServer(Portable):
 
     def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
         """Of the text in UTF-16, as NVARCHAR holds it; VARCHAR would give another hash."""
-        digest = func.hashbytes(literal_column("'MD5'"), text)
+        digest = func.hashbytes(literal_column("'SHA2_256'"), text)
         return cast(func.substring(digest, literal_column("1"), literal_column("4")), BigInteger())
 
     def footprint(self, column: ColumnElement) -> ColumnElement:
@@ -690,7 +691,7 @@ class Oracle(Portable):
 
     def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
         """By hexadecimal figures, as a RAW cannot become a number."""
-        digest = func.rawtohex(func.standard_hash(text, literal_column("'MD5'")))
+        digest = func.rawtohex(func.standard_hash(text, literal_column("'SHA256'")))
         figures = func.substr(digest, literal_column("1"), literal_column("8"))
         return func.to_number(figures, literal_column("'XXXXXXXX'"), type_=BigInteger())
 

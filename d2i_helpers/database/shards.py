@@ -71,7 +71,7 @@ def shard_of(person_id: str | None, of: int, encoding: str = "utf-8") -> Shard:
     if person_id is None:
         return Shard(1, of)
     text = person_id.strip().lower().encode(encoding)
-    digest = hashlib.md5(text, usedforsecurity=False).digest()
+    digest = hashlib.sha256(text).digest()
     return Shard(1 + int.from_bytes(digest[:4], "big") % of, of)
 
 

@@ -239,7 +239,10 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["57P01"],
         "at once": True,
         "fingerprint": "hashtextextended(CAST(row(t.a, c.w) AS TEXT), 0)",
-        "shard": "CAST(CAST('x' || substr(md5(c.w), 1, 8) AS BIT(32)) AS BIGINT)",
+        "shard": (
+            "CAST(CAST('x' || substr(encode(sha256(convert_to(c.w, 'UTF8')), 'hex'), 1, 8)"
+            " AS BIT(32)) AS BIGINT)"
+        ),
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "size": "octet_length(c.w)",
@@ -283,7 +286,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["08S01"],
         "at once": False,
         "fingerprint": None,
-        "shard": "CAST(substring(hashbytes('MD5', c.w), 1, 4) AS BIGINT)",
+        "shard": "CAST(substring(hashbytes('SHA2_256', c.w), 1, 4) AS BIGINT)",
         "counts": False,
         "footprint": ("len(c.w)", [2, 3]),
         "size": "datalength(c.w)",
@@ -323,7 +326,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["ORA-03113"],
         "at once": False,
         "fingerprint": None,
-        "shard": "to_number(substr(rawtohex(standard_hash(c.w, 'MD5')), 1, 8), 'XXXXXXXX')",
+        "shard": "to_number(substr(rawtohex(standard_hash(c.w, 'SHA256')), 1, 8), 'XXXXXXXX')",
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "size": "length(c.w)",
