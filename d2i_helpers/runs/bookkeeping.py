@@ -15,6 +15,7 @@ from typing import Any
 
 from d2i_helpers import database
 from d2i_helpers.errors import DatabaseError, RecordError
+from d2i_helpers.files import file_lock
 from d2i_helpers.runs import ledger, records, sequence
 from d2i_helpers.runs.database_ledger import DatabaseLedger, Row, mark_of
 from d2i_helpers.runs.ledger import Chain, Entry
@@ -22,6 +23,8 @@ from d2i_helpers.runs.records import RunRecord
 from d2i_helpers.runs.run_page import write_run_page
 from d2i_helpers.runs.verification import record_faults
 from d2i_helpers.settings import Settings, ledger_key, load_secrets
+
+CLOSING_LOCK = ".closing.lock"  # not the ledger's, which each entry takes
 
 
 @contextlib.contextmanager
@@ -206,9 +209,19 @@ class Book:
             of_interest = not only or run_id == only
             if entry.get("kind") in ledger.OPENING and run_id != except_for and of_interest:
                 try:
-                    yield from self._close(run_id, entry)
+                    yield from self._close_once(run_id, entry)
                 except DatabaseError:
                     yield f"Run {run_id} is not closed: the database cannot be asked about it."
+
+    def _close_once(self, run_id: str, entry: Entry) -> list[str]:
+        """Close a run unless another process has just done so.
+
+        Two runs that begin together after a kill find the same dead run, and a second end would be
+        a fault of the ledger for good.
+        """
+        with file_lock(self.outputs / CLOSING_LOCK):
+            last = ledger.last_by_run(ledger.entries(self.outputs)).get(run_id)
+            return list(self._close(run_id, entry)) if last == entry else []
 
     def _close(self, run_id: str, entry: Entry) -> Iterator[str]:
         try:

@@ -17,8 +17,9 @@ from sqlalchemy import create_engine
 from d2i_helpers.cli import runs
 from d2i_helpers.database import tables
 from d2i_helpers.errors import DatabaseError, RecordError, SettingsError
+from d2i_helpers.files import file_lock
 from d2i_helpers.runs import ledger, records, retention, sequence, verification
-from d2i_helpers.runs.bookkeeping import Book
+from d2i_helpers.runs.bookkeeping import CLOSING_LOCK, Book
 from d2i_helpers.runs.database_ledger import DatabaseLedger
 from d2i_helpers.runs.records import RunRecord, StageRecord
 from d2i_helpers.runs.verification import Findings, Head
@@ -289,6 +290,32 @@ def test_a_killed_run_is_closed_once(book: Book) -> None:
     assert record.stages[0].status == "interrupted"
     assert records.read(alive.folder).status == "running"
     assert find(book).faults == []
+
+
+def test_two_runs_that_begin_together_close_a_killed_run_once(book: Book) -> None:
+    dead = [begin_run(book, pid=99999999) for _ in range(2)]
+    one, other = book.close_interrupted(), book.close_interrupted()
+    said = [next(one), next(other)]  # each has seen both, and has closed one
+    assert [*one, *other] == []
+    assert all(record.run_id in words for record, words in zip(dead, said, strict=True))
+    assert find(book).faults == []
+
+
+def test_closers_wait_for_each_other(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin_run(book, pid=99999999)
+    close, said = Book._close, []
+
+    def while_another_one_tries(self: Book, run_id: str, entry: Any) -> Iterator[str]:
+        with (
+            pytest.raises(RecordError, match="held by another process"),
+            file_lock(self.outputs / CLOSING_LOCK, wait_seconds=0),
+        ):
+            pass
+        return close(self, run_id, entry)
+
+    monkeypatch.setattr(Book, "_close", while_another_one_tries)
+    said += book.close_interrupted()
+    assert len(said) == 1
 
 
 def test_a_run_that_was_killed_before_its_end_was_entered_counts_as_interrupted(
