@@ -36,6 +36,7 @@ class Kind:
     profile: str
     pilot: str | None  # of how many persons, as a record says it; None: all persons
     is_dry: bool
+    shard: str | None = None  # k/n; None: all children
 
     def fits(self, earlier: Kind) -> bool:
         """Whether a run of this kind can be compared with an earlier one.
@@ -43,14 +44,18 @@ class Kind:
         Both are of one profile and for the same persons (all, or as many of a pilot). Only a dry
         run is compared with a dry run too.
         """
-        same = (self.profile, self.pilot) == (earlier.profile, earlier.pilot)
+        same = (self.profile, self.pilot, self.shard) == (
+            earlier.profile,
+            earlier.pilot,
+            earlier.shard,
+        )
         return same and (self.is_dry or not earlier.is_dry)
 
 
 def kind_of_run(settings: Settings) -> Kind:
     """The kind of the run that has these settings."""
     pilot = saved_setting("person_ids", settings.person_ids)
-    return Kind(settings.profile, pilot, settings.dry_run)
+    return Kind(settings.profile, pilot, settings.dry_run, settings.shard)
 
 
 def counts_so_far(settings: Settings) -> dict[str, Counts]:
@@ -76,7 +81,7 @@ def run_before(
         if record.get("status") not in _COMPLETE or not isinstance(given, dict):
             continue
         dry = given.get("dry_run") is True
-        earlier = Kind(str(record.get("profile")), given.get("person_ids"), dry)
+        earlier = Kind(str(record.get("profile")), given.get("person_ids"), dry, given.get("shard"))
         counts = _by_stage(record)
         if kind.fits(earlier) and (counts if stage is None else stage in counts):
             return EarlierRun(name, counts)

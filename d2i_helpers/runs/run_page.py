@@ -51,7 +51,12 @@ def sentence_of(record: RunRecord) -> str:
 
 def kind_of(record: RunRecord) -> Kind:
     """Which runs it can be compared with."""
-    return Kind(record.profile, record.parameters.get("person_ids"), record.is_dry)
+    return Kind(
+        record.profile,
+        record.parameters.get("person_ids"),
+        record.is_dry,
+        record.parameters.get("shard"),
+    )
 
 
 def _page(record: RunRecord) -> bytes:

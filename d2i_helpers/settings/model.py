@@ -25,6 +25,7 @@ from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import BYTE_ORDER_MARK, Unreadable, parse_yaml
 from d2i_helpers.settings.receipts import receipt_pattern
 from d2i_helpers.settings.root import project_root
+from d2i_helpers.settings.shard import Shard, read_shard
 
 ENV_PREFIX = "D2I_"
 Share = float
@@ -122,6 +123,12 @@ class Settings(BaseModel):
         le=86400,
         description="seconds a statement waits for what another transaction holds (Oracle: "
         "`statement_timeout`); 0: no limit",
+    )
+
+    shard: str | None = Field(
+        None,
+        description="k/n, such as 2/4: this process works on its part of the children, and n of "
+        "them on all (docs/shards.md); null: on all children",
     )
 
     # extract
@@ -372,6 +379,12 @@ class Settings(BaseModel):
         receipt_pattern(value)
         return value
 
+    @field_validator("shard")
+    @classmethod
+    def _shard(cls, value: str | None) -> str | None:
+        shard = read_shard(value)
+        return None if shard.is_whole else str(shard)
+
     @model_validator(mode="after")
     def _together(self) -> Settings:
         if self.staging_table.lower() == self.anon_table.lower():
@@ -382,6 +395,11 @@ class Settings(BaseModel):
     def today(self) -> dt.date:
         """The day of the run."""
         return self.run_date or dt.date.today()
+
+    @property
+    def part(self) -> Shard:
+        """The children that this process works on."""
+        return read_shard(self.shard)
 
     @property
     def send_table(self) -> str:
