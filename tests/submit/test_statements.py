@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, select, text
 
+from d2i_helpers.database.tables import staging_table, unsettled
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging.states import Outcome
@@ -60,6 +61,27 @@ def test_a_quiet_day_reads_no_row_of_the_staging_table(table: Table) -> None:
     assert len(selects) >= 5
     for plan in plans(table.engine, selects):
         assert not reads_all(plan), plan
+
+
+def test_postgresql_finds_few_unsettled_rows_among_many_by_their_index(table: Table) -> None:
+    """By itself, and before it has counted anything: it must not expect nearly every row."""
+    if table.engine.dialect.name != "postgresql":
+        pytest.skip("other databases do not weigh an index against the whole table here")
+    at_rest = {
+        "person_id": "'R' || number", "json_payload": "repeat('x', 1000)",
+        "previous_json_payload": "'x'", "current_hash": "'x'", "previous_hash": "'x'",
+        "submission_status": "'sent'", "row_state": "'unchanged'",
+    }  # fmt: skip
+    with table.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"insert into {TABLE} ({', '.join(at_rest)}) "  # noqa: S608
+            f"select {', '.join(at_rest.values())} from generate_series(1, 1000) number"
+        )
+        waiting = staging_table(TABLE)
+        with asked(table.engine) as said:
+            assert not connection.execute(select(waiting.c.id).where(unsettled(waiting))).all()
+        plan = [str(row[0]) for row in connection.exec_driver_sql(f"explain {said[0][0]}")]
+    assert not reads_all(plan), plan
 
 
 def test_a_batch_does_not_go_through_what_others_left(
