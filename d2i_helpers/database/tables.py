@@ -366,6 +366,22 @@ run_lock = Table(
     Column("expires_at", DateTime, nullable=False),
 )
 
+# What shards at work on one day tell each other before their guards judge it: the last figures of
+# each shard and stage.
+shard_figures = Table(
+    "d2i_shard_figures",
+    _OURS,
+    Column("staging_table", Characters(64), primary_key=True),
+    Column("stage", Characters(20), primary_key=True),
+    Column("shard", Characters(10), primary_key=True),  # k/n
+    Column("day", Characters(10), nullable=False),  # of the run, YYYY-MM-DD
+    Column("run_id", Characters(64), nullable=False),  # as of its lease, and so the holder
+    Column("holder", Characters(200), nullable=False),
+    Column("posted_at", DateTime, nullable=False),
+    Column("stopped_at", DateTime),  # when a guard stopped the shard
+    Column("figures", Characters(), nullable=False),  # JSON; numbers and names of tables only
+)
+
 # The ledger of run records, entry by entry, as its file has it; only ever appended to. A login that
 # may select and insert here, and neither update nor delete, cannot rewrite what happened.
 ledger_entries = Table(
@@ -410,6 +426,7 @@ _USES = {
     identifiers_taken.name: (_WRITE_ANEW, "from which documents those digests were made"),
     anonymised.name: (_WRITE_ANEW, "what both staging tables held when the twin was last made"),
     run_lock.name: (_EVERYTHING, "which run works on a staging table"),
+    shard_figures.name: (_WRITE_ANEW, "what shards tell each other; a few rows"),
     ledger_entries.name: (_APPEND, "the ledger of run records; a few rows a run"),
 }
 
@@ -433,7 +450,7 @@ def purpose(table: Table) -> str:
 __all__ = [
     "LONGEST_NAME", "UNSETTLED_COLUMN", "anonymised", "attention", "facts", "identifier_hashes",
     "identifiers_taken", "inclusion", "journal", "landing", "ledger_entries", "marks", "notes",
-    "our_tables", "purpose", "rights", "run_lock", "source_rows", "source_values", "ssd_columns",
-    "ssd_metadata", "ssd_table", "staging_table", "submission_log", "unsettled",
+    "our_tables", "purpose", "rights", "run_lock", "shard_figures", "source_rows", "source_values",
+    "ssd_columns", "ssd_metadata", "ssd_table", "staging_table", "submission_log", "unsettled",
     "unsettled_index_name", "word_of",
 ]  # fmt: skip

@@ -130,6 +130,12 @@ class Settings(BaseModel):
         description="k/n, such as 2/4: this process works on its part of the children, and n of "
         "them on all (docs/shards.md); null: on all children",
     )
+    shard_wait: float = Field(
+        20.0,
+        ge=0,
+        description="seconds from its beginning for which a shard waits, before its guards judge "
+        "the day, for shards that have not begun; for those at work it waits longer",
+    )
 
     # extract
     run_date: dt.date | None = Field(None, description="day of the run; null: today")

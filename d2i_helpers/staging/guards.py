@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from d2i_helpers.errors import GuardError
 from d2i_helpers.payload_spec import Block, Spec
@@ -104,6 +104,57 @@ class Finding:
 
     def __str__(self) -> str:
         return self.said
+
+
+def of_all(parts: Sequence[Figures]) -> Figures:
+    """The figures of several shards as those of one process.
+
+    Children, items and values are added up; what each of them counted of the whole source is the
+    same in all, or the lower number where the source changed in between.
+    """
+    first = parts[0]
+    items: dict[str, ItemLoss] = {}
+    rows: dict[str, RowCount] = {}
+    values: dict[str, ValueCount] = {}
+    columns: dict[str, ColumnUse] = {}
+    for part in parts:
+        for name, loss in part.items.items():
+            known = items.get(name, ItemLoss(0, 0))
+            items[name] = ItemLoss(
+                known.before + loss.before, known.gone + loss.gone, known.tables | loss.tables
+            )
+        for name, count in part.rows.items():
+            one = rows.get(name, count)
+            rows[name] = RowCount(max(one.before, count.before), min(one.today, count.today))
+        for name, held in part.values.items():
+            old = values.get(name, ValueCount(0, 0, 0, 0))
+            values[name] = ValueCount(
+                held.rows_before, held.before, old.rows + held.rows, old.values + held.values
+            )
+        for use in part.columns:
+            sofar = columns.get(use.name, replace(use, filled=0, unusable=0, rows=0))
+            columns[use.name] = replace(
+                sofar,
+                filled=sofar.filled + use.filled,
+                unusable=sofar.unusable + use.unusable,
+                rows=sofar.rows + use.rows,
+            )
+    return replace(
+        first,
+        staged=sum(part.staged for part in parts),
+        gone=sum(part.gone for part in parts),
+        changed=sum(part.changed for part in parts),
+        found=sum(part.found for part in parts),
+        persons=max(part.persons for part in parts),
+        items=items,
+        rows=rows,
+        values=values,
+        columns=tuple(columns.values()),
+        window_before=min(
+            (part.window_before for part in parts if part.window_before), default=None
+        ),
+        made_anew=any(part.made_anew for part in parts),
+    )
 
 
 def item_losses(

@@ -21,6 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine, Row, delete, event, insert, or_, select, update
@@ -123,6 +124,56 @@ def lives(engine: Engine, run_id: str) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The lease of one shard."""
+
+    run_id: str
+    holder: str
+    acquired_at: dt.datetime  # by the database's clock
+    is_alive: bool  # as far as this machine can tell
+
+    @property
+    def by(self) -> tuple[str, str]:
+        """Which process of which run holds it."""
+        return self.run_id, self.holder
+
+
+def held_by_shards(connection: Connection, name: str) -> dict[Shard, Held]:
+    """The leases of shards on a staging table, those too that a dead run left behind."""
+    now = database.utc_now(connection)
+    found: dict[Shard, Held] = {}
+    for key, row in _rows(connection, name).items():
+        shard = _table_of(key)[1]
+        if not shard.is_whole:
+            alive = _process_lives(row)
+            alive = now < row.expires_at if alive is None else alive
+            found[shard] = Held(row.run_id, row.holder, row.acquired_at, alive)
+    return found
+
+
+@contextlib.contextmanager
+def in_turn(engine: Engine, name: str, shard: Shard) -> Iterator[None]:
+    """Let other shards on a staging table wait at the same step until this block is left.
+
+    Raises:
+        DatabaseError: another shard took longer than the database's limit on waiting.
+    """
+    if shard.is_whole:
+        yield
+        return
+    with database.transaction(engine) as connection:
+        take_turn(connection, name, shard)
+        yield
+
+
+def take_turn(connection: Connection, name: str, shard: Shard) -> None:
+    """The same until the transaction ends; the whole has nobody to wait for."""
+    if not shard.is_whole:
+        of_whole = run_lock.c.staging_table == name
+        connection.execute(update(run_lock).where(of_whole).values(staging_table=name))
+
+
 def _key(name: str, shard: Shard) -> str:
     """What stands in the column of the table's name: a table has one row, and one each shard."""
     return name if shard.is_whole else f"{name} {shard}"
@@ -139,6 +190,15 @@ def _process_lives(row: Row) -> bool | None:
     if where != place():
         return None
     return may_be_alive({"place": where, "pid": int(pid), "born": float(born)})
+
+
+def _rows(connection: Connection, name: str) -> dict[str, Row]:
+    """The rows of a table and of its shards, by what stands in the column of its name."""
+    column = run_lock.c.staging_table
+    rows = connection.execute(
+        select(run_lock).where(or_(column == name, column.like(f"{name} %")))
+    ).all()
+    return {row.staging_table: row for row in rows if _table_of(row.staging_table)[0] == name}
 
 
 def _make_table(connection: Connection) -> None:
@@ -251,7 +311,7 @@ class Lease:
         written = connection.execute(update(run_lock).where(of_whole).values(staging_table=name))
         if not self._shard.is_whole and not written.rowcount:
             raise _Crossed
-        rows = self._rows(connection, name)
+        rows = _rows(connection, name)
         now = database.utc_now(connection)
         for row in rows.values():
             if row.staging_table != key and not self._fits_beside(row):
@@ -267,14 +327,6 @@ class Lease:
         if not self._is_free(own, now):
             self.taken_over.append(own.run_id)
         connection.execute(update(run_lock).where(run_lock.c.staging_table == key).values(**values))
-
-    def _rows(self, connection: Connection, name: str) -> dict[str, Row]:
-        """The rows of a table and of its shards, by what stands in the column of its name."""
-        column = run_lock.c.staging_table
-        rows = connection.execute(
-            select(run_lock).where(or_(column == name, column.like(f"{name} %")))
-        ).all()
-        return {row.staging_table: row for row in rows if _table_of(row.staging_table)[0] == name}
 
     def _fits_beside(self, row: Row) -> bool:
         """Whether another row says nothing against this lease: another shard of as many."""

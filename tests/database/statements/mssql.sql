@@ -19,6 +19,7 @@ DELETE FROM [dbo].d2i_row_notes WHERE 0 = 1
 DELETE FROM [dbo].d2i_row_notes WHERE [dbo].d2i_row_notes.staging_table = ? AND [dbo].d2i_row_notes.person_id IN (?)
 DELETE FROM [dbo].d2i_run_lock WHERE 0 = 1
 DELETE FROM [dbo].d2i_run_lock WHERE [dbo].d2i_run_lock.run_id = ? AND [dbo].d2i_run_lock.holder = ?
+DELETE FROM [dbo].d2i_shard_figures WHERE 0 = 1
 DELETE FROM [dbo].d2i_simulated WHERE [dbo].d2i_simulated.name IN (?)
 DELETE FROM [dbo].d2i_simulated_away WHERE [dbo].d2i_simulated_away.person_id = ?
 DELETE FROM [dbo].d2i_source_rows WHERE 0 = 1
@@ -56,6 +57,7 @@ INSERT INTO [dbo].d2i_marks (person_id, staging_table, fingerprint, valid_until,
 INSERT INTO [dbo].d2i_row_notes (person_id, staging_table) VALUES (?, ?)
 INSERT INTO [dbo].d2i_row_notes (person_id, staging_table, partial_current_hash, partial_previous_hash, partial_kind, partial_digest, document_digest) VALUES (?, ?, ?, ?, ?, ?, ?)
 INSERT INTO [dbo].d2i_run_lock (staging_table, run_id, holder, acquired_at, heartbeat_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO [dbo].d2i_shard_figures (staging_table, stage, shard, day, run_id, holder, posted_at, figures) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 INSERT INTO [dbo].d2i_simulated (name, value) VALUES (?, ?)
 INSERT INTO [dbo].d2i_simulated_away (person_id, left_on_day, source_rows) VALUES (?, ?, ?)
 INSERT INTO [dbo].d2i_source_rows (staging_table, source_table, row_count) VALUES (?, ?, ?)

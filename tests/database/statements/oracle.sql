@@ -31,6 +31,7 @@ DELETE FROM staging.d2i_row_notes WHERE 0
 DELETE FROM staging.d2i_row_notes WHERE staging.d2i_row_notes.staging_table = :staging_table_1 AND staging.d2i_row_notes.person_id IN (:person_id_1_1)
 DELETE FROM staging.d2i_run_lock WHERE 0
 DELETE FROM staging.d2i_run_lock WHERE staging.d2i_run_lock.run_id = :run_id_1 AND staging.d2i_run_lock.holder = :holder_1
+DELETE FROM staging.d2i_shard_figures WHERE 0
 DELETE FROM staging.d2i_source_rows WHERE 0
 DELETE FROM staging.d2i_source_rows WHERE staging.d2i_source_rows.staging_table = :staging_table_1
 DELETE FROM staging.d2i_source_rows WHERE staging.d2i_source_rows.staging_table = :staging_table_1 AND staging.d2i_source_rows.source_table IN (:source_table_1_1)
@@ -62,6 +63,7 @@ INSERT INTO staging.d2i_marks (person_id, staging_table, fingerprint, valid_unti
 INSERT INTO staging.d2i_row_notes (person_id, staging_table) VALUES (:person_id, :staging_table)
 INSERT INTO staging.d2i_row_notes (person_id, staging_table, partial_current_hash, partial_previous_hash, partial_kind, partial_digest, document_digest) VALUES (:person_id, :staging_table, :partial_current_hash, :partial_previous_hash, :partial_kind, :partial_digest, :document_digest)
 INSERT INTO staging.d2i_run_lock (staging_table, run_id, holder, acquired_at, heartbeat_at, expires_at) VALUES (:staging_table, :run_id, :holder, :acquired_at, :heartbeat_at, :expires_at)
+INSERT INTO staging.d2i_shard_figures (staging_table, stage, shard, day, run_id, holder, posted_at, figures) VALUES (:staging_table, :stage, :shard, :day, :run_id, :holder, :posted_at, :figures)
 INSERT INTO staging.d2i_source_rows (staging_table, source_table, row_count) VALUES (:staging_table, :source_table, :row_count)
 INSERT INTO staging.d2i_source_values (staging_table, source_column, row_count, value_count) VALUES (:staging_table, :source_column, :row_count, :value_count)
 INSERT INTO staging.d2i_submission_log (staging_table, person_id, run_id, batch_id, attempt, kind, phase, document_hash, body_hash, outcome, http_status, reference, correlation_id, detail, started_at, milliseconds) VALUES (:staging_table, :person_id, :run_id, :batch_id, :attempt, :kind, :phase, :document_hash, :body_hash, :outcome, :http_status, :reference, :correlation_id, :detail, :started_at, :milliseconds)

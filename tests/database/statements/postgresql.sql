@@ -31,6 +31,7 @@ DELETE FROM staging.d2i_row_notes WHERE false
 DELETE FROM staging.d2i_row_notes WHERE staging.d2i_row_notes.staging_table = :staging_table_1::VARCHAR AND staging.d2i_row_notes.person_id IN (:person_id_1_1::VARCHAR)
 DELETE FROM staging.d2i_run_lock WHERE false
 DELETE FROM staging.d2i_run_lock WHERE staging.d2i_run_lock.run_id = :run_id_1::VARCHAR AND staging.d2i_run_lock.holder = :holder_1::VARCHAR
+DELETE FROM staging.d2i_shard_figures WHERE false
 DELETE FROM staging.d2i_source_rows WHERE false
 DELETE FROM staging.d2i_source_rows WHERE staging.d2i_source_rows.staging_table = :staging_table_1::VARCHAR
 DELETE FROM staging.d2i_source_rows WHERE staging.d2i_source_rows.staging_table = :staging_table_1::VARCHAR AND staging.d2i_source_rows.source_table IN (:source_table_1_1::VARCHAR)
@@ -62,6 +63,7 @@ INSERT INTO staging.d2i_marks (person_id, staging_table, fingerprint, valid_unti
 INSERT INTO staging.d2i_row_notes (person_id, staging_table) VALUES (:person_id::VARCHAR, :staging_table::VARCHAR)
 INSERT INTO staging.d2i_row_notes (person_id, staging_table, partial_current_hash, partial_previous_hash, partial_kind, partial_digest, document_digest) VALUES (:person_id::VARCHAR, :staging_table::VARCHAR, :partial_current_hash, :partial_previous_hash, :partial_kind::VARCHAR, :partial_digest, :document_digest)
 INSERT INTO staging.d2i_run_lock (staging_table, run_id, holder, acquired_at, heartbeat_at, expires_at) VALUES (:staging_table::VARCHAR, :run_id::VARCHAR, :holder::VARCHAR, :acquired_at::TIMESTAMP WITHOUT TIME ZONE, :heartbeat_at::TIMESTAMP WITHOUT TIME ZONE, :expires_at::TIMESTAMP WITHOUT TIME ZONE)
+INSERT INTO staging.d2i_shard_figures (staging_table, stage, shard, day, run_id, holder, posted_at, figures) VALUES (:staging_table::VARCHAR, :stage::VARCHAR, :shard::VARCHAR, :day::VARCHAR, :run_id::VARCHAR, :holder::VARCHAR, :posted_at::TIMESTAMP WITHOUT TIME ZONE, :figures::VARCHAR)
 INSERT INTO staging.d2i_source_rows (staging_table, source_table, row_count) VALUES (:staging_table::VARCHAR, :source_table::VARCHAR, :row_count::BIGINT)
 INSERT INTO staging.d2i_source_values (staging_table, source_column, row_count, value_count) VALUES (:staging_table::VARCHAR, :source_column::VARCHAR, :row_count::BIGINT, :value_count::BIGINT)
 INSERT INTO staging.d2i_submission_log (staging_table, person_id, run_id, batch_id, attempt, kind, phase, document_hash, body_hash, outcome, http_status, reference, correlation_id, detail, started_at, milliseconds) VALUES (:staging_table::VARCHAR, :person_id::VARCHAR, :run_id::VARCHAR, :batch_id::VARCHAR, :attempt::INTEGER, :kind::VARCHAR, :phase::VARCHAR, :document_hash, :body_hash, :outcome::VARCHAR, :http_status::INTEGER, :reference::VARCHAR, :correlation_id::VARCHAR, :detail::VARCHAR, :started_at::TIMESTAMP WITHOUT TIME ZONE, :milliseconds::INTEGER)

@@ -31,6 +31,7 @@ DELETE FROM staging.d2i_row_notes WHERE 0 = 1
 DELETE FROM staging.d2i_row_notes WHERE staging.d2i_row_notes.staging_table = ? AND staging.d2i_row_notes.person_id IN (?)
 DELETE FROM staging.d2i_run_lock WHERE 0 = 1
 DELETE FROM staging.d2i_run_lock WHERE staging.d2i_run_lock.run_id = ? AND staging.d2i_run_lock.holder = ?
+DELETE FROM staging.d2i_shard_figures WHERE 0 = 1
 DELETE FROM staging.d2i_source_rows WHERE 0 = 1
 DELETE FROM staging.d2i_source_rows WHERE staging.d2i_source_rows.staging_table = ?
 DELETE FROM staging.d2i_source_rows WHERE staging.d2i_source_rows.staging_table = ? AND staging.d2i_source_rows.source_table IN (?)
@@ -62,6 +63,7 @@ INSERT INTO staging.d2i_marks (person_id, staging_table, fingerprint, valid_unti
 INSERT INTO staging.d2i_row_notes (person_id, staging_table) VALUES (?, ?)
 INSERT INTO staging.d2i_row_notes (person_id, staging_table, partial_current_hash, partial_previous_hash, partial_kind, partial_digest, document_digest) VALUES (?, ?, ?, ?, ?, ?, ?)
 INSERT INTO staging.d2i_run_lock (staging_table, run_id, holder, acquired_at, heartbeat_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO staging.d2i_shard_figures (staging_table, stage, shard, day, run_id, holder, posted_at, figures) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 INSERT INTO staging.d2i_source_rows (staging_table, source_table, row_count) VALUES (?, ?, ?)
 INSERT INTO staging.d2i_source_values (staging_table, source_column, row_count, value_count) VALUES (?, ?, ?, ?)
 INSERT INTO staging.d2i_submission_log (staging_table, person_id, run_id, batch_id, attempt, kind, phase, document_hash, body_hash, outcome, http_status, reference, correlation_id, detail, started_at, milliseconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
