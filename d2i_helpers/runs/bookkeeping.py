@@ -1,22 +1,24 @@
-"""Writes events to the ledger: first to the file, then to the database, entry by entry.
+"""Writes events to the ledger: to the file and to the database, one writer of a folder at a time.
 
-If the database is away during a run, the next run adds the missing entries and marks them as late.
-An entry that only the file has is not trusted further: no run is closed, resumed or pruned because
-of it alone.
+The entry goes into the database in a transaction, then into the file, and then the transaction is
+committed. So what the database shows is in the file; what only the file has is in the making, or
+its maker was killed just then, or the database was away. The next run adds it and marks it as late.
+Until then it is not trusted further: no run is closed, resumed or pruned because of it alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from d2i_helpers import database
-from d2i_helpers.errors import DatabaseError, RecordError
-from d2i_helpers.files import file_lock
-from d2i_helpers.runs import ledger, records, sequence
+from d2i_helpers.errors import DatabaseError, LockError, RecordError
+from d2i_helpers.files import cut_off, file_lock
+from d2i_helpers.runs import ledger, records, sequence, verification
 from d2i_helpers.runs.database_ledger import DatabaseLedger, Row, mark_of
 from d2i_helpers.runs.ledger import Chain, Entry
 from d2i_helpers.runs.records import RunRecord
@@ -24,7 +26,8 @@ from d2i_helpers.runs.run_page import write_run_page
 from d2i_helpers.runs.verification import record_faults
 from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
-CLOSING_LOCK = ".closing.lock"  # not the ledger's, which each entry takes
+# of whoever closes or prunes a run; not the ledger's, which each entry takes
+CLOSING_LOCK = ".closing.lock"
 
 
 @contextlib.contextmanager
@@ -65,31 +68,43 @@ class Book:
         self.outputs, self.mark, self.key = outputs, mark, key
         self.database = database
 
-    def enter(self, kind: str, record: RunRecord, **more: Any) -> str | None:
+    def enter(
+        self, kind: str, record: RunRecord, *, after: str | None = None, **more: Any
+    ) -> str | None:
         """Add one event of a record to the ledger.
 
         Args:
-            kind: as for `ledger.append`.
+            kind: as for `ledger.make_entry`.
+            after: hash of the run's last entry, where nothing may have happened to it since.
             more: further facts for the entry.
 
         Returns:
             None, or the reason why only the file has the entry for now.
 
         Raises:
+            LockError: the run has another last entry by now; nothing was written.
             RecordError: the file cannot be written.
             DatabaseError: the database cannot be written, and the event needs it; the file is as
                 it was.
         """
-        first = ledger.first_by_run(ledger.entries(self.outputs)).get(record.run_id, {})
-        more = {"database": first.get("database", self.mark), **more}
-        if kind in ledger.OPENING:
-            more["process"] = record.process
-        if kind in ledger.CAN_WAIT:
-            entry = ledger.append(self.outputs, kind, record, key=self.key, **more)
-            return self._carry_over(entry)
-        self._needed()
-        ledger.append(self.outputs, kind, record, key=self.key, confirm=self._confirm, **more)
-        return None
+        with ledger.held(self.outputs) as path:
+            chain = ledger.entries(self.outputs)
+            last = ledger.last_by_run(chain).get(record.run_id, {})
+            if after is not None and last.get("hash") != after:
+                raise LockError(
+                    f"Another process has worked on run {record.run_id} meanwhile "
+                    f"(it was {last.get('kind', 'removed')}).",
+                    hint="`d2i runs list` shows how it stands now.",
+                )
+            first = ledger.first_by_run(chain).get(record.run_id, {})
+            more = {"database": first.get("database", self.mark), **more}
+            if kind in ledger.OPENING:
+                more["process"] = record.process
+            entry = ledger.make_entry(chain, kind, record, key=self.key, **more)
+            if kind in ledger.CAN_WAIT:
+                return self._write_anyhow(path, chain, entry)
+            self._write_both(path, chain, entry)
+            return None
 
     def seal_history(self) -> Entry:
         """Seal with the ledger key everything that the ledger holds now.
@@ -103,15 +118,11 @@ class Book:
                 "There is nothing to seal." if self.key else "There is no ledger key.",
                 hint="Set D2I_LEDGER_KEY, and start a run first.",
             )
-        self._needed()
-        return ledger.append(
-            self.outputs,
-            ledger.SEALED,
-            None,
-            key=self.key,
-            confirm=self._confirm,
-            database=self.mark,
-        )
+        with ledger.held(self.outputs) as path:
+            chain = ledger.entries(self.outputs)
+            entry = ledger.make_entry(chain, ledger.SEALED, None, key=self.key, database=self.mark)
+            self._write_both(path, chain, entry)
+        return entry
 
     def _needed(self) -> DatabaseLedger:
         if self.database is None:
@@ -121,20 +132,42 @@ class Book:
             )
         return self.database
 
-    def _confirm(self, entry: Entry) -> None:
-        self._needed().add(self.outputs, ledger.entries(self.outputs), [entry], late=False)
-
-    def _carry_over(self, entry: Entry) -> str | None:
-        """Enter what the database lacks, this entry last. Returns None, or why it failed."""
-        if self.database is None:
-            return "the database cannot be opened"
-        chain = ledger.entries(self.outputs)
+    def _write_both(self, path: Path, chain: Chain, entry: Entry) -> None:
+        """Write an entry to file and database, or to none of the two."""
+        known, size = self._needed(), None
         try:
-            rows = self.database.rows(self.outputs, chain)
-            waiting = [e for e in self._waiting(chain, rows) if e["hash"] != entry["hash"]]
+            with known.adding(self.outputs, chain, entry):
+                size = ledger.write(path, entry)
+        except BaseException:
+            if size is not None and not self._is_known(chain, entry):
+                cut_off(path, size)
+            raise
+
+    def _is_known(self, chain: Chain, entry: Entry) -> bool:
+        """Whether the database has the entry, although its end of the transaction failed."""
+        with contextlib.suppress(DatabaseError):
+            return entry["hash"] in self._needed().rows(self.outputs, [*chain, entry])
+        return False
+
+    def _write_anyhow(self, path: Path, chain: Chain, entry: Entry) -> str | None:
+        """Write an entry to the file, and to the database with what it lacks, where that works.
+
+        Returns:
+            None, or why the database does not have it.
+        """
+        if self.database is None:
+            ledger.write(path, entry)
+            return "the database cannot be opened"
+        is_written = False
+        try:
+            waiting = self._waiting(chain, self.database.rows(self.outputs, chain))
             self.database.add(self.outputs, chain, waiting, late=True)
-            self.database.add(self.outputs, chain, [entry], late=False)
+            with self.database.adding(self.outputs, chain, entry):
+                ledger.write(path, entry)
+                is_written = True
         except DatabaseError as error:
+            if not is_written:
+                ledger.write(path, entry)
             return error.message
         return None
 
@@ -162,17 +195,24 @@ class Book:
         """
         if self.database is None:
             return None
-        chain = ledger.entries(self.outputs)
-        rows = self.database.rows(self.outputs, chain)
+        for seconds in (*verification.LOOK_AGAIN_SECONDS, None):
+            chain, rows = self._file_and_rows(self.database)
+            unknown = [e for e in chain if e and e["hash"] not in rows]
+            ours = [entry for entry in unknown if entry.get("database") == self.mark]
+            not_waiting = any(entry["kind"] not in ledger.CAN_WAIT for entry in ours)
+            if not not_waiting or seconds is None:
+                break
+            time.sleep(seconds)  # another run may be about to commit it
         if rows.keys() - {entry["hash"] for entry in chain if entry}:
             return "entries that the database knows are missing or were altered"
         if sequence.chain_faults(chain, self.key):
             return "entries were altered, added, removed, or made without the ledger key"
-        unknown = [e for e in chain if e and e["hash"] not in rows]
-        ours = (entry for entry in unknown if entry.get("database") == self.mark)
-        if any(entry["kind"] not in ledger.CAN_WAIT for entry in ours):
-            return "the database does not know all of its entries"
-        return None
+        return "the database does not know all of its entries" if not_waiting else None
+
+    def _file_and_rows(self, known: DatabaseLedger) -> tuple[Chain, dict[str, Row]]:
+        """The file, and the database as it was just before: what the database shows is in it."""
+        rows = known.rows(self.outputs, ledger.entries(self.outputs))
+        return ledger.entries(self.outputs), rows
 
     # ------------------------------------------------------------------ runs that were killed
     def agrees_on(self, run_id: str) -> bool:
@@ -181,11 +221,11 @@ class Book:
         Raises:
             DatabaseError: the database cannot be read.
         """
-        chain = ledger.entries(self.outputs)
-        last = ledger.last_by_run(chain).get(run_id)
-        if self.database is None or last is None:
+        if self.database is None:
             return False
-        rows = self.database.rows(self.outputs, chain)
+        chain, rows = self._file_and_rows(self.database)
+        if run_id not in ledger.last_by_run(chain):
+            return False
         in_file = {e["hash"] for e in chain if e and e.get("run_id") == run_id}
         in_database = {d for d, row in rows.items() if row.entry.get("run_id") == run_id}
         faulty = {fault.line for fault in sequence.chain_faults(chain, self.key)}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_plus
 
 from sqlalchemy import Engine, insert, select
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from d2i_helpers import database
@@ -100,25 +101,37 @@ class DatabaseLedger:
         Raises:
             DatabaseError: the database cannot be written.
         """
-        name, folder = ledger.name_of(chain), folder_mark(outputs)
-        with database.transaction(self._engine) as connection:
-            if not database.has_table(connection, ledger_entries):
-                ledger_entries.create(connection)
         for entry in entries:
-            values = {
-                "digest": entry["hash"],
-                "ledger": name,
-                "folder": folder,
-                "entry": entry["entry"],
-                "late": int(late),
-                "content": ledger.as_line(entry),
-            }
-            with database.transaction(self._engine) as connection:
-                try:
-                    with connection.begin_nested():
-                        connection.execute(insert(ledger_entries).values(**values))
-                except IntegrityError:  # another run was faster
-                    continue
+            with contextlib.suppress(_Known), self.adding(outputs, chain, entry, late=late):
+                pass
+
+    @contextlib.contextmanager
+    def adding(
+        self, outputs: Path, chain: Chain, entry: Entry, *, late: bool = False
+    ) -> Iterator[None]:
+        """Add an entry in a transaction that is committed only if the block succeeds.
+
+        Until then nobody else sees it, and whoever adds the same one waits.
+
+        Raises:
+            DatabaseError: the database cannot be written; nothing was added. If it comes from the
+                end of the block, the database may have the entry all the same.
+        """
+        database.make_missing(self._engine, _make_table)
+        values = {
+            "digest": entry["hash"],
+            "ledger": ledger.name_of(chain or [entry]),
+            "folder": folder_mark(outputs),
+            "entry": entry["entry"],
+            "late": int(late),
+            "content": ledger.as_line(entry),
+        }
+        with database.transaction(self._engine) as connection:
+            try:
+                connection.execute(insert(ledger_entries).values(**values))
+            except IntegrityError:
+                raise _Known from None
+            yield
 
     def holds_lease(self, run_id: str) -> bool:
         """Whether the run holds a lease on a table now.
@@ -127,6 +140,15 @@ class DatabaseLedger:
             DatabaseError: the database cannot be read.
         """
         return lives(self._engine, run_id)
+
+
+class _Known(Exception):
+    """Another run has added the entry."""
+
+
+def _make_table(connection: Connection) -> None:
+    if not database.has_table(connection, ledger_entries):
+        ledger_entries.create(connection)
 
 
 def folder_mark(outputs: Path) -> str:

@@ -105,11 +105,11 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
             f"The parameters of run {run_id} are not the same any more: {', '.join(changed)}.",
             hint="Put them back in the profile or the environment, or start a new run.",
         )
-    record = _closed(record, settings, _trusted(record, given))
+    record, after = _closed(record, settings, _trusted(record, given))
     left = _stages_left(record, settings)
     if not left:
         raise RecordError(f"Run {run_id} has no unfinished stage.", hint="Start a new run.")
-    return Run(record, settings, again, left, resumed=True)
+    return Run(record, settings, again, left, resumed_after=after)
 
 
 def _trusted(record: RunRecord, given: Mapping[str, Any]) -> Settings:
@@ -125,8 +125,11 @@ def _trusted(record: RunRecord, given: Mapping[str, Any]) -> Settings:
     return load_settings(None, **{**given, "profile": profile})
 
 
-def _closed(record: RunRecord, settings: Settings, trusted: Settings) -> RunRecord:
+def _closed(record: RunRecord, settings: Settings, trusted: Settings) -> tuple[RunRecord, str]:
     """The record of a run that may be resumed: it has ended, and is as it was written.
+
+    Returns:
+        The record, and the hash of its last entry in the ledger.
 
     Raises:
         SettingsError: its database is not that of the profile.
@@ -149,7 +152,7 @@ def _closed(record: RunRecord, settings: Settings, trusted: Settings) -> RunReco
             _refuse(run_id, ["the database knows it otherwise than the ledger's file"])
     if last is None or last["kind"] in ledger.OPENING:
         raise LockError(f"Run {run_id} may still be running.", hint="Wait until it is done.")
-    return records.read(record.folder) if closed else record
+    return records.read(record.folder) if closed else record, last["hash"]
 
 
 def _refuse(run_id: str, problems: Sequence[str]) -> None:

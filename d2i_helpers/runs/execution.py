@@ -81,10 +81,11 @@ class Run:
         given: Mapping[str, Any],
         to_run: Sequence[str],
         *,
-        resumed: bool = False,
+        resumed_after: str | None = None,
     ) -> None:
         self.record, self.settings, self.given = record, settings, given
-        self.to_run, self.resumed = list(to_run), resumed
+        self.to_run = list(to_run)
+        self.resumed_after = resumed_after  # hash of the last entry of the run that goes on
         self.outputs = record.folder.parent
         self.spec: Spec = load_spec(settings.cms, settings.overlay_path)
         self.leaks = LeakCheck(settings)
@@ -134,10 +135,10 @@ class Run:
 
     def _open(self) -> None:
         record = self.record
-        if self.resumed:
+        if self.resumed_after is not None:
             # the ledger first: if it cannot be written, the record stays as its last entry says
             record.status, record.exit_code, record.process = RUNNING, None, this_process()
-            self._book().enter(ledger.RESUMED, record)
+            self._book().enter(ledger.RESUMED, record, after=self.resumed_after)
             self._reopen()
         else:
             record.environment = records.environment_facts(project_root(), self.spec)

@@ -12,16 +12,18 @@ import contextlib
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from d2i_helpers.errors import RecordError
-from d2i_helpers.files import append_line, cut_off, file_lock, sha256_of
+from d2i_helpers.files import append_line, file_lock, sha256_of
 from d2i_helpers.runs import records
 
 LEDGER_FILE = "ledger.jsonl"
 LOCK_FILE = ".ledger.lock"
+# each of many runs that begin together waits for those before it, and each of them for its database
+LOCK_SECONDS = 300.0
 START = "0" * 64
 
 STARTED, RESUMED, FINISHED, CLOSED, PRUNED = "started", "resumed", "finished", "closed", "pruned"
@@ -62,9 +64,9 @@ def held(outputs: Path) -> Iterator[Path]:
     """The ledger's file, with other processes kept out.
 
     Raises:
-        RecordError: another process kept it for half a minute.
+        RecordError: another process kept it for `LOCK_SECONDS`.
     """
-    with file_lock(outputs / LOCK_FILE):
+    with file_lock(outputs / LOCK_FILE, wait_seconds=LOCK_SECONDS):
         yield outputs / LEDGER_FILE
 
 
@@ -85,61 +87,77 @@ def entries(outputs: Path) -> list[Entry | None]:
     return chain
 
 
-def append(
-    outputs: Path,
+def make_entry(
+    chain: Chain,
     kind: str,
     record: records.RunRecord | None,
     *,
     key: bytes | None = None,
-    confirm: Callable[[Entry], None] | None = None,
     **more: Any,
 ) -> Entry:
-    """Add one event to the chain.
+    """The entry that follows a chain.
 
     Args:
         kind: started, resumed, finished, closed (an interrupted run, by a later one), pruned;
             sealed, which belongs to no record.
         record: the run's.
         key: the ledger key.
-        confirm: called with the entry while the ledger is held; if it raises, the entry is taken
-            back.
         more: further facts for the entry.
 
+    Raises:
+        RecordError: the chain's last line is no entry.
+    """
+    last = chain[-1] if chain else None
+    if chain and last is None:
+        raise RecordError("The ledger's last line is damaged.", hint="Run `d2i runs verify`.")
+    entry: Entry = {"entry": len(chain) + 1, "at": records.now(), "kind": kind}
+    if record is not None:
+        entry |= {
+            "run_id": record.run_id,
+            "status": record.status,
+            "exit_code": record.exit_code,
+            "asked_sha256": record.asked(),
+            "record_sha256": sha256_of(record.path),
+        }
+    entry |= {**more, "before": last["hash"] if last else START}
+    entry["hash"] = entry_hash(entry)
+    if key is not None:
+        entry["seal"] = seal_of(entry["hash"], key)
+    return entry
+
+
+def write(path: Path, entry: Entry) -> int:
+    """Write an entry to the end of the ledger's file, which has to be `held`.
+
     Returns:
-        The entry.
+        The size of the file before, in bytes: `files.cut_off` takes the entry back.
 
     Raises:
-        RecordError: the ledger cannot be written, or its last line is no entry.
+        RecordError: the file cannot be written; it is as it was.
+    """
+    if path.is_symlink():
+        raise RecordError(
+            "The ledger is a symbolic link.", hint="Put the file itself in its place."
+        )
+    return append_line(path, as_line(entry).encode())
+
+
+def append(
+    outputs: Path,
+    kind: str,
+    record: records.RunRecord | None,
+    *,
+    key: bytes | None = None,
+    **more: Any,
+) -> Entry:
+    """Add one event to the chain, in the file only. Arguments and errors as for `make_entry`.
+
+    Raises:
+        RecordError: the ledger cannot be written.
     """
     with held(outputs) as path:
-        if path.is_symlink():
-            raise RecordError(
-                "The ledger is a symbolic link.", hint="Put the file itself in its place."
-            )
-        chain = entries(outputs)
-        last = chain[-1] if chain else None
-        if chain and last is None:
-            raise RecordError("The ledger's last line is damaged.", hint="Run `d2i runs verify`.")
-        entry: Entry = {"entry": len(chain) + 1, "at": records.now(), "kind": kind}
-        if record is not None:
-            entry |= {
-                "run_id": record.run_id,
-                "status": record.status,
-                "exit_code": record.exit_code,
-                "asked_sha256": record.asked(),
-                "record_sha256": sha256_of(record.path),
-            }
-        entry |= {**more, "before": last["hash"] if last else START}
-        entry["hash"] = entry_hash(entry)
-        if key is not None:
-            entry["seal"] = seal_of(entry["hash"], key)
-        size = append_line(path, as_line(entry).encode())
-        if confirm is not None:
-            try:
-                confirm(entry)
-            except BaseException:
-                cut_off(path, size)
-                raise
+        entry = make_entry(entries(outputs), kind, record, key=key, **more)
+        write(path, entry)
     return entry
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-from d2i_helpers.errors import RecordError
+from d2i_helpers.errors import LockError, RecordError
+from d2i_helpers.files import file_lock
 from d2i_helpers.runs import ledger, records
-from d2i_helpers.runs.bookkeeping import Book
+from d2i_helpers.runs.bookkeeping import CLOSING_LOCK, Book
 from d2i_helpers.runs.verification import record_faults
 
 
@@ -21,17 +22,22 @@ def prune(book: Book, run_ids: Sequence[str], *, reason: str) -> list[str]:
         RecordError: a record is not as the ledger and the database have it; it is kept as evidence.
         DatabaseError: the database cannot be written; the record stays.
     """
-    removed = []
-    latest = ledger.last_by_run(ledger.entries(book.outputs))
-    for run_id in run_ids:
+    return [run_id for run_id in run_ids if _prune_one(book, run_id, reason)]
+
+
+def _prune_one(book: Book, run_id: str, reason: str) -> bool:
+    """Remove a record. Returns whether it was removed, and by this process."""
+    with file_lock(book.outputs / CLOSING_LOCK):  # else of two processes one would see half of it
         folder = records.folder_of(book.outputs, run_id)
-        entry = latest.get(run_id, {})
+        entry = ledger.last_by_run(ledger.entries(book.outputs)).get(run_id, {})
+        if entry.get("kind") == ledger.PRUNED and not folder.exists():
+            return False  # by another process
         if entry.get("kind") == ledger.PRUNED and book.agrees_on(run_id):
             shutil.rmtree(folder)  # an earlier prune was cut short
-            continue
+            return False
         if entry.get("database", book.mark) != book.mark and not book.agrees_on(run_id):
-            continue  # its entries are in another database, which is reached with another profile
-        faults = record_faults(run_id, latest.get(run_id), folder)
+            return False  # its entries are in another database, reached with another profile
+        faults = record_faults(run_id, entry or None, folder)
         problem = faults[0].problem if faults else None
         if problem is None and not book.agrees_on(run_id):
             problem = "the database knows it otherwise than the ledger's file, or cannot be asked"
@@ -41,8 +47,10 @@ def prune(book: Book, run_ids: Sequence[str], *, reason: str) -> list[str]:
                 hint="`d2i runs verify` shows all; move the folder away yourself when it is clear.",
             )
         if entry["kind"] in ledger.OPENING:
-            continue
-        book.enter(ledger.PRUNED, records.read(folder), reason=reason)
+            return False
+        try:
+            book.enter(ledger.PRUNED, records.read(folder), after=entry["hash"], reason=reason)
+        except LockError:
+            return False  # it was resumed
         shutil.rmtree(folder)
-        removed.append(run_id)
-    return removed
+        return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,8 @@ from d2i_helpers.runs import ledger, records, sequence
 from d2i_helpers.runs.database_ledger import DatabaseLedger, Row
 from d2i_helpers.runs.ledger import Chain, Entry
 
+FURTHER_LOOKS = 2  # at what differs while other runs go on
+LOOK_AGAIN_SECONDS = (0.1, 0.4)  # before another look at what another run may be committing
 _HASH = re.compile(r"\b[0-9a-f]{64}\b")
 _HEAD_IN_JSON = re.compile(r'"ledger":\s*\{\s*"entry":\s*(\d+),\s*"hash":\s*"([0-9a-f]{64})"')
 _HEAD_IN_WORDS = re.compile(r"Head of the ledger: entry (\d+), ([0-9a-f]{64})")
@@ -45,6 +49,7 @@ class Findings:
     faults: list[Fault] = field(default_factory=list)
     compared: list[str] = field(default_factory=list)  # databases that the file was compared with
     open_points: list[str] = field(default_factory=list)  # what could not be compared
+    chain: Chain = ()  # the ledger as it was when this was found
 
 
 def verify(
@@ -60,8 +65,24 @@ def verify(
         heads: entries that were kept elsewhere.
         key: the ledger key; None: seals are not checked.
     """
-    findings = Findings()
+    findings = _look(outputs, databases, heads, key)
+    for _ in range(FURTHER_LOOKS):
+        if not findings.faults or findings.chain == ledger.entries(outputs):
+            break
+        # other runs went on meanwhile, and what they changed half-way is no fault: it has to be
+        # there the next time as well
+        found = set(findings.faults)
+        findings = _look(outputs, databases, heads, key)
+        findings.faults = [fault for fault in findings.faults if fault in found]
+    return findings
+
+
+def _look(
+    outputs: Path, databases: Sequence[DatabaseLedger], heads: Sequence[Head], key: bytes | None
+) -> Findings:
+    """Everything that differs, in one pass over records and ledger."""
     chain = ledger.entries(outputs)
+    findings = Findings(chain=chain)
     if (outputs / ledger.LEDGER_FILE).is_symlink():
         findings.faults.append(Fault("ledger", f"{ledger.LEDGER_FILE} is a symbolic link"))
     faults = sequence.chain_faults(chain, key)
@@ -79,7 +100,7 @@ def verify(
     if any(entry and "seal" in entry for entry in chain) and key is None:
         findings.open_points.append("The seals were not checked: no ledger key is given.")
     findings.open_points += _late(chain, known, key)
-    findings.faults += _record_faults(outputs, chain, doubtful)
+    findings.faults += _record_faults(outputs, chain, doubtful, findings)
     findings.faults += _head_faults(chain, heads)
     return findings
 
@@ -89,7 +110,12 @@ def _rows(
 ) -> dict[str, Row] | None:
     """What a database has of this ledger; None, with an open point, if it cannot be read."""
     try:
-        rows = database.rows(outputs, chain)
+        for seconds in (*LOOK_AGAIN_SECONDS, None):
+            rows = database.rows(outputs, chain)
+            ours = [e for e in chain if e and e.get("database") == database.mark]
+            if seconds is None or all(entry["hash"] in rows for entry in ours):
+                break
+            time.sleep(seconds)  # a run may be about to commit it
     except DatabaseError as error:
         findings.open_points.append(
             f"The ledger was not compared with the database of {database.name}: {error.message}"
@@ -213,7 +239,9 @@ def _late(chain: Chain, known: Mapping[str, Row], key: bytes | None) -> Iterator
             )
 
 
-def _record_faults(outputs: Path, chain: Chain, doubtful: set[int]) -> Iterator[Fault]:
+def _record_faults(
+    outputs: Path, chain: Chain, doubtful: set[int], findings: Findings
+) -> Iterator[Fault]:
     latest = ledger.last_by_run([e for n, e in enumerate(chain, 1) if n not in doubtful])
     anyhow = ledger.last_by_run(chain)
     kept = {folder.name: folder for folder in records.folders(outputs)}
@@ -222,7 +250,19 @@ def _record_faults(outputs: Path, chain: Chain, doubtful: set[int]) -> Iterator[
         if entry is None and run_id in anyhow:
             yield Fault(run_id, "no entry of this run is to be believed")
             continue
+        if entry is None and _is_beginning(run_id):
+            findings.open_points.append(
+                f"The record {run_id} has no entry in the ledger yet: its run is beginning, or the "
+                "record was added."
+            )
+            continue
         yield from record_faults(run_id, entry, kept.get(run_id))
+
+
+def _is_beginning(run_id: str) -> bool:
+    """Whether a run of that id may be waiting for the ledger, to have its start entered."""
+    age = dt.datetime.now(dt.UTC) - records.time_of_id(run_id)
+    return abs(age.total_seconds()) < ledger.LOCK_SECONDS
 
 
 def record_faults(run_id: str, entry: Entry | None, folder: Path | None) -> list[Fault]:

@@ -23,7 +23,7 @@ from sqlalchemy import Engine, create_engine, delete, event, select, text, updat
 from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.errors import D2IError
-from d2i_helpers.runs import ledger, records, retention
+from d2i_helpers.runs import ledger, records, retention, verification
 from d2i_helpers.runs.bookkeeping import Book
 from d2i_helpers.runs.database_ledger import DatabaseLedger, folder_mark
 from d2i_helpers.runs.records import RunRecord, StageRecord
@@ -152,6 +152,7 @@ def finished(record: RunRecord, status: str = "completed", exit_code: int = 0) -
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda number: None)
     monkeypatch.setattr(records, "RESERVE_BYTES", 1)
+    monkeypatch.setattr(verification, "LOOK_AGAIN_SECONDS", ())  # nobody else is at work
 
 
 @pytest.fixture
