@@ -15,6 +15,7 @@ import re
 from array import array
 from collections.abc import Collection
 
+import numpy as np
 import orjson
 
 from d2i_helpers.payload_spec import PURGE, Document, Spec
@@ -26,8 +27,7 @@ _INSIDE = 6  # characters of a value that is looked for inside of longer texts t
 _DROP = {code: None for code in range(128) if not chr(code).isalnum() and code != ord("\n")}
 _SHORTEST = 2  # a value of one character cannot be told from a code
 _OF_OTHERS = 4  # characters of an id of another child that is looked for
-_BUCKETS = 64  # a power of two
-_LAST_BUCKET = _BUCKETS - 1
+_AT_A_TIME = 100_000  # hashes that are compared
 
 
 def public_words(spec: Spec) -> frozenset[str]:
@@ -43,14 +43,13 @@ class LeakCheck:
     """Checks documents one by one, then all against all.
 
     The values of all children are kept as 8-byte numbers (Python's keyed hash of texts), some 300
-    bytes a child, and compared in slices, so that memory hardly grows.
+    bytes a child, and compared in parts, so that memory hardly grows.
     """
 
     def __init__(self, spec: Spec) -> None:
         self._public = public_words(spec)
         self._person = person_reader(spec)
-        self._real = [array("q") for _ in range(_BUCKETS)]
-        self._made = [array("q") for _ in range(_BUCKETS)]
+        self._real, self._made = array("q"), array("q")
         self.documents = 0
         self.values = 0
 
@@ -79,9 +78,12 @@ class LeakCheck:
         self.values += len(values)
         texts = self._texts(text)
         # dates are compared as they are; in normal form they would look like ids of eight digits
-        others = "\n".join(text for text in texts if not _is_date(text))
+        others = "\n".join([text for text in texts if len(text) != 10 or not _is_date(text)])
         plain = _normal_lines(others)
-        self._remember(values, plain)
+        self._real.extend(
+            [hash(v) for rule, _, v in values if rule in IDS and len(v) >= _OF_OTHERS]
+        )
+        self._made.extend(map(hash, plain))
         self._put(self._real, self._person(original))
         self._put(self._made, self._person(made))
         together = others.upper()
@@ -98,31 +100,28 @@ class LeakCheck:
         found = set(_TEXTS.findall(text)) - self._public
         return {orjson.loads(f'"{one}"') if "\\" in one else one for one in found}
 
-    def _remember(self, values: list[tuple[str, str, str]], plain: set[str]) -> None:
-        real, made = self._real, self._made
-        for rule, _, value in values:
-            if rule in IDS and len(value) >= _OF_OTHERS:
-                number = hash(value)
-                real[number & _LAST_BUCKET].append(number)
-        for number in map(hash, plain):
-            made[number & _LAST_BUCKET].append(number)
-
     @staticmethod
-    def _put(buckets: list[array], value: str | None) -> None:
+    def _put(hashes: array[int], value: str | None) -> None:
         if value is not None:
-            number = hash(value)
-            buckets[number & _LAST_BUCKET].append(number)
+            hashes.append(hash(value))
 
     def coincidences(self) -> frozenset[int]:
         """Hashes of values that one child really has and that some document bears."""
+        if not (self._real and self._made):
+            return frozenset()
+        real = np.unique(np.frombuffer(self._real, np.int64))
+        made = np.frombuffer(self._made, np.int64)
         common: set[int] = set()
-        for real, made in zip(self._real, self._made, strict=True):
-            common |= set(real).intersection(made)
+        for start in range(0, len(made), _AT_A_TIME):
+            some = made[start : start + _AT_A_TIME]
+            places = np.minimum(np.searchsorted(real, some), len(real) - 1)
+            common.update(some[real[places] == some].tolist())
         return frozenset(common)
 
 
 def _is_date(text: str) -> bool:
-    return len(text) == 10 and text[4] == "-" == text[7] and text[:4].isdigit()
+    """Whether a text of ten characters has the form of a date."""
+    return text[4] == "-" == text[7] and text[:4].isdigit()
 
 
 def _normal_lines(lines: str) -> set[str]:

@@ -56,8 +56,11 @@ class Pseudonymiser:
         self._window_start = window_start.toordinal()
         self._oldest = window_start.replace(year=window_start.year - _OLDEST).toordinal() + 1
         self._avoid = avoid
+        # hashes of persons whom no pseudonym may equal either, where they are known beforehand
+        self.persons: Collection[int] = frozenset()
+        self._met: set[int] = set()  # of these, those that a pseudonym did equal
         self._rules = Rules(spec, self._keyed, avoid)
-        self._day = self._rules.days.number
+        self._days = self._rules.day_numbers
         self.unusable: Counter[str] = Counter()  # values that were left out, by path
         self._person = person_reader(spec)
         self._births = _birth_fields(spec)
@@ -84,9 +87,18 @@ class Pseudonymiser:
         shift = self._shift(key, document, identity)
         for round_ in range(1000):
             result = self._root(RuleContext(key, own, words, shift, round_), document)
-            if not self._avoid or hash(self._person(result)) not in self._avoid:
+            if not (self._avoid or self.persons):
                 return result
+            person = hash(self._person(result))
+            if person not in self._avoid and person not in self.persons:
+                return result
+            self._met.add(person)
         raise AssertionError("no free name in a thousand")
+
+    @property
+    def redrawn(self) -> int:
+        """How many real values stood in the way of a pseudonym, by chance."""
+        return len(self._met.union(self._avoid))
 
     def _shift(self, key: bytes, document: Document, identity: Identity) -> int:
         """The child's days: backward, so that nothing of the present gets into the future.
@@ -94,8 +106,8 @@ class Pseudonymiser:
         Forward where going back would take the child out of the cohort's age. No date of the
         result may equal a real birth date of the child.
         """
-        births = [day for text in identity.of("birth_date") if (day := self._day(text))]
-        days = set(map(self._day, identity.dates))
+        births = [day for text in identity.of("birth_date") if (day := self._days[text])]
+        days = set(map(self._days.__getitem__, identity.dates))
         sign = 1 if self._is_oldest(document) else -1
 
         def is_free(shift: int) -> bool:
@@ -114,7 +126,8 @@ class Pseudonymiser:
         """Whether the largest step back would take the child out of the cohort's age range."""
         for place, (block, name) in enumerate(self._births):
             held = document.get(block) if block else document
-            day = self._day(held.get(name)) if type(held) is dict else None
+            value = held.get(name) if type(held) is dict else None
+            day = self._days[value] if type(value) is str else None
             if day is None:
                 continue
             floors = [self._oldest] if place == 0 else [self._window_start, self._oldest]

@@ -6,7 +6,10 @@ import datetime as dt
 from collections.abc import Callable, Collection
 from typing import Any
 
+import numpy as np
+
 MOST_REMEMBERED = 50_000
+Order = np.ndarray[Any, np.dtype[np.int64]]  # each place of a code list once
 
 
 class RuleContext:
@@ -22,7 +25,7 @@ class RuleContext:
         self.names = names  # the words of its names, in normal form
         self.shift = shift  # days
         self.round = round_  # counts redraws of the name
-        self.orders: dict[str, list[int]] = {}  # places of codes in the child's own order, by path
+        self.orders: dict[str, Order] = {}  # places of codes in the child's own order, by path
         self.postcodes: dict[str, str] = {}
         self.flips: dict[bytes, bool] = {}  # which flags are exchanged
 
@@ -30,41 +33,34 @@ class RuleContext:
 Rule = Callable[[RuleContext, Any], Any]  # None: the value is left out
 
 
-class Days:
-    """Days since year 1 of date texts; what was read once is remembered, since days repeat."""
+class DayNumbers(dict[Any, int | None]):
+    """Days since year 1 of date texts, None where it is no date; made once, since days repeat.
 
-    def __init__(self) -> None:
-        self._known: dict[str, int | None] = {}
-        self._texts: dict[int, str] = {}
+    As a dictionary: `numbers[value]`. It raises TypeError for what cannot be a key (a list).
+    """
 
-    def number(self, text: Any) -> int | None:
-        """Days since year 1 of a date text; None where it is no date."""
-        try:
-            return self._known[text]
-        except (KeyError, TypeError):
-            pass
+    def __missing__(self, text: Any) -> int | None:
         if type(text) is not str:
             return None
         try:
             day = dt.date.fromisoformat(text).toordinal() if len(text) == 10 else None
         except ValueError:
             day = None
-        if len(self._known) >= MOST_REMEMBERED:
-            self._known.clear()
-        self._known[text] = day
+        if len(self) >= MOST_REMEMBERED:
+            self.clear()
+        self[text] = day
         return day
 
-    def text(self, day: int) -> str | None:
-        """The date as text; None beyond the edges of the calendar."""
-        try:
-            return self._texts[day]
-        except KeyError:
-            pass
+
+class DayTexts(dict[int, str | None]):
+    """Date texts of days since year 1, None beyond the edges of the calendar; made once."""
+
+    def __missing__(self, day: int) -> str | None:
         try:
             text = dt.date.fromordinal(day).isoformat()
         except (ValueError, OverflowError):
             return None
-        if len(self._texts) >= MOST_REMEMBERED:
-            self._texts.clear()
-        self._texts[day] = text
+        if len(self) >= MOST_REMEMBERED:
+            self.clear()
+        self[day] = text
         return text

@@ -12,12 +12,20 @@ of a child stay equal and different ones different, so that a change in the sour
 from __future__ import annotations
 
 import functools
-import struct
 from collections.abc import Callable, Collection
 from typing import Any
 
+import numpy as np
+
 from d2i_helpers.anonymise import keyed
-from d2i_helpers.anonymise.rule_context import MOST_REMEMBERED, Days, Rule, RuleContext
+from d2i_helpers.anonymise.rule_context import (
+    MOST_REMEMBERED,
+    DayNumbers,
+    DayTexts,
+    Order,
+    Rule,
+    RuleContext,
+)
 from d2i_helpers.anonymise.upn import PupilNumbers
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.payload_spec import Block, Field, Spec
@@ -28,6 +36,7 @@ from d2i_helpers.privacy.redaction import normal
 IDS_OF_OURS = frozenset({"child_id", "item_id", "worker_id"})
 _LONGEST_ID = 24
 _PART = 4  # letters of a name that shows inside of a longer one: Robert in Roberts
+_DRAWS = np.dtype(">u2")  # what decides a code's place: two bytes
 _JITTER = 5  # points that a score may move either way
 
 
@@ -44,7 +53,7 @@ class Rules:
         self._keyed = key
         self.avoid = avoid
         self.pupil_numbers = PupilNumbers(key)
-        self.days = Days()
+        self.day_numbers, self.day_texts = DayNumbers(), DayTexts()
         self._workers: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
         for block, field in spec.fields():
@@ -179,11 +188,14 @@ def _postcode(_rules: Rules, _block: Block, _field: Field) -> Rule:
     "date", type="date", words="shifted by days of the child's own, so that intervals stay"
 )
 def _date(rules: Rules, _block: Block, _field: Field) -> Rule:
-    days = rules.days
+    numbers, texts = rules.day_numbers, rules.day_texts
 
     def rule(child: RuleContext, value: Any) -> str | None:
-        day = days.number(value)
-        return None if day is None else days.text(day + child.shift)
+        try:
+            day = numbers[value]
+        except TypeError:  # a structure, of other software
+            return None
+        return None if day is None else texts[day + child.shift]
 
     return rule
 
@@ -285,7 +297,7 @@ def _pool(field: Field, special: set[str]) -> tuple[list[str], dict[str, int]]:
     return pool, {code: place for place, code in enumerate(pool)}
 
 
-def _order(child: RuleContext, path: bytes, count: int) -> list[int]:
+def _order(child: RuleContext, path: bytes, count: int) -> Order:
     """The codes in an order of the child's own: each code stands for the one at its place.
 
     A whole order, not a draw for each code, so that two codes never become one and a change in the
@@ -294,8 +306,7 @@ def _order(child: RuleContext, path: bytes, count: int) -> list[int]:
     stream = keyed.drawn(child.key, path, 64)
     while len(stream) < 2 * count:
         stream += keyed.drawn(child.key, stream[-64:], 64)
-    draws = struct.unpack_from(f">{count}H", stream)
-    return sorted(range(count), key=draws.__getitem__)
+    return np.frombuffer(stream, _DRAWS, count).argsort(kind="stable")
 
 
 # --------------------------------------------------------------------------------------- nothing

@@ -259,6 +259,7 @@ class _Day:
 
     def _result(self) -> AnonymiseResult:
         unusable = self.documents.pseudonyms.unusable
+        self.counts["redrawn"] = self.documents.pseudonyms.redrawn
         self.counts["need_attention"] = self.counts["unreadable"] + self.counts["held_back"]
         self.counts["values_left_out"] = sum(unusable.values())
         self.counts["documents_searched"] = self.documents.check.documents
