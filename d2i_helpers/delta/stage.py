@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, Engine, and_, not_, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database, delta
-from d2i_helpers.database.tables import notes
+from d2i_helpers.database.tables import notes, submission_log
 from d2i_helpers.document.canonical import (
     canonical_name,
     ids_are_volatile,
@@ -119,7 +119,7 @@ def run(
         DatabaseError: the staging table cannot be used. LockError: another run works on it.
     """
     database.create_staging(engine, settings.send_table)
-    with working_on(engine, [settings.send_table]), few_collections():
+    with working_on(engine, [settings.send_table], settings.part), few_collections():
         return _prepare(engine, settings, spec, progress)
 
 
@@ -218,7 +218,7 @@ class Decisions:
 def _staging(engine: Engine, settings: Settings, spec: Spec) -> Staging:
     """The table, with a hasher where its hashes are in the form of today's specification."""
     volatile = ids_are_volatile(spec, settings)
-    staging = Staging(engine, settings.send_table)
+    staging = Staging(engine, settings.send_table, shard=settings.part)
     with database.reading(engine) as connection:
         stored = staging.fact(connection, CANONICAL_FACT)
     if stored == canonical_name(spec, volatile):
@@ -239,14 +239,14 @@ def _name_doubts(
         for row in attention.read(connection, staging)
         if (row.stage, row.outcome) == (STAGE, Doubtful.BASELINE)
     }
+    missing = staging.evidence.rows_missing(
+        connection, *staging.mine_by(submission_log.c.person_id)
+    )
     last = staging.evidence.last_sent(connection, sorted(before))
     still = {person_id for person_id in before if last.get(person_id, LastSent()).kind != PURGE}
     entries = [
         *(Entry(person_id, Doubtful.BASELINE, IN_DOUBT) for person_id in sorted(in_doubt | still)),
-        *(
-            Entry(person_id, Doubtful.ROW, ROW_MISSING)
-            for person_id in staging.evidence.rows_missing(connection)
-        ),
+        *(Entry(person_id, Doubtful.ROW, ROW_MISSING) for person_id in missing),
     ]
     attention.add(connection, staging, STAGE, entries, settings.run_id or BY_HAND)
     attention.remove_others(connection, staging, STAGE, entries)
@@ -267,7 +267,12 @@ def _put_back(connection: Connection, staging: Staging, rows: Sequence[Due]) -> 
 
 
 def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
-    """Guard what was not prepared before; a table that other software filled has no other guard."""
+    """Guard what was not prepared before; a table that other software filled has no other guard.
+
+    A shard judges the whole table, as one process would: all that the day changed stands there. The
+    shard that writes first has judged all of it, and any other judges what is left of that day, of
+    which no figure is larger. So none waits for another one.
+    """
     t = staging.table.c
     # notes outlive their message, so they have to be of what is staged now
     noted = (

@@ -83,10 +83,16 @@ def closing(
     _publish({**_compared(title, ("this run", "run before"), rows), COUNTS_MIME: data})
 
 
-def states(before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Show the rows of a staging table by state, before a stage and after it."""
+def states(
+    before: Mapping[str, int], after: Mapping[str, int], *, beside_others: bool = False
+) -> None:
+    """Show the rows of a staging table by state, before a stage and after it.
+
+    Args:
+        beside_others: the stage worked on one shard, and others may have written meanwhile.
+    """
     names = sorted({*before, *after})
-    title = "Rows of the staging table by state"
+    title = "Rows of the staging table by state" + (", all shards" if beside_others else "")
     if not names:
         _publish({"text/plain": f"{title}: none"})
         return

@@ -26,6 +26,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    insert,
     null,
     or_,
     select,
@@ -33,7 +34,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.database.tables import identifier_hashes, identifiers_taken
+from d2i_helpers.database.tables import facts, identifier_hashes, identifiers_taken
+from d2i_helpers.errors import DatabaseError
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.privacy.identities import (
     IDENTIFYING,
@@ -42,6 +44,7 @@ from d2i_helpers.privacy.identities import (
     identifying_columns,
 )
 from d2i_helpers.privacy.redaction import FIRST, WORDS, forms_of
+from d2i_helpers.settings import WHOLE, Shard
 from d2i_helpers.staging import Staging, same
 
 FORMS = 1  # raise it when other forms are made of the same document
@@ -79,10 +82,12 @@ class KeptDigests:
         engine: the database with the staging table.
         name: of the staging table.
         spec: says which fields identify a child.
+        shard: whose children's digests are brought up to date. Looked up are those of all.
     """
 
-    def __init__(self, engine: Engine, name: str, spec: Spec) -> None:
-        self._engine, self._staging, self._spec = engine, Staging(engine, name), spec
+    def __init__(self, engine: Engine, name: str, spec: Spec, shard: Shard = WHOLE) -> None:
+        self._engine, self._spec = engine, spec
+        self._staging = Staging(engine, name, shard=shard)
         self._collect = collector(spec)
         self._key = b""
         t = self._staging.table.c
@@ -128,7 +133,10 @@ class KeptDigests:
         Raises:
             DatabaseError: our tables are not there, or the database cannot be read or written.
         """
-        self._key = database.in_transaction(self._engine, self._key_of_database)
+        try:
+            self._key = database.in_transaction(self._engine, self._key_of_database)
+        except DatabaseError:  # perhaps as another run, which began together with this, made it
+            self._key = database.in_transaction(self._engine, self._key_of_database)
         made_by = self._rules()
         with database.reading(self._engine) as connection:
             stale = self._stale(connection, made_by)
@@ -146,7 +154,9 @@ class KeptDigests:
         held = self._staging.fact(connection, KEY_FACT)
         if held is None:
             held = secrets.token_hex(32)
-            self._staging.set_fact(connection, KEY_FACT, held)
+            name = self._staging.name
+            # not `set_fact`, which would take the place of a key that another run made meanwhile
+            connection.execute(insert(facts).values(staging_table=name, name=KEY_FACT, value=held))
         return bytes.fromhex(held)
 
     def _rules(self) -> str:
@@ -178,7 +188,8 @@ class KeptDigests:
                         _differ(k.earlier_hash, t.previous_hash),
                     ),
                     self._without_hash,
-                )
+                ),
+                *self._staging.mine,
             )
             .order_by(t.id)
         )
@@ -188,7 +199,9 @@ class KeptDigests:
         """Children of whom digests are kept, and whose row is there no more."""
         t, k = self._staging.table.c, identifiers_taken.c
         has_row = exists(select(t.id).where(t.person_id == k.person_id))
-        statement = select(k.person_id).where(k.staging_table == self._staging.name, ~has_row)
+        statement = select(k.person_id).where(
+            k.staging_table == self._staging.name, ~has_row, *self._staging.mine_by(k.person_id)
+        )
         return connection.execute(statement).scalars().all()
 
     # -------------------------------------------------------------------------------------- writing

@@ -182,6 +182,7 @@ def _anything_unsettled(settings: Settings) -> bool:
     try:
         database.create_staging(engine, settings.send_table)
         with database.reading(engine) as connection:
-            return outbox.anything_unsettled(connection, Staging(engine, settings.send_table))
+            staging = Staging(engine, settings.send_table, shard=settings.part)
+            return outbox.anything_unsettled(connection, staging)
     finally:
         engine.dispose()

@@ -107,7 +107,7 @@ class LeakCheck:
             return lambda forms: ()
         if self._are_there(engine, identifier_hashes, identifiers_taken):
             spec = load_spec(settings.cms, settings.overlay_path)
-            kept = KeptDigests(engine, settings.staging_table, spec)
+            kept = KeptDigests(engine, settings.staging_table, spec, settings.part)
             try:
                 kept.bring_up_to_date()
                 return kept.known

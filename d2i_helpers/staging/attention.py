@@ -4,6 +4,8 @@ A child who is held back has an entry for as long as nothing of it may be sent; 
 is the one place that says so to those who send. Its row says the same in `api_response`, and says
 again what it said before once the child is released.
 
+A shard reads and removes the entries of its own children only.
+
 What the staging rows and the journal say themselves (documents that are not valid, refusals,
 outcomes that are unknown) is not written a second time: `listed` unites all of it.
 """
@@ -23,6 +25,7 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.database.tables import attention, journal
 from d2i_helpers.payload_spec import Spec
+from d2i_helpers.settings import WHOLE, Shard
 from d2i_helpers.staging.rows import Staging, utc_now
 from d2i_helpers.staging.states import Status, Unsent
 
@@ -121,7 +124,9 @@ def remove_others(
 
 def read(connection: Connection, staging: Staging) -> list[Any]:
     """The entries of every stage, in the order in which they were noted."""
-    statement = select(attention).where(attention.c.staging_table == staging.name)
+    statement = select(attention).where(
+        attention.c.staging_table == staging.name, *staging.mine_by(attention.c.person_id)
+    )
     return list(connection.execute(statement.order_by(attention.c.id)))
 
 
@@ -141,7 +146,10 @@ class Reason:
 
 
 def listed(connection: Connection, staging: Staging, spec: Spec) -> list[Reason]:
-    """Every child who needs attention, with each reason. Whole ids: never for a record."""
+    """Every child who needs attention, with each reason. Whole ids: never for a record.
+
+    Of the shard's children.
+    """
     reasons = [
         Reason(
             row.person_id, row.outcome, row.rule, row.source_table, row.source_column,
@@ -155,13 +163,14 @@ def listed(connection: Connection, staging: Staging, spec: Spec) -> list[Reason]
         or_(~staging.is_deleted, staging.held),
         ~staging.held_back,
         ~staging.in_flight,
+        *staging.mine,
     )
     places = {field.path: (spec.sources[field.source].table, field.column)
               for _, field in spec.fields()}  # fmt: skip
     for row in connection.execute(in_error.order_by(t.id)):
         reasons += _reasons_of(row, places)
     unknown = select(journal.c.person_id, journal.c.sent_at, journal.c.run_id).where(
-        journal.c.staging_table == staging.name
+        journal.c.staging_table == staging.name, *staging.mine_by(journal.c.person_id)
     )
     for row in connection.execute(unknown.order_by(journal.c.id)):
         reasons.append(
@@ -179,11 +188,15 @@ def everything(staging: Staging, spec: Spec) -> list[Reason]:
     return []
 
 
-def shown(engine: Engine, table: str, spec: Spec) -> list[dict[str, Any]]:
-    """The same for a record: one row for each reason, with a count and a few masked ids."""
+def shown(engine: Engine, table: str, spec: Spec, shard: Shard = WHOLE) -> list[dict[str, Any]]:
+    """The same for a record: one row for each reason, with a count and a few masked ids.
+
+    Args:
+        shard: whose children are listed.
+    """
     counts: Counter[tuple] = Counter()
     masked: dict[tuple, list[str]] = {}
-    for reason in everything(Staging(engine, table), spec):
+    for reason in everything(Staging(engine, table, shard=shard), spec):
         why = (
             reason.what, reason.rule, reason.source_table, reason.source_column, reason.path,
         )  # fmt: skip
@@ -229,6 +242,7 @@ def held_back(connection: Connection, staging: Staging) -> list[str]:
     statement = select(attention.c.person_id).where(
         attention.c.staging_table == staging.name,
         attention.c.outcome == Unsent.HELD_BACK.value,
+        *staging.mine_by(attention.c.person_id),
     )
     return sorted(set(connection.execute(statement).scalars()))
 
@@ -236,7 +250,9 @@ def held_back(connection: Connection, staging: Staging) -> list[str]:
 def _rows(connection: Connection, staging: Staging, stage: str) -> Sequence[Any]:
     return connection.execute(
         select(attention).where(
-            attention.c.staging_table == staging.name, attention.c.stage == stage
+            attention.c.staging_table == staging.name,
+            attention.c.stage == stage,
+            *staging.mine_by(attention.c.person_id),
         )
     ).all()
 

@@ -179,8 +179,12 @@ class Evidence:
         )
         return and_(self.filled_by_us, held)
 
-    def rows_missing(self, connection: Connection) -> list[str]:
-        """Children that the receiver holds according to the log, but that have no staging row."""
+    def rows_missing(self, connection: Connection, *whose: ColumnElement[bool]) -> list[str]:
+        """Children that the receiver holds according to the log, but that have no staging row.
+
+        Args:
+            whose: conditions on the log that choose children; none: all.
+        """
         counts_after = self._number(connection, LOG_COUNTS_FACT)
         log, t = submission_log.c, self.table.c
         if self._fact(connection, CANONICAL_FACT) is None:
@@ -188,7 +192,9 @@ class Evidence:
         without_row = ~exists(select(t.id).where(t.person_id == log.person_id))
         # asked first, as an index answers it alone, and mostly with nobody
         missing = connection.execute(
-            select(log.person_id).where(log.staging_table == self.name, without_row).distinct()
+            select(log.person_id)
+            .where(log.staging_table == self.name, without_row, *whose)
+            .distinct()
         ).scalars()
         people: list[str] = []
         for ids in database.in_batches(list(missing)):

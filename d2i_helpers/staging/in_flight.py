@@ -331,10 +331,17 @@ def _unjournal(connection: Connection, batch_id: str, people: Sequence[str]) -> 
 def recover(staging: Staging) -> int:
     """After a crash: give what was on the wire an unknown outcome. Needs the lease.
 
+    Of the shard's children only, whichever run sent to them: a batch of a dead run may be of
+    several of today's shards, and what other shards have on the wire is theirs.
+
     Returns:
         Number of messages whose outcome is unknown because a run was stopped.
     """
-    lost = and_(journal.c.staging_table == staging.name, journal.c.state == ON_WIRE)
+    lost = and_(
+        journal.c.staging_table == staging.name,
+        journal.c.state == ON_WIRE,
+        *staging.mine_by(journal.c.person_id),
+    )
     t = staging.table.c
 
     def settle(connection: Connection) -> int:

@@ -1,5 +1,7 @@
 """What of a staging table is to be sent: rows that are due, and their messages.
 
+Whatever is looked for without row numbers is of the shard's children alone (`Staging.mine`).
+
 A message is valid only as it was written, and only for the hashes and the very text that it was
 made from. Row notes keep these hashes and the digests of both texts, so that nothing stale is ever
 sent, and nothing that another hand wrote.
@@ -333,8 +335,8 @@ def anything_unsettled(connection: Connection, staging: Staging) -> bool:
 
     Then submit alone cannot bring everything to the receiver: delta has to run before it.
     """
-    mine = journal.c.staging_table == staging.name
-    if connection.execute(select(journal.c.id).where(mine).limit(1)).first():
+    ours = (journal.c.staging_table == staging.name, *staging.mine_by(journal.c.person_id))
+    if connection.execute(select(journal.c.id).where(*ours).limit(1)).first():
         return True
     return count_due(connection, staging) > ready(connection, staging)
 
@@ -353,7 +355,9 @@ def left_behind(connection: Connection, staging: Staging, *, due: int, on_its_wa
     """
     held_back = staging.count_held_back(connection)
     doubtful = select(func.count()).where(
-        attention.c.staging_table == staging.name, attention.c.outcome.in_(list(Doubtful))
+        attention.c.staging_table == staging.name,
+        attention.c.outcome.in_(list(Doubtful)),
+        *staging.mine_by(attention.c.person_id),
     )
     in_doubt = connection.execute(doubtful).scalar_one()
     return due - on_its_way + held_back + in_doubt

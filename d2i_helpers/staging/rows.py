@@ -159,18 +159,23 @@ class Staging:
 
     @functools.cached_property
     def is_due(self) -> ColumnElement[bool]:
-        """Something of the child is still to be sent; finds the rows by indexes."""
+        """Something of the shard's child is still to be sent; finds the rows by indexes."""
         return and_(self.table.c.id.in_(self._not_at_rest), self.is_due_there)
 
     @functools.cached_property
     def _not_at_rest(self) -> CompoundSelect:
-        """Numbers of all rows that can be due, so that a database reads no other row."""
+        """Numbers of the shard's rows that can be due, so that a database reads no other row."""
         waiting, flying = self.table.alias("waiting"), self.table.alias("flying")
         in_journal = select(flying.c.id).join(
             journal,
-            and_(journal.c.staging_table == self.name, journal.c.person_id == flying.c.person_id),
+            and_(
+                journal.c.staging_table == self.name,
+                journal.c.person_id == flying.c.person_id,
+                *self.mine_by(journal.c.person_id),
+            ),
         )
-        return union_all(select(waiting.c.id).where(unsettled(waiting)), in_journal)
+        mine = self.mine_by(waiting.c.person_id)
+        return union_all(select(waiting.c.id).where(unsettled(waiting), *mine), in_journal)
 
     @functools.cached_property
     def is_due_there(self) -> ColumnElement[bool]:
@@ -227,10 +232,11 @@ class Staging:
         )
 
     def count_held_back(self, connection: Connection) -> int:
-        """Number of rows of children who are held back."""
+        """Number of rows of the shard's children who are held back."""
         held = select(attention.c.person_id).where(
             attention.c.staging_table == self.name,
             attention.c.outcome == database.constant(Unsent.HELD_BACK),
+            *self.mine_by(attention.c.person_id),
         )
         return self.count(connection, self.table.c.person_id.in_(held))
 

@@ -22,7 +22,7 @@ from d2i_helpers.submit.endpoint import Endpoint
 from d2i_helpers.submit.outcomes import RETRIED, Kind, Verdict, verdict
 from d2i_helpers.submit.results import BatchResult, Delivery
 from d2i_helpers.submit.token import TokenSource
-from d2i_helpers.submit.transport import Network, Pacer, Wire, tries
+from d2i_helpers.submit.transport import Network, Pace, Pacer, Wire, tries
 
 # stamina reports each retry to the log; without a handler Python would print its bare event name
 logging.getLogger("stamina").addHandler(logging.NullHandler())
@@ -83,7 +83,7 @@ class Client:
         self._tokens = TokenSource(endpoint, settings, network, now=now)
         self._wire = Wire(network, endpoint)
         self._receipt = receipt_pattern(settings.receipt_form)
-        self._pacer = Pacer(settings.pause_seconds, now, sleep)
+        self._pacer = Pacer(Pace.of(settings).pause, now, sleep)
         self._lock = threading.Lock()
         self._failed_batches = 0
         self._stopped: D2IError | None = None

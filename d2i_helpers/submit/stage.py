@@ -32,6 +32,7 @@ from d2i_helpers.submit import gates
 from d2i_helpers.submit.client import Client
 from d2i_helpers.submit.endpoint import Endpoint
 from d2i_helpers.submit.results import BatchResult, Delivery
+from d2i_helpers.submit.transport import Pace
 
 COUNTS = (
     *map(str, Outcome), "still_waiting", "not_prepared", "held_back", "altered", "sent",
@@ -90,10 +91,10 @@ def run(
     database.create_staging(engine, settings.send_table)
     run_id = settings.run_id or f"{BY_HAND}{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as stack:
-        look = stack.enter_context(working_on(engine, [settings.send_table]))
+        look = stack.enter_context(working_on(engine, [settings.send_table], settings.part))
         stack.enter_context(few_collections())
         client = client or stack.enter_context(Client(endpoint, settings, may_send=look))
-        staging = Staging(engine, settings.send_table)
+        staging = Staging(engine, settings.send_table, shard=settings.part)
         return _submit(_Sender(staging, settings, spec, client, run_id), progress)
 
 
@@ -139,17 +140,18 @@ def _send_all(
     total: int,
     progress: Callable[[int, int | None], None] | None,
 ) -> D2IError | None:
-    """Keep `max_in_flight` requests under way; the next batch is read and journalled meanwhile."""
+    """Keep some requests under way; the next batch is read and journalled meanwhile."""
     stop: D2IError | None = None
     under_way: deque[tuple[Batch, list[bytes], Future[BatchResult]]] = deque()
-    with ThreadPoolExecutor(sender.settings.max_in_flight) as pool:
+    most = Pace.of(sender.settings).in_flight
+    with ThreadPoolExecutor(most) as pool:
 
         def leave(batch: Batch) -> None:
             bodies = sender.bodies(batch)
             under_way.append((batch, bodies, pool.submit(sender.send, bodies)))
 
         # one more than is in flight, so that a connection never waits for the database
-        while len(under_way) <= sender.settings.max_in_flight and (batch := sender.take()):
+        while len(under_way) <= most and (batch := sender.take()):
             leave(batch)
         while under_way:
             batch, bodies, future = under_way.popleft()

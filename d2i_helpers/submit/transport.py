@@ -40,6 +40,24 @@ def tries(settings: Settings, wait_for: Callable[[Exception], bool | float]) -> 
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How fast one process may send, so that all shards of an authority keep to its limits."""
+
+    pause: float  # seconds between two requests
+    in_flight: int  # requests under way at once
+
+    @classmethod
+    def of(cls, settings: Settings) -> Pace:
+        """The authority's limits, or the part of them that falls to one shard of several.
+
+        At least one request: where there are more shards than `max_in_flight`, their pauses, which
+        are so many times as long, keep the rate.
+        """
+        shards = settings.part.of
+        return cls(settings.pause_seconds * shards, max(1, settings.max_in_flight // shards))
+
+
+@dataclass(frozen=True)
 class Network:
     """How to reach the outside: the same for the token and for the documents."""
 
@@ -71,7 +89,7 @@ class Network:
             (settings.connect_timeout_api, settings.read_timeout_api),
             settings.user_agent,
             not endpoint.on_loopback,
-            max(1, settings.max_in_flight),
+            Pace.of(settings).in_flight,
         )
 
     def session(self) -> Session:

@@ -26,7 +26,7 @@ from d2i_helpers.privacy.identities import cohort_identifiers
 from d2i_helpers.privacy.identity_hashes import DigestsInMemory, KeptDigests
 from d2i_helpers.privacy.redaction import Redactor, forms_of
 from d2i_helpers.runs.leaks import LeakCheck
-from d2i_helpers.settings import Settings
+from d2i_helpers.settings import Settings, Shard
 from tests.privacy.full_search import FullSearch
 
 TODAY = dt.date(2026, 8, 10)
@@ -222,6 +222,35 @@ def test_what_did_not_change_is_not_read_again_and_what_does_not_change_is_not_w
     assert kept.bring_up_to_date() == 20
     held = world.kept_forms()
     assert KeptDigests(engine, OTHER, SPEC).bring_up_to_date() == 0 and held == world.kept_forms()
+
+
+def test_shards_make_the_digests_of_their_children_with_one_key(
+    engine: Engine, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine.dialect.name == "sqlite":
+        return  # it takes no shards
+    settings = make_settings()
+    world = World(engine, settings, 1)
+    with database.transaction(engine) as connection:
+        for person_id in world.ids:
+            row = {"person_id": person_id, "submission_status": "pending"}
+            row |= world.document(person_id) | {"current_hash": b"1" * 32}
+            connection.execute(insert(world.table).values(**row))
+    shards = [KeptDigests(engine, NAME, SPEC, Shard(number, 2)) for number in (1, 2)]
+    made = [shards[0].bring_up_to_date()]
+    # the second began before the first had made the key
+    held, asked = shards[1]._staging.fact, iter([None])
+    monkeypatch.setattr(shards[1]._staging, "fact", lambda *named: next(asked, held(*named)))
+    made.append(shards[1].bring_up_to_date())
+    assert all(made) and KeptDigests(engine, NAME, SPEC).bring_up_to_date() == 0
+    singles = {form for form in all_forms(engine, settings) if form[0] == "f"}
+    assert shards[0].known(all_forms(engine, settings)) >= all_forms(engine, settings) - singles
+    with database.transaction(engine) as connection:
+        connection.execute(delete(world.table))
+    shards[0].bring_up_to_date()
+    assert world.kept_forms() > 0
+    shards[1].bring_up_to_date()
+    assert world.kept_forms() == 0
 
 
 def test_another_specification_makes_all_digests_anew(

@@ -17,9 +17,11 @@ import orjson
 from sqlalchemy import Engine, delete, select
 
 from d2i_helpers import database
+from d2i_helpers.database.shards import shard_of
 from d2i_helpers.database.tables import journal, our_tables
 from d2i_helpers.document.canonical import canonical_name, content_hash, text_hasher, to_text
 from d2i_helpers.payload_spec import Block, load_spec
+from d2i_helpers.settings import Shard
 from d2i_helpers.staging import Staged, Staging, attention, outbox, rehash_all
 from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.evidence import CANONICAL_FACT
@@ -208,9 +210,17 @@ HASHER = text_hasher(SPEC)
 
 
 def extract(engine: Engine, staging: Staging, source: Source, *, chunk: int = 3) -> None:
-    """What the extract stage does with the staging table, without an SSD."""
-    children = [d for c, d in source.children.items() if c not in source.unreadable]
-    entries = [Entry(child, Unsent.HELD_BACK, "cannot be read") for child in source.unreadable]
+    """What the extract stage does with the staging table, without an SSD.
+
+    Of the children of the table's shard.
+    """
+    unreadable = [child for child in source.unreadable if is_of(staging.shard, child)]
+    children = [
+        document
+        for child, document in source.children.items()
+        if child not in source.unreadable and is_of(staging.shard, child)
+    ]
+    entries = [Entry(child, Unsent.HELD_BACK, "cannot be read") for child in unreadable]
     with database.transaction(engine) as connection:
         attention.add(connection, staging, "extract", entries, "run")
     with database.reading(engine) as connection:
@@ -222,10 +232,17 @@ def extract(engine: Engine, staging: Staging, source: Source, *, chunk: int = 3)
             write(connection, staging, [staged(d) for d in children[start : start + chunk]])
     with database.transaction(engine) as connection:
         t, present = staging.table.c, {*source.children, *source.unreadable}
-        live = connection.execute(select(t.id, t.person_id).where(~staging.is_deleted)).all()
+        live = connection.execute(
+            select(t.id, t.person_id).where(~staging.is_deleted, *staging.mine)
+        ).all()
         staging.mark_gone(connection, [row.id for row in live if row.person_id not in present])
     with database.transaction(engine) as connection:
         attention.remove_others(connection, staging, "extract", entries)
+
+
+def is_of(shard: Shard, child: str | None) -> bool:
+    """Whether a child is in a shard, as the databases of these tests say it."""
+    return shard_of(child, shard.of) == shard
 
 
 def staged(document: Document) -> Staged:
