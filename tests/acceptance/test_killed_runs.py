@@ -1,7 +1,8 @@
 """Processes killed with SIGKILL at random moments, then run to the end: the same law.
 
-First without notebooks, many kills in a short time; then whole runs of the command line, half of
-which are resumed after the kill. The short form kills a few;
+First without notebooks, many kills in a short time; then shards beside one another, of which one is
+killed and started again while the others go on; then whole runs of the command line, half of which
+are resumed after the kill. The short form kills a few;
 `pytest -m long tests/acceptance/test_killed_runs.py` kills 200 of each.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import random
 import subprocess
 import sys
@@ -23,20 +25,23 @@ import requests
 from sqlalchemy import select
 
 from d2i_helpers import database
+from d2i_helpers.database.shards import shard_of
 from d2i_helpers.database.tables import journal, staging_table
 from d2i_helpers.demo import receiver, simulate
-from d2i_helpers.settings import Settings, project_root
+from d2i_helpers.extract import stage as extract
+from d2i_helpers.payload_spec import load_spec
+from d2i_helpers.settings import Settings, Shard, project_root
 from d2i_helpers.submit.endpoint import Endpoint
+from tests.acceptance import worker
 from tests.acceptance.chain import Chain, clean
 
 CHILDREN = 80
 LONGEST = 1.2  # seconds before a kill; a day of this size takes about one
 
 
-def start(settings: Settings, endpoint: Endpoint) -> subprocess.Popen[str]:
-    """A worker on these settings that has begun its day."""
-    parameters = {
-        "database_url": settings.database_url,
+def parameters_of(settings: Settings, endpoint: Endpoint) -> dict[str, Any]:
+    """The parameters of a worker."""
+    return {
         "run_date": str(settings.today),
         "staging_table": settings.staging_table,
         "api_base_url": endpoint.base_url,
@@ -45,7 +50,12 @@ def start(settings: Settings, endpoint: Endpoint) -> subprocess.Popen[str]:
         "guard_min_children": 100_000,
         "pause_seconds": 0,
     }
-    environment = clean() | {"D2I_DATABASE_URL": parameters.pop("database_url")}
+
+
+def start(settings: Settings, endpoint: Endpoint) -> subprocess.Popen[str]:
+    """A worker on these settings that has begun its day."""
+    parameters = parameters_of(settings, endpoint)
+    environment = clean() | {"D2I_DATABASE_URL": settings.database_url}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.acceptance.worker"], stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, text=True, env=environment, cwd=project_root(),
@@ -73,7 +83,71 @@ def play(settings: Settings, kills: int, seed: int) -> None:
                     done += 1
         with start(settings, endpoint) as process:
             assert process.wait(timeout=120) == 0
-        assert_equal(settings, endpoint, changes=day + 1, kills=done)
+        # once for each day on which it may have changed, and once more for each kill
+        assert_equal(settings, endpoint, lambda _: day + 1 + done)
+
+
+class Shards:
+    """Shards as processes of their own, beside one another, of which some are killed."""
+
+    def __init__(self, settings: Settings, endpoint: Endpoint, seed: int) -> None:
+        self.settings, self.endpoint, self.draw = settings, endpoint, random.Random(seed)
+        self.days = 0
+        self.killed: list[Shard] = []
+        # forked from a process that has imported the worker, where the system can fork
+        ways = multiprocessing.get_all_start_methods()
+        self.context = multiprocessing.get_context("forkserver" if "forkserver" in ways else None)
+        if "forkserver" in ways:
+            self.context.set_forkserver_preload(["__main__", "tests.acceptance.worker"])
+
+    def start(self, shard: Shard) -> multiprocessing.Process:
+        parameters = {**parameters_of(self.settings, self.endpoint), "shard": str(shard)}
+        process = self.context.Process(
+            target=worker.part_of_day, args=(self.settings.database_url, parameters)
+        )
+        process.start()
+        return process
+
+    def day(self, of: int, kill: bool) -> None:
+        """One day in so many shards. One is killed, and mostly started again at once."""
+        self.days += 1
+        simulate.day(self.settings)
+        spec, engine = load_spec(self.settings.cms), database.open_database(self.settings)
+        extract.run(engine, self.settings, spec)
+        engine.dispose()
+        running = {Shard(number, of): self.start(Shard(number, of)) for number in range(1, of + 1)}
+        if kill:
+            shard = self.draw.choice(list(running))
+            victim = running.pop(shard)
+            victim.join(self.draw.uniform(0.02, LONGEST))
+            if victim.is_alive():
+                victim.kill()
+                victim.join()
+                self.killed.append(shard)
+            if self.draw.random() < 0.7:
+                running[shard] = self.start(shard)
+        for process in running.values():
+            process.join(120)
+            assert process.exitcode == 0
+
+    def times(self, child: str) -> int:
+        """How often a child may have been sent: once a day, and again after a kill of its shard."""
+        return self.days + sum(shard_of(child, shard.of) == shard for shard in self.killed)
+
+
+def play_shards(settings: Settings, kills: int, numbers: list[int], seed: int) -> None:
+    """Kill one of several shards, again and again; then one day on which nobody is killed.
+
+    Args:
+        numbers: how many shards a day may have.
+    """
+    simulate.init(settings, children=CHILDREN)
+    with receiver.running(settings) as endpoint:
+        shards = Shards(settings, endpoint, seed)
+        while len(shards.killed) < kills:
+            shards.day(shards.draw.choice(numbers), kill=True)
+        shards.day(shards.draw.choice(numbers), kill=False)
+        assert_equal(settings, endpoint, shards.times)
 
 
 class Runs:
@@ -174,7 +248,12 @@ def ask(endpoint: Endpoint, path: str) -> Any:
     return requests.get(host + path, timeout=30).json()
 
 
-def assert_equal(settings: Settings, endpoint: Endpoint, changes: int, kills: int) -> None:
+def assert_equal(settings: Settings, endpoint: Endpoint, times: Callable[[str], int]) -> None:
+    """The law: the receiver holds what is staged, and was sent nobody more often than that.
+
+    Args:
+        times: how often a child may have been sent.
+    """
     engine = database.open_database(settings)
     with database.reading(engine) as connection:
         rows = connection.execute(select(staging_table(settings.staging_table))).all()
@@ -188,13 +267,18 @@ def assert_equal(settings: Settings, endpoint: Endpoint, changes: int, kills: in
         assert states in {("unchanged", "sent"), ("deleted", "sent"), ("deleted", "pending")}
         if row.row_state == "deleted":
             assert row.previous_json_payload is None
-        times = len(ask(endpoint, f"/admin/received/{row.person_id}"))
-        # once for each day on which it may have changed, and once more for each kill
-        assert times <= changes + kills
+        assert len(ask(endpoint, f"/admin/received/{row.person_id}")) <= times(row.person_id)
 
 
 def test_runs_killed_at_random_moments(make_settings: Callable[..., Settings]) -> None:
     play(make_settings(cms="systemc"), kills=5, seed=1)
+
+
+def test_a_killed_shard_costs_only_itself(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings(cms="systemc")
+    if settings.database_url.startswith("sqlite"):
+        return  # it takes no shards
+    play_shards(settings, kills=1, numbers=[4], seed=3)
 
 
 @pytest.mark.timeout(900)
@@ -206,6 +290,15 @@ def test_killed_runs_that_are_resumed_leave_nobody_behind(tmp_path: Path) -> Non
 @pytest.mark.timeout(6 * 3600)
 def test_two_hundred_kills_half_of_them_resumed(tmp_path: Path) -> None:
     play_runs(tmp_path, kills=200, resumed=80, seed=int(time.time()))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_a_hundred_kills_of_shards(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings(cms="systemc")
+    if settings.database_url.startswith("sqlite"):
+        return
+    play_shards(settings, kills=100, numbers=[4, 4, 3, 1], seed=int(time.time()))
 
 
 @pytest.mark.long
