@@ -9,49 +9,32 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from d2i_helpers import stages
 from d2i_helpers.errors import Next, SettingsError, what_next
+from d2i_helpers.runs import authority as shared
 from d2i_helpers.runs import child
+from d2i_helpers.runs.authority import PREFLIGHT
 
-PREFLIGHT = "preflight"
 SUMMARY = "summary"  # key of the XCom in which a task leaves the summary of its run
 BEGUN = dt.datetime(2026, 1, 1)  # its time zone is the DAG's
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 # a receiver's message that is on its way when submit fails has an unknown outcome, and only delta
 # makes messages that are right for every document that the receiver may hold
 _AGAIN_WITH = {"submit": "delta,submit"}
 
 
 @dataclass(frozen=True)
-class Authority:
-    """One authority of an installation.
+class Authority(shared.Authority):
+    """One authority of an installation: a task of each stage, or of each item of `stages`.
 
     Attributes:
-        name: of its group of tasks and its pool: letters, digits, `_`, `-`.
-        profile: its profile in params/; empty: the same word as its name.
-        shards: processes that share its children (PostgreSQL, SQL Server, Oracle).
-        stages: one task each, in the order of the day; an item may name several (`delta,submit`).
-            Preflight comes before them by itself, once.
-        parameters: further parameters of its runs; no secrets.
-        environment: variables of its runs; no secrets, but for example D2I_SECRETS_DIR.
-        env_file: a file of NAME=value lines that a shell reads before each of its runs.
         secrets: variable of the run to name of the Airflow Variable that holds its value.
     """
 
-    name: str
-    profile: str = ""
-    shards: int = 1
-    stages: Sequence[str] = ("extract", "anonymise", "delta", "submit")
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    env_file: str | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -65,23 +48,11 @@ class Authority:
         Raises:
             SettingsError: a name, the number of shards or a stage is wrong.
         """
-        if not _NAME.fullmatch(self.name):
-            raise SettingsError(
-                f"`{self.name}` is no name of an authority.", hint="Letters, digits, _ and -."
-            )
-        if self.shards < 1:
-            raise SettingsError(f"{self.name}: shards is {self.shards}.", hint="1 or more.")
+        super().check()
         if self.shards > 1 and not _knows_shards():
             raise SettingsError(
                 f"{self.name}: runs of this version have no parameter `shard`.",
                 hint="Leave `shards` out: one process for all children.",
-            )
-        named = [part for item in self.stages for part in item.split(",")]
-        known = [name for name in stages.names() if name != PREFLIGHT]
-        if not named or named != [name for name in known if name in named]:
-            raise SettingsError(
-                f"{self.name}: its stages are not stages in the order of the day.",
-                hint=f"Of these, each once: {', '.join(known)}.",
             )
 
 
@@ -214,16 +185,13 @@ def pools(authorities: Sequence[Authority]) -> str:
 
 
 def _check(authorities: Sequence[Authority], at_once: int | None = None) -> None:
+    shared.check_all(authorities)
     for authority in authorities:
-        authority.check()
         if at_once is not None and authority.shards > at_once:
             raise SettingsError(
                 f"{authority.name} has {authority.shards} shards, and {at_once} tasks run at once.",
                 hint="Raise at_once: the shards of an authority judge the day together.",
             )
-    names = [authority.name for authority in authorities]
-    if not names or len(set(names)) < len(names):
-        raise SettingsError("An authority is there twice, or there is none.")
 
 
 def _knows_shards() -> bool:

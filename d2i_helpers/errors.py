@@ -15,6 +15,7 @@
     ├── LockError                 14  another run is working on the same table
     ├── RecordError               15  a run record or the ledger cannot be trusted or found
     ├── PreflightError            16  a preflight check failed
+    ├── ClusterError              17  the cluster is not there, or was lost
     └── ChildErrors               20  the run is complete, but some children need attention
 
 0 is success, 1 a fault in the program, 2 a wrong command line. A message says what failed, what is
@@ -137,6 +138,12 @@ class PreflightError(D2IError):
     exit_code = 16
 
 
+class ClusterError(D2IError):
+    """The Dask cluster cannot be reached, has no worker, or was lost."""
+
+    exit_code = 17
+
+
 class ChildErrors(D2IError):
     """The run is complete, but some children could not be sent and need attention."""
 
@@ -191,6 +198,7 @@ WHAT_NEXT: Mapping[int, Next] = {
     14: Next.AGAIN,  # the other run ends, or its lease runs out
     15: Next.STOP,
     16: Next.STOP,
+    17: Next.AGAIN,  # the cluster may be back
     20: Next.LOOK,  # to run again would find the same children
     130: Next.AGAIN,  # a machine that shuts down; who means it stops the task in the scheduler
 }

@@ -38,6 +38,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/troubleshooting",
         "docs/schedules",
         "docs/airflow",
+        "docs/dask",
         "docs/service_account",
         "docs/run_record",
         "docs/explore",

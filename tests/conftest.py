@@ -39,9 +39,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take long, or need a registry, a browser or Airflow, run only by their mark."""
+    """Tests that take long, or need a registry, a browser or a cluster, run only by their mark."""
     _take_databases_in_turn(items)
-    for mark in ("long", "registry", "browser", "airflow"):
+    for mark in ("long", "registry", "browser", "airflow", "cluster"):
         if mark in (config.option.markexpr or ""):
             continue
         skip = pytest.mark.skip(reason=f"{mark}: run with `pytest -m {mark}`")

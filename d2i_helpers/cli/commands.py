@@ -182,6 +182,18 @@ def _work_in(folder: Path) -> None:
     help="Stop in order, as on SIGTERM, when standard input ends: for a program that starts the "
     "run through a pipe and may be killed.",
 )
+@click.option(
+    "--cluster", metavar="ADDRESS", help="On the workers of the Dask scheduler there. docs/dask.md"
+)
+@click.option(
+    "--authorities",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --cluster: the day of each authority that a YAML file names.",
+)
+@click.option(
+    "--shards", type=int, default=1, metavar="N", help="With --cluster: processes that share it."
+)
 def run(
     parameters: dict[str, Any],
     stages: str | None,
@@ -189,6 +201,9 @@ def run(
     resume: str | None,
     summary: str | None,
     end_with_stdin: bool,
+    cluster: str | None,
+    authorities: Path | None,
+    shards: int,
 ) -> int:
     """Run the day, or some of its stages."""
     from d2i_helpers.cli.console import ConsoleListener, make_console, show_run
@@ -199,6 +214,18 @@ def run(
     console = make_console(to_stderr=summary is not None)
     if end_with_stdin:
         end_with(sys.stdin.fileno())
+    if cluster:
+        if outputs or resume:
+            raise SettingsError(
+                "--outputs and --resume are not for a cluster.",
+                hint="`-p outputs_dir=…` names the folder on the workers.",
+            )
+        return _on_cluster(cluster, parameters, stages, authorities, shards, summary)
+    if authorities or shards != 1:
+        raise SettingsError(
+            "--authorities and --shards go with --cluster.",
+            hint="One shard here: -p shard=2/4. Many machines: --cluster ADDRESS.",
+        )
     wanted = stages.split(",") if stages is not None else None
     listener = ConsoleListener(console)
     try:
@@ -213,6 +240,39 @@ def run(
     if summary:
         click.echo(json.dumps(summary_of(record), separators=(",", ":")))
     return record.exit_code or 0
+
+
+def _on_cluster(
+    address: str,
+    parameters: dict[str, Any],
+    stages: str | None,
+    file: Path | None,
+    shards: int,
+    summary: str | None,
+) -> int:
+    """Run the day of one authority, or of those of a file, on a cluster."""
+    from d2i_helpers.cli.console import make_console, show_cluster, shown
+    from d2i_helpers.runs import authority, cluster
+    from d2i_helpers.runs.summary import summary_without_record
+
+    console = make_console(to_stderr=summary is not None)
+
+    def say(name: str, text: str) -> None:
+        console.print(f"[bold]{shown(name)}[/]  {shown(text)}", soft_wrap=True)
+
+    try:
+        authorities = authority.to_run(file, parameters, shards)
+        night = cluster.night(stages, own_variables=file is None)
+        done = cluster.run_on_cluster(address, authorities, night, say)
+    except D2IError as error:
+        if summary:
+            refused = {**summary_without_record(error), "runs": []}
+            click.echo(json.dumps(refused, separators=(",", ":")))
+        raise
+    show_cluster(done, console)
+    if summary:
+        click.echo(json.dumps(done.summary(), separators=(",", ":")))
+    return done.exit_code
 
 
 def _first_demo(parameters: dict[str, Any], console: Any) -> None:

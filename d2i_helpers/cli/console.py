@@ -31,6 +31,7 @@ from d2i_helpers.runs.records import (
 if TYPE_CHECKING:  # these import much that a console does not need
     from d2i_helpers.notebook.told import Part
     from d2i_helpers.preflight.checks import Check
+    from d2i_helpers.runs.cluster import ClusterRun
     from d2i_helpers.staging.adoption import Adoption
     from d2i_helpers.staging.attention import Reason
 
@@ -162,6 +163,41 @@ def show_run(record: RunRecord, console: Console) -> None:
     index = record.folder.parent / INDEX_FILE
     if index.is_file():
         console.print(f"All runs: {shown(str(index))}", soft_wrap=True)
+
+
+def show_cluster(run: ClusterRun, console: Console) -> None:
+    """The runs of a cluster in a table, what was wrong with each, and the outcome of all."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("Authority", "State", "Exit code", "Tries", "Seconds", "Counts"):
+        numeric = name in ("Exit code", "Tries", "Seconds")
+        table.add_column(name, justify="right" if numeric else "left")
+    for part in run.parts:
+        colour, seconds = COLOURS.get(part.state, "red"), (part.summary or {}).get("seconds")
+        table.add_row(
+            shown(part.name),
+            f"[{colour}]{shown(part.state)}[/]",
+            shown(part.exit_code),
+            str(part.tries),
+            "" if seconds is None else f"{seconds:.1f}",
+            shown(key_counts(part.counts)),
+        )
+    console.print()
+    console.print(table)
+    console.print()
+    for part in run.parts:
+        for warning in (part.summary or {}).get("warnings", ()):
+            console.print(f"[yellow]Note ({part.name}):[/] {shown(warning)}", soft_wrap=True)
+    for part in run.parts:
+        if part.why:
+            console.print(f"[bold red]{part.name}:[/] {shown(part.why)}", soft_wrap=True)
+            if record := (part.summary or {}).get("record"):
+                host = part.result.host if part.result else ""
+                console.print(f"  Record on {shown(host)}: {shown(record)}", soft_wrap=True)
+    console.print(f"{shown(run.status)}, exit code {run.exit_code}", soft_wrap=True)
+    if run.error is not None:
+        show_error(run.error, console)
+    else:
+        show_help_page(run.exit_code, console)
 
 
 def _show_reasons(ran: Sequence[StageRecord], console: Console) -> None:

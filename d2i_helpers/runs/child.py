@@ -91,6 +91,7 @@ def run_to_its_end(
     say: Callable[[str], None],
     *,
     end_seconds: float = END_SECONDS,
+    started: Callable[[Callable[[], None]], None] = lambda _: None,
 ) -> Ended:
     """Start a run and wait for its end. It never outlives this process.
 
@@ -101,6 +102,7 @@ def run_to_its_end(
     Args:
         say: is called with each line that the run says, from a thread.
         end_seconds: in which the run has to end when this function is left by an exception.
+        started: is called once with what tells the run to stop, from any thread.
     """
     process = subprocess.Popen(
         command,
@@ -117,11 +119,17 @@ def run_to_its_end(
     lines: list[str] = []
     assert process.stdin and process.stdout and process.stderr
     readers = [_reading(process.stdout, lines.append), _reading(process.stderr, say)]
+    leash = process.stdin
+
+    def let_go() -> None:
+        with contextlib.suppress(OSError):
+            leash.close()
+
     try:
+        started(let_go)
         process.wait()
     finally:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
+        let_go()
         try:
             process.wait(end_seconds)
         except subprocess.TimeoutExpired:

@@ -6,7 +6,12 @@ are errors. Secrets come only from the environment, ``.env``, a secrets director
 (``D2I_SECRETS_DIR``) or the OS keyring: papermill saves parameters, so a secret is never one.
 """
 
-from d2i_helpers.settings.environment import read_variables, refuse_unknown, unknown_variables
+from d2i_helpers.settings.environment import (
+    read_variables,
+    refuse_unknown,
+    said_of,
+    unknown_variables,
+)
 from d2i_helpers.settings.loading import (
     as_declared,
     check_addresses,
@@ -41,5 +46,6 @@ __all__ = [
     "read_shard",
     "read_variables",
     "refuse_unknown",
+    "said_of",
     "unknown_variables",
 ]

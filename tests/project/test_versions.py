@@ -86,7 +86,7 @@ def test_everything_that_is_imported_is_declared() -> None:
     # Airflow is not installed with the rest, and comes in several distributions
     distributions = {**metadata.packages_distributions(), "airflow": ["apache-airflow"]}
     extras = PROJECT["optional-dependencies"]
-    optional = [r for name in ("airflow", "keyring", "lab", "oracle") for r in extras[name]]
+    optional = [r for name in ("airflow", "dask", "keyring", "lab", "oracle") for r in extras[name]]
     declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["dependencies"] + optional}
     missing = {
         name
