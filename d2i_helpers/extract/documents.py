@@ -9,7 +9,7 @@ import datetime as dt
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -413,9 +413,27 @@ class Documents:
 
     def column_uses(self) -> list[ColumnUse]:
         """How many values of each source column could be used so far, for the guard."""
-        tallies = self.assembler.tallies(self._totals[self._of_documents].tolist())
-        fields = uses_of_fields(self.spec, tallies, self.problems.by_rule)
-        return [*self._dates.uses(self._totals[self._of_dates].tolist()), *fields]
+        return self.uses_of_columns([self.numbers()])
+
+    def numbers(self) -> dict[str, Any]:
+        """What `uses_of_columns` needs of this process, as JSON."""
+        rules = [[path, rule, n] for (path, rule), (n, _) in self.problems.by_rule.items()]
+        return {"totals": self._totals.tolist(), "rules": rules}
+
+    def uses_of_columns(self, processes: Sequence[Mapping[str, Any]]) -> list[ColumnUse]:
+        """How many values of each source column several processes together could use so far.
+
+        Args:
+            processes: the `numbers` of each.
+        """
+        totals: Numbers = np.array([one["totals"] for one in processes], np.int64).sum(axis=0)
+        rules: dict[tuple[str, str], tuple[int, list[str]]] = {}
+        for path, rule, count in (one for numbers in processes for one in numbers["rules"]):
+            before, _ = rules.get((path, rule), (0, []))
+            rules[path, rule] = before + count, []
+        tallies = self.assembler.tallies(totals[self._of_documents].tolist())
+        fields = uses_of_fields(self.spec, tallies, rules)
+        return [*self._dates.uses(totals[self._of_dates].tolist()), *fields]
 
     def uses(self) -> dict[str, Use]:
         """How each field was filled so far, by path."""

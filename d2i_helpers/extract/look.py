@@ -80,7 +80,7 @@ class _Look(Day):
             self._require_tables(connection)
             staged, before, changed = self._begin(connection)
             self._read_all(connection, changed, progress)
-        self._compare_columns()
+        self._compare_columns([self.documents.numbers()])
         found = self.found
         try:
             guards.check(self._figures(staged, before), self.settings)

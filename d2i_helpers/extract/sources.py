@@ -8,9 +8,11 @@ hangs on another is found through sub-queries up to the person, never with a que
 from __future__ import annotations
 
 import functools
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
@@ -22,25 +24,30 @@ from sqlalchemy import (
     and_,
     bindparam,
     column,
+    false,
     func,
     null,
+    or_,
     select,
     true,
 )
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
+from d2i_helpers.database import shards
 from d2i_helpers.database.tables import SSD_SCHEMA
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, key_text
-from d2i_helpers.errors import DatabaseError
+from d2i_helpers.errors import DatabaseError, SettingsError
 from d2i_helpers.extract.id_types import IdTypes, Kind, Place
 from d2i_helpers.extract.spelling import as_parents_spell, respelt_ids
 from d2i_helpers.payload_spec import Source, Spec
+from d2i_helpers.plain_english import subject
 from d2i_helpers.settings import Settings
 
 FINGERPRINT = "d2i_fingerprint"  # the last column of a row, where the database hashes it
 STATUTORY = "(statutory cohort)"  # stands for its table among the queries
 _BLANKS = ("\t", "\n", "\r", "\xa0")  # beside the blank itself
+_SHARD = "shard"  # of queries: rows of all of the shard's children
 Condition = Callable[[ColumnElement], ColumnElement[bool]]
 
 
@@ -81,13 +88,15 @@ class WrittenIds:
         with_blanks: dict[str, set[str]] = {}
         for table_name, name in reader.person_columns():
             source, text = reader.id_column(table_name, name)
-            for raw in _texts(connection, reader.engine, ids_with_blanks(source, text)):
+            asked = ids_with_blanks(source, text).where(*reader.mine(text))
+            for raw in _texts(connection, reader.engine, asked):
                 if (key := key_text(raw)) is not None:
                     with_blanks.setdefault(key, set()).add(raw)
         person = reader.plan.person
         source, text = reader.id_column(person.table, person.key)
         variants: list[str] = []
-        repeated = _texts(connection, reader.engine, repeated_ids(source, text))
+        asked = repeated_ids(source, text, *reader.mine(text))
+        repeated = _texts(connection, reader.engine, asked)
         for some in database.in_batches(repeated):
             written = select(text.label("id")).select_from(source)
             written = written.where(_trimmed(text).in_(list(some)))
@@ -124,13 +133,16 @@ def ids_with_blanks(source: Table, text: ColumnElement) -> Select:
     return select(text.label("id")).select_from(source).where(text != _trimmed(text)).distinct()
 
 
-def repeated_ids(source: Table, text: ColumnElement) -> Select:
+def repeated_ids(source: Table, text: ColumnElement, *conditions: ColumnElement[bool]) -> Select:
     """Ids without blanks that the database finds more than once in a column.
 
     Grouped over a sub-query: SQL Server takes a parameter in GROUP BY for another expression.
+
+    Args:
+        conditions: on the rows that are looked at.
     """
     given = select(_trimmed(text).label("id")).select_from(source).where(text.is_not(None))
-    ids = given.subquery()
+    ids = given.where(*conditions).subquery()
     return select(ids.c.id).group_by(ids.c.id).having(func.count() > 1)
 
 
@@ -283,8 +295,64 @@ class SourceReader:
         return {key for key, may_lack in needed.items() if may_lack}
 
     # ------------------------------------------------------------------------------- reading
+    def mine(self, text: ColumnElement) -> tuple[ColumnElement[bool], ...]:
+        """The condition that an id is of the shard's children; none for the whole."""
+        return shards.condition(self.engine, self.settings.part, text)
+
+    def _mine(self, column: ColumnElement, place: Place) -> tuple[ColumnElement[bool], ...]:
+        """The same of a column as it is deployed."""
+        return self.mine(self.types.text(column, place))
+
+    def of_shard(self, source: Any, table: str) -> tuple[ColumnElement[bool], ...]:
+        """The condition that a row of a table hangs on a child of the shard, by whatever way."""
+        if self.settings.part.is_whole:
+            return ()
+        ways = [
+            self._membership(self._of(source, table, read.by), read, _SHARD)
+            for read in self.plan.reads
+            if read.table == table and self._has_way(read)
+        ]
+        return (or_(*ways) if ways else false(),)
+
+    def require_clear_ids(self, connection: Connection) -> None:
+        """See that no id changes its shard on its way into the staging table.
+
+        It is staged without what surrounds it, and may be written otherwise than when first staged.
+        Where the database and Python could see that differently, one shard would stage a child whom
+        another one takes for gone. So every shard looks at all ids, and all come to one answer.
+
+        Raises:
+            SettingsError: there are such ids.
+        """
+        if self.settings.part.is_whole:
+            return
+        fold, person = self.folds_capitals(connection), self.plan.person
+        source = source_table(person.table)
+        ids = select(self.expression(source, person.table, person.key)).select_from(source)
+        try:
+            found = database.read_again(
+                connection, lambda: [row[0] for row in _fetched(connection.execute(ids))]
+            )
+        except self.unreadable as error:
+            if not database.may_be_about_a_value(error):
+                raise
+            found = [None]
+            unclear = 1
+        else:
+            unclear = sum(not _is_clear(value, fold=fold) for value in found)
+        connection.rollback()
+        if unclear:
+            raise SettingsError(
+                f"`shard`: {subject(unclear, 'id', 'has')} characters, or a type, that the "
+                f"database and this program may take differently, so shards cannot be told apart.",
+                hint="Run without `shard`, or correct the ids in the source: outer characters that "
+                "cannot be seen, letters beyond ASCII, decimal places.",
+            )
+
     def count_without_id(self, connection: Connection) -> int:
-        """Rows of persons whose id is null; no page holds them."""
+        """Rows of persons whose id is null; no page holds them. They are of the first shard."""
+        if not self.settings.part.is_first:
+            return 0
         person = self.plan.person
         source = source_table(person.table)
         statement = select(func.count()).select_from(source)
@@ -295,8 +363,11 @@ class SourceReader:
         """Number of persons to be read, for the progress bar."""
         if self.settings.person_ids:
             return len(set(self.settings.person_ids))
-        source = source_table(self.plan.person.table)
-        return connection.execute(select(func.count()).select_from(source)).scalar_one()
+        person = self.plan.person
+        source = source_table(person.table)
+        mine = self.of_shard(source, person.table)
+        counting = select(func.count()).select_from(source).where(*mine)
+        return connection.execute(counting).scalar_one()
 
     def without_person(self, connection: Connection) -> list[str]:
         """Ids of `person_ids` that no person has, sorted; compared as the database compares."""
@@ -486,9 +557,7 @@ class SourceReader:
         Raises:
             DatabaseError: the database refused the query, or ended it each time.
         """
-        if any((step.table, step.by) in self._absent for step in read.chain) or (
-            (read.table, read.by) in self._absent
-        ):
+        if not self._has_way(read):
             return []
 
         def fetch(as_text: frozenset[str], only: str | None = None) -> list[SourceRow]:
@@ -505,6 +574,13 @@ class SourceReader:
             connection.rollback()
         self._exact = False
         return fetch(self._unreadable_columns(connection, read, fetch))
+
+    def _has_way(self, read: Read) -> bool:
+        """Whether the columns are there by which the rows of a query hang on a person."""
+        return not any(
+            place in self._absent
+            for place in ((read.table, read.by), *((s.table, s.by) for s in read.chain))
+        )
 
     def _unreadable_columns(
         self, connection: Connection, read: Read, fetch: Callable[..., list[SourceRow]]
@@ -587,15 +663,18 @@ class SourceReader:
         type is looked for among the persons.
         """
         person = self._person_at
+        if kind == _SHARD:  # as text, ids of all types are of the shard of the person
+            return and_(*self._mine(column, place))
+        mine = () if kind == "ids" else self._mine(column, place)
         if not kind or self.types.alike(place, person):
-            return _condition(kind)(column)
+            return and_(_condition(kind)(column), *mine)
         compared = self.types.compared(column, place, person)
         if kind == "ids":
             return compared.in_(bindparam("texts", expanding=True))
         source = source_table(person[0]).alias("persons")
         own = self._of(source, *person)
         ids = select(self.types.compared(own, person, place)).select_from(source)
-        return compared.in_(ids.where(_condition(kind)(own)))
+        return and_(compared.in_(ids.where(_condition(kind)(own))), *mine)
 
     def expression(self, source: Any, table: str, name: str) -> ColumnElement:
         """A column of a table, or null where it is not there."""
@@ -624,6 +703,21 @@ def source_table(name: str) -> Table:
     """A table by name, of the SSD's schema unless it names one itself."""
     schema, _, bare = name.rpartition(".")
     return Table(bare, MetaData(), schema=schema or SSD_SCHEMA)
+
+
+def _is_clear(value: Any, *, fold: bool) -> bool:
+    """Whether an id is of one shard for sure, as the database has it and as it is staged.
+
+    Args:
+        fold: whether the database takes capitals alike; beyond ASCII it does so in its own way.
+    """
+    if value is None or type(value) in (int, uuid.UUID):
+        return True
+    if isinstance(value, float | Decimal):
+        return value % 1 == 0
+    if not isinstance(value, str):
+        return False
+    return (key_text(value) or "") == value.strip(shards.BLANKS) and (not fold or value.isascii())
 
 
 def _condition(kind: str) -> Condition:

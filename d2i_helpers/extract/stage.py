@@ -31,7 +31,8 @@ from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Row, attention, guards, marks, pending_changes, row_counts
 from d2i_helpers.staging.attention import MASKED_IDS, Entry, mask
-from d2i_helpers.staging.lease import BY_HAND, working_on
+from d2i_helpers.staging.figures_of_all import gather, note_stop
+from d2i_helpers.staging.lease import BY_HAND, take_turn, working_on
 from d2i_helpers.staging.load import Child, Compared, Load
 from d2i_helpers.staging.states import WHY_GONE, RowState, Unsent
 
@@ -77,9 +78,10 @@ def run(
         DatabaseError: required tables or columns are missing; names all of them.
         GuardError: the day looks wrong; the staging table is as it was.
         LockError: another run works on the table.
-        SettingsError: none of the ids in `person_ids` is a person's.
+        SettingsError: none of the ids in `person_ids` is a person's; or the source or the database
+            cannot be worked on in shards.
     """
-    with working_on(engine, [settings.staging_table]), few_collections():
+    with working_on(engine, [settings.staging_table], settings.part), few_collections():
         return Day(engine, settings, spec).run(progress)
 
 
@@ -111,6 +113,8 @@ class Day:
     def run(self, progress: Progress | None) -> ExtractResult:
         """The whole run, see `run` of the module."""
         warnings = self.documents.reader.check()
+        with database.reading(self.engine) as connection:
+            self.documents.reader.require_clear_ids(connection)
         strangers = self._ask_for_pilot()
         database.create_staging(self.engine, self.settings.staging_table)
         pending_changes.clear(self.staging)
@@ -124,7 +128,6 @@ class Day:
             self.staging.in_transaction(
                 lambda connection: marks.remove(connection, self.staging, changed.strangers)
             )
-        self._compare_columns()
         notices = strangers + self._ask_guards(staged, before)
         entries, run_id = self._entries(), self.settings.run_id or BY_HAND
         # before anything can be sent
@@ -135,7 +138,8 @@ class Day:
         if not self.settings.person_ids:
             gone = self.load.mark_gone()
             self.counts.update(self.documents.absent.reasons(gone))
-            self.staging.in_transaction(self._keep_facts)
+            if not self.missing:  # else these are not the numbers of the whole
+                self.staging.in_transaction(self._keep_facts)
         self.counts["released"] = self.staging.in_transaction(
             lambda connection: attention.remove_others(
                 connection, self.staging, STAGE, entries, only=self.settings.person_ids
@@ -150,23 +154,28 @@ class Day:
             Number of children who are staged, the first day of the last run's window, and whom to
             read (None: everybody, or those of a pilot).
         """
-        staged = self.staging.count(connection, ~self.staging.is_deleted)
-        self.load.begin(connection)
+        staged = self.staging.count(connection, ~self.staging.is_deleted, *self.staging.mine)
         before = self.staging.fact(connection, WINDOW_FACT)
+        self.load.begin(connection, was_loaded=before is not None)
         self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
         changed = self._find_changed(connection)
         today = changed.rows if changed else self.documents.reader.row_counts(connection)
         self.rows = row_counts.compare(connection, self.staging.name, today)
         return staged, before, changed
 
-    def _compare_columns(self) -> None:
-        """Compare how well columns are filled with the last run, once everybody is read."""
-        self.columns = self.documents.column_uses()
+    def _compare_columns(self, numbers: Sequence[Mapping[str, Any]]) -> None:
+        """Compare how well columns are filled with the last run, once everybody is read.
+
+        Args:
+            numbers: of each process that read some (`Documents.numbers`).
+        """
+        self.columns = self.documents.uses_of_columns(numbers)
         with database.reading(self.engine) as connection:
             self.values = row_counts.compare_values(connection, self.staging.name, self.columns)
 
     def _keep_facts(self, connection: Connection) -> None:
-        """What the next day is compared with."""
+        """What the next day is compared with; shards all keep the same."""
+        take_turn(connection, self.staging.name, self.staging.shard)
         self.staging.set_fact(connection, WINDOW_FACT, self.documents.window.first)
         row_counts.store(connection, self.staging.name, self.rows)
         row_counts.store_values(connection, self.staging.name, self.values)
@@ -343,15 +352,36 @@ class Day:
 
     # -------------------------------------------------------------------------------- guards
     def _ask_guards(self, staged: int, before: str | None) -> list[str]:
-        """Check today's totals; where a guard objects, discard the pending changes."""
+        """Check today's totals; where a guard objects, discard the pending changes.
+
+        The totals are those of all shards; each comes to the same judgement by itself.
+        """
+        own = self._counts_of_children(staged, before)
+        all_shards = gather(self.staging, STAGE, self.settings, own, self.documents.numbers())
+        self.missing = all_shards.missing
+        self._compare_columns([part.more for part in all_shards.parts.values()])
+        together = all_shards.figures
+        self.rows = dict(together.rows)
         try:
-            return guards.check(self._figures(staged, before), self.settings)
-        except guards.GuardError:
+            return [
+                *all_shards.notices,
+                *guards.check(self._with_columns(together), self.settings),
+            ]
+        except guards.GuardError as error:
+            error.message = " ".join([error.message, *all_shards.notices])
             self.load.discard()
+            note_stop(self.staging, STAGE)
             raise
 
     def _figures(self, staged: int, before: str | None) -> guards.Figures:
-        """Today's totals, as the guards judge them."""
+        """Today's totals of this process, as the guards judge them."""
+        return self._with_columns(self._counts_of_children(staged, before))
+
+    def _with_columns(self, figures: guards.Figures) -> guards.Figures:
+        pilot = bool(self.settings.person_ids)
+        return replace(figures, values={} if pilot else self.values, columns=self.columns)
+
+    def _counts_of_children(self, staged: int, before: str | None) -> guards.Figures:
         pilot = bool(self.settings.person_ids)
         return guards.Figures(
             staged=staged,
@@ -361,8 +391,6 @@ class Day:
             persons=self.rows[self.documents.plan.person.table].before,
             items=guards.item_losses(self.spec, self.items_before, self.items_gone),
             rows=self.rows,
-            values={} if pilot else self.values,
-            columns=self.columns,
             window_before=dt.date.fromisoformat(before) if before else None,
             window_today=self.documents.window.start,
             made_anew=self.made_anew,

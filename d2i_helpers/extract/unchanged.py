@@ -91,7 +91,9 @@ def find_changed(
     ids = [] if same.all() else tables.raw_ids(connection, ~same)
     if ids:
         documents.reader.take_written(tables.written_ids(connection))
-    return Changed(ids, strangers, tables.rows)
+    # the rows that a shard read say nothing of the whole table
+    rows = tables.rows if staging.shard.is_whole else documents.reader.row_counts(connection)
+    return Changed(ids, strangers, rows)
 
 
 def _look_at_marks(

@@ -1,7 +1,7 @@
 """One pass over every source table: keys and fingerprints of all rows, and nothing else of them.
 
-Each table is read once, from beginning to end, whatever the number of children. Sixteen bytes a row
-and key stay in memory.
+Each table is read once, from beginning to end, whatever the number of children; a shard reads the
+rows of its own. Sixteen bytes a row and key stay in memory.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class WholeTables:
         hashes = array("q" if reader.hashes_there else "Q")
         is_person = table == reader.plan.person.table
         nulls = 0
-        for rows in _parts(connection, select(*wanted).select_from(source)):
+        statement = select(*wanted).select_from(source).where(*reader.of_shard(source, table))
+        for rows in _parts(connection, statement):
             for name, place in places.items():
                 values = [row[place] for row in rows]
                 numbers[name].extend(key_numbers(values, fold=self._fold))
@@ -122,7 +123,8 @@ class WholeTables:
 
     def _read_statutory(self, connection: Connection, name: str) -> None:
         person: ColumnElement = column("person_id")
-        statement = select(person).select_from(source_table(name))
+        mine = self._reader.mine(self._reader.types.text(person, (name, "person_id")))
+        statement = select(person).select_from(source_table(name)).where(*mine)
         values = database.read_again(
             connection,
             lambda: [row[0] for rows in _parts(connection, statement) for row in rows],
@@ -183,7 +185,8 @@ class WholeTables:
         person = self._reader.plan.person
         source = source_table(person.table)
         key = self._reader.expression(source, person.table, person.key)
-        for rows in _parts(connection, select(key).select_from(source)):
+        mine = self._reader.of_shard(source, person.table)
+        for rows in _parts(connection, select(key).select_from(source).where(*mine)):
             yield [row[0] for row in rows]
         connection.rollback()
 

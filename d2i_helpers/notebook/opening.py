@@ -160,6 +160,8 @@ class Notebook:
             ("time", f"{self._began:%d %b %Y, %H:%M} UTC"),
             ("profile", shown_setting("profile", settings.profile)),
         ]
+        if settings.shard:
+            facts.append(("shard", f"{settings.shard}: counts are of its part of the children"))
         if self._stage:
             dry = "yes: nothing is sent" if settings.dry_run else "no"
             facts += [("outcome", self._outcome), ("dry run", dry)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from d2i_helpers import database
+from d2i_helpers.database.shards import require_shards_of
 from d2i_helpers.errors import LockError, RecordError, SettingsError
 from d2i_helpers.runs import ledger, plan, records, verification
 from d2i_helpers.runs.bookkeeping import open_book
@@ -59,6 +60,7 @@ def _fresh(given: dict[str, Any], stages: Sequence[str] | None) -> Run:
     # all stages get the same day, whenever they start
     given["run_date"] = settings.today.isoformat()
     settings = settings.model_copy(update={"run_date": settings.today})
+    require_shards_of(settings)
     names = plan.stages_in_order(stages)
     record = RunRecord(
         folder=settings.path(settings.outputs_dir) / records.new_run_id(),

@@ -291,7 +291,8 @@ class Run:
         """Take the lease before the first stage that works on a table."""
         tables = plan.worked_tables(self.to_run, self.settings)
         if self.lease is None and plan.worked_tables([step.stage], self.settings):
-            self.lease = Lease(self.leaks.open(), tables, self.record.run_id)
+            run_id, shard = self.record.run_id, self.settings.part
+            self.lease = Lease(self.leaks.open(), tables, run_id, shard=shard)
             stack.enter_context(self.lease)
             for run_id in self.lease.taken_over:
                 self.listener.said(

@@ -395,6 +395,15 @@ class Settings(BaseModel):
     def _together(self) -> Settings:
         if self.staging_table.lower() == self.anon_table.lower():
             raise ValueError("staging_table and anon_table must be two tables")
+        if not self.part.is_whole:
+            # each process would have a key of its own; made-up children and pilots are few
+            one_process = {
+                "person_ids": bool(self.person_ids),
+                "phase_data": self.phase_data != "cohort",
+                "pseudonym_key_mode": self.pseudonym_key_mode == "fresh",
+            }
+            if names := [name for name, is_given in one_process.items() if is_given]:
+                raise ValueError(f"shard cannot be given together with this {', '.join(names)}")
         return self
 
     @property

@@ -248,6 +248,7 @@ def held_back(connection: Connection, staging: Staging) -> list[str]:
 
 
 def _rows(connection: Connection, staging: Staging, stage: str) -> Sequence[Any]:
+    """The entries of a stage, of the shard's children."""
     return connection.execute(
         select(attention).where(
             attention.c.staging_table == staging.name,

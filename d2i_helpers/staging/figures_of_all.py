@@ -52,6 +52,8 @@ class Gathered:
     @property
     def figures(self) -> Figures:
         """The figures of all as one."""
+        if len(self.parts) == 1:
+            return next(iter(self.parts.values())).figures
         return guards.of_all([part.figures for part in self.parts.values()])
 
     @property

@@ -116,7 +116,8 @@ class Load:
         self.spec, self.counts, self.guarded, self._look = spec, counts, guarded, look
         self.volatile_ids = ids_are_volatile(spec, settings)
         self._hash_of = hash_of_assembled if assembled else content_hash
-        self.staging = Staging(engine, table, text_hasher(spec, self.volatile_ids))
+        hasher = text_hasher(spec, self.volatile_ids)
+        self.staging = Staging(engine, table, hasher, settings.part)
         self.now = utc_now()
         self._validator = Validator(spec)
         self._any_waiting = False
@@ -125,12 +126,19 @@ class Load:
         """Bring what is staged into today's canonical form; gives the number of rows rehashed."""
         return rehash_if_needed(self.staging, self.spec, self.volatile_ids)
 
-    def begin(self, connection: Connection) -> None:
-        """Note where the table ends before today's documents are written."""
+    def begin(self, connection: Connection, *, was_loaded: bool = False) -> None:
+        """Note where the table ends before today's documents are written.
+
+        Args:
+            was_loaded: whether a day came to its end in this table. If not, a shard that begins a
+                little later than another finds rows, and it is a first load all the same.
+        """
         highest = self.staging.max_id(connection)
         self.seen = Seen(highest)
         self.live_seen = 0  # of these, rows that are not deleted
         self.first_load = highest == 0
+        if not (self.first_load or was_loaded or self.staging.shard.is_whole):
+            self.first_load = not self.staging.count(connection, *self.staging.mine)
         self.at_once = self.first_load or not self.guarded
 
     # ----------------------------------------------------------------------------- comparing
@@ -265,13 +273,14 @@ class Load:
     def unseen(self, connection: Connection | None = None) -> Iterator[list[tuple[int, str]]]:
         """(row number, person id) of live rows of which nothing came today, in pages.
 
-        Rows that were added today have higher numbers and are not looked at.
+        Only of the shard's children, as nothing of others comes to it. Rows that were added today
+        have higher numbers and are not looked at.
 
         Args:
             connection: reads them; None: a connection for each page, so that none stays open.
         """
         staging, t, last = self.staging, self.staging.table.c, 0
-        live = (t.id <= self.seen.highest, ~staging.is_deleted)
+        live = (t.id <= self.seen.highest, ~staging.is_deleted, *staging.mine)
         with _given(connection) or database.reading(staging.engine) as reading:
             if staging.count(reading, *live) == self.live_seen:
                 return  # each of them was seen

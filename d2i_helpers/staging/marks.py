@@ -4,6 +4,10 @@ A mark holds while the fingerprint is the same, its day has not passed, and what
 beside the rows (the salt) is the same. It says what extract would find again, so the person need
 not be read. It never says what is staged: `valid` gives only marks whose document is staged, and as
 it was written. Marks can be removed at any time; it costs one full extract.
+
+Which salt and day marks are of is kept for each shard by itself, so that a shard with another salt
+says nothing of the others' children. What was kept for shards of another number, or for the whole,
+counts only if all of it agrees.
 """
 
 from __future__ import annotations
@@ -20,11 +24,14 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import inclusion, marks
+from d2i_helpers.settings import WHOLE, Shard, read_shard
+from d2i_helpers.staging.lease import take_turn
 from d2i_helpers.staging.rows import Staging
 from d2i_helpers.staging.states import RowState
 
 LONGEST_ID = 48  # characters of a child's id in the tables; a longer one has no mark
-_SALT_FACT, _DAY_FACT = "marks_salt", "marks_day"
+_FACTS = "marks_"  # with which the names of both begin
+_SALT_FACT, _DAY_FACT = f"{_FACTS}salt", f"{_FACTS}day"  # behind them the shard, if it is one
 _AT_A_TIME = 2000  # marks in memory
 
 Problems = tuple[tuple[str, str], ...]  # (path, rule) of what was left out of a document
@@ -64,28 +71,101 @@ def begin(staging: Staging, salt: str, day: dt.date, *, anew: bool = False) -> b
     """
 
     def look(connection: Connection) -> bool:
-        holds = not anew and hold(connection, staging, salt, day)
+        take_turn(connection, staging.name, staging.shard)
+        kept = _kept(connection, staging)
+        holds = not anew and _hold(kept, staging.shard, salt, day)
+        others = any(one.of not in (1, staging.shard.of) for one in kept)
         if not holds:
-            connection.execute(delete(marks).where(marks.c.staging_table == staging.name))
-            staging.set_fact(connection, _SALT_FACT, salt)
-        staging.set_fact(connection, _DAY_FACT, day.isoformat())
+            # what shards of another number left is not told apart by children: all of it goes
+            mine = () if others else staging.mine_by(marks.c.person_id)
+            connection.execute(delete(marks).where(marks.c.staging_table == staging.name, *mine))
+        now = _kept_from_now(kept, staging.shard, _Made(salt, day.isoformat()), holds=holds)
+        _keep(connection, staging, kept, now)
         return holds
 
     return staging.in_transaction(look)
 
 
 def hold(connection: Connection, staging: Staging, salt: str, day: dt.date) -> bool:
-    """Whether the marks of the table were made for this salt, and for no later day."""
-    made_for = staging.fact(connection, _DAY_FACT)
-    same_salt = staging.fact(connection, _SALT_FACT) == salt
-    return same_salt and made_for is not None and made_for <= day.isoformat()
+    """Whether the marks of the shard's children were made for this salt, and for no later day."""
+    return _hold(_kept(connection, staging), staging.shard, salt, day)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the marks of a shard are of."""
+
+    salt: str
+    day: str  # of the last run, YYYY-MM-DD
+
+
+def _hold(kept: dict[Shard, _Made], shard: Shard, salt: str, day: dt.date) -> bool:
+    others = any(one.of not in (1, shard.of) for one in kept)
+    if shard in kept and not (shard.is_whole or others):
+        relevant = [kept[shard]]
+    elif shard.is_whole or others:
+        relevant = list(kept.values()) if _covers_all(kept) else []
+    else:
+        relevant = [kept[WHOLE]] if WHOLE in kept else []
+    return bool(relevant) and all(
+        made.salt == salt and made.day <= day.isoformat() for made in relevant
+    )
+
+
+def _covers_all(kept: dict[Shard, _Made]) -> bool:
+    numbers = {one.of for one in kept}
+    return any(all(Shard(k, of) in kept for k in range(1, of + 1)) for of in numbers)
+
+
+def _kept_from_now(
+    kept: dict[Shard, _Made], shard: Shard, made: _Made, *, holds: bool
+) -> dict[Shard, _Made]:
+    """What is kept once a shard has begun: of the whole, and of shards of one number."""
+    if shard.is_whole:
+        return {WHOLE: made}
+    now = {one: old for one, old in kept.items() if one.of in (1, shard.of)}
+    if len(now) < len(kept):  # shards of another number; all agreed, or all marks are gone
+        days = max(old.day for old in kept.values())
+        now = {WHOLE: _Made(made.salt, days)} if holds else {}
+    now[shard] = made
+    if all(Shard(number, shard.of) in now for number in range(1, shard.of + 1)):
+        now.pop(WHOLE, None)  # nobody's marks are of it any more
+    return now
+
+
+def _kept(connection: Connection, staging: Staging) -> dict[Shard, _Made]:
+    found: dict[Shard, dict[str, str]] = {}
+    for name, value in staging.facts_like(connection, _FACTS).items():
+        kind, _, shard = name.partition(" ")
+        found.setdefault(read_shard(shard), {})[kind] = value
+    return {
+        shard: _Made(both[_SALT_FACT], both[_DAY_FACT])
+        for shard, both in found.items()
+        if {_SALT_FACT, _DAY_FACT} <= both.keys()
+    }
+
+
+def _keep(
+    connection: Connection, staging: Staging, before: dict[Shard, _Made], now: dict[Shard, _Made]
+) -> None:
+    for shard in before.keys() - now.keys():
+        for name in (_SALT_FACT, _DAY_FACT):
+            staging.forget_fact(connection, _of_shard(name, shard))
+    for shard, made in now.items():
+        staging.set_fact(connection, _of_shard(_SALT_FACT, shard), made.salt)
+        staging.set_fact(connection, _of_shard(_DAY_FACT, shard), made.day)
+
+
+def _of_shard(name: str, shard: Shard) -> str:
+    return name if shard.is_whole else f"{name} {shard}"
 
 
 def stored(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Sequence[Any]]:
-    """`person_id`, `fingerprint` and `holds` (1 where the day has not passed) of every mark."""
+    """Every mark: `person_id`, `fingerprint` and `holds` (1 where the day has not passed)."""
     m = marks.c
     holds = case((m.valid_until >= day.isoformat(), 1), else_=0).label("holds")
-    statement = select(m.person_id, m.fingerprint, holds).where(m.staging_table == staging.name)
+    mine = (m.staging_table == staging.name, *staging.mine_by(m.person_id))
+    statement = select(m.person_id, m.fingerprint, holds).where(*mine)
     return database.streamed(connection, statement, _AT_A_TIME)
 
 
@@ -115,6 +195,7 @@ def valid(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Se
         .select_from(marks.outerjoin(staging.table, staged).outerjoin(inclusion, recorded))
         .where(
             m.staging_table == staging.name,
+            *staging.mine_by(m.person_id),
             m.valid_until >= day.isoformat(),
             or_(m.current_hash.is_(None), and_(t.id.is_not(None), i.reasons == m.reasons)),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Table, bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -17,12 +17,12 @@ from d2i_helpers.staging.rows import Staged, Staging
 
 
 def clear(staging: Staging) -> None:
-    """Forget what an earlier run left; writes nothing where there is nothing."""
-    mine = landing.c.staging_table == staging.name
+    """Forget what an earlier run left of the shard's children; writes nothing where nothing is."""
+    mine = _mine(staging, landing)
 
     def remove_all(connection: Connection) -> None:
-        if connection.execute(select(func.count()).select_from(landing).where(mine)).scalar():
-            connection.execute(delete(landing).where(mine))
+        if connection.execute(select(func.count()).select_from(landing).where(*mine)).scalar():
+            connection.execute(delete(landing).where(*mine))
 
     staging.in_transaction(remove_all)
 
@@ -47,10 +47,7 @@ def put(staging: Staging, changes: Sequence[Staged]) -> None:
 def chunks(staging: Staging, size: int) -> Iterator[list[Staged]]:
     """What waits, by person id; a chunk must be removed before the next is asked for."""
     statement = (
-        select(landing)
-        .where(landing.c.staging_table == staging.name)
-        .order_by(landing.c.person_id)
-        .limit(size)
+        select(landing).where(*_mine(staging, landing)).order_by(landing.c.person_id).limit(size)
     )
     while True:
         with database.reading(staging.engine) as connection:
@@ -116,8 +113,13 @@ def forget_reasons(connection: Connection, staging: Staging, ids: Sequence[str])
 
 
 def forget_all_reasons(connection: Connection, staging: Staging) -> None:
-    """Take every child of this staging table out of the record of inclusion sets."""
-    connection.execute(delete(inclusion).where(inclusion.c.staging_table == staging.name))
+    """Take every child of the shard out of this staging table's record of inclusion sets."""
+    connection.execute(delete(inclusion).where(*_mine(staging, inclusion)))
+
+
+def _mine(staging: Staging, table: Table) -> tuple[ColumnElement[bool], ...]:
+    """The condition that a row of one of these tables is of the shard's children."""
+    return (table.c.staging_table == staging.name, *staging.mine_by(table.c.person_id))
 
 
 def _by_person(

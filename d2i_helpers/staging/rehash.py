@@ -20,6 +20,7 @@ from d2i_helpers.staging.evidence import (
     LOG_HASHES_FACT,
     Hasher,
 )
+from d2i_helpers.staging.lease import in_turn
 from d2i_helpers.staging.rows import Staging, update_by_id
 from d2i_helpers.staging.states import RowState, Status, read_row_state, read_status
 
@@ -27,14 +28,25 @@ from d2i_helpers.staging.states import RowState, Status, read_row_state, read_st
 def rehash_if_needed(staging: Staging, spec: Spec, volatile_ids: bool) -> int:
     """Rehash a table whose hashes are of another form or of other software.
 
+    Of several shards one does it for all, and the others wait: before it is done, none of them
+    writes a document.
+
     Returns:
         Number of rows whose hashes changed.
     """
     wanted = canonical_name(spec, volatile_ids)
-    with database.reading(staging.engine) as connection:
-        if staging.fact(connection, CANONICAL_FACT) == wanted:
+    if _is_in_form(staging, wanted):
+        return 0
+    with in_turn(staging.engine, staging.name, staging.shard):
+        if not staging.shard.is_whole and _is_in_form(staging, wanted):
             return 0
-    return rehash_all(staging, text_hasher(spec, volatile_ids), wanted)
+        whole = staging if staging.shard.is_whole else Staging(staging.engine, staging.name)
+        return rehash_all(whole, text_hasher(spec, volatile_ids), wanted)
+
+
+def _is_in_form(staging: Staging, wanted: str) -> bool:
+    with database.reading(staging.engine) as connection:
+        return staging.fact(connection, CANONICAL_FACT) == wanted
 
 
 def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 500) -> int:

@@ -47,6 +47,7 @@ from d2i_helpers.database.tables import (
 )
 from d2i_helpers.settings import WHOLE, Shard
 from d2i_helpers.staging.evidence import PURGE, Evidence, Hasher
+from d2i_helpers.staging.lease import take_turn
 from d2i_helpers.staging.moves import Moves
 from d2i_helpers.staging.states import (
     Event,
@@ -305,13 +306,28 @@ class Staging:
             select(facts.c.value).where(facts.c.staging_table == self.name, facts.c.name == name)
         ).scalar()
 
-    def set_fact(self, connection: Connection, name: str, value: str) -> None:
-        """Store a fact; writes nothing where it is the same already."""
-        before = self.fact(connection, name)
-        if before == value:
-            return
+    def facts_like(self, connection: Connection, beginning: str) -> dict[str, str]:
+        """The facts whose names begin so, by name."""
+        mine = facts.c.staging_table == self.name
+        rows = connection.execute(select(facts.c.name, facts.c.value).where(mine))
+        return {row.name: row.value for row in rows if row.name.startswith(beginning)}
+
+    def forget_fact(self, connection: Connection, name: str) -> None:
+        """Remove a fact."""
         where = and_(facts.c.staging_table == self.name, facts.c.name == name)
         connection.execute(delete(facts).where(where))
+
+    def set_fact(self, connection: Connection, name: str, value: str) -> None:
+        """Store a fact; writes nothing where it is the same already.
+
+        Shards that store the same one wait for each other.
+        """
+        if self.fact(connection, name) == value:
+            return
+        take_turn(connection, self.name, self.shard)
+        if not self.shard.is_whole and self.fact(connection, name) == value:
+            return
+        self.forget_fact(connection, name)
         connection.execute(insert(facts).values(staging_table=self.name, name=name, value=value))
 
     # ------------------------------------------------------------------------------- writing
@@ -366,8 +382,11 @@ class Staging:
         return len(row_ids)
 
     def remove_all(self, connection: Connection) -> None:
-        """Empty the table, after a first load that must not stay. Nothing of it was sent."""
-        connection.execute(delete(self.table))
+        """Empty the table of the shard's children, after a first load that must not stay.
+
+        Nothing of it was sent.
+        """
+        connection.execute(delete(self.table).where(*self.mine))
 
     def mark_unreadable(
         self,
