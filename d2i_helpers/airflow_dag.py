@@ -42,19 +42,6 @@ class Authority(shared.Authority):
         """Its pool: as many slots as shards, so that no more than these ask the API at once."""
         return f"d2i_{self.name}"
 
-    def check(self) -> None:
-        """Refuse what no night could run.
-
-        Raises:
-            SettingsError: a name, the number of shards or a stage is wrong.
-        """
-        super().check()
-        if self.shards > 1 and not _knows_shards():
-            raise SettingsError(
-                f"{self.name}: runs of this version have no parameter `shard`.",
-                hint="Leave `shards` out: one process for all children.",
-            )
-
 
 @dataclass(frozen=True)
 class _Order:
@@ -192,12 +179,6 @@ def _check(authorities: Sequence[Authority], at_once: int | None = None) -> None
                 f"{authority.name} has {authority.shards} shards, and {at_once} tasks run at once.",
                 hint="Raise at_once: the shards of an authority judge the day together.",
             )
-
-
-def _knows_shards() -> bool:
-    from d2i_helpers.settings import Settings
-
-    return "shard" in Settings.model_fields
 
 
 def _task_id(authority: Authority, item: str, shard: int) -> str:

@@ -53,8 +53,12 @@ class Authority:
             raise SettingsError(
                 f"`{self.name}` is no name of an authority.", hint="Letters, digits, _ and -."
             )
-        if self.shards < 1:
-            raise SettingsError(f"{self.name}: shards is {self.shards}.", hint="1 or more.")
+        from d2i_helpers.settings import MOST_SHARDS
+
+        if not 1 <= self.shards <= MOST_SHARDS:
+            raise SettingsError(
+                f"{self.name}: shards is {self.shards}.", hint=f"From 1 to {MOST_SHARDS}."
+            )
         named = [part for item in self.stages for part in item.split(",")]
         known = [name for name in stages.names() if name != PREFLIGHT]
         if not named or named != [name for name in known if name in named]:

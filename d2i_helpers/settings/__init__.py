@@ -23,10 +23,11 @@ from d2i_helpers.settings.loading import (
 from d2i_helpers.settings.model import ENV_PREFIX, Secrets, Settings
 from d2i_helpers.settings.root import WORKBOOK_VARIABLE, is_workbook, project_root
 from d2i_helpers.settings.secret_store import has_keyring, ledger_key, load_secrets
-from d2i_helpers.settings.shard import WHOLE, Shard, read_shard
+from d2i_helpers.settings.shard import MOST_SHARDS, WHOLE, Shard, read_shard
 
 __all__ = [
     "ENV_PREFIX",
+    "MOST_SHARDS",
     "WHOLE",
     "WORKBOOK_VARIABLE",
     "Secrets",

@@ -136,6 +136,9 @@ def test_a_day_is_a_success_only_if_all_of_its_tasks_are() -> None:
             closed({**good, "ours.submit": state}, {"ours.extract": GOOD})
     with pytest.raises(RAISED.fail, match=r"ours\.submit: 2 children need attention"):
         closed(good, {"ours.submit": ATTENTION})
+    with pytest.raises(RAISED.fail, match=r"ours\.shard_2_submit is failed"):
+        closed({**good, "ours.shard_1_submit": "success", "ours.shard_2_submit": "failed"},
+               {"ours.shard_1_submit": GOOD})  # fmt: skip
     with pytest.raises(RAISED.fail, match="knows no task"):
         closed({}, {})
     with pytest.raises(RAISED.skip):
@@ -155,6 +158,7 @@ def test_the_day_has_a_line_for_each_task(capsys: pytest.CaptureFixture[str]) ->
     [
         ({"name": "our authority"}, "no name"),
         ({"shards": 0}, "shards is 0"),
+        ({"shards": 257}, "From 1 to 256"),
         ({"stages": ["submit", "delta"]}, "order of the day"),
         ({"stages": ["preflight", "delta"]}, "order of the day"),
         ({"stages": []}, "order of the day"),
@@ -165,8 +169,7 @@ def test_a_wrong_authority_is_refused_when_the_dag_is_read(about: dict, said: st
         airflow_dag.pools([Authority(**{"name": "ours", **about})])
 
 
-def test_pools_and_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(airflow_dag, "_knows_shards", lambda: True)
+def test_pools_and_shards() -> None:
     two = [Authority("a"), Authority("b", shards=4)]
     made = json.loads(airflow_dag.pools(two))
     assert {name: pool["slots"] for name, pool in made.items()} == {"d2i_a": 1, "d2i_b": 4}
