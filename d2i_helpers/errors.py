@@ -16,6 +16,7 @@
     ├── RecordError               15  a run record or the ledger cannot be trusted or found
     ├── PreflightError            16  a preflight check failed
     ├── ClusterError              17  the cluster is not there, or was lost
+    ├── StorageError              18  the object storage of the records cannot be used
     └── ChildErrors               20  the run is complete, but some children need attention
 
 0 is success, 1 a fault in the program, 2 a wrong command line. A message says what failed, what is
@@ -144,6 +145,12 @@ class ClusterError(D2IError):
     exit_code = 17
 
 
+class StorageError(D2IError):
+    """The object storage with the run records cannot be used now."""
+
+    exit_code = 18
+
+
 class ChildErrors(D2IError):
     """The run is complete, but some children could not be sent and need attention."""
 
@@ -199,6 +206,7 @@ WHAT_NEXT: Mapping[int, Next] = {
     15: Next.STOP,
     16: Next.STOP,
     17: Next.AGAIN,  # the cluster may be back
+    18: Next.AGAIN,  # the storage may be back
     20: Next.LOOK,  # to run again would find the same children
     130: Next.AGAIN,  # a machine that shuts down; who means it stops the task in the scheduler
 }

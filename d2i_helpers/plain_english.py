@@ -20,7 +20,14 @@ def verb(number: float, one: str, many: str) -> str:
     return one if number == 1 else many
 
 
-_VERBS = {"is": "are", "was": "were", "has": "have", "needs": "need", "holds": "hold"}
+_VERBS = {
+    "is": "are",
+    "was": "were",
+    "has": "have",
+    "needs": "need",
+    "holds": "hold",
+    "waits": "wait",
+}
 
 
 def subject(number: float, one: str, is_: str = "is") -> str:

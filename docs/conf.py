@@ -41,6 +41,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/dask",
         "docs/service_account",
         "docs/run_record",
+        "docs/object_storage",
         "docs/explore",
         "docs/data_quality",
         "docs/simulate",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +13,22 @@ from d2i_helpers.cli.commands import HelpfulGroup, profile_options
 from d2i_helpers.errors import RecordError, SettingsError
 from d2i_helpers.plain_english import counted, subject
 
+if TYPE_CHECKING:
+    from d2i_helpers.runs.verification import Place
+
 outputs_option = click.option(
     "--outputs", type=click.Path(path_type=Path), help="Folder of the run records."
 )
+
+
+def _place(parameters: dict[str, Any], outputs: Path | None) -> Place:
+    """Where the records are: in the folder that is given, or where the settings keep them."""
+    from d2i_helpers.runs.shared_records import open_shared
+    from d2i_helpers.runs.verification import Folder
+    from d2i_helpers.settings import load_settings
+
+    shared = open_shared(load_settings(None, **parameters)) if outputs is None else None
+    return shared or Folder(_outputs(parameters, outputs))
 
 
 def _outputs(parameters: dict[str, Any], outputs: Path | None) -> Path:
@@ -99,25 +112,34 @@ def verify(
     head: str | None,
     strict: bool,
 ) -> None:
-    """Prove that no record was altered, removed, added or reordered."""
+    """Prove that no record was altered, removed, added or reordered.
+
+    With `records_url` it reads the object storage; with --outputs the folder that is given.
+    """
     from d2i_helpers.database.plain_message import without_controls
-    from d2i_helpers.runs import ledger, records, verification
+    from d2i_helpers.runs import ledger, verification
     from d2i_helpers.runs.known_databases import known_databases
+    from d2i_helpers.runs.shared_records import Waiting
     from d2i_helpers.settings import ledger_key, load_secrets, load_settings
 
-    folder = _outputs(parameters, outputs)
+    place, folder = _place(parameters, outputs), _outputs(parameters, outputs)
     settings = load_settings(None, **parameters)
     key = ledger_key(load_secrets())
     heads = verification.read_heads(head) if head else []
-    with known_databases(settings, folder, ask=not no_database) as known:
-        findings = verification.verify(folder, known.databases, heads, key)
+    with known_databases(settings, place.place, ask=not no_database) as known:
+        findings = verification.verify(place, known.databases, heads, key)
+    if waiting := len(Waiting(folder)):
+        findings.open_points.append(
+            f"{subject(waiting, 'event', 'waits')} in {folder.name} for the object storage: "
+            "`d2i runs push`, or the next run, carries over what is there."
+        )
     for line in (*known.said, *findings.compared, *findings.open_points):
         click.echo(without_controls(line))
     for fault in findings.faults:
         click.echo(str(fault))
     if findings.faults:
         hint = "Compare with a backup; docs/run_record.md says what each fault means."
-        if ledger.is_from_before_the_database(ledger.entries(folder)):
+        if ledger.is_from_before_the_database(findings.chain):
             hint = (
                 "Where these runs are of a version that kept its ledger in a file only, move "
                 f"{ledger.LEDGER_FILE} and their folders together to another place, and keep them "
@@ -128,12 +150,11 @@ def verify(
             f"({len(findings.faults)} found).",
             hint=hint,
         )
-    number = len(ledger.entries(folder))
     click.echo(
-        f"{counted(len(records.folders(folder)), 'record')} and "
-        f"{counted(number, 'ledger entry')} are intact."
+        f"{counted(len(place.ids()), 'record')} and "
+        f"{counted(len(findings.chain), 'ledger entry')} are intact."
     )
-    if last := ledger.head(folder):
+    if last := ledger.head_of(findings.chain):
         click.echo(f"Head of the ledger: entry {last['entry']}, {last['hash']}")
     if strict and findings.open_points:
         raise RecordError(
@@ -148,13 +169,13 @@ def verify(
 def seal(parameters: dict[str, Any], outputs: Path | None) -> None:
     """Seal with the ledger key the entries that were made before there was one; verify first."""
     from d2i_helpers.runs import ledger, verification
-    from d2i_helpers.runs.bookkeeping import open_book
+    from d2i_helpers.runs.shared_book import open_book
     from d2i_helpers.settings import load_settings
 
     folder = _outputs(parameters, outputs)
     with open_book(load_settings(None, **parameters), folder) as book:
         assert book.database is not None
-        findings = verification.verify(folder, [book.database])
+        findings = verification.verify(book.kept, [book.database])
         if findings.faults:
             raise RecordError(
                 f"Not sealed: the records are not as they were written ({findings.faults[0]}).",
@@ -177,13 +198,14 @@ def seal(parameters: dict[str, Any], outputs: Path | None) -> None:
 def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes: bool) -> None:
     """Remove old records; a tombstone keeps the ledger's chain whole."""
     from d2i_helpers.runs import records, retention
-    from d2i_helpers.runs.bookkeeping import open_book
     from d2i_helpers.runs.report import write_report
+    from d2i_helpers.runs.shared_book import open_book
     from d2i_helpers.settings import load_settings
 
     folder = _outputs(parameters, outputs)
     limit = dt.datetime.now(dt.UTC) - dt.timedelta(days=keep_days)
-    old = [f.name for f in records.folders(folder) if f.name < f"{limit:%Y%m%dT%H%M%S}"]
+    there = {*_place(parameters, outputs).ids(), *(f.name for f in records.folders(folder))}
+    old = sorted(run_id for run_id in there if run_id < f"{limit:%Y%m%dT%H%M%S}")
     if not old:
         click.echo("No record is that old.")
         return
@@ -200,6 +222,44 @@ def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes:
             f"{subject(kept, 'record', 'was')} kept: running, not closed, or of another profile's "
             "database."
         )
+
+
+@runs.command("push")
+@profile_options
+@outputs_option
+def push(parameters: dict[str, Any], outputs: Path | None) -> None:
+    """Carry over to object storage what could not be carried over by its run."""
+    from d2i_helpers.runs.shared_book import SharedBook, open_book
+    from d2i_helpers.settings import load_settings
+
+    with open_book(load_settings(None, **parameters), _outputs(parameters, outputs)) as book:
+        if not isinstance(book, SharedBook):
+            raise SettingsError(
+                "There is no object storage to carry records to.", hint="Set `records_url`."
+            )
+        book.shared.storage.prove()
+        number = book.bring_waiting()
+    click.echo(f"{subject(number, 'event', 'was')} carried over.")
+
+
+@runs.command("fetch")
+@profile_options
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="An empty folder.")
+@click.option("--last-days", type=click.IntRange(1), help="Only records of so many days.")
+def fetch(parameters: dict[str, Any], to: Path, last_days: int | None) -> None:
+    """Copy records and ledger from object storage to a folder, to read them there."""
+    from d2i_helpers.runs.report import write_report
+    from d2i_helpers.runs.shared_records import open_shared
+    from d2i_helpers.settings import load_settings
+
+    shared = open_shared(load_settings(None, **parameters))
+    if shared is None:
+        raise SettingsError("There is no object storage with records.", hint="Set `records_url`.")
+    if to.is_dir() and any(to.iterdir()):
+        raise RecordError(f"{to.name} is not empty.", hint="Name a folder that is new or empty.")
+    limit = dt.datetime.now(dt.UTC) - dt.timedelta(days=last_days or 36500)
+    number = shared.fetch_all(to, since=f"{limit:%Y%m%dT%H%M%S}")
+    click.echo(f"{counted(number, 'record')}. Page of all: {write_report(to)}")
 
 
 @runs.command("report")

@@ -42,7 +42,7 @@ _WITHOUT_EFFECT = frozenset(
         "proxy", "ca_bundle", "preflight_probe", "dry_run", "live_approver", "live_approved_on",
         "live_la_code", "tolerate_child_errors", "stage_timeout", "log_level", "webhook_url",
         "simulate_children", "simulate_seed", "receiver_store", "receiver_port", "receiver_faults",
-        "receiver_merge", "anon_table", "shard", "shard_wait",
+        "receiver_merge", "anon_table", "shard", "records_url", "shard_wait",
     }
 )  # fmt: skip
 

@@ -24,9 +24,11 @@ from d2i_helpers.settings import Secrets, Settings, parameters_in_environment
 from d2i_helpers.settings.addresses import ADDRESSES, address_parts, secrets_in_text
 from d2i_helpers.settings.model import ENV_PREFIX
 
-# names under which other software keeps secrets (PGPASSWORD, AIRFLOW__…__SECRET_KEY, GH_TOKEN)
+# names under which other software keeps secrets (PGPASSWORD, AIRFLOW__…__SECRET_KEY, GH_TOKEN,
+# AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_CONNECTION_STRING)
 _SECRET_NAME = re.compile(
-    r"(?i)(?:password|passwd|pwd|passphrase|secret|secret_key|token|api_?key)$"
+    r"(?i)(?:password|passwd|pwd|passphrase|secret|secret_key|token|api_?key|access_key|account_key"
+    r"|connection_string)$"
 )
 _SHORTEST = 8  # characters of a value that is a secret only by its variable's name
 _SHORTEST_SOUGHT = 3  # fewer characters occur everywhere

@@ -10,42 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from d2i_helpers import database
-from d2i_helpers.errors import DatabaseError, LockError, RecordError
+from d2i_helpers.errors import DatabaseError, LockError, RecordError, StorageError
 from d2i_helpers.files import cut_off, file_lock
 from d2i_helpers.runs import ledger, records, sequence, verification
-from d2i_helpers.runs.database_ledger import DatabaseLedger, Row, mark_of
+from d2i_helpers.runs.database_ledger import DatabaseLedger, Row
 from d2i_helpers.runs.ledger import Chain, Entry
 from d2i_helpers.runs.records import RunRecord
 from d2i_helpers.runs.run_page import write_run_page
 from d2i_helpers.runs.verification import record_faults
-from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
 # of whoever closes or prunes a run; not the ledger's, which each entry takes
 CLOSING_LOCK = ".closing.lock"
-
-
-@contextlib.contextmanager
-def open_book(settings: Settings, outputs: Path) -> Iterator[Book]:
-    """Open the ledger of a folder, with the profile's database and the ledger key.
-
-    Raises:
-        SettingsError: the ledger key is too short.
-        DatabaseError: the database cannot be opened.
-    """
-    secrets = load_secrets()
-    engine = database.open_database(settings, secrets)
-    mark = mark_of(settings)
-    try:
-        known = DatabaseLedger(engine, mark, settings.profile)
-        yield Book(outputs, mark, known, ledger_key(secrets))
-    finally:
-        engine.dispose()
 
 
 class Book:
@@ -68,6 +49,30 @@ class Book:
         self.outputs, self.mark, self.key = outputs, mark, key
         self.database = database
 
+    @property
+    def place(self) -> Path | str:
+        """Where the ledger is, for its copy in the database."""
+        return self.outputs
+
+    @property
+    def kept(self) -> verification.Place:
+        """The records of this ledger."""
+        return verification.Folder(self.outputs)
+
+    @contextlib.contextmanager
+    def record_at(self, run_id: str) -> Iterator[Path | None]:
+        """The folder of a record while the block runs; None where there is none."""
+        folder = records.folder_of(self.outputs, run_id)
+        yield folder if folder.exists() else None
+
+    def refresh(self) -> None:
+        """Look what other machines have done; nothing where the ledger is a file."""
+
+    def remove(self, run_id: str) -> None:
+        """Remove the files of a record; the ledger stays as it is."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(records.folder_of(self.outputs, run_id))
+
     def enter(
         self, kind: str, record: RunRecord, *, after: str | None = None, **more: Any
     ) -> str | None:
@@ -87,24 +92,46 @@ class Book:
             DatabaseError: the database cannot be written, and the event needs it; the file is as
                 it was.
         """
+        facts = self._facts(kind, record, more)
         with ledger.held(self.outputs) as path:
-            chain = ledger.entries(self.outputs)
-            last = ledger.last_by_run(chain).get(record.run_id, {})
-            if after is not None and last.get("hash") != after:
-                raise LockError(
-                    f"Another process has worked on run {record.run_id} meanwhile "
-                    f"(it was {last.get('kind', 'removed')}).",
-                    hint="`d2i runs list` shows how it stands now.",
-                )
-            first = ledger.first_by_run(chain).get(record.run_id, {})
-            more = {"database": first.get("database", self.mark), **more}
-            if kind in ledger.OPENING:
-                more["process"] = record.process
-            entry = ledger.make_entry(chain, kind, record, key=self.key, **more)
-            if kind in ledger.CAN_WAIT:
-                return self._write_anyhow(path, chain, entry)
-            self._write_both(path, chain, entry)
-            return None
+            return self._enter_next(path, kind, facts, after)[1]
+
+    def _facts(self, kind: str, record: RunRecord, more: Mapping[str, Any]) -> dict[str, Any]:
+        facts = {**ledger.facts_of(record), "database": self.mark, **more}
+        return {**facts, "process": record.process} if kind in ledger.OPENING else facts
+
+    def _enter_next(
+        self, path: Path, kind: str, facts: Mapping[str, Any], after: str | None = None
+    ) -> tuple[Entry, str | None]:
+        """Enter an event after the last one of the ledger, which is held.
+
+        Returns:
+            The entry; and why the database does not have it, or None.
+        """
+        chain = ledger.entries(self.outputs)
+        run_id = str(facts.get("run_id"))
+        last = ledger.last_by_run(chain).get(run_id, {})
+        if after is not None and last.get("hash") != after:
+            raise LockError(
+                f"Another process has worked on run {run_id} meanwhile "
+                f"(it was {last.get('kind', 'removed')}).",
+                hint="`d2i runs list` shows how it stands now.",
+            )
+        if first := ledger.first_by_run(chain).get(run_id):
+            facts = {**facts, "database": first.get("database")}
+        entry = ledger.make_entry(chain, kind, facts, key=self.key)
+        if kind in ledger.CAN_WAIT:
+            return entry, self._write_anyhow(path, chain, entry)
+        self._write_both(path, chain, entry)
+        return entry, None
+
+    def _write(self, path: Path, entry: Entry) -> int:
+        """Write an entry where the ledger is; as `ledger.write`."""
+        return ledger.write(path, entry)
+
+    def _take_back(self, path: Path, size: int) -> None:
+        """Take the last entry back."""
+        cut_off(path, size)
 
     def seal_history(self) -> Entry:
         """Seal with the ledger key everything that the ledger holds now.
@@ -119,10 +146,7 @@ class Book:
                 hint="Set D2I_LEDGER_KEY, and start a run first.",
             )
         with ledger.held(self.outputs) as path:
-            chain = ledger.entries(self.outputs)
-            entry = ledger.make_entry(chain, ledger.SEALED, None, key=self.key, database=self.mark)
-            self._write_both(path, chain, entry)
-        return entry
+            return self._enter_next(path, ledger.SEALED, {"database": self.mark})[0]
 
     def _needed(self) -> DatabaseLedger:
         if self.database is None:
@@ -136,17 +160,17 @@ class Book:
         """Write an entry to file and database, or to none of the two."""
         known, size = self._needed(), None
         try:
-            with known.adding(self.outputs, chain, entry):
-                size = ledger.write(path, entry)
+            with known.adding(self.place, chain, entry):
+                size = self._write(path, entry)
         except BaseException:
             if size is not None and not self._is_known(chain, entry):
-                cut_off(path, size)
+                self._take_back(path, size)
             raise
 
     def _is_known(self, chain: Chain, entry: Entry) -> bool:
         """Whether the database has the entry, although its end of the transaction failed."""
         with contextlib.suppress(DatabaseError):
-            return entry["hash"] in self._needed().rows(self.outputs, [*chain, entry])
+            return entry["hash"] in self._needed().rows(self.place, [*chain, entry])
         return False
 
     def _write_anyhow(self, path: Path, chain: Chain, entry: Entry) -> str | None:
@@ -156,18 +180,18 @@ class Book:
             None, or why the database does not have it.
         """
         if self.database is None:
-            ledger.write(path, entry)
+            self._write(path, entry)
             return "the database cannot be opened"
         is_written = False
         try:
-            waiting = self._waiting(chain, self.database.rows(self.outputs, chain))
-            self.database.add(self.outputs, chain, waiting, late=True)
-            with self.database.adding(self.outputs, chain, entry):
-                ledger.write(path, entry)
+            waiting = self._waiting(chain, self.database.rows(self.place, chain))
+            self.database.add(self.place, chain, waiting, late=True)
+            with self.database.adding(self.place, chain, entry):
+                self._write(path, entry)
                 is_written = True
         except DatabaseError as error:
             if not is_written:
-                ledger.write(path, entry)
+                self._write(path, entry)
             return error.message
         return None
 
@@ -211,7 +235,7 @@ class Book:
 
     def _file_and_rows(self, known: DatabaseLedger) -> tuple[Chain, dict[str, Row]]:
         """The file, and the database as it was just before: what the database shows is in it."""
-        rows = known.rows(self.outputs, ledger.entries(self.outputs))
+        rows = known.rows(self.place, ledger.entries(self.outputs))
         return ledger.entries(self.outputs), rows
 
     # ------------------------------------------------------------------ runs that were killed
@@ -252,6 +276,8 @@ class Book:
                     yield from self._close_once(run_id, entry)
                 except DatabaseError:
                     yield f"Run {run_id} is not closed: the database cannot be asked about it."
+                except StorageError:
+                    yield f"Run {run_id} is not closed: the object storage cannot be reached."
 
     def _close_once(self, run_id: str, entry: Entry) -> list[str]:
         """Close a run unless another process has just done so.

@@ -77,13 +77,13 @@ class DatabaseLedger:
     def __init__(self, engine: Engine, mark: str, name: str = "") -> None:
         self._engine, self.mark, self.name = engine, mark, name
 
-    def rows(self, outputs: Path, chain: Chain) -> dict[str, Row]:
+    def rows(self, place: Path | str, chain: Chain) -> dict[str, Row]:
         """Rows by digest: of this ledger, of others in its folder, and with an entry of ``chain``.
 
         Raises:
             DatabaseError: the database cannot be read.
         """
-        name, folder = ledger.name_of(chain), folder_mark(outputs)
+        name, folder = ledger.name_of(chain), folder_mark(place)
         digests = {entry["hash"] for entry in chain if entry}
         with database.reading(self._engine) as connection:
             if not database.has_table(connection, ledger_entries):
@@ -95,19 +95,19 @@ class DatabaseLedger:
             if row.ledger == name or row.folder == folder or row.digest in digests
         }
 
-    def add(self, outputs: Path, chain: Chain, entries: Iterable[Entry], *, late: bool) -> None:
+    def add(self, place: Path | str, chain: Chain, entries: Iterable[Entry], *, late: bool) -> None:
         """Add these entries; existing ones stay as they are.
 
         Raises:
             DatabaseError: the database cannot be written.
         """
         for entry in entries:
-            with contextlib.suppress(_Known), self.adding(outputs, chain, entry, late=late):
+            with contextlib.suppress(_Known), self.adding(place, chain, entry, late=late):
                 pass
 
     @contextlib.contextmanager
     def adding(
-        self, outputs: Path, chain: Chain, entry: Entry, *, late: bool = False
+        self, place: Path | str, chain: Chain, entry: Entry, *, late: bool = False
     ) -> Iterator[None]:
         """Add an entry in a transaction that is committed only if the block succeeds.
 
@@ -121,7 +121,7 @@ class DatabaseLedger:
         values = {
             "digest": entry["hash"],
             "ledger": ledger.name_of(chain or [entry]),
-            "folder": folder_mark(outputs),
+            "folder": folder_mark(place),
             "entry": entry["entry"],
             "late": int(late),
             "content": ledger.as_line(entry),
@@ -151,9 +151,10 @@ def _make_table(connection: Connection) -> None:
         ledger_entries.create(connection)
 
 
-def folder_mark(outputs: Path) -> str:
-    """A mark that identifies this folder on this machine without naming it."""
-    return hashlib.sha256(f"{socket.gethostname()}:{outputs.resolve()}".encode()).hexdigest()[:16]
+def folder_mark(place: Path | str) -> str:
+    """A mark that identifies a folder on this machine, or an object storage, without naming it."""
+    name = place if isinstance(place, str) else f"{socket.gethostname()}:{place.resolve()}"
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _entry(content: str) -> Entry:

@@ -10,10 +10,10 @@ from d2i_helpers import database
 from d2i_helpers.database.shards import require_shards_of
 from d2i_helpers.errors import LockError, RecordError, SettingsError
 from d2i_helpers.runs import ledger, plan, records, verification
-from d2i_helpers.runs.bookkeeping import open_book
 from d2i_helpers.runs.database_ledger import mark_of
 from d2i_helpers.runs.execution import Listener, Run
 from d2i_helpers.runs.records import ATTENTION, COMPLETED, RUNNING, RunRecord, StageRecord
+from d2i_helpers.runs.shared_book import open_book
 from d2i_helpers.settings import Settings, load_settings, project_root
 from d2i_helpers.stages import stage_named
 from d2i_helpers.staging import Staging, outbox
@@ -100,7 +100,7 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
     again |= {k: v for k, v in given.items() if k in ("outputs_dir", *plan.NEVER_SAVED)}
     settings = load_settings(None, **again)
     now = plan.saved_parameters(settings)
-    free = ("outputs_dir", "webhook_url")
+    free = ("outputs_dir", "records_url", "webhook_url")
     changed = sorted(k for k in now if now[k] != record.parameters.get(k) and k not in free)
     if changed:
         raise SettingsError(

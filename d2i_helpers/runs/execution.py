@@ -17,6 +17,7 @@ from d2i_helpers.errors import (
     LeakError,
     NotebookError,
     RecordError,
+    StorageError,
 )
 from d2i_helpers.kernel_protocol import PROGRESS_MIME
 from d2i_helpers.payload_spec import Spec, load_spec
@@ -39,6 +40,8 @@ from d2i_helpers.runs.records import (
 )
 from d2i_helpers.runs.report import write_report
 from d2i_helpers.runs.run_page import write_run_page
+from d2i_helpers.runs.shared_book import make_book
+from d2i_helpers.runs.shared_records import open_shared
 from d2i_helpers.runs.stopping import Interrupted, StopSwitch, stoppable, stopped_by
 from d2i_helpers.settings import Settings, project_root
 from d2i_helpers.stages import stage_named
@@ -89,6 +92,8 @@ class Run:
         self.outputs = record.folder.parent
         self.spec: Spec = load_spec(settings.cms, settings.overlay_path)
         self.leaks = LeakCheck(settings)
+        self.shared = open_shared(settings)  # the records on object storage
+        self.is_storage_away = False
         self.lease: Lease | None = None
         self.pages: list[Future] = []
         self.not_compared: list[StageRecord] = []  # with the cohort, as the database was away
@@ -135,6 +140,7 @@ class Run:
 
     def _open(self) -> None:
         record = self.record
+        self._prove_storage()
         if self.resumed_after is not None:
             # the ledger first: if it cannot be written, the record stays as its last entry says
             record.status, record.exit_code, record.process = RUNNING, None, this_process()
@@ -152,10 +158,35 @@ class Run:
 
     def _book(self) -> Book:
         database: DatabaseLedger | None = None
-        mark = mark_of(self.settings)
         with contextlib.suppress(DatabaseError):  # the stages say so, and the entry waits
-            database = DatabaseLedger(self.leaks.open(), mark)
-        return Book(self.outputs, mark, database, self.leaks.ledger_key)
+            database = DatabaseLedger(self.leaks.open(), mark_of(self.settings))
+        return make_book(self.settings, self.outputs, database, self.leaks.ledger_key, self.shared)
+
+    def _prove_storage(self) -> None:
+        """See that the object storage keeps one ledger. If it is away, the records wait here.
+
+        Raises:
+            SettingsError: it would let two machines write over each other.
+        """
+        if self.shared is not None:
+            with contextlib.suppress(StorageError):  # said where the start is entered
+                self.shared.storage.prove()
+
+    def _carry_over(self, stage: StageRecord) -> None:
+        """Copy what a stage left to object storage. That it fails is said once; the end has all."""
+        if self.shared is None or self.is_storage_away:
+            return
+        # not a notebook that could not be compared with the cohort's identities yet
+        names = [] if self.leaks.missed else [stage.notebook]
+        there = [name for name in names if (self.record.folder / name).is_file()]
+        try:
+            self.shared.push(self.record.folder, there)
+        except StorageError as error:
+            self.is_storage_away = True
+            self.record.warnings.append(
+                f"The record could not be carried over to object storage after {stage.name}. "
+                f"{error.message}"
+            )
 
     def _enter(self) -> None:
         """Enter the start into the ledger. A new run that cannot be entered leaves no record."""
@@ -168,8 +199,12 @@ class Run:
     def _say_waiting(self, why: str | None) -> None:
         if why:
             self.listener.said(
-                f"The ledger's entry is in its file only until the next run: {why.rstrip('.')}."
+                f"The ledger's entry is in {self._where_it_waits()} only until the next run: "
+                f"{why.rstrip('.')}."
             )
+
+    def _where_it_waits(self) -> str:
+        return "its file" if self.shared is None else f"the folder {self.outputs.name}"
 
     def _reopen(self) -> None:
         """Set the record to running again, and keep what earlier attempts left as evidence."""
@@ -234,7 +269,7 @@ class Run:
         record.seconds = round((record.seconds or 0) + seconds, 2)
         book = self._book()
         # if the database is away, a notice has said so already
-        with contextlib.suppress(DatabaseError):
+        with contextlib.suppress(DatabaseError, StorageError):
             if difference := book.disagreement():
                 record.warnings.append(
                     f"The ledger is not as it was written: {difference}. `d2i runs verify` says "
@@ -329,6 +364,7 @@ class Run:
             self.pages.append(pool.submit(self._write_page, copy))
         self.record.save()
         self._renew_page()
+        self._carry_over(stage)
         self.listener.stage_ended(stage)
         if error is not None:
             raise error

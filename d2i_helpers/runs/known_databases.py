@@ -22,20 +22,23 @@ class KnownDatabases:
 
 
 @contextlib.contextmanager
-def known_databases(settings: Settings, outputs: Path, *, ask: bool) -> Iterator[KnownDatabases]:
-    """The profile's own database, and that of each profile in params/ with the same folder.
+def known_databases(
+    settings: Settings, place: Path | str, *, ask: bool
+) -> Iterator[KnownDatabases]:
+    """The profile's own database, and that of each profile in params/ with the same folder
+    or storage.
 
     A database of another profile that cannot be reached is only mentioned. Each entry of the ledger
     names its database, so an entry that was not compared does not go unnoticed.
 
     Args:
         settings: of the profile that was asked for.
-        outputs: the folder of the ledger.
+        place: the folder of the ledger, or its address on object storage.
         ask: False: no database at all.
     """
     known = KnownDatabases()
     with contextlib.ExitStack() as stack:
-        for profile in _profiles(settings, outputs) if ask else ():
+        for profile in _profiles(settings, place) if ask else ():
             if mark_of(profile) in {each.mark for each in known.databases}:
                 continue
             try:
@@ -50,10 +53,14 @@ def known_databases(settings: Settings, outputs: Path, *, ask: bool) -> Iterator
         yield known
 
 
-def _profiles(settings: Settings, outputs: Path) -> Iterator[Settings]:
+def _profiles(settings: Settings, place: Path | str) -> Iterator[Settings]:
     yield settings
     for path in sorted((project_root() / "params").glob("*.yaml")):
         with contextlib.suppress(D2IError):  # `d2i check` says what is wrong with it
             other = load_settings(None, profile=path.stem)
-            if other.path(other.outputs_dir).resolve() == outputs.resolve():
+            if isinstance(place, str):
+                is_same = other.records_url == place
+            else:
+                is_same = other.path(other.outputs_dir).resolve() == place.resolve()
+            if is_same:
                 yield other

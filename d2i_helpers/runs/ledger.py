@@ -87,22 +87,27 @@ def entries(outputs: Path) -> list[Entry | None]:
     return chain
 
 
+def facts_of(record: records.RunRecord) -> dict[str, Any]:
+    """What an entry says of a run as its record is now."""
+    return {
+        "run_id": record.run_id,
+        "status": record.status,
+        "exit_code": record.exit_code,
+        "asked_sha256": record.asked(),
+        "record_sha256": sha256_of(record.path),
+    }
+
+
 def make_entry(
-    chain: Chain,
-    kind: str,
-    record: records.RunRecord | None,
-    *,
-    key: bytes | None = None,
-    **more: Any,
+    chain: Chain, kind: str, facts: Mapping[str, Any], *, key: bytes | None = None
 ) -> Entry:
     """The entry that follows a chain.
 
     Args:
         kind: started, resumed, finished, closed (an interrupted run, by a later one), pruned;
             sealed, which belongs to no record.
-        record: the run's.
+        facts: what else it says (`facts_of`).
         key: the ledger key.
-        more: further facts for the entry.
 
     Raises:
         RecordError: the chain's last line is no entry.
@@ -111,15 +116,7 @@ def make_entry(
     if chain and last is None:
         raise RecordError("The ledger's last line is damaged.", hint="Run `d2i runs verify`.")
     entry: Entry = {"entry": len(chain) + 1, "at": records.now(), "kind": kind}
-    if record is not None:
-        entry |= {
-            "run_id": record.run_id,
-            "status": record.status,
-            "exit_code": record.exit_code,
-            "asked_sha256": record.asked(),
-            "record_sha256": sha256_of(record.path),
-        }
-    entry |= {**more, "before": last["hash"] if last else START}
+    entry |= {**facts, "before": last["hash"] if last else START}
     entry["hash"] = entry_hash(entry)
     if key is not None:
         entry["seal"] = seal_of(entry["hash"], key)
@@ -152,11 +149,16 @@ def append(
 ) -> Entry:
     """Add one event to the chain, in the file only. Arguments and errors as for `make_entry`.
 
+    Args:
+        record: the run's; None: the event is of no run.
+        more: further facts.
+
     Raises:
         RecordError: the ledger cannot be written.
     """
     with held(outputs) as path:
-        entry = make_entry(entries(outputs), kind, record, key=key, **more)
+        facts = {**(facts_of(record) if record is not None else {}), **more}
+        entry = make_entry(entries(outputs), kind, facts, key=key)
         write(path, entry)
     return entry
 
@@ -169,7 +171,12 @@ def name_of(chain: Chain) -> str:
 
 def head(outputs: Path) -> dict[str, Any] | None:
     """Number and hash of the last entry. Kept elsewhere, they prove later that none was changed."""
-    last = next((entry for entry in reversed(entries(outputs)) if entry), None)
+    return head_of(entries(outputs))
+
+
+def head_of(chain: Chain) -> dict[str, Any] | None:
+    """As `head`, of a ledger that was read."""
+    last = next((entry for entry in reversed(chain) if entry), None)
     return {"entry": last.get("entry"), "hash": last.get("hash")} if last else None
 
 

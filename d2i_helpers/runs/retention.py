@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
 from d2i_helpers.errors import LockError, RecordError
@@ -22,19 +21,20 @@ def prune(book: Book, run_ids: Sequence[str], *, reason: str) -> list[str]:
         RecordError: a record is not as the ledger and the database have it; it is kept as evidence.
         DatabaseError: the database cannot be written; the record stays.
     """
+    book.refresh()
     return [run_id for run_id in run_ids if _prune_one(book, run_id, reason)]
 
 
 def _prune_one(book: Book, run_id: str, reason: str) -> bool:
     """Remove a record. Returns whether it was removed, and by this process."""
-    with file_lock(book.outputs / CLOSING_LOCK):  # else of two processes one would see half of it
-        folder = records.folder_of(book.outputs, run_id)
+    # the lock: else of two processes one would see half of what the other removes
+    with file_lock(book.outputs / CLOSING_LOCK), book.record_at(run_id) as folder:
         entry = ledger.last_by_run(ledger.entries(book.outputs)).get(run_id, {})
-        if entry.get("kind") == ledger.PRUNED and not folder.exists():
-            return False  # by another process
         if entry.get("kind") == ledger.PRUNED and book.agrees_on(run_id):
-            shutil.rmtree(folder)  # an earlier prune was cut short
+            book.remove(run_id)  # an earlier prune was cut short, or another machine did it
             return False
+        if entry.get("kind") == ledger.PRUNED and folder is None:
+            return False  # by another process
         if entry.get("database", book.mark) != book.mark and not book.agrees_on(run_id):
             return False  # its entries are in another database, reached with another profile
         faults = record_faults(run_id, entry or None, folder)
@@ -48,9 +48,10 @@ def _prune_one(book: Book, run_id: str, reason: str) -> bool:
             )
         if entry["kind"] in ledger.OPENING:
             return False
+        assert folder is not None  # else it had a fault
         try:
             book.enter(ledger.PRUNED, records.read(folder), after=entry["hash"], reason=reason)
         except LockError:
             return False  # it was resumed
-        shutil.rmtree(folder)
+        book.remove(run_id)
         return True

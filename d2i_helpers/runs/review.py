@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2i_helpers.database.plain_message import without_controls
@@ -11,6 +10,7 @@ from d2i_helpers.errors import RecordError
 from d2i_helpers.notebook import pictures
 from d2i_helpers.runs import records, verification
 from d2i_helpers.runs.known_databases import known_databases
+from d2i_helpers.runs.shared_records import open_shared
 from d2i_helpers.settings import Settings, ledger_key, load_secrets
 
 if TYPE_CHECKING:
@@ -124,9 +124,11 @@ def faults(settings: Settings) -> list[str]:
 
     Raises:
         SettingsError: the ledger key is too short.
+        StorageError: the records are on object storage, which cannot be read.
     """
-    outputs: Path = settings.path(settings.outputs_dir)
-    with known_databases(settings, outputs, ask=True) as known:
+    folder = verification.Folder(settings.path(settings.outputs_dir))
+    place: verification.Place = open_shared(settings) or folder
+    with known_databases(settings, place.place, ask=True) as known:
         key = ledger_key(load_secrets())
-        findings = verification.verify(outputs, known.databases, key=key)
+        findings = verification.verify(place, known.databases, key=key)
     return [*map(str, findings.faults), *findings.open_points]

@@ -16,6 +16,8 @@ from d2i_helpers.runs.ledger import Chain, Entry
 
 # by which the clocks of two machines that share a folder may differ, or one be set back
 CLOCK_SECONDS = 300
+# for which a run's events may wait for an object storage that is away
+LONGEST_WAIT = dt.timedelta(days=31)
 
 _MAY_FOLLOW = {
     ledger.STARTED: (None,),
@@ -140,7 +142,7 @@ def _times(chain: Chain) -> Iterator[ChainFault]:
     for line, entry in enumerate(chain, 1):
         if entry is None:
             continue
-        at = _time(entry.get("at"))
+        at = time_of(entry.get("at"))
         if at is None:
             yield ChainFault(line, "was altered or added: it has no time")
             continue
@@ -151,6 +153,12 @@ def _times(chain: Chain) -> Iterator[ChainFault]:
                              f"line {latest[0]} before it")  # fmt: skip
         if latest is None or at > latest[1]:
             latest = (line, at)
+        if "since" in entry:  # it waited in a folder while the object storage was away
+            waited_from = time_of(entry["since"])
+            if waited_from is None or not -slack <= at - waited_from <= LONGEST_WAIT:
+                yield ChainFault(line, "was added: no event waits so long to be carried over")
+                continue
+            at = waited_from
         run_id = entry.get("run_id")
         if entry.get("kind") != ledger.STARTED or not records.is_run_id(run_id):
             continue
@@ -158,7 +166,8 @@ def _times(chain: Chain) -> Iterator[ChainFault]:
             yield ChainFault(line, "was added: the run's id is of another time than its start")
 
 
-def _time(said: Any) -> dt.datetime | None:
+def time_of(said: Any) -> dt.datetime | None:
+    """The time that an entry gives; None where that is no time with a zone."""
     try:
         at = dt.datetime.fromisoformat(said)
     except (TypeError, ValueError):

@@ -6,9 +6,10 @@ import datetime as dt
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.errors import DatabaseError, RecordError
@@ -52,8 +53,46 @@ class Findings:
     chain: Chain = ()  # the ledger as it was when this was found
 
 
+class Place(Protocol):
+    """Where records and their ledger are."""
+
+    @property
+    def place(self) -> Path | str:
+        """What identifies it in the database's copy of the ledger."""
+
+    def entries(self) -> Sequence[Entry | None]:
+        """The ledger, in its order; None for what is no entry."""
+
+    def ids(self) -> list[str]:
+        """Ids of the runs that have a record there."""
+
+    def at(self, run_id: str) -> AbstractContextManager[Path | None]:
+        """The folder of a record, or a copy of it; None where there is none."""
+
+
+class Folder:
+    """Records in a folder."""
+
+    def __init__(self, outputs: Path) -> None:
+        self.place = outputs
+
+    def entries(self) -> Sequence[Entry | None]:
+        """As `Place.entries`."""
+        return ledger.entries(self.place)
+
+    def ids(self) -> list[str]:
+        """As `Place.ids`."""
+        return [folder.name for folder in records.folders(self.place)]
+
+    @contextmanager
+    def at(self, run_id: str) -> Iterator[Path | None]:
+        """As `Place.at`."""
+        folder = self.place / run_id
+        yield folder if records.is_run_id(run_id) and folder.is_dir() else None
+
+
 def verify(
-    outputs: Path,
+    outputs: Path | Place,
     databases: Sequence[DatabaseLedger] = (),
     heads: Sequence[Head] = (),
     key: bytes | None = None,
@@ -61,29 +100,34 @@ def verify(
     """Find everything in the records and the ledger that is not as it was written.
 
     Args:
+        outputs: the folder of the records, or another place of them.
         databases: those that may hold the ledger's entries; none: the file is not compared.
         heads: entries that were kept elsewhere.
         key: the ledger key; None: seals are not checked.
+
+    Raises:
+        StorageError: the records are on object storage, which cannot be read.
     """
-    findings = _look(outputs, databases, heads, key)
+    place = Folder(outputs) if isinstance(outputs, Path) else outputs
+    findings = _look(place, databases, heads, key)
     for _ in range(FURTHER_LOOKS):
-        if not findings.faults or findings.chain == ledger.entries(outputs):
+        if not findings.faults or findings.chain == place.entries():
             break
         # other runs went on meanwhile, and what they changed half-way is no fault: it has to be
         # there the next time as well
         found = set(findings.faults)
-        findings = _look(outputs, databases, heads, key)
+        findings = _look(place, databases, heads, key)
         findings.faults = [fault for fault in findings.faults if fault in found]
     return findings
 
 
 def _look(
-    outputs: Path, databases: Sequence[DatabaseLedger], heads: Sequence[Head], key: bytes | None
+    place: Place, databases: Sequence[DatabaseLedger], heads: Sequence[Head], key: bytes | None
 ) -> Findings:
     """Everything that differs, in one pass over records and ledger."""
-    chain = ledger.entries(outputs)
+    chain = place.entries()
     findings = Findings(chain=chain)
-    if (outputs / ledger.LEDGER_FILE).is_symlink():
+    if isinstance(place.place, Path) and (place.place / ledger.LEDGER_FILE).is_symlink():
         findings.faults.append(Fault("ledger", f"{ledger.LEDGER_FILE} is a symbolic link"))
     faults = sequence.chain_faults(chain, key)
     findings.faults += [Fault(sequence.where(f.line, chain[f.line - 1]), f.problem) for f in faults]
@@ -91,27 +135,28 @@ def _look(
     known: dict[str, Row] = {}
     reached = []
     for database in databases:
-        if (rows := _rows(database, outputs, chain, findings)) is not None:
+        if (rows := _rows(database, place, chain, findings)) is not None:
             known |= rows
             reached.append(database)
             # read again, since a run may have been entered in both meanwhile
-            findings.faults += _not_in_file(database, ledger.entries(outputs), rows)
+            findings.faults += _not_in_file(database, place.entries(), rows)
     doubtful |= _compare_file(chain, reached, known, doubtful, findings)
     if any(entry and "seal" in entry for entry in chain) and key is None:
         findings.open_points.append("The seals were not checked: no ledger key is given.")
     findings.open_points += _late(chain, known, key)
-    findings.faults += _record_faults(outputs, chain, doubtful, findings)
+    findings.open_points += _carried_over(chain, key)
+    findings.faults += _record_faults(place, chain, doubtful, findings)
     findings.faults += _head_faults(chain, heads)
     return findings
 
 
 def _rows(
-    database: DatabaseLedger, outputs: Path, chain: Chain, findings: Findings
+    database: DatabaseLedger, place: Place, chain: Chain, findings: Findings
 ) -> dict[str, Row] | None:
     """What a database has of this ledger; None, with an open point, if it cannot be read."""
     try:
         for seconds in (*LOOK_AGAIN_SECONDS, None):
-            rows = database.rows(outputs, chain)
+            rows = database.rows(place.place, chain)
             ours = [e for e in chain if e and e.get("database") == database.mark]
             if seconds is None or all(entry["hash"] in rows for entry in ours):
                 break
@@ -239,13 +284,23 @@ def _late(chain: Chain, known: Mapping[str, Row], key: bytes | None) -> Iterator
             )
 
 
+def _carried_over(chain: Chain, key: bytes | None) -> Iterator[str]:
+    """Open points: entries that waited in a folder while the object storage was away."""
+    for line, entry in enumerate(chain, 1):
+        if entry and "since" in entry and not (key and ledger.is_sealed(entry, key)):
+            yield (
+                f"{sequence.where(line, entry)} waited in the folder of its run since "
+                f"{entry['since']}: until it was carried over only that folder vouched for it."
+            )
+
+
 def _record_faults(
-    outputs: Path, chain: Chain, doubtful: set[int], findings: Findings
+    place: Place, chain: Chain, doubtful: set[int], findings: Findings
 ) -> Iterator[Fault]:
     latest = ledger.last_by_run([e for n, e in enumerate(chain, 1) if n not in doubtful])
     anyhow = ledger.last_by_run(chain)
-    kept = {folder.name: folder for folder in records.folders(outputs)}
-    for run_id in sorted(anyhow.keys() | kept.keys()):
+    kept = set(place.ids())
+    for run_id in sorted(anyhow.keys() | kept):
         entry = latest.get(run_id)
         if entry is None and run_id in anyhow:
             yield Fault(run_id, "no entry of this run is to be believed")
@@ -256,13 +311,31 @@ def _record_faults(
                 "record was added."
             )
             continue
-        yield from record_faults(run_id, entry, kept.get(run_id))
+        with place.at(run_id) if run_id in kept else nullcontext() as folder:
+            if folder is None and entry and _is_not_carried_over_yet(place, entry):
+                findings.open_points.append(
+                    f"The record {run_id} is not on the object storage yet: its run has just begun."
+                )
+                continue
+            yield from record_faults(run_id, entry, folder)
 
 
 def _is_beginning(run_id: str) -> bool:
     """Whether a run of that id may be waiting for the ledger, to have its start entered."""
-    age = dt.datetime.now(dt.UTC) - records.time_of_id(run_id)
-    return abs(age.total_seconds()) < ledger.LOCK_SECONDS
+    return _is_now(records.time_of_id(run_id))
+
+
+def _is_not_carried_over_yet(place: Place, entry: Entry) -> bool:
+    """Whether a run may be about to bring its first file to object storage."""
+    if isinstance(place.place, Path) or entry.get("kind") not in ledger.OPENING:
+        return False
+    at = sequence.time_of(entry.get("at"))
+    return at is not None and _is_now(at)
+
+
+def _is_now(at: dt.datetime) -> bool:
+    """Whether a time is so near that what began then may still be beginning."""
+    return abs((dt.datetime.now(dt.UTC) - at).total_seconds()) < ledger.LOCK_SECONDS
 
 
 def record_faults(run_id: str, entry: Entry | None, folder: Path | None) -> list[Fault]:

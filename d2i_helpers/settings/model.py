@@ -23,6 +23,7 @@ from pydantic import (
 
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import BYTE_ORDER_MARK, Unreadable, parse_yaml
+from d2i_helpers.settings import storage_url
 from d2i_helpers.settings.receipts import receipt_pattern
 from d2i_helpers.settings.root import project_root
 from d2i_helpers.settings.shard import Shard, read_shard
@@ -59,6 +60,11 @@ class Settings(BaseModel):
     )
     spec_overlay: str | None = Field(None, description="the LA's own overlay of the specification")
     outputs_dir: str = Field("outputs", description="where run records go")
+    records_url: str | None = Field(
+        None,
+        description="object storage to which run records are carried over, and where runs of many "
+        "machines keep one ledger, such as s3://bucket/folder (docs/object_storage.md)",
+    )
     run_id: str | None = Field(None, description="id of the run; given by the runner")
 
     # database
@@ -362,6 +368,11 @@ class Settings(BaseModel):
         if not whole:
             raise ValueError("write the whole address, such as https://host/path")
         return value
+
+    @field_validator("records_url")
+    @classmethod
+    def _storage(cls, value: str | None) -> str | None:
+        return storage_url.checked(value) if value else None
 
     @field_validator("user_agent")
     @classmethod

@@ -31,6 +31,7 @@ RUN_ON_THE_DEMO = {
     "runs verify", "runs report",
 }  # fmt: skip
 NOT_RUN = {
+    "runs push": "needs an object storage: tests/runs/test_shared_records.py",
     "run": "the long form below, and tests/acceptance",
     "receiver": "goes on until Ctrl+C: tests/demo",
     "attention": "shown to a person at a terminal only: tests/staging",

@@ -19,7 +19,7 @@ from d2i_helpers.runs.bookkeeping import Book
 from d2i_helpers.runs.database_ledger import DatabaseLedger
 from d2i_helpers.runs.records import RunRecord, StageRecord
 
-RUNS = 4  # of each process
+RUNS = 3  # of each process
 
 
 def open_book(folder: Path) -> Book:

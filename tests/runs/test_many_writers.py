@@ -78,7 +78,7 @@ def test_many_processes_keep_one_chain_in_which_each_thing_happens_once(tmp_path
         while any(process.poll() is None for process in started):
             meanwhile += find(book).faults
             assert book.disagreement() is None
-            time.sleep(0.2)
+            time.sleep(0.4)
         assert [process.returncode for process in started] == [0] * PROCESSES
     found, by_run = find(book), kinds(book)
     assert (meanwhile, found.faults, found.open_points) == ([], [], [])

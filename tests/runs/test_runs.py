@@ -32,8 +32,10 @@ from d2i_helpers.database import tables
 from d2i_helpers.demo.receiver.store import Store
 from d2i_helpers.errors import LockError, RecordError, SettingsError
 from d2i_helpers.runs import engine as run_engine
-from d2i_helpers.runs import plan, records, report, review
+from d2i_helpers.runs import object_storage, plan, records, report, review
 from d2i_helpers.runs.day import run_day
+from d2i_helpers.runs.execution import Listener
+from d2i_helpers.runs.shared_book import SharedBook, open_book
 from d2i_helpers.settings import ENV_PREFIX, load_settings
 
 PARAMETERS = 'profile = "demo"\nrun_id = None\nrun_date = None\noverrides = {}'
@@ -560,3 +562,46 @@ def _wait_for(met: Callable[[], Any], seconds: float = 60) -> None:
     while not met():
         assert time.monotonic() < give_up
         time.sleep(0.05)
+
+
+# ------------------------------------------------------------------------ records on object storage
+def test_a_run_carries_its_record_over_after_each_stage_and_at_its_end(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec", reason="the extra of an object storage is not installed")
+    there: list[list[str]] = []
+
+    class Looking(Listener):
+        def stage_ended(self, stage: Any) -> None:
+            (folder,) = (tmp_path / "storage" / "runs").iterdir()
+            there.append(sorted(path.name for path in folder.iterdir()))
+
+    url = f"file://{tmp_path}/storage"
+    record = run_day({"records_url": url}, ["preflight"], project.outputs,
+                     notebooks=project.notebooks, listener=Looking())  # fmt: skip
+    assert (record.exit_code, record.warnings) == (0, [])
+    assert there == [["00_preflight.ipynb", "run.json"]]
+    (folder,) = (tmp_path / "storage" / "runs").iterdir()
+    assert {path.name for path in folder.iterdir()} == {*record.files, "run.json"}
+    settings = load_settings(outputs_dir=str(project.outputs), records_url=url)
+    assert review.faults(settings) == []
+
+
+def test_a_run_goes_on_where_its_storage_is_away_and_is_refused_where_no_ledger_can_be_kept(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec", reason="the extra of an object storage is not installed")
+    (tmp_path / "storage").write_text("no folder")
+    url = f"file://{tmp_path}/storage"
+    record = project.run("preflight", records_url=url)
+    assert record.exit_code == 0
+    (warning,) = record.warnings
+    assert warning.startswith("The record could not be carried over to object storage after pre")
+    (tmp_path / "storage").unlink()
+    with open_book(load_settings(records_url=url), project.outputs) as book:
+        assert isinstance(book, SharedBook) and book.bring_waiting() == 2
+    monkeypatch.setattr(object_storage, "_link", Path.write_bytes)
+    (tmp_path / "storage" / "d2i-workbook.txt").unlink(missing_ok=True)
+    with pytest.raises(SettingsError, match="no ledger can be kept on it"):
+        project.run("preflight", records_url=url)
+    assert len(records.folders(project.outputs)) == 1
