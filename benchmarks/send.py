@@ -81,22 +81,28 @@ class AtOnce(asyncio.Protocol):
         length = int(re.search(rb"content-length: (\d+)", self.seen[:end].lower())[1])
         if len(self.seen) < end + 4 + length:
             return
-        if b"/token" in self.seen[: self.seen.find(b"\r\n")]:
-            answer: object = {"access_token": "t", "token_type": "Bearer", "expires_in": 3600}
-        else:
-            answer = [RECEIPT] * self.seen.count(b'"la_child_id"', end)
-        body = orjson.dumps(answer)
+        status, content = self.answer(end)
+        body = orjson.dumps(content)
         self.seen.clear()
-        self.transport.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(body), body)
+        self.write(
+            b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (status, len(body), body)
         )
 
+    def answer(self, end: int) -> tuple[bytes, object]:
+        """Status, further headers, and content for the request whose headers end there."""
+        if b"/token" in self.seen[: self.seen.find(b"\r\n")]:
+            return b"200 OK", {"access_token": "t", "token_type": "Bearer", "expires_in": 3600}
+        return b"200 OK", [RECEIPT] * self.seen.count(b'"la_child_id"', end)
 
-async def serve_at_once() -> None:
+    def write(self, answer: bytes) -> None:
+        self.transport.write(answer)
+
+
+async def serve_at_once(protocol: Callable[[], AtOnce] = AtOnce) -> None:
     """Serve until standard input ends; says the port first."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(AtOnce, "127.0.0.1", 0)
+    server = await loop.create_server(protocol, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

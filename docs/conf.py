@@ -39,6 +39,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/schedules",
         "docs/airflow",
         "docs/dask",
+        "docs/capacity",
         "docs/service_account",
         "docs/run_record",
         "docs/object_storage",
