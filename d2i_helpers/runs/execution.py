@@ -163,14 +163,23 @@ class Run:
         return make_book(self.settings, self.outputs, database, self.leaks.ledger_key, self.shared)
 
     def _prove_storage(self) -> None:
-        """See that the object storage keeps one ledger. If it is away, the records wait here.
+        """See that the object storage keeps one ledger. If it is away, the record waits here.
 
         Raises:
             SettingsError: it would let two machines write over each other.
         """
-        if self.shared is not None:
-            with contextlib.suppress(StorageError):  # said where the start is entered
+        try:
+            if self.shared is not None:
                 self.shared.storage.prove()
+        except StorageError as error:
+            self._say_away("at the beginning", error)
+
+    def _say_away(self, when: str, error: StorageError) -> None:
+        """Say once that the storage is away; only the end of the run asks it again."""
+        self.is_storage_away = True
+        self.record.warnings.append(
+            f"The record could not be carried over to object storage {when}. {error.message}"
+        )
 
     def _carry_over(self, stage: StageRecord) -> None:
         """Copy what a stage left to object storage. That it fails is said once; the end has all."""
@@ -182,11 +191,7 @@ class Run:
         try:
             self.shared.push(self.record.folder, there)
         except StorageError as error:
-            self.is_storage_away = True
-            self.record.warnings.append(
-                f"The record could not be carried over to object storage after {stage.name}. "
-                f"{error.message}"
-            )
+            self._say_away(f"after {stage.name}", error)
 
     def _enter(self) -> None:
         """Enter the start into the ledger. A new run that cannot be entered leaves no record."""

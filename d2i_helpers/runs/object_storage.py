@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
@@ -24,17 +25,27 @@ from d2i_helpers.files import TEMPORARY_PREFIX, make_private_folder, write_atomi
 from d2i_helpers.settings.storage_url import EXTRAS, protocol_of
 
 Result = TypeVar("Result")
-ATTEMPTS = 3
-WAIT_SECONDS = 0.5  # before the second attempt; each further wait is twice as long
-# a storage that does not answer must not hold up a night: seconds to connect, and for an answer
+ATTEMPTS = 2  # each of them is several, since the packages try again as well
+WAIT_SECONDS = 0.5  # before the second attempt
+# A storage that does not answer must not hold up a night: seconds to connect, and for an answer.
+# s3fs tries five times by itself, and would have botocore try five times for each.
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 30}},
+    "s3": {
+        "config_kwargs": {
+            "connect_timeout": 5,
+            "read_timeout": 30,
+            "retries": {"total_max_attempts": 1},
+        }
+    },
     "file": {"auto_mkdir": True},
 }
 # what no further attempt changes
 _FINAL = (FileNotFoundError, PermissionError, ValueError, TypeError, NotADirectoryError)
 _NO_CREDENTIALS = ("NoCredentialsError", "DefaultCredentialsError", "ClientAuthenticationError",
                    "PartialCredentialsError", "CredentialUnavailableError")  # fmt: skip
+
+# stamina reports each retry to the log; without a handler Python would print its bare event name
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 class Taken(Exception):

@@ -596,7 +596,7 @@ def test_a_run_goes_on_where_its_storage_is_away_and_is_refused_where_no_ledger_
     record = project.run("preflight", records_url=url)
     assert record.exit_code == 0
     (warning,) = record.warnings
-    assert warning.startswith("The record could not be carried over to object storage after pre")
+    assert warning.startswith("The record could not be carried over to object storage at the beg")
     (tmp_path / "storage").unlink()
     with open_book(load_settings(records_url=url), project.outputs) as book:
         assert isinstance(book, SharedBook) and book.bring_waiting() == 2
