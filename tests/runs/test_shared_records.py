@@ -12,7 +12,8 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -23,6 +24,7 @@ from d2i_helpers.database import tables
 from d2i_helpers.errors import D2IError, SettingsError, StorageError
 from d2i_helpers.runs import ledger, object_storage, records, retention, verification
 from d2i_helpers.runs.database_ledger import DatabaseLedger
+from d2i_helpers.runs.execution import Run
 from d2i_helpers.runs.object_storage import ObjectStorage, Taken
 from d2i_helpers.runs.records import RunRecord
 from d2i_helpers.runs.shared_book import SharedBook
@@ -455,3 +457,20 @@ def test_a_run_that_has_just_begun_may_lack_its_files_and_one_of_an_hour_ago_not
     assert "is not on the object storage yet" in found.open_points[0]
     monkeypatch.setattr(ledger, "LOCK_SECONDS", 0)
     assert [str(fault) for fault in find(one).faults] == [f"{record.run_id}: the record is missing"]
+
+
+@pytest.mark.parametrize("is_compared", [True, False])
+def test_a_notebook_is_carried_over_only_after_it_was_compared_with_the_cohort(
+    machine: Machine, is_compared: bool
+) -> None:
+    record = begin(machine("one"), 1)
+    (record.folder / "01_extract.ipynb").write_text("{}")
+    pushed: list[list[str]] = []
+    run = SimpleNamespace(
+        shared=SimpleNamespace(push=lambda folder, names: pushed.append(names)),
+        is_storage_away=False,
+        leaks=SimpleNamespace(missed=not is_compared),
+        record=record,
+    )
+    Run._carry_over(cast(Run, run), record.stages[0])
+    assert pushed == [["01_extract.ipynb"] if is_compared else []]
