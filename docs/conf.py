@@ -37,6 +37,7 @@ NAVIGATION: dict[str, list[str]] = {
     "docs/running": [
         "docs/troubleshooting",
         "docs/schedules",
+        "docs/shards",
         "docs/airflow",
         "docs/dask",
         "docs/capacity",

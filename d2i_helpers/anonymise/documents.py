@@ -1,6 +1,9 @@
 """The documents of the anonymised table: rewritten originals, checked one by one, or made-up ones.
 
 Reads and computes only; what is stored is the business of `anonymise`.
+
+A shard makes the documents whose pseudonyms are of it, whichever shard their originals are of: so a
+row of the twin belongs to one shard in every stage.
 """
 
 from __future__ import annotations
@@ -83,6 +86,9 @@ class AnonymousDocuments:
         self.unreadable: list[tuple[int, str]] = []  # number of the row, pseudonym of its child
         self._pilot = frozenset(settings.person_ids)
         self.held_back: dict[str, str] = {}  # id of the child, pseudonym
+        # whether a pseudonym is of the shard; what it makes of the others' originals is nothing
+        self.is_mine: Callable[[str], bool] = lambda _pseudonym: True
+        self._others = array("q")  # numbers of the others' rows
         self.read: Callable[[Connection, list[Any]], None] = _not_noted  # told of each page's rows
 
     def pages(self, connection: Connection, progress: Progress | None) -> Iterator[list[Child]]:
@@ -153,12 +159,26 @@ class AnonymousDocuments:
         """
         t = self.source.table.c
         rows = connection.execute(select(t.id, t.person_id).where(~self.source.is_deleted))
-        pairs = [
-            (self.pseudonyms.child_id(str(row.person_id)), row.id)
-            for row in rows
-            if self._is_wanted(row)
-        ]
+        pairs = []
+        self._others = array("q")
+        for row in filter(self._is_wanted, rows):
+            pseudonym = self.pseudonyms.child_id(str(row.person_id))
+            if self.is_mine(pseudonym):
+                pairs.append((pseudonym, row.id))
+            else:
+                self._others.append(row.id)
         return array("q", [row_id for _, row_id in sorted(pairs)])
+
+    def read_others(self, connection: Connection) -> None:
+        """Let the leak check know the originals of which other shards make the documents."""
+        t = self.source.table.c
+        statement = select(t.person_id, t.legacy_id, t.json_payload)
+        for ids in database.in_batches(self._others):
+            for row in connection.execute(statement.where(t.id.in_(ids))):
+                original, child_id = self._original(row)
+                if child_id is not None:
+                    keys = [key for key in (row.person_id, row.legacy_id) if key]
+                    self.check.original(self.collect(original), original, keys)
 
     def _is_wanted(self, row: Any) -> bool:
         """Whether the child of a live row belongs in the twin today."""
@@ -215,7 +235,7 @@ class AnonymousDocuments:
         """One child's anonymised document; None where the original is no document."""
         self.counts["children_read"] += 1
         original, child_id = self._original(row)
-        if child_id is None:
+        if child_id is None or not self._stays_here(child_id, str(row.person_id)):
             self.counts["unreadable"] += 1
             self.unreadable.append((row.id, self.pseudonyms.child_id(str(row.person_id))))
             return None
@@ -227,6 +247,10 @@ class AnonymousDocuments:
         self.counts["anonymised"] += 1
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
         return Child(made[str(self.spec.root.key)], legacy, made, text)
+
+    def _stays_here(self, child_id: str, person_id: str) -> bool:
+        """Whether a row's document is not that of a child of another shard, as a hand may do."""
+        return child_id == person_id or self.is_mine(self.pseudonyms.child_id(child_id))
 
     def _original(self, row: Any) -> tuple[Document, str | None]:
         """A stored document and the id of its child; None where it is no document of one."""

@@ -73,18 +73,15 @@ class LeakCheck:
         Returns:
             The rules (kinds) of the values that were found; empty is as it should be.
         """
-        values = [*identity.values, *(("child_id", key, normal(key)) for key in keys)]
+        values = _values(identity, keys)
         self.documents += 1
         self.values += len(values)
         texts = self._texts(text)
         # dates are compared as they are; in normal form they would look like ids of eight digits
         others = "\n".join([text for text in texts if len(text) != 10 or not _is_date(text)])
         plain = _normal_lines(others)
-        self._real.extend(
-            [hash(v) for rule, _, v in values if rule in IDS and len(v) >= _OF_OTHERS]
-        )
+        self._remember(values, original)
         self._made.extend(map(hash, plain))
-        self._put(self._real, self._person(original))
         self._put(self._made, self._person(made))
         together = others.upper()
         return [
@@ -92,6 +89,16 @@ class LeakCheck:
             for rule, value, normal_form in values
             if _stands(value, normal_form, texts, plain, together)
         ]
+
+    def original(self, identity: Identity, original: Document, keys: Collection[str]) -> None:
+        """Remember a child whose document another process makes; arguments as of `document`."""
+        self._remember(_values(identity, keys), original)
+
+    def _remember(self, values: list[tuple[str, str, str]], original: Document) -> None:
+        self._real.extend(
+            [hash(v) for rule, _, v in values if rule in IDS and len(v) >= _OF_OTHERS]
+        )
+        self._put(self._real, self._person(original))
 
     def _texts(self, text: str) -> set[str]:
         """Every text of a JSON document but the words of the specification."""
@@ -117,6 +124,11 @@ class LeakCheck:
             places = np.minimum(np.searchsorted(real, some), len(real) - 1)
             common.update(some[real[places] == some].tolist())
         return frozenset(common)
+
+
+def _values(identity: Identity, keys: Collection[str]) -> list[tuple[str, str, str]]:
+    """What identifies a child, the keys of its row too: rule, value, normal form."""
+    return [*identity.values, *(("child_id", key, normal(key)) for key in keys)]
 
 
 def _is_date(text: str) -> bool:

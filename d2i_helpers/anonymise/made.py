@@ -1,5 +1,7 @@
 """What the twin was last made from, so that a day on which nothing changed costs one question.
 
+A shard looks at all originals, and keeps what it made: whose pseudonym is of it.
+
 For each live row of both staging tables are kept: hash and size of its document, and a mark of all
 that a twin depends on beside the documents. A row of the original does not name that of the twin,
 so nobody is linked by them. Where anything differs (a child changed, came or left, other software
@@ -9,7 +11,7 @@ wrote to either table, the key, a rule or a setting is another one), the whole t
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, or_, select
@@ -37,7 +39,8 @@ class Made:
 
     def __init__(self, source: Staging, twin: Staging, depends_on: str, key: bytes) -> None:
         self._source, self._twin = source, twin
-        self._in_making = f"{source.name}, in the making"[:64]
+        shard = "" if twin.shard.is_whole else f"{twin.shard} "
+        self._in_making = f"{shard}in the making, {source.name}"[:64]
         self.made_by = Keyed(key).digest(b"made\0" + depends_on.encode()).hex()
 
     def holds(self, connection: Connection) -> bool:
@@ -45,7 +48,7 @@ class Made:
         originals = and_(~self._source.is_deleted, ~self._source.held_back)
         return not (
             self._differs(connection, self._source, originals)
-            or self._differs(connection, self._twin, ~self._twin.is_deleted)
+            or self._differs(connection, self._twin, and_(~self._twin.is_deleted, *self._twin.mine))
             or self._is_gone(connection, self._source)
             or self._is_gone(connection, self._twin)
         )
@@ -75,13 +78,30 @@ class Made:
                 t.person_id == k.person_id, or_(~staging.is_deleted, staging.held_back)
             )
         )
-        statement = select(func.count()).where(k.staging_table == staging.name, ~is_there)
+        mine = staging.mine_by(k.person_id)
+        statement = select(func.count()).where(k.staging_table == staging.name, ~is_there, *mine)
         return connection.execute(statement).scalar_one() > 0
 
-    def forget(self, connection: Connection) -> None:
-        """Keep nothing: what follows makes the twin anew."""
-        names = [self._source.name, self._twin.name, self._in_making]
-        connection.execute(delete(anonymised).where(anonymised.c.staging_table.in_(names)))
+    def forget(self, connection: Connection, is_mine: Callable[[str], bool]) -> None:
+        """Keep nothing: what follows makes the twin anew, or that of a shard.
+
+        Args:
+            is_mine: whether the shard makes the twin of a child, by the child's id.
+        """
+        k = anonymised.c
+        names = [self._twin.name, self._in_making]
+        if self._twin.shard.is_whole:
+            names.append(self._source.name)
+        else:
+            noted = select(k.person_id).where(k.staging_table == self._source.name)
+            mine = [one for one in connection.execute(noted).scalars() if is_mine(one)]
+            for ids in database.in_batches(mine):
+                of_source = (k.staging_table == self._source.name, k.person_id.in_(ids))
+                connection.execute(delete(anonymised).where(*of_source))
+        of_twin = self._twin.mine_by(k.person_id)
+        for name in names:
+            whose = of_twin if name == self._twin.name else ()
+            connection.execute(delete(anonymised).where(k.staging_table == name, *whose))
 
     def note_originals(self, connection: Connection, rows: Sequence[Any]) -> None:
         """Note originals as they were read, under another name until `finish`.
@@ -115,7 +135,7 @@ class Made:
         notes = [k.person_id, k.document_hash, k.document_size, k.made_by]
         in_making = k.staging_table == self._in_making
         twin = [t.person_id, t.current_hash, database.size_of(connection, t.json_payload)]
-        live = and_(~self._twin.is_deleted, t.current_hash.is_not(None))
+        live = and_(~self._twin.is_deleted, t.current_hash.is_not(None), *self._twin.mine)
         for rows in (
             select(literal(self._source.name), *notes).where(in_making).order_by(k.person_id),
             select(literal(self._twin.name), *twin, literal(self.made_by)).where(live),

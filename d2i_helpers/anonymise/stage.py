@@ -25,6 +25,7 @@ from d2i_helpers.anonymise.documents import (
 )
 from d2i_helpers.anonymise.key import mark, pseudonym_key
 from d2i_helpers.anonymise.made import Made, depends_on
+from d2i_helpers.database.shards import whose
 from d2i_helpers.document.canonical import canonical_name
 from d2i_helpers.errors import GuardError, LeakError
 from d2i_helpers.garbage import few_collections
@@ -33,7 +34,9 @@ from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.settings import Secrets, Settings
 from d2i_helpers.staging import Staging, attention
 from d2i_helpers.staging.attention import Entry
-from d2i_helpers.staging.lease import BY_HAND, working_on
+from d2i_helpers.staging.figures_of_all import gather
+from d2i_helpers.staging.guards import Figures
+from d2i_helpers.staging.lease import BY_HAND, take_turn, working_on
 from d2i_helpers.staging.load import Child, Load
 
 STAGE = "anonymise"  # whose entries of d2i_attention these are
@@ -83,12 +86,16 @@ def run(
     key = None if settings.phase_data in CONSTRUCTED else pseudonym_key(settings, secrets)
     database.create_staging(engine, settings.anon_table)
     avoid: frozenset[int] = frozenset()
-    with working_on(engine, [settings.staging_table, settings.anon_table]), few_collections():
+    tables = [settings.staging_table, settings.anon_table]
+    with working_on(engine, tables, settings.part), few_collections():
+        said = _wait_for_originals(engine, settings)
         for _ in range(_ROUNDS):
             try:
-                return database.again(
+                result = database.again(
                     functools.partial(_day, engine, settings, spec, key, avoid, progress)
                 )
+                result.notices[:0] = said
+                return result
             except Coincidence as coincidence:
                 if coincidence.hashes <= avoid:
                     break
@@ -98,6 +105,39 @@ def run(
         "Nothing was written.",
         hint="Send nothing; this is a fault of the program, please report it.",
     )
+
+
+def _wait_for_originals(engine: Engine, settings: Settings) -> list[str]:
+    """Wait until no shard at work has originals still to write: any may be the twin of any shard.
+
+    Returns:
+        What the notebook says of shards that are not at work.
+    """
+    if settings.part.is_whole:
+        return []
+    twin = Staging(engine, settings.anon_table, shard=settings.part)
+    twin.in_transaction(functools.partial(_hide_former_order, twin))  # before anybody goes on
+    source = Staging(engine, settings.staging_table, shard=settings.part)
+    missing = gather(source, STAGE, settings, Figures(staged=0)).missing
+    names = ", ".join(map(str, missing))
+    return [
+        f"Made while nothing was heard of {names} today: what it extracts later comes into the "
+        "twin when all shards are anonymised again."
+    ] if missing else []  # fmt: skip
+
+
+def _hide_former_order(twin: Staging, connection: Connection) -> None:
+    """Number rows anew that an earlier release wrote in the order of the original.
+
+    By pseudonym, as rows are written today; the order then says nothing that these do not say. Of
+    several shards one does it for all, before any of them writes to the twin.
+    """
+    if twin.fact(connection, ORDER_FACT) == BY_PSEUDONYM:
+        return
+    take_turn(connection, twin.name, twin.shard)
+    if twin.fact(connection, ORDER_FACT) != BY_PSEUDONYM:
+        twin.renumber(connection)
+        twin.set_fact(connection, ORDER_FACT, BY_PSEUDONYM)
 
 
 def _day(
@@ -137,18 +177,20 @@ class _Day:
         with database.transaction(self.engine) as connection:
             if self.key is not None:
                 self._ask_about_key(connection, mark(self.key))
-            self._hide_former_order(connection)
+            _hide_former_order(self.twin, connection)
             self.load.begin(connection)
+            self.documents.is_mine = whose(connection, self.twin.shard)
             if made is not None and self._stays(connection, made, progress):
                 return self._result()
             if made is not None:
-                made.forget(connection)
+                made.forget(connection, self._makes_twin_of)
                 if self._is_whole():
                     self.documents.read = made.note_originals
             for page in self.documents.pages(connection, progress):
                 self._write(connection, page)
             self._keep_unreadable(connection)
             self._keep_held_back(connection)
+            self.documents.read_others(connection)
             self.documents.stop_on_leaks()
             if not self._is_pilot():  # else the others were not looked at
                 self.load.mark_gone(connection)
@@ -177,15 +219,6 @@ class _Day:
                 f"Made with a new key: {subject(held, 'earlier pseudonym')} gone that the receiver "
                 "may hold, and delta asks it to erase what it holds of them."
             )
-
-    def _hide_former_order(self, connection: Connection) -> None:
-        """Number rows anew that an earlier release wrote in the order of the original.
-
-        By pseudonym, as rows are written today; the order then says nothing that these do not say.
-        """
-        if self.twin.fact(connection, ORDER_FACT) != BY_PSEUDONYM:
-            self.twin.renumber(connection)
-            self.twin.set_fact(connection, ORDER_FACT, BY_PSEUDONYM)
 
     # --------------------------------------------------------------------------------- writing
     def _write(self, connection: Connection, children: list[Child]) -> None:
@@ -220,6 +253,7 @@ class _Day:
             )
             for old in attention.read(connection, self.source)
             if (pseudonym := pseudonyms.get(old.person_id)) in rows
+            and self.documents.is_mine(pseudonym)
         ]  # fmt: skip
         run_id = self.settings.run_id or BY_HAND
         attention.add(connection, self.twin, STAGE, entries, run_id)
@@ -245,6 +279,9 @@ class _Day:
         self.documents.find_held_back(connection)
         self._keep_held_back(connection)
         live = self.source.count(connection, ~self.source.is_deleted, ~self.source.held_back)
+        if not self.twin.shard.is_whole:  # which originals are the shard's, the twin's rows say
+            of_shard = (~self.twin.is_deleted, ~self.twin.held_back, *self.twin.mine)
+            live = self.twin.count(connection, *of_shard)
         self.counts["unchanged"] = live
         if progress:
             progress(live, live)
@@ -253,6 +290,9 @@ class _Day:
     def _is_whole(self) -> bool:
         """Whether all originals are made into the twin."""
         return self.settings.phase_data == "cohort" and not self._is_pilot()
+
+    def _makes_twin_of(self, person_id: str) -> bool:
+        return self.documents.is_mine(self.documents.pseudonyms.child_id(person_id))
 
     def _is_pilot(self) -> bool:
         return bool(self.settings.person_ids) and self.settings.phase_data == "cohort"

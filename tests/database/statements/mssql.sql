@@ -1,6 +1,5 @@
 DELETE FROM [dbo].d2i_anonymised WHERE 0 = 1
 DELETE FROM [dbo].d2i_anonymised WHERE [dbo].d2i_anonymised.staging_table = ?
-DELETE FROM [dbo].d2i_anonymised WHERE [dbo].d2i_anonymised.staging_table IN (?)
 DELETE FROM [dbo].d2i_attention WHERE [dbo].d2i_attention.id IN (?)
 DELETE FROM [dbo].d2i_facts WHERE 0 = 1
 DELETE FROM [dbo].d2i_facts WHERE [dbo].d2i_facts.staging_table = ? AND [dbo].d2i_facts.name = ?

@@ -10,7 +10,6 @@ DELETE FROM ssd.ssd_person WHERE ssd.ssd_person.pers_person_id = :pers_person_id
 DELETE FROM ssd.ssd_s47_enquiry WHERE ssd.ssd_s47_enquiry.s47e_s47_enquiry_id = :s47e_s47_enquiry_id_1
 DELETE FROM staging.d2i_anonymised WHERE 0
 DELETE FROM staging.d2i_anonymised WHERE staging.d2i_anonymised.staging_table = :staging_table_1
-DELETE FROM staging.d2i_anonymised WHERE staging.d2i_anonymised.staging_table IN (:staging_table_1_1)
 DELETE FROM staging.d2i_attention WHERE 0
 DELETE FROM staging.d2i_attention WHERE staging.d2i_attention.id IN (:id_1_1)
 DELETE FROM staging.d2i_facts WHERE 0

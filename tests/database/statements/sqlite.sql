@@ -10,7 +10,6 @@ DELETE FROM ssd.ssd_person WHERE ssd.ssd_person.pers_person_id = ?
 DELETE FROM ssd.ssd_s47_enquiry WHERE ssd.ssd_s47_enquiry.s47e_s47_enquiry_id = ?
 DELETE FROM staging.d2i_anonymised WHERE 0 = 1
 DELETE FROM staging.d2i_anonymised WHERE staging.d2i_anonymised.staging_table = ?
-DELETE FROM staging.d2i_anonymised WHERE staging.d2i_anonymised.staging_table IN (?)
 DELETE FROM staging.d2i_attention WHERE 0 = 1
 DELETE FROM staging.d2i_attention WHERE staging.d2i_attention.id IN (?)
 DELETE FROM staging.d2i_facts WHERE 0 = 1
