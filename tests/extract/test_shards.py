@@ -94,13 +94,15 @@ class Sharded(Twice):
 
     def _pass_time(self, thread: threading.Thread) -> None:
         """Between the beginnings of two shards: nothing, or until the first waits at its guards."""
+        before = self._last_posted()
+        while self.one_after_another and thread.is_alive() and self._last_posted() == before:
+            time.sleep(0.02)
+
+    def _last_posted(self) -> Any:
         posted = select(func.max(tables.shard_figures.c.posted_at))
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            before = connection.execute(posted).scalar() if self.one_after_another else None
-            while self.one_after_another and thread.is_alive():
-                if connection.execute(posted).scalar() != before:
-                    return
-                time.sleep(0.02)
+        with database.reading(self.engine) as connection:
+            there = database.has_table(connection, tables.shard_figures)
+            return connection.execute(posted).scalar() if there else None
 
     def compare_shards(self, of: int) -> None:
         said = self.in_shards(of)
