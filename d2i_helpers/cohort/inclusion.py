@@ -238,11 +238,16 @@ class Inclusion:
             born: the birth date that the child's age was judged by; None where it is not born yet,
                 a doubt where it cannot be read.
         """
-        verdicts = self.verdicts(person_id, born, page)
-        doubts = (v for v in verdicts.values() if isinstance(v, Doubt))
-        return Membership(
-            tuple(name for name, verdict in verdicts.items() if verdict is True), tuple(doubts)
-        )
+        candidate = Candidate(person_id, born, page)
+        reasons: list[str] = []
+        doubts: list[Doubt] = []
+        for name, test in self._tests.items():
+            verdict = test(candidate)
+            if verdict is True:
+                reasons.append(name)
+            elif isinstance(verdict, Doubt):
+                doubts.append(verdict)
+        return Membership(tuple(reasons), tuple(doubts))
 
     def verdicts(self, person_id: str, born: str | Doubt | None, page: Page) -> dict[str, Verdict]:
         """Whether the child is in each set that is switched on; arguments as of `judge`."""

@@ -130,7 +130,13 @@ class Compiler:
         """A function from a row to the doubt if its date cannot be read, else to False."""
         place = self.plan.at(source, column)
         doubt = unreadable(self.plan.sources[source].table, column, decides)
-        return lambda row: doubt if is_unreadable_date(row[place]) else False
+
+        def unread(row: SourceRow) -> Verdict:
+            if date_text(row[place]) is not None:  # the usual case, from the cache
+                return False
+            return doubt if is_unreadable_date(row[place]) else False
+
+        return unread
 
     def unreadable_text(
         self, source: str, column: str, decides: str

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2i_helpers.document.driver_values import PLACEHOLDER, UNREADABLE
-from d2i_helpers.document.field_values import FieldMaker, Remembered, route
+from d2i_helpers.document.field_values import FieldMaker, Remembered, links, route
 from d2i_helpers.document.source_rows import Page, ReadPlan, SourceRow, unreadable
 from d2i_helpers.document.transforms import UN_CODE_AS_UPN
 from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
@@ -49,6 +49,9 @@ class _BlockMaker:
         source = block.source or parent_source
         assembler.source_of[block.name] = source
         self.rows = None if source == parent_source else route(plan, source, parent_source)
+        way = links(plan, source, parent_source)
+        # the one link to the rows without which there is no such block; None: not so simple
+        self.link = way[0] if len(way) == 1 and not block.always_sent else None
         self.fields = [
             FieldMaker(field, source, spec, plan, assembler.shared) for field in block.fields
         ]
@@ -119,7 +122,15 @@ class _BlockMaker:
                 return None
         if self.defaults:
             self._add_defaults(built, self.assembler.problems[reported_before:])
+        found, doubts = page.found, page.doubts
         for inner in self.inner:
+            if inner.link is not None and inner.link[0] not in doubts:
+                source, place = inner.link
+                key = person_id if place is None else row[place]
+                by_key = found[source]
+                # most rows have none of most blocks: seen here, that costs no call
+                if type(key) is str and key not in by_key and key.strip() not in by_key:
+                    continue
             held = inner.make(row, person_id, page)
             if held is not None:
                 built[inner.block.name] = held

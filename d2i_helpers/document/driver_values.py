@@ -8,6 +8,7 @@ value.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 import re
 import uuid
@@ -32,6 +33,7 @@ Transform = Callable[..., Result]  # called as transform(value, row_lookup)
 NOTHING: Result = (None, None)
 
 CACHE_SIZE = 8192
+_MOST_DATES = 30_000  # texts that are remembered: rules, figures and fields ask for the same days
 FIRST_YEAR, LAST_YEAR = 1900, 2100
 # Systems write these days where they know none: SystemC 1900-01-01, others the first day of .NET,
 # of SQL Server or of Access, or a day in a far year.
@@ -159,6 +161,7 @@ def is_unreadable_text(value: Any) -> bool:
     return value is not None and type(value) is not str and read_text(value)[1] is not None
 
 
+@functools.lru_cache(maxsize=_MOST_DATES)
 def parse_date(text: str) -> tuple[dt.date | None, str | None]:
     """(date, problem) of a text without outer blanks."""
     if len(text) > 40:

@@ -125,22 +125,7 @@ def route(plan: ReadPlan, wanted: str, start: str) -> Rows:
 
     Rows of sources that name the person are looked up by the person's id, from any row.
     """
-    names: list[str] = []
-    name = wanted
-    while name != start:
-        names.append(name)
-        if plan.sources[name].person:
-            break
-        name = plan.sources[name].via or start
-    hops: list[Rows] = []
-    for name in reversed(names):
-        source = plan.sources[name]
-        parent = plan.sources.get(source.via or "")
-        if source.person or parent is None:
-            place = None
-        else:
-            place = plan.at(parent.name, source.via_column or parent.key)
-        hops.append(_hop(name, place))
+    hops = [_hop(name, place) for name, place in links(plan, wanted, start)]
     if not hops:
         return lambda row, _person_id, _page: (row,)
     if len(hops) == 1:
@@ -156,6 +141,29 @@ def route(plan: ReadPlan, wanted: str, start: str) -> Rows:
         return rows
 
     return walk
+
+
+def links(plan: ReadPlan, wanted: str, start: str) -> list[tuple[str, int | None]]:
+    """The sources on the way, and where the row before each holds the value that leads to it.
+
+    The place is None where the person's id leads there.
+    """
+    names: list[str] = []
+    name = wanted
+    while name != start:
+        names.append(name)
+        if plan.sources[name].person:
+            break
+        name = plan.sources[name].via or start
+    found: list[tuple[str, int | None]] = []
+    for name in reversed(names):
+        source = plan.sources[name]
+        parent = plan.sources.get(source.via or "")
+        if source.person or parent is None:
+            found.append((name, None))
+        else:
+            found.append((name, plan.at(parent.name, source.via_column or parent.key)))
+    return found
 
 
 def _hop(source: str, place: int | None) -> Rows:

@@ -302,7 +302,7 @@ def sorter(
     """
     if not (source.order or source.pick_first):
         return None
-    passes: list[tuple[Callable[[SourceRow], Any], bool]] = [(_content, False)]
+    passes: list[tuple[Callable[[SourceRow], Any], bool]] = []
     for part in reversed((*source.order, source.key)):
         words = part.split()
         mode = words.pop(0) if words[0] in {"open", "first"} else ""
@@ -310,7 +310,11 @@ def sorter(
         readers = [_reader(plan, source, word.lstrip("-"), is_date) for word in words]
         passes.append((_sort_key(readers, nulls_high=descending == (mode == "open")), descending))
 
+    own_key = passes[0][0]
+
     def in_order(rows: list[SourceRow]) -> list[SourceRow]:
+        if len(set(map(own_key, rows))) < len(rows):  # else the key decides before the content
+            rows = sorted(rows, key=_content)
         for key, reverse in passes:
             rows = sorted(rows, key=key, reverse=reverse)
         return rows

@@ -389,7 +389,8 @@ class Documents:
     ) -> Child | None:
         self.counts["in_cohort"] += 1
         counted[_IN_COHORT] += 1
-        self.reasons.update(reasons)
+        for reason in reasons:
+            self.reasons[reason] += 1
         try:
             document, problems = self.assembler.assemble(row, person_id, page)
         except Exception as error:  # one bad row never stops a run; the value stays unsaid

@@ -61,9 +61,17 @@ def fingerprints(
         rows_of: the same rows' keys.
         persons: their keys, each once and sorted.
     """
-    mixed = np.zeros(len(persons), np.uint64)
-    for read in reads:
-        sums = per_person(read, hashes(read), rows_of, persons).view(np.uint64)
-        mixed = (mixed ^ sums) * _MIX
-        mixed ^= mixed >> _SHIFT
-    return mixed.view(np.int64)
+    return mixed((per_person(read, hashes(read), rows_of, persons) for read in reads), len(persons))
+
+
+def mixed(sums: Iterable[Numbers], count: int) -> Numbers:
+    """The fingerprints of so many persons.
+
+    Args:
+        sums: for every query of the plan, in its order, the hashes of its rows added up a person.
+    """
+    made = np.zeros(count, np.uint64)
+    for of_read in sums:
+        made = (made ^ of_read.view(np.uint64)) * _MIX
+        made ^= made >> _SHIFT
+    return made.view(np.int64)

@@ -8,7 +8,7 @@ import numpy as np
 
 from d2i_helpers.document.source_rows import Read
 from d2i_helpers.extract.columns import DateColumns
-from d2i_helpers.extract.fingerprints import fingerprints, row_fingerprints
+from d2i_helpers.extract.fingerprints import mixed, row_fingerprints
 from d2i_helpers.extract.per_person import (
     Keyed,
     Numbers,
@@ -31,14 +31,24 @@ class PageRows:
         self._reader, self._batch, self._fold = reader, batch, fold
         self._persons = as_numbers(key_numbers(person_ids, fold=fold))
         self._keyed: dict[Read, Keyed] = {}
+        self._sums: dict[Read, Numbers] = {}  # of the hashes of a query's rows, a number a person
 
     def figures(self, dates: DateColumns) -> Numbers:
-        """The figures of the date columns, a row a person."""
+        """The figures of the date columns, a row a person.
+
+        What the fingerprints need is added up in the same pass over the rows.
+        """
         found = np.zeros((len(self._persons), dates.size), np.int64)
         for read, rows in self._batch.found.items():
             start, of_rows = dates.figures(read, rows)
             end = start + of_rows.shape[1]
-            found[:, start:end] = per_person(read, of_rows, self._rows_of, self._persons)
+            hashes = self._hashes(read)
+            if hashes is not None:
+                of_rows = np.column_stack((of_rows, hashes))
+            sums = per_person(read, of_rows, self._rows_of, self._persons)
+            found[:, start:end] = sums[:, : end - start]
+            if hashes is not None:
+                self._sums[read] = sums[:, -1].copy()
         return found
 
     def valid_until(self, until: ValidUntil) -> Numbers:
@@ -47,19 +57,29 @@ class PageRows:
 
     def fingerprints(self) -> Numbers | None:
         """The fingerprint of each person; None where the database could not hand over a value."""
+        if self._batch.as_given is None:
+            return None
+        return mixed(map(self._sum, self._reader.queries), len(self._persons))
+
+    def _sum(self, read: Read) -> Numbers:
+        """The hashes of a query's rows, added up for each person."""
+        if read not in self._sums:
+            hashes = self._hashes(read)
+            assert hashes is not None
+            self._sums[read] = per_person(read, hashes, self._rows_of, self._persons)
+        return self._sums[read]
+
+    def _hashes(self, read: Read) -> Numbers | None:
+        """The hash of each row as the database gave it; None where it could not hand one over."""
+        if read.table == STATUTORY:
+            return np.ones(self._rows_of(read).count, np.int64)
         given = self._batch.as_given
         if given is None:
             return None
-
-        def hashes(read: Read) -> Numbers:
-            if read.table == STATUTORY:
-                return np.ones(self._rows_of(read).count, np.int64)
-            rows = given[read]
-            if self._reader.hashes_there:
-                return np.array([row[-1] for row in rows], np.int64)
-            return as_numbers(row_fingerprints(rows))
-
-        return fingerprints(self._reader.queries, hashes, self._rows_of, self._persons)
+        rows = given[read]
+        if self._reader.hashes_there:
+            return np.array([row[-1] for row in rows], np.int64)
+        return as_numbers(row_fingerprints(rows))
 
     def _rows_of(self, read: Read) -> Keyed:
         if read not in self._keyed:

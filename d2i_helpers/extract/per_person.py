@@ -24,15 +24,50 @@ NO_KEY = 0  # of an empty or unreadable id; Python's hash of an empty text
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Rows with equal keys beside one another."""
+
+    keys: Numbers  # each once, sorted
+    order: Numbers  # the numbers of the rows, in the order of their keys
+    starts: Numbers  # where the rows of each key begin in that order
+
+    @classmethod
+    def of(cls, keys: Numbers) -> Groups:
+        """Sort some keys."""
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        new = np.ones(len(keys), bool)
+        np.not_equal(keys[1:], keys[:-1], out=new[1:])
+        starts = np.flatnonzero(new)
+        return cls(keys[starts], order, starts)
+
+    def combined(self, values: Numbers, combine: np.ufunc) -> Numbers:
+        """What the values of each key's rows come to."""
+        values = values[self.order]
+        return combine.reduceat(values, self.starts, axis=0) if len(self.starts) else values
+
+
+@dataclass(frozen=True)
 class Keyed:
     """Some rows of a table: the columns by which they are found or lead to others, as numbers."""
 
     count: int = 0
     keys: Mapping[str, Numbers] = field(default_factory=dict)  # by column
+    # the rows of a page are sorted once, since several things are added up; None: each time, as
+    # whole tables would hold as much memory again
+    remembered: dict[str, Groups] | None = None
 
     def of(self, column: str) -> Numbers:
         """The keys in a column; none where the table or the column is not there."""
         return self.keys.get(column, np.zeros(self.count, np.int64))
+
+    def groups(self, column: str) -> Groups:
+        """The rows by their key in a column."""
+        if self.remembered is None:
+            return Groups.of(self.of(column))
+        if column not in self.remembered:
+            self.remembered[column] = Groups.of(self.of(column))
+        return self.remembered[column]
 
 
 class NumbersOfDates(dict[Any, int]):
@@ -94,7 +129,7 @@ def keyed(rows: Sequence[Sequence[Any]], places: Mapping[str, int], *, fold: boo
         name: as_numbers(key_numbers([row[place] for row in rows], fold=fold))
         for name, place in places.items()
     }
-    return Keyed(len(rows), columns)
+    return Keyed(len(rows), columns, {})
 
 
 def per_person(
@@ -119,24 +154,16 @@ def per_person(
         A row for each person, with the columns of ``values``.
     """
     combine = np.minimum if least else np.add
-    found = _by_key(rows_of(read).of(read.by), values, combine)
+    groups = rows_of(read).groups(read.by)
+    found = groups.combined(values, combine)
     chain = read.chain
     while chain:
         step, chain = chain[0], chain[1:]
         parent = rows_of(Read(step.table, step.by, chain))
-        reached = _look_up(*found, parent.of(step.value), nothing)
-        found = _by_key(parent.of(step.by), reached, combine)
-    return _look_up(*found, persons, nothing)
-
-
-def _by_key(keys: Numbers, values: Numbers, combine: np.ufunc) -> tuple[Numbers, Numbers]:
-    """Each key once, sorted, and what its values come to."""
-    order = np.argsort(keys, kind="stable")
-    keys, values = keys[order], values[order]
-    if not len(keys):
-        return keys, values
-    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    return keys[starts], combine.reduceat(values, starts, axis=0)
+        reached = _look_up(groups.keys, found, parent.of(step.value), nothing)
+        groups = parent.groups(step.by)
+        found = groups.combined(reached, combine)
+    return _look_up(groups.keys, found, persons, nothing)
 
 
 def _look_up(keys: Numbers, values: Numbers, wanted: Numbers, nothing: int) -> Numbers:

@@ -154,7 +154,6 @@ class Load:
             rows: the staging rows of these children, by person id.
         """
         ids = [child.person_id for child in children]
-        recorded = self._recorded_reasons(connection, children)
         came_before = self._waiting(connection, ids)
         hashes = [self._hash(child.document) for child in children]
         same_hash = {
@@ -162,6 +161,8 @@ class Load:
             for child, new_hash in zip(children, hashes, strict=True)
             if is_staged(rows.get(child.person_id), new_hash)
         }
+        same = [child for child in children if child.person_id in same_hash]
+        recorded = self._recorded_reasons(connection, same)
         altered = altered_documents(connection, self.staging, same_hash)
         self.counts["altered"] += len(altered)
         page = Compared()

@@ -9,7 +9,7 @@ import pytest
 from d2i_helpers.cohort import inclusion_sources
 from d2i_helpers.cohort.row_rules import rule_columns
 from d2i_helpers.document.assembly import Assembler
-from d2i_helpers.document.source_rows import Page, ReadPlan
+from d2i_helpers.document.source_rows import Page, ReadPlan, unreadable
 from d2i_helpers.payload_spec import Document, Field, Spec, load_spec
 from d2i_helpers.settings import Settings
 
@@ -19,7 +19,7 @@ KEY = "K1"  # of every row in these tests, so that all rows belong together
 ABSENT = "absent"
 
 
-def _assembled(spec: Spec, field: Field, *values: Any) -> tuple[Assembler, Document, set[str]]:
+def _page(spec: Spec, field: Field, *values: Any) -> tuple[ReadPlan, Page]:
     """A child with a row of every source; ``values`` stand in the field's column, a row each."""
     plan = ReadPlan(spec, None, inclusion_sources(Settings()), rule_columns(spec))
     page = Page([])
@@ -30,6 +30,12 @@ def _assembled(spec: Spec, field: Field, *values: Any) -> tuple[Assembler, Docum
         for row, value in zip(rows, values, strict=False):
             if name == field.source:
                 row[plan.at(name, field.column)] = value
+    return plan, page
+
+
+def _assembled(spec: Spec, field: Field, *values: Any) -> tuple[Assembler, Document, set[str]]:
+    """The document of that child."""
+    plan, page = _page(spec, field, *values)
     assembler = Assembler(spec, plan)
     person = page.found[plan.person.name][KEY][0]
     document, problems = assembler.assemble(person, KEY, page)
@@ -108,3 +114,18 @@ def test_only_a_default_that_says_not_known_stands_for_what_cannot_be_used() -> 
 def test_a_list_never_says_less_than_its_rows(path: str, values: list[Any], sent: Any) -> None:
     _, document, _ = _assembled(SPEC, _field(path), *values)
     assert _sent(document, path) == sent
+
+
+def test_a_link_with_blanks_around_it_leads_to_its_rows() -> None:
+    episode_id = _field("social_care_episodes[].social_care_episode_id")
+    _, document, _ = _assembled(SPEC, episode_id, f" {KEY} ")
+    assert document["social_care_episodes"][0]["child_and_family_assessments"]
+
+
+def test_a_doubt_about_a_block_without_rows_is_met() -> None:
+    plan, page = _page(SPEC, _field("la_child_id"), KEY)
+    doubt = unreadable("ssd_cin_assessments", "cina_assessment_start_date", "whether it counts")
+    page.found["assessments"] = {}
+    page.doubts["assessments"] = {KEY: [doubt]}
+    Assembler(SPEC, plan).assemble(page.found[plan.person.name][KEY][0], KEY, page)
+    assert page.met == [doubt]
