@@ -15,7 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, delete, func, null, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    null,
+    select,
+    union_all,
+)
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -74,8 +85,29 @@ def due_rows(connection: Connection, staging: Staging) -> array[int]:
     Read once a stage, because finding the next ones anew for each page or request lets a database
     go through everything that waits each time.
     """
-    numbers = select(staging.table.c.id).where(staging.is_due).order_by(staging.table.c.id)
-    return array("q", connection.execute(numbers).scalars())
+    return array("q", sorted(connection.execute(_due(staging)).scalars()))
+
+
+def _due(staging: Staging) -> CompoundSelect:
+    """Numbers of all rows that are due, in no order: for one SQLite would read the whole table."""
+    number = staging.table.c.id
+    return union_all(
+        *(select(number).where(part, staging.is_due_there) for part in staging.may_be_due)
+    )
+
+
+def _ready(staging: Staging) -> CompoundSelect:
+    """Number and characters of all messages that wait, in no order."""
+    t = staging.table.c
+    characters = func.length(t.partial_json_payload).label("characters")
+    return union_all(
+        *(
+            select(t.id, characters)
+            .join_from(staging.table, notes, staging.noted)
+            .where(part, staging.is_ready_there)
+            for part in staging.may_be_due
+        )
+    )
 
 
 def due(connection: Connection, staging: Staging, row_numbers: Sequence[int]) -> list[Due]:
@@ -305,29 +337,23 @@ def refuse(connection: Connection, staging: Staging, reasons: Sequence[tuple[Due
 
 def ready(connection: Connection, staging: Staging) -> int:
     """How many messages wait."""
-    waiting = select(func.count()).select_from(staging.table).join(notes, staging.noted)
-    return connection.execute(waiting.where(staging.is_ready)).scalar_one()
+    waiting = select(func.count()).select_from(_ready(staging).subquery("found"))
+    return connection.execute(waiting).scalar_one()
 
 
 def ready_rows(connection: Connection, staging: Staging) -> tuple[array[int], int]:
     """Row numbers of all messages that wait, in order, and the characters they hold together."""
-    t = staging.table.c
-    waiting = (
-        select(t.id, func.length(t.partial_json_payload))
-        .join(notes, staging.noted)
-        .where(staging.is_ready)
-        .order_by(t.id)
-    )
     numbers, characters = array("q"), 0
-    for number, length in connection.execute(waiting):
+    for number, length in connection.execute(_ready(staging)):
         numbers.append(number)
         characters += length
-    return numbers, characters
+    return array("q", sorted(numbers)), characters
 
 
 def count_due(connection: Connection, staging: Staging) -> int:
     """How many rows are due, refused ones and those without a valid message included."""
-    return staging.count(connection, staging.is_due)
+    waiting = select(func.count()).select_from(_due(staging).subquery("found"))
+    return connection.execute(waiting).scalar_one()
 
 
 def anything_unsettled(connection: Connection, staging: Staging) -> bool:

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
     Engine,
     Select,
     and_,
@@ -30,7 +29,6 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    union_all,
     update,
 )
 from sqlalchemy.engine import Connection
@@ -159,28 +157,32 @@ class Staging:
         return shards.condition(self.engine, self.shard, person_id)
 
     @functools.cached_property
-    def is_due(self) -> ColumnElement[bool]:
-        """Something of the shard's child is still to be sent; finds the rows by indexes."""
-        return and_(self.table.c.id.in_(self._not_at_rest), self.is_due_there)
+    def may_be_due(self) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        """Two conditions on the shard's rows; whatever is due fulfils exactly one of them.
 
-    @functools.cached_property
-    def _not_at_rest(self) -> CompoundSelect:
-        """Numbers of the shard's rows that can be due, so that a database reads no other row."""
-        waiting, flying = self.table.alias("waiting"), self.table.alias("flying")
-        in_journal = select(flying.c.id).join(
-            journal,
-            and_(
-                journal.c.staging_table == self.name,
-                journal.c.person_id == flying.c.person_id,
-                *self.mine_by(journal.c.person_id),
-            ),
+        Each finds its rows by an index: that of unsettled rows, and the journal. They stand in two
+        statements of a UNION ALL. With both in one list of row numbers PostgreSQL, which expects
+        few unsettled rows, would go through that list anew for each row: minutes on the day on
+        which all rows are unsettled. Without a list SQLite would begin with the notes.
+        """
+        waiting = self.table.alias("waiting")
+        of_unsettled = select(waiting.c.id).where(
+            unsettled(waiting), *self.mine_by(waiting.c.person_id)
         )
-        mine = self.mine_by(waiting.c.person_id)
-        return union_all(select(waiting.c.id).where(unsettled(waiting), *mine), in_journal)
+        in_journal = select(journal.c.person_id).where(
+            journal.c.staging_table == self.name, *self.mine_by(journal.c.person_id)
+        )
+        return (
+            self.table.c.id.in_(of_unsettled),
+            and_(self.table.c.person_id.in_(in_journal), ~self.unsettled),
+        )
 
     @functools.cached_property
     def is_due_there(self) -> ColumnElement[bool]:
-        """The same as `is_due`, for a statement that names its rows."""
+        """Something of the child is still to be sent.
+
+        For a statement that names its rows, or finds them by `may_be_due`.
+        """
         t, filled_by_us = self.table.c, self.evidence.filled_by_us
         # a row that says `sent` has to be what was acknowledged; of hashes that other software
         # made nothing follows, so there its word is taken
@@ -211,16 +213,11 @@ class Staging:
         )
 
     @functools.cached_property
-    def is_ready(self) -> ColumnElement[bool]:
+    def is_ready_there(self) -> ColumnElement[bool]:
         """The row's message may be sent: it holds for what is staged and acknowledged now.
 
-        Only of rows to which their notes are joined.
+        Only of rows to which their notes are joined, and as `is_due_there`.
         """
-        return and_(self.table.c.id.in_(self._not_at_rest), self.is_ready_there)
-
-    @functools.cached_property
-    def is_ready_there(self) -> ColumnElement[bool]:
-        """The same as `is_ready`, for a statement that names its rows."""
         t = self.table.c
         return and_(
             self.is_due_there,

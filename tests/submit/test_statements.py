@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event, select, text
 from d2i_helpers.database.tables import staging_table, unsettled
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.settings import Settings
+from d2i_helpers.staging import Staging, outbox
 from d2i_helpers.staging.states import Outcome
 from d2i_helpers.submit import stage as submit
 from tests.staging.test_convergence import answered
@@ -82,6 +83,37 @@ def test_postgresql_finds_few_unsettled_rows_among_many_by_their_index(table: Ta
             assert not connection.execute(select(waiting.c.id).where(unsettled(waiting))).all()
         plan = [str(row[0]) for row in connection.exec_driver_sql(f"explain {said[0][0]}")]
     assert not reads_all(plan), plan
+
+
+def test_postgresql_counts_a_first_load_without_going_through_it_for_each_row(
+    table: Table,
+) -> None:
+    """Where it has counted nothing yet, it expects few unsettled rows, and all are."""
+    if table.engine.dialect.name != "postgresql":
+        pytest.skip("other databases find the rows one by one")
+    waiting = {
+        TABLE: {
+            "person_id": "'R' || number", "json_payload": "repeat('x', 1000)",
+            "partial_json_payload": "repeat('x', 1000)", "current_hash": "'x'",
+            "submission_status": "'pending'", "row_state": "'new'",
+        },
+        "d2i_row_notes": {
+            "person_id": "'R' || number", "staging_table": f"'{TABLE}'",
+            "partial_current_hash": "'x'", "partial_kind": "'document'",
+            "partial_digest": "'x'", "document_digest": "'x'",
+        },
+    }  # fmt: skip
+    with table.engine.begin() as connection:
+        for name, values in waiting.items():
+            connection.exec_driver_sql(
+                f"insert into {name} ({', '.join(values)}) "  # noqa: S608
+                f"select {', '.join(values.values())} from generate_series(1, 8000) number"
+            )
+        connection.exec_driver_sql("set statement_timeout = '30s'")
+        with asked(table.engine) as said:
+            assert outbox.ready(connection, Staging(table.engine, TABLE)) == 8000
+    (plan,) = plans(table.engine, said)
+    assert not [step for step in plan if "Join Filter" in step and "waiting.id" in step], plan
 
 
 def test_a_batch_does_not_go_through_what_others_left(
