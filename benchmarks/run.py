@@ -310,13 +310,15 @@ def page_with(page: str, made: str) -> str:
 
 def keep(found: Figures) -> None:
     """Keep the figures, beside those of sizes that were not measured, and what is made of them."""
-    kept = json.loads(FIGURES.read_text())["figures"] if FIGURES.exists() else {}
+    all_kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    kept = all_kept.get("figures", {})
     for engine, by_size in found.items():
         merged = {**kept.get(engine, {}), **by_size}
         kept[engine] = dict(sorted(merged.items(), key=lambda pair: int(pair[0])))
     about = {"python": platform.python_version(), "machine": platform.machine(),
              "cpus": os.cpu_count()}  # fmt: skip
-    FIGURES.write_text(json.dumps({"about": about, "figures": kept}, indent=1) + "\n")
+    made = all_kept | {"about": about, "figures": kept}  # others keep theirs beside them
+    FIGURES.write_text(json.dumps(made, indent=1) + "\n")
     PAGE.write_text(page_with(PAGE.read_text(encoding="utf-8"), table(kept)), encoding="utf-8")
     chart(kept, CHART)
 

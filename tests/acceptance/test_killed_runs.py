@@ -28,8 +28,6 @@ from d2i_helpers import database
 from d2i_helpers.database.shards import shard_of
 from d2i_helpers.database.tables import journal, staging_table
 from d2i_helpers.demo import receiver, simulate
-from d2i_helpers.extract import stage as extract
-from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings, Shard, project_root
 from d2i_helpers.submit.endpoint import Endpoint
 from tests.acceptance import worker
@@ -101,7 +99,8 @@ class Shards:
             self.context.set_forkserver_preload(["__main__", "tests.acceptance.worker"])
 
     def start(self, shard: Shard) -> multiprocessing.Process:
-        parameters = {**parameters_of(self.settings, self.endpoint), "shard": str(shard)}
+        parameters = parameters_of(self.settings, self.endpoint)
+        parameters |= {"shard": str(shard), "shard_wait": 1}
         process = self.context.Process(
             target=worker.part_of_day, args=(self.settings.database_url, parameters)
         )
@@ -112,9 +111,6 @@ class Shards:
         """One day in so many shards. One is killed, and mostly started again at once."""
         self.days += 1
         simulate.day(self.settings)
-        spec, engine = load_spec(self.settings.cms), database.open_database(self.settings)
-        extract.run(engine, self.settings, spec)
-        engine.dispose()
         running = {Shard(number, of): self.start(Shard(number, of)) for number in range(1, of + 1)}
         if kill:
             shard = self.draw.choice(list(running))

@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def part_of_day(url: str, parameters: dict[str, Any]) -> None:
-    """Delta and submit of one shard, or of all children.
+    """The day of one shard, or of all children.
 
     Args:
         url: of the database.
@@ -44,6 +44,7 @@ def part_of_day(url: str, parameters: dict[str, Any]) -> None:
     settings = load_settings({"profile": "demo"}, **parameters)
     spec = load_spec(settings.cms)
     engine = database.open_database(settings)
+    extract.run(engine, settings, spec)
     delta_stage.run(engine, settings, spec)
     submit.run(engine, settings, spec, endpoint_for(settings, load_secrets()))
 
