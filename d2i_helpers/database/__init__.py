@@ -30,6 +30,7 @@ from d2i_helpers.database.deployment import (
 )
 from d2i_helpers.database.messages import may_be_about_a_value
 from d2i_helpers.database.retries import again, in_transaction, read_again, reading
+from d2i_helpers.database.statistics import renew_statistics
 from d2i_helpers.database.transactions import (
     as_bytes,
     as_raw_text,
@@ -86,6 +87,7 @@ __all__ = [
     "read_again",
     "reading",
     "real_schema",
+    "renew_statistics",
     "repeated_row_statements",
     "require_staging",
     "row_fingerprint",

@@ -197,6 +197,9 @@ class Portable:
     # ----------------------------------------------------------------------------- deployment
     # whether an index can have those rows alone for which a condition holds that compares columns
     partial_indexes: ClassVar[bool] = False
+    # whether it counts a table's rows when it is told to (`analyze`) and otherwise too late for a
+    # day that fills it; SQL Server counts when a query needs it, Oracle while it makes a plan
+    counts_when_told: ClassVar[bool] = False
     row_number: ClassVar[TypeEngine[int]] = BigInteger()  # a key that the database counts up
 
     def characters(self, length: int | None) -> TypeEngine[str]:
@@ -400,6 +403,7 @@ class PostgreSQL(Portable):
 
     name = "postgresql"
     partial_indexes = True
+    counts_when_told = True
     hands_over_at_once = True
     # its own library takes the login from elsewhere too, and gives a password only when asked
     password_without_login = True

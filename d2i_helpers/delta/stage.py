@@ -51,6 +51,7 @@ from d2i_helpers.staging.outbox import Due
 from d2i_helpers.staging.states import Doubtful, Status
 
 PAGE = 500
+MANY = 4 * PAGE  # rows, from which on the database is told to count its tables
 STAGE = "delta"  # whose entries of d2i_attention these are
 IN_DOUBT = "the acknowledged document was changed: sent whole, items that went may stay there"
 ROW_MISSING = "the receiver holds the child by the submission log, and its staging row is gone"
@@ -140,8 +141,12 @@ def _prepare(
     for start in range(0, len(rows), PAGE):
         page = rows[start : start + PAGE].tolist()
         staging.in_transaction(functools.partial(_write_page, staging, work, page))
+        if len(rows) >= MANY and start == PAGE:
+            _renew_statistics(staging)
         if progress:
             progress(start + len(page), len(rows))
+    if len(rows) >= MANY:
+        _renew_statistics(staging)
     staging.in_transaction(
         lambda connection: _name_doubts(connection, staging, settings, work.in_doubt)
     )
@@ -159,6 +164,15 @@ def _prepare(
     result.notices += staging.moves.notices()
     result.problems = dict(work.problems.most_common())
     return result
+
+
+def _renew_statistics(staging: Staging) -> None:
+    """Two pages after the beginning, and for submit at the end, of a day on which much is written.
+
+    On a first load every row gets its note in this stage, and a database that still takes the notes
+    for few would read all of them for each page and each request.
+    """
+    database.renew_statistics(staging.engine, [staging.table, notes])
 
 
 def _write_page(

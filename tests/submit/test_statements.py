@@ -133,6 +133,21 @@ def test_a_batch_does_not_go_through_what_others_left(
             assert not step.endswith("(staging_table=?)"), plan
 
 
+def test_a_first_load_lets_the_database_count_what_it_filled(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else PostgreSQL takes the notes for few, and reads all of them for each request."""
+    monkeypatch.setattr(delta_stage, "PAGE", 2)
+    monkeypatch.setattr(delta_stage, "MANY", 4)
+    table.stage(*(document(f"C{number}") for number in range(6)))
+    assert sent(table) == 6
+    if table.engine.dialect.name == "postgresql":
+        counted = "select relname, reltuples from pg_class where relname in (%s, %s)"
+        with table.engine.connect() as connection:
+            found = connection.exec_driver_sql(counted, (TABLE, "d2i_row_notes")).all()
+        assert sorted(map(tuple, found)) == [("d2i_row_notes", 6), (TABLE, 6)]
+
+
 def plans(engine: Engine, statements: list[tuple[str, Any]]) -> Iterator[list[str]]:
     """How the database carries out each statement, where it may choose an index."""
     how = "explain query plan" if engine.dialect.name == "sqlite" else "explain"
