@@ -128,7 +128,7 @@ class AnonymousDocuments:
             )
         self.find_held_back(connection)
         order = self._order(connection)
-        if len(order) >= _LIKELY_TO_MEET:
+        if len(order) + len(self._others) >= _LIKELY_TO_MEET:
             self.pseudonyms.persons = self._real_persons(connection)
         size, total = self.settings.chunk_size, len(order)
         if self.settings.phase_data == "single_scrambled":
