@@ -693,10 +693,15 @@ class SourceReader:
 
 
 def _fetched(result: Any) -> list[SourceRow]:
-    """The driver's own rows: nothing is left to convert, and they are read by position."""
-    rows = result.cursor.fetchall()
-    result.close()
-    return rows
+    """The driver's own rows: nothing is left to convert, and they are read by position.
+
+    Closed where a value cannot be handed over too: SQLite would go on to show the connection the
+    database as it was then, and a stage would not find its own lease.
+    """
+    try:
+        return result.cursor.fetchall()
+    finally:
+        result.close()
 
 
 def source_table(name: str) -> Table:

@@ -65,7 +65,7 @@ class Waits:
 
 
 @dataclass
-class Part:
+class Piece:
     """One shard of an authority, and what became of it."""
 
     authority: Authority
@@ -124,7 +124,7 @@ class Part:
 class ClusterRun:
     """What became of all runs of a command."""
 
-    parts: list[Part]
+    parts: list[Piece]
     started_at: str
     finished_at: str
     seconds: float
@@ -183,7 +183,7 @@ class Night:
     waits: Waits = field(default_factory=Waits)
     topic: str = field(default_factory=lambda: f"d2i-{uuid.uuid4().hex[:8]}")
 
-    def order(self, part: Part) -> Order:
+    def order(self, part: Piece) -> Order:
         """What the next task of a part runs."""
         authority = part.authority
         given = {"run_date": self.run_date.isoformat(), **authority.parameters}
@@ -207,7 +207,7 @@ def night(stages: str | None = None, *, own_variables: bool = False) -> Night:
 
     Args:
         stages: names with commas, in place of the authorities' own.
-        own_variables: whether D2I_ variables of a worker are those of its runs.
+        own_variables: whether a worker's variables that begin with `D2I_` are those of its runs.
 
     Raises:
         SettingsError: there is no such stage.
@@ -305,11 +305,11 @@ class _Runs:
     ) -> None:
         self._client, self._night, self._say = client, night, say
         self._parts = [
-            Part(authority, shard)
+            Piece(authority, shard)
             for authority in authorities
             for shard in range(1, authority.shards + 1)
         ]
-        self._by_key: dict[str, Part] = {}
+        self._by_key: dict[str, Piece] = {}
         self._is_stopping = False
         self._came: queue.Queue[tuple[str, str, str]] = queue.Queue()  # key, kind, text
 
@@ -390,7 +390,7 @@ class _Runs:
             self._end(part, text)
 
     # ---------------------------------------------------------------------- a task that ended
-    def _end(self, part: Part, status: str) -> None:
+    def _end(self, part: Piece, status: str) -> None:
         future, part.future = part.future, None
         part.result = _result_of(future, status)
         is_held = part.exit_code == LockError.exit_code
@@ -406,7 +406,7 @@ class _Runs:
             said += f"; {over} of {len(self._parts)} are over"
         self._say(part.name, f"{said}. {part.why}".rstrip())
 
-    def _next_try(self, part: Part) -> float | None:
+    def _next_try(self, part: Piece) -> float | None:
         """When a part is tried again; None: it stays failed.
 
         Another run on the same children is no failure: Dask runs a task a second time where it

@@ -35,7 +35,7 @@ LONGEST_PART = 0.5  # of the time that a stage may take, for a shard that lives 
 
 
 @dataclass(frozen=True)
-class Part:
+class Posted:
     """What one shard posted."""
 
     figures: Figures
@@ -46,7 +46,7 @@ class Part:
 class Gathered:
     """What is known of a day when it is judged."""
 
-    parts: Mapping[Shard, Part]
+    parts: Mapping[Shard, Posted]
     missing: tuple[Shard, ...] = ()  # shards that said nothing of the day
 
     @property
@@ -70,7 +70,7 @@ class Gathered:
         ]
 
 
-_OF_PART = TypeAdapter(Part)
+_OF_POSTED = TypeAdapter(Posted)
 
 
 def gather(
@@ -96,7 +96,7 @@ def gather(
         LockError: the lease was lost while it waited.
         DatabaseError: the database cannot be read or written.
     """
-    part = Part(figures, dict(more or {}))
+    part = Posted(figures, dict(more or {}))
     if staging.shard.is_whole:
         return Gathered({staging.shard: part})
     day, began = settings.today.isoformat(), time.monotonic()
@@ -129,7 +129,7 @@ def note_stop(staging: Staging, stage: str) -> None:
 class _State:
     """What is posted at one moment."""
 
-    parts: dict[Shard, Part]
+    parts: dict[Shard, Posted]
     missing: tuple[Shard, ...]
     awaited: bool  # somebody may still post
 
@@ -138,7 +138,7 @@ def _these(staging: Staging, stage: str) -> Any:
     return (shard_figures.c.staging_table == staging.name) & (shard_figures.c.stage == stage)
 
 
-def _post(connection: Connection, staging: Staging, stage: str, day: str, part: Part) -> None:
+def _post(connection: Connection, staging: Staging, stage: str, day: str, part: Posted) -> None:
     mine = held_by_shards(connection, staging.name)[staging.shard]
     this = _these(staging, stage) & (shard_figures.c.shard == str(staging.shard))
     connection.execute(delete(shard_figures).where(this))
@@ -151,7 +151,7 @@ def _post(connection: Connection, staging: Staging, stage: str, day: str, part: 
             run_id=mine.run_id,
             holder=mine.holder,
             posted_at=database.utc_now(connection),
-            figures=_OF_PART.dump_json(part).decode(),
+            figures=_OF_POSTED.dump_json(part).decode(),
         )
     )
 
@@ -171,7 +171,7 @@ def _look(
         posted.setdefault(row.shard, []).append(row)
     began = leases[own].acquired_at
     may_begin = now < began + dt.timedelta(seconds=patience)
-    parts: dict[Shard, Part] = {}
+    parts: dict[Shard, Posted] = {}
     missing: list[Shard] = []
     awaited = False
     for shard in (Shard(number, own.of) for number in range(1, own.of + 1)):
@@ -183,7 +183,7 @@ def _look(
             awaited |= may_begin and not any(row.posted_at >= began for row in passed)
         this = next((row for row in rows if row.stage == stage), None)
         if this is not None and this.day == day and _counts(this, lease, began):
-            parts[shard] = _OF_PART.validate_json(this.figures)
+            parts[shard] = _OF_POSTED.validate_json(this.figures)
         else:
             missing.append(shard)
     return _State(parts, tuple(missing), awaited)

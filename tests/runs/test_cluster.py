@@ -101,13 +101,13 @@ def run(client: Cluster, *who: Authority) -> tuple[cluster.ClusterRun, list[str]
 def test_an_order_names_day_shard_and_stages_and_its_key_says_no_more() -> None:
     ours = Authority("ours", "ours_live", shards=4, stages=["delta,submit"], env_file="/etc/ours",
                      parameters={"la_code": "301"})  # fmt: skip
-    made = night(topic="d2i-x").order(cluster.Part(ours, 2, tries=1))
+    made = night(topic="d2i-x").order(cluster.Piece(ours, 2, tries=1))
     assert made.parameters == {"run_date": "2026-08-10", "la_code": "301", "shard": "2/4"}
     assert (made.stages, made.profile, made.env_file) == (
         "preflight,delta,submit", "ours_live", "/etc/ours",
     )  # fmt: skip
     assert made.key == "ours-2/4-try1-d2i-x"
-    whole = night(stages="extract").order(cluster.Part(Authority("ours"), 1))
+    whole = night(stages="extract").order(cluster.Piece(Authority("ours"), 1))
     assert (whole.profile, whole.stages, "shard" in whole.parameters) == ("ours", "extract", False)
 
 
