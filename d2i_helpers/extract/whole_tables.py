@@ -198,6 +198,8 @@ def _parts(connection: Connection, statement: Select) -> Iterator[list[Any]]:
         return
     result = connection.execute(statement)
     cursor: Any = result.cursor  # the driver's own rows, as `SourceReader` fetches them
-    while rows := cursor.fetchmany(_AT_A_TIME):
-        yield rows
-    result.close()
+    try:
+        while rows := cursor.fetchmany(_AT_A_TIME):
+            yield rows
+    finally:
+        result.close()  # also at a value that cannot be handed over, as `SourceReader` does
