@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import JSON, Engine, Float, Integer, Numeric, Table, Uuid, event, inspect
+from sqlalchemy import JSON, Engine, Float, Integer, MetaData, Numeric, Table, Uuid, event, inspect
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.engine.reflection import Inspector, ObjectKind
 from sqlalchemy.types import TypeEngine
@@ -80,6 +80,12 @@ def has_table(connection: Connection, table: Table) -> bool:
 def real_schema(connection: Connection, table: Table) -> str | None:
     """The profile's schema, for which the table has a placeholder."""
     return connection.get_execution_options()["schema_translate_map"].get(table.schema)
+
+
+def quoted_name(connection: Connection, table: Table) -> str:
+    """The deployed table with the profile's schema, quoted where needed."""
+    deployed = Table(table.name, MetaData(), schema=real_schema(connection, table))
+    return connection.dialect.identifier_preparer.format_table(deployed)
 
 
 def columns_present(connection: Connection, table: Table) -> set[str]:

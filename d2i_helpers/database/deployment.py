@@ -31,6 +31,7 @@ from d2i_helpers.database.catalogue import (
     forget_answers,
     has_table,
     indexed_columns,
+    quoted_name,
     real_schema,
 )
 from d2i_helpers.database.retries import in_transaction
@@ -144,8 +145,7 @@ def _create_ours(connection: Connection) -> list[str]:
 
 
 def _add_columns(connection: Connection, table: Table, missing: Sequence[Column]) -> None:
-    deployed = Table(table.name, MetaData(), schema=real_schema(connection, table))
-    name = connection.dialect.identifier_preparer.format_table(deployed)
+    name = quoted_name(connection, table)
     for column in missing:
         said = CreateColumn(column).compile(dialect=connection.dialect)
         connection.execute(DDL(f"alter table {name} add {said}"))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
-from sqlalchemy import DDL, Engine, MetaData, Table
+from sqlalchemy import DDL, Engine, Table
 
 from d2i_helpers.database import dialects
-from d2i_helpers.database.catalogue import real_schema
+from d2i_helpers.database.catalogue import quoted_name
 from d2i_helpers.database.transactions import transaction
 from d2i_helpers.errors import DatabaseError
 
@@ -26,7 +25,5 @@ def renew_statistics(engine: Engine, tables: Sequence[Table]) -> None:
         return
     for table in tables:
         with suppress(DatabaseError), transaction(engine) as connection:
-            own: Any = real_schema(connection, table)  # None: the login's, unknown to SQLAlchemy
-            deployed = table.to_metadata(MetaData(), schema=own)
-            name = connection.dialect.identifier_preparer.format_table(deployed)
+            name = quoted_name(connection, table)
             connection.execute(DDL(f"analyze {name}".replace("%", "%%")))

@@ -171,8 +171,11 @@ class ObjectStorage:
             StorageError: the storage cannot be used.
         """
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                _again(partial(self._files.rm_file, self._path(name)), missing_is_fine=True)
+            _again(partial(self._remove, self._path(name)))
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(path)
 
     def prove(self) -> None:
         """See that this storage refuses to make an object a second time.
@@ -209,7 +212,7 @@ def _link(path: Path, content: bytes) -> None:
         whole.unlink()
 
 
-def _again(attempt: Callable[[], Result], *, missing_is_fine: bool = False) -> Result:
+def _again(attempt: Callable[[], Result]) -> Result:
     """Do a step, again where that may help.
 
     Raises:
@@ -228,8 +231,6 @@ def _again(attempt: Callable[[], Result], *, missing_is_fine: bool = False) -> R
     except Taken:
         raise
     except Exception as error:
-        if missing_is_fine and isinstance(error, FileNotFoundError):
-            raise
         raise _explained(error) from None
     raise AssertionError("stamina ends with a result or an exception")
 

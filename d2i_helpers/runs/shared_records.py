@@ -131,8 +131,7 @@ class SharedRecords:
         """Carry the files of a record over, `run.json` last.
 
         Args:
-            names: these files only, and `run.json`; None: all that the record vouches for, and
-                files of the storage that it does not have any more are removed there.
+            names: these files only, and `run.json`; None: all that the record vouches for.
 
         Raises:
             StorageError: the storage cannot be used.
