@@ -160,11 +160,11 @@ def test_a_second_worker_and_tasks_that_dask_gives_up(monkeypatch: pytest.Monkey
             client.tell((0.0, {"key": key, "kind": BEGAN, "text": worker}))
         return 0
 
-    client = Cluster(a=[began_twice], b=[killed(), killed(), killed()], c=[TypeError("4711")])
+    client = Cluster(a=[began_twice], b=[killed(), killed(), killed()], c=[TypeError("CANARY")])
     done, said = run(client, Authority("a"), Authority("b"), Authority("c"))
     assert "a: begins on w2; it had begun on w1, which is gone" in said
     assert [part.exit_code for part in done.parts] == [0, 137, 1]
-    assert "4711" not in json.dumps(done.summary())
+    assert "CANARY" not in json.dumps(done.summary())
 
 
 def test_a_lost_scheduler_ends_the_command_and_nobody_says_how_the_runs_ended() -> None:
