@@ -66,6 +66,16 @@ class IdTypes:
         """The kind of a column's ids."""
         return kind_of(self._types.get(place))
 
+    def is_as_python_writes(self, place: Place) -> bool:
+        """Whether the database writes an id as text as Python writes the driver's value.
+
+        So it is for texts, but for those that it fills up with blanks, whole numbers and UUIDs.
+        """
+        deployed = self._types.get(place)
+        if isinstance(deployed, sqltypes.CHAR):
+            return False
+        return isinstance(deployed, sqltypes.String | sqltypes.Integer | sqltypes.Uuid)
+
     def alike(self, one: Place, other: Place) -> bool:
         """Whether the database compares two columns as they are; so it does with an unknown one."""
         kinds = {self.kind(one), self.kind(other)}

@@ -680,6 +680,10 @@ class SourceReader:
         """A column of a table, or null where it is not there."""
         return null() if (table, name) in self._absent else self._of(source, table, name)
 
+    def is_packable(self, table: str, name: str) -> bool:
+        """Whether the database can hand over a column of ids as one text, as they would be read."""
+        return (table, name) in self._absent or self.types.is_as_python_writes((table, name))
+
     def fingerprint(self, source: Any, table: str) -> ColumnElement:
         """The fingerprint of a row as the database makes it, of all columns that are read."""
         columns = [self.expression(source, table, name) for name in self.plan.tables[table]]

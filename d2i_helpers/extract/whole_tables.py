@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import functools
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, column, select
+from sqlalchemy import ColumnElement, Select, Text, cast, column, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.database import dialects
+from d2i_helpers.database import dialects, packed_rows
 from d2i_helpers.document.source_rows import Read, key_text
 from d2i_helpers.extract.fingerprints import fingerprints, row_fingerprints
 from d2i_helpers.extract.per_person import NO_KEY, Keyed, Numbers, as_numbers, key_numbers
 from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, source_table
 
 _AT_A_TIME = 5000  # rows in memory
+_PACKS_AT_A_TIME = 4  # of those that a database makes of a table
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class _Table:
 
     keyed: Keyed
     hashes: Numbers
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of a table's rows."""
+
+    ids: Mapping[str, Sequence[Any]]  # by column: those by which rows are found or lead to others
+    nulls: Mapping[str, int]  # how many of them are null
+    hashes: Numbers  # the fingerprint of each row
 
 
 class WholeTables:
@@ -91,6 +101,55 @@ class WholeTables:
         return table.hashes if table else np.zeros(0, np.int64)
 
     def _read(self, connection: Connection, table: str, persons_at: Sequence[str]) -> _Table:
+        packed = self._packed(connection, table)
+        found = None if packed is None else self._put_together(table, persons_at, packed)
+        if found is None:
+            found = self._put_together(table, persons_at, self._row_by_row(connection, table))
+        assert found is not None
+        return found
+
+    def _put_together(
+        self, table: str, persons_at: Sequence[str], parts: Iterator[_Part | None]
+    ) -> _Table | None:
+        """The keys and fingerprints of all parts; None as soon as there is none of a part."""
+        person = self._reader.plan.person
+        keys = self._reader.plan.key_columns(table)
+        numbers: dict[str, array[int]] = {name: array("q") for name in keys}
+        hashes = [np.zeros(0, np.int64)]
+        nulls = 0
+        for part in parts:
+            if part is None:
+                return None
+            for name, values in part.ids.items():
+                numbers[name].extend(key_numbers(values, fold=self._fold))
+                if name in persons_at:
+                    self._note_blanks(values)
+                if (table, name) == (person.table, person.key):
+                    nulls += part.nulls[name]
+            hashes.append(part.hashes)
+        if table == person.table:
+            self.without_id = nulls
+        columns = {name: as_numbers(one) for name, one in numbers.items()}
+        all_hashes = np.concatenate(hashes)
+        return _Table(Keyed(len(all_hashes), columns), all_hashes)
+
+    def _packed(self, connection: Connection, table: str) -> Iterator[_Part | None] | None:
+        """A table's rows as the database packs them; None where it does not.
+
+        In place of a part comes None where its rows cannot be told apart.
+        """
+        reader = self._reader
+        keys = reader.plan.key_columns(table)
+        if not (reader.hashes_there and all(reader.is_packable(table, name) for name in keys)):
+            return None
+        source = source_table(table)
+        texts = [cast(reader.expression(source, table, name), Text()).label(name) for name in keys]
+        rows = select(*texts, reader.fingerprint(source, table)).select_from(source)
+        statement = dialects.of(connection).packed(rows.where(*reader.of_shard(source, table)))
+        return None if statement is None else _unpacked(connection, statement, keys)
+
+    def _row_by_row(self, connection: Connection, table: str) -> Iterator[_Part]:
+        """A table's rows one by one, as every database gives them."""
         reader = self._reader
         layout, keys = reader.plan.tables[table], reader.plan.key_columns(table)
         source = source_table(table)
@@ -101,25 +160,16 @@ class WholeTables:
         if reader.hashes_there:
             wanted.append(reader.fingerprint(source, table))
         places = {name: names.index(name) for name in keys}
-        numbers: dict[str, array[int]] = {name: array("q") for name in keys}
-        hashes = array("q" if reader.hashes_there else "Q")
-        is_person = table == reader.plan.person.table
-        nulls = 0
         statement = select(*wanted).select_from(source).where(*reader.of_shard(source, table))
         for rows in _parts(connection, statement):
-            for name, place in places.items():
-                values = [row[place] for row in rows]
-                numbers[name].extend(key_numbers(values, fold=self._fold))
-                if name in persons_at:
-                    self._note_blanks(values)
-                if is_person and name == reader.plan.person.key:
-                    nulls += values.count(None)
-            hashes.extend([row[-1] for row in rows] if reader.hashes_there
-                          else row_fingerprints(rows))  # fmt: skip
-        if is_person:
-            self.without_id = nulls
-        keyed = Keyed(len(hashes), {name: as_numbers(one) for name, one in numbers.items()})
-        return _Table(keyed, as_numbers(hashes))
+            ids = {name: [row[place] for row in rows] for name, place in places.items()}
+            nulls = {name: values.count(None) for name, values in ids.items()}
+            hashes = (
+                np.array([row[-1] for row in rows], np.int64)
+                if reader.hashes_there
+                else as_numbers(row_fingerprints(rows))
+            )
+            yield _Part(ids, nulls, hashes)
 
     def _read_statutory(self, connection: Connection, name: str) -> None:
         person: ColumnElement = column("person_id")
@@ -189,6 +239,20 @@ class WholeTables:
         for rows in _parts(connection, select(key).select_from(source).where(*mine)):
             yield [row[0] for row in rows]
         connection.rollback()
+
+
+def _unpacked(
+    connection: Connection, statement: Select, keys: Sequence[str]
+) -> Iterator[_Part | None]:
+    """The parts of a packed table; None in place of one whose rows cannot be told apart."""
+    for packs in database.streamed(connection, statement, _PACKS_AT_A_TIME):
+        for pack in packs:
+            found = packed_rows.unpacked(pack)
+            if found is None:
+                yield None
+                return
+            texts, nulls = zip(keys, found.texts, strict=True), zip(keys, found.nulls, strict=True)
+            yield _Part(dict(texts), dict(nulls), as_numbers(found.numbers))
 
 
 def _parts(connection: Connection, statement: Select) -> Iterator[list[Any]]:

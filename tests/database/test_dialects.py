@@ -122,6 +122,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
     connected: Any = types.SimpleNamespace(name=dialect.name, server_version_info=(16, 2))
     schema = dialect.schema_statements
     hashed = dialect.row_fingerprint([ROWS.c.a, words])
+    packed = dialect.packed(select(ROWS.c.a, words))
     return {
         "password": (dialect.takes_password, dialect.password_without_login),
         "url": [changes_url(dialect, f"any+pyodbc://{place}/x") for place in ("", "server")],
@@ -151,6 +152,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "lost": [code for code in ("1205", "08S01", "57P01", "ORA-03113") if dialect.lost([code])],
         "at once": dialect.hands_over_at_once,
         "fingerprint": None if hashed is None else sql(hashed),
+        "packed": None if packed is None else sql(packed),
         "shard": None if (number := dialect.shard_hash(words)) is None else sql(number),
         "counts": dialect.counts_rows_of_many,
         "footprint": (
@@ -200,6 +202,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": [],
         "at once": False,
         "fingerprint": None,
+        "packed": None,
         "shard": None,
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
@@ -241,6 +244,13 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["57P01"],
         "at once": True,
         "fingerprint": "hashtextextended(CAST(row(t.a, c.w) AS TEXT), 0)",
+        "packed": (
+            "SELECT string_agg(int8send(anon_1.w), CAST('' AS BYTEA)) AS string_agg_1, "
+            "count(anon_1.a) AS count_1, "
+            "string_agg(coalesce(anon_1.a, ''), chr(1)) AS string_agg_2 FROM "
+            "(SELECT t.a AS a, c.w AS w FROM t, c LIMIT ALL OFFSET 0) AS anon_1 "
+            "GROUP BY anon_1.w & 15"
+        ),
         "shard": (
             "CAST(CAST('x' || substr(encode(sha256(convert_to(c.w, 'UTF8')), 'hex'), 1, 8)"
             " AS BIT(32)) AS BIGINT)"
@@ -289,6 +299,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["08S01"],
         "at once": False,
         "fingerprint": None,
+        "packed": None,
         "shard": "CAST(substring(hashbytes('SHA2_256', c.w), 1, 4) AS BIGINT)",
         "counts": False,
         "footprint": ("len(c.w)", [2, 3]),
@@ -330,6 +341,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["ORA-03113"],
         "at once": False,
         "fingerprint": None,
+        "packed": None,
         "shard": "to_number(substr(rawtohex(standard_hash(c.w, 'SHA256')), 1, 8), 'XXXXXXXX')",
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
