@@ -112,12 +112,15 @@ def columns_not_of_text(connection: Connection, table: Table) -> list[str]:
 
 
 def indexed_columns(connection: Connection, table: Table) -> set[str]:
-    """Columns that some index or key of the deployed table begins with, lower case."""
+    """Columns that some index or key of the deployed table begins with, lower case.
+
+    Of our own tables nobody asks but of one or two, so they are asked for one by one.
+    """
     schema = real_schema(connection, table)
     return _kept_of(
         _answers(connection).indexed,
         schema,
-        table.name,
+        _asked_with(table.name) if table.name in _ssd_names() else [table.name],
         lambda names: _first_columns(inspect(connection), schema, names),
     ).get(table.name.lower(), set())
 
@@ -138,23 +141,29 @@ def _columns(connection: Connection, table: Table) -> dict[str, list[Any]]:
         found = look.get_multi_columns(schema=schema, filter_names=[*names], kind=ObjectKind.ANY)
         return {name.lower(): columns for (_, name), columns in found.items()}
 
-    return _kept_of(_answers(connection).columns, schema, table.name, ask)
+    return _kept_of(_answers(connection).columns, schema, _asked_with(table.name), ask)
 
 
 def _kept_of(
     kept: dict[str | None, dict[str, Any]],
     schema: str | None,
-    name: str,
+    names: Iterable[str],
     ask: Callable[[Iterable[str]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The answers on a schema; asks where they are not there, or say nothing of this name."""
-    asked = f"asked for {name.lower()}"  # no table has a blank in its name
-    if schema not in kept:
-        names = {*_known_names(), name}
-        kept[schema] = {f"asked for {one.lower()}": None for one in names} | ask(names)
-    elif asked not in kept[schema]:
-        kept[schema] |= {asked: None} | ask([name])
-    return kept[schema]
+    """The answers on a schema; asks of these names where they were not asked for.
+
+    Args:
+        names: what is asked for, with others of which the answers are likely to be wanted.
+    """
+    answers = kept.setdefault(schema, {})
+    new = sorted(name for name in names if _asked(name) not in answers)
+    if new:
+        answers |= {_asked(name): None for name in new} | ask(new)
+    return answers
+
+
+def _asked(name: str) -> str:
+    return f"asked for {name.lower()}"  # no table has a blank in its name
 
 
 def _first_columns(
@@ -181,9 +190,17 @@ def _first_columns(
     return begins
 
 
+def _asked_with(name: str) -> set[str]:
+    """The tables that are asked for with one: all of the SSD, or all of this project's own."""
+    return {*(_ssd_names() if name in _ssd_names() else _own_names()), name}
+
+
 @functools.cache
-def _known_names() -> frozenset[str]:
-    """The tables of the SSD and this project's own."""
-    ssd = {table.name for table in tables.ssd_metadata().tables.values()}
+def _ssd_names() -> frozenset[str]:
+    return frozenset(table.name for table in tables.ssd_metadata().tables.values())
+
+
+@functools.cache
+def _own_names() -> frozenset[str]:
     ours = {table.name for table in tables.our_tables().tables.values()}
-    return frozenset(ssd | ours | {"ssd_api_data_staging", "ssd_api_data_staging_anon"})
+    return frozenset(ours | {"ssd_api_data_staging", "ssd_api_data_staging_anon"})

@@ -151,13 +151,13 @@ def _prepare(
         lambda connection: _name_doubts(connection, staging, settings, work.in_doubt)
     )
     with database.reading(engine) as connection:
-        ready = counts["ready_to_send"] = outbox.ready(connection, staging)
-        due = outbox.count_due(connection, staging)
+        due, ready = outbox.count_waiting(connection, staging)
         counts["held_back"] = staging.count_held_back(connection)
         counts["need_attention"] = outbox.left_behind(
             connection, staging, due=due, on_its_way=ready
         )
         named = Counter(row.outcome for row in attention.read(connection, staging))
+    counts["ready_to_send"] = ready
     counts["in_doubt"], counts["rows_missing"] = named[Doubtful.BASELINE], named[Doubtful.ROW]
     counts["waiting_before"] = len(rows)
     result.counts = {name: counts[name] for name in COUNTS}
@@ -185,7 +185,7 @@ def _write_page(
         return
     page = work.page(rows, work.last_sent(connection, staging, rows))
     _put_back(connection, staging, page.repaired)
-    work.counts["written"] += outbox.write_messages(connection, staging, page.messages)
+    work.counts["written"] += outbox.write_messages(connection, staging, rows, page.messages)
     outbox.settle_equal(connection, staging, page.equal)
     outbox.settle_gone(connection, staging, page.nothing_held)
     outbox.refuse(connection, staging, page.refused)
@@ -317,34 +317,23 @@ def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
         not_(staging.held_back),
     )
     with database.reading(staging.engine) as connection:
-        figures = Figures(
-            staged=0,
-            gone=staging.count_unsettled(connection, *gone),
-            changed=staging.count_unsettled(connection, changed),
+        found = staging.count_of_unsettled(
+            connection,
+            gone=and_(*gone),
+            changed=changed,
+            never_sent=not_(staging.acknowledged),
+            deleted=staging.is_deleted,
         )
+        figures = Figures(staged=0, gone=found["gone"], changed=found["changed"])
         if figures.gone or figures.changed:  # else there is nothing to judge
-            figures = _completed(connection, staging, settings, spec, figures, changed)
+            rows = staging.count(connection)
+            figures = replace(
+                figures, staged=rows - found["never_sent"], found=rows - found["deleted"]
+            )
+            if figures.staged >= settings.guard_min_children:
+                losses = _item_losses(connection, staging, settings, spec, changed)
+                figures = replace(figures, items=losses)
     return guards.check(figures, settings)
-
-
-def _completed(
-    connection: Connection,
-    staging: Staging,
-    settings: Settings,
-    spec: Spec,
-    figures: Figures,
-    changed: ColumnElement[bool],
-) -> Figures:
-    """The figures with those of the whole table: of rows at rest only the number is asked for."""
-    rows = staging.count(connection)
-    staged = rows - staging.count_unsettled(connection, not_(staging.acknowledged))
-    judged = staged >= settings.guard_min_children
-    return replace(
-        figures,
-        staged=staged,
-        found=rows - staging.count_unsettled(connection, staging.is_deleted),
-        items=_item_losses(connection, staging, settings, spec, changed) if judged else {},
-    )
 
 
 def _item_losses(

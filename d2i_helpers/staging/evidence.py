@@ -93,8 +93,7 @@ class Evidence:
 
     def last_sent(self, connection: Connection, person_ids: Sequence[str]) -> dict[str, LastSent]:
         """What was last sent of these children; a child without an entry is not in the answer."""
-        counts_after = self._number(connection, LOG_COUNTS_FACT)
-        hashes_after = self._number(connection, LOG_HASHES_FACT)
+        counts_after, hashes_after = self._numbers(connection, LOG_COUNTS_FACT, LOG_HASHES_FACT)
         log, sent = submission_log.c, dict[str, LastSent]()
         numbers = self._newest(log.id > counts_after)
         for ids in database.in_batches(list(person_ids)):
@@ -185,10 +184,11 @@ class Evidence:
         Args:
             whose: conditions on the log that choose children; none: all.
         """
-        counts_after = self._number(connection, LOG_COUNTS_FACT)
         log, t = submission_log.c, self.table.c
-        if self._fact(connection, CANONICAL_FACT) is None:
+        stored = self._facts(connection, CANONICAL_FACT, LOG_COUNTS_FACT)
+        if stored.get(CANONICAL_FACT) is None:
             return []
+        counts_after = _number(stored.get(LOG_COUNTS_FACT))
         without_row = ~exists(select(t.id).where(t.person_id == log.person_id))
         # asked first, as an index answers it alone, and mostly with nobody
         missing = connection.execute(
@@ -207,11 +207,19 @@ class Evidence:
             ).scalars()
         return sorted(people)
 
-    def _number(self, connection: Connection, name: str) -> int:
-        stored = self._fact(connection, name)
-        return int(stored) if stored and stored.isdigit() else 0
+    def _numbers(self, connection: Connection, *names: str) -> list[int]:
+        stored = self._facts(connection, *names)
+        return [_number(stored.get(name)) for name in names]
 
-    def _fact(self, connection: Connection, name: str) -> str | None:
-        return connection.execute(
-            select(facts.c.value).where(facts.c.staging_table == self.name, facts.c.name == name)
-        ).scalar()
+    def _facts(self, connection: Connection, *names: str) -> dict[str, str | None]:
+        """Those of some facts that are there."""
+        rows = connection.execute(
+            select(facts.c.name, facts.c.value).where(
+                facts.c.staging_table == self.name, facts.c.name.in_(names)
+            )
+        )
+        return {row.name: row.value for row in rows}
+
+
+def _number(stored: str | None) -> int:
+    return int(stored) if stored and stored.isdigit() else 0

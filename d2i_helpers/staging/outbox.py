@@ -23,6 +23,7 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    literal_column,
     null,
     select,
     union_all,
@@ -51,11 +52,15 @@ class Due:
     # documents of unknown outcome with their hashes; None: nothing held
     in_flight: tuple[tuple[str | None, bytes | None], ...] = ()
     # what the row's notes say: this hash was made from the text with this digest
+    has_notes: bool = False
     noted_hash: bytes | None = None
     noted_digest: bytes | None = None
     # what extract's mark says: this hash was made from the text with this fingerprint
     marked_hash: bytes | None = None
     marked_fingerprint: int | None = None
+    # a message that is there already and still holds, with its digest
+    message: str | None = None
+    message_digest: bytes | None = None
 
     def is_noted(self, text: str, digest: bytes | None) -> bool:
         """Whether notes or mark prove that a text has this hash, so that it need not be made."""
@@ -96,15 +101,18 @@ def _due(staging: Staging) -> CompoundSelect:
     )
 
 
-def _ready(staging: Staging) -> CompoundSelect:
-    """Number and characters of all messages that wait, in no order."""
-    t = staging.table.c
-    characters = func.length(t.partial_json_payload).label("characters")
+def _waiting(staging: Staging, about_message: ColumnElement) -> CompoundSelect:
+    """Number of all rows that are due, in no order, and something about those that are ready.
+
+    Args:
+        about_message: an expression on the row; null where the row has no message that holds.
+    """
+    said = case((staging.message_holds, about_message)).label("about_message")
     return union_all(
         *(
-            select(t.id, characters)
-            .join_from(staging.table, notes, staging.noted)
-            .where(part, staging.is_ready_there)
+            select(staging.table.c.id, said)
+            .outerjoin_from(staging.table, notes, staging.noted)
+            .where(part, staging.is_due_there)
             for part in staging.may_be_due
         )
     )
@@ -145,8 +153,11 @@ def _with_documents(
             case((staging.is_deleted, 1), else_=0).label("deleted"),
             t.json_payload,
             t.previous_json_payload,
+            notes.c.person_id.label("noted"),
             notes.c.partial_current_hash,
             notes.c.document_digest,
+            notes.c.partial_digest,
+            case((staging.message_holds, t.partial_json_payload)).label("message"),
             marks.c.current_hash.label("marked_hash"),
             marks.c.text_fingerprint,
         )
@@ -167,10 +178,13 @@ def _with_documents(
             row.json_payload,
             row.previous_json_payload,
             tuple(held.get(row.person_id, ())),
+            row.noted is not None,
             database.as_bytes(row.partial_current_hash),
             database.as_bytes(row.document_digest),
             database.as_bytes(row.marked_hash),
             row.text_fingerprint,
+            row.message,
+            database.as_bytes(row.partial_digest),
         )
         for row in rows
     ]
@@ -180,6 +194,10 @@ def _in_flight(
     connection: Connection, staging: Staging, person_ids: Sequence[str]
 ) -> dict[str, list[tuple[str | None, bytes | None]]]:
     documents: dict[str, list[tuple[str | None, bytes | None]]] = {}
+    # mostly it holds nothing of any child, and then it is not asked for hundreds of them
+    any_of_them = select(journal.c.id).where(journal.c.staging_table == staging.name).limit(1)
+    if connection.execute(any_of_them).first() is None:
+        return documents
     for ids in database.in_batches(person_ids):
         for row in connection.execute(
             select(journal.c.person_id, journal.c.document, journal.c.document_hash)
@@ -191,19 +209,22 @@ def _in_flight(
     return documents
 
 
-def write_messages(connection: Connection, staging: Staging, messages: Sequence[Message]) -> int:
+def write_messages(
+    connection: Connection, staging: Staging, rows: Sequence[Due], messages: Sequence[Message]
+) -> int:
     """Store what is to be sent, where the row is still the one that was read.
+
+    Args:
+        rows: as `due` gave them in this transaction, those of the messages among them.
 
     Returns:
         Number of rows written; those that hold the same already are not touched.
     """
-    ready = _ready_messages(connection, staging, [message.row_id for message in messages])
-    wanted = [
-        m for m in messages if m.row_id not in ready or ready[m.row_id] != (m.text, *_digests(m))
-    ]
+    before = {row.id: row for row in rows}
+    wanted = [message for message in messages if not _is_there(before[message.row_id], message)]
     t = staging.table.c
     for null_hash in (False, True):  # `=` is never true of a null hash
-        rows = [
+        moving = [
             {"row": message.row_id, "text": message.text}
             | ({} if null_hash else {"seen": message.current_hash})
             for message in wanted
@@ -213,19 +234,27 @@ def write_messages(connection: Connection, staging: Staging, messages: Sequence[
         staging.moves.move_each(
             connection,
             {Event.PURGE_QUEUED: None, Event.PREPARED: None},
-            rows,
+            moving,
             {"partial_json_payload": bindparam("text")},
             where=seen,
             written={"text": t.partial_json_payload},
         )
+    staging.forget_notes(connection, [m.person_id for m in wanted if before[m.row_id].has_notes])
     _write_notes(connection, staging, wanted)
     return len(wanted)
 
 
+def _is_there(row: Due, message: Message) -> bool:
+    """Whether the row holds this very message, made from these very documents."""
+    if (row.message, row.previous_hash) != (message.text, message.previous_hash):
+        return False
+    return (row.message_digest, row.noted_digest) == _digests(message)
+
+
 def _write_notes(connection: Connection, staging: Staging, messages: Sequence[Message]) -> None:
+    """Note what messages were made from, of rows that have no notes."""
     if not messages:
         return
-    staging.forget_notes(connection, [message.person_id for message in messages])
     rows = []
     for message in messages:
         of_message, of_document = _digests(message)
@@ -241,26 +270,6 @@ def _write_notes(connection: Connection, staging: Staging, messages: Sequence[Me
             }
         )
     database.insert_rows(connection, notes, rows)
-
-
-def _ready_messages(
-    connection: Connection, staging: Staging, row_ids: Sequence[int]
-) -> dict[int, tuple[str, bytes | None, bytes | None]]:
-    """Text, and digests of message and document, of those rows that are ready to be sent."""
-    t = staging.table.c
-    ready: dict[int, tuple[str, bytes | None, bytes | None]] = {}
-    for ids in database.in_batches(row_ids):
-        for row in connection.execute(
-            select(t.id, t.partial_json_payload, notes.c.partial_digest, notes.c.document_digest)
-            .join(notes, staging.noted)
-            .where(t.id.in_(ids), staging.is_ready_there)
-        ):
-            ready[row.id] = (
-                row.partial_json_payload,
-                database.as_bytes(row.partial_digest),
-                database.as_bytes(row.document_digest),
-            )
-    return ready
 
 
 def settle_equal(connection: Connection, staging: Staging, rows: Sequence[Due]) -> None:
@@ -335,25 +344,34 @@ def refuse(connection: Connection, staging: Staging, reasons: Sequence[tuple[Due
 # -------------------------------------------------------------------------------- sending
 
 
-def ready(connection: Connection, staging: Staging) -> int:
-    """How many messages wait."""
-    waiting = select(func.count()).select_from(_ready(staging).subquery("found"))
-    return connection.execute(waiting).scalar_one()
+def ready_rows(connection: Connection, staging: Staging) -> tuple[array[int], int, int]:
+    """Row numbers of all messages that wait, in order, and the characters they hold together.
 
-
-def ready_rows(connection: Connection, staging: Staging) -> tuple[array[int], int]:
-    """Row numbers of all messages that wait, in order, and the characters they hold together."""
-    numbers, characters = array("q"), 0
-    for number, length in connection.execute(_ready(staging)):
+    Last comes how many further rows are due that have no message, or none that holds.
+    """
+    characters_of = func.length(staging.table.c.partial_json_payload)
+    numbers, characters, others = array("q"), 0, 0
+    for number, length in connection.execute(_waiting(staging, characters_of)):
+        if length is None:
+            others += 1
+            continue
         numbers.append(number)
         characters += length
-    return array("q", sorted(numbers)), characters
+    return array("q", sorted(numbers)), characters, others
 
 
 def count_due(connection: Connection, staging: Staging) -> int:
     """How many rows are due, refused ones and those without a valid message included."""
     waiting = select(func.count()).select_from(_due(staging).subquery("found"))
     return connection.execute(waiting).scalar_one()
+
+
+def count_waiting(connection: Connection, staging: Staging) -> tuple[int, int]:
+    """How many rows are due, and how many of them have a message that is ready."""
+    found = _waiting(staging, literal_column("1")).subquery("found")
+    counting = select(func.count(), func.count(found.c.about_message)).select_from(found)
+    due_there, ready = connection.execute(counting).one()
+    return due_there, ready
 
 
 def anything_unsettled(connection: Connection, staging: Staging) -> bool:
@@ -364,7 +382,8 @@ def anything_unsettled(connection: Connection, staging: Staging) -> bool:
     ours = (journal.c.staging_table == staging.name, *staging.mine_by(journal.c.person_id))
     if connection.execute(select(journal.c.id).where(*ours).limit(1)).first():
         return True
-    return count_due(connection, staging) > ready(connection, staging)
+    due_there, ready = count_waiting(connection, staging)
+    return due_there > ready
 
 
 def left_behind(connection: Connection, staging: Staging, *, due: int, on_its_way: int) -> int:

@@ -214,13 +214,20 @@ class Staging:
 
     @functools.cached_property
     def is_ready_there(self) -> ColumnElement[bool]:
-        """The row's message may be sent: it holds for what is staged and acknowledged now.
+        """The row's message may be sent: the row is due, and the message holds.
 
         Only of rows to which their notes are joined, and as `is_due_there`.
         """
+        return and_(self.is_due_there, self.message_holds)
+
+    @functools.cached_property
+    def message_holds(self) -> ColumnElement[bool]:
+        """The row's message was made from what is staged and acknowledged now.
+
+        Only of rows to which their notes are joined; without notes it does not hold.
+        """
         t = self.table.c
         return and_(
-            self.is_due_there,
             t.partial_json_payload.is_not(None),
             same(notes.c.partial_current_hash, t.current_hash),
             same(notes.c.partial_previous_hash, t.previous_hash),
@@ -289,9 +296,18 @@ class Staging:
             select(func.count()).select_from(self.table).where(*conditions)
         ).scalar_one()
 
-    def count_unsettled(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
-        """Number of unsettled rows for which all conditions hold; reads no other rows."""
-        return self.count(connection, self.unsettled, *conditions)
+    def count_of_unsettled(
+        self, connection: Connection, **conditions: ColumnElement[bool]
+    ) -> dict[str, int]:
+        """Number of unsettled rows for which each condition holds; reads no other rows.
+
+        All in one look, as the columns stand behind long texts. In two steps, because SQL Server
+        adds up no expression that holds a query.
+        """
+        flags = [case((one, 1), else_=0).label(name) for name, one in conditions.items()]
+        rows = select(*flags).where(self.unsettled).subquery("counted")
+        totals = connection.execute(select(*(func.sum(one) for one in rows.columns))).one()
+        return {name: int(total or 0) for name, total in zip(conditions, totals, strict=True)}
 
     def max_id(self, connection: Connection) -> int:
         """The highest row number; 0 for an empty table."""

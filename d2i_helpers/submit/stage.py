@@ -102,9 +102,8 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     staging, settings = sender.staging, sender.settings
     lost = in_flight.recover(staging)
     with database.reading(staging.engine) as connection:
-        sender.rows, size = outbox.ready_rows(connection, staging)
-        waiting = len(sender.rows)
-        unprepared = outbox.count_due(connection, staging) - waiting
+        sender.rows, size, unprepared = outbox.ready_rows(connection, staging)
+    waiting = len(sender.rows)
     tally = _Tally(Counter({"waiting_before": waiting, "characters": size}))
     tally.counts["not_prepared"] = unprepared
     tally.counts["unknown_after_a_stop"] = lost
