@@ -39,6 +39,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import types as sqltypes
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.mssql import NVARCHAR
 from sqlalchemy.dialects.oracle import RAW
 from sqlalchemy.dialects.postgresql import BIT
@@ -130,6 +131,17 @@ class Portable:
     def hold_rows(self, statement: Select, table: Table) -> Select:
         """The select FOR UPDATE, with what else it takes here to keep its rows from others."""
         return statement
+
+    def among(
+        self, column: ColumnElement, name: str, of_values: TypeEngine[Any] | None
+    ) -> ColumnElement[bool]:
+        """A column holds one of some values.
+
+        Args:
+            name: of the parameter that gives them, as a list.
+            of_values: a type that holds each of them as it is; None where none is known to.
+        """
+        return column.in_(bindparam(name, expanding=True))
 
     def numbered(self, row_number: ColumnElement[int]) -> ColumnElement[bool]:
         """The row is one of some, whose numbers `numbers` gives as parameters."""
@@ -410,6 +422,9 @@ class SQLite(Portable):
         return []
 
 
+_POSTGRESQL = postgresql.dialect()
+
+
 @register
 class PostgreSQL(Portable):
     """PostgreSQL, through psycopg."""
@@ -426,6 +441,19 @@ class PostgreSQL(Portable):
     lost_codes = frozenset(
         {"57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003", "08004", "08006", "08007"}
     )
+
+    def among(
+        self, column: ColumnElement, name: str, of_values: TypeEngine[Any] | None
+    ) -> ColumnElement[bool]:
+        """As the rows of one array: hundreds of parameters cost more than what they find.
+
+        Not `= any(...)`: to guess how many rows that finds, PostgreSQL compares each value of the
+        array with each frequent one of the column.
+        """
+        if of_values is None:
+            return column.in_(bindparam(name, expanding=True))
+        array: ColumnElement = literal_column(f"{of_values.compile(dialect=_POSTGRESQL)}[]")
+        return column.in_(select(func.unnest(bindparam(name).op("::")(array))))
 
     def size_of(self, column: ColumnElement) -> ColumnElement[int]:
         """In bytes; to count letters it would have to unpack a long text."""

@@ -104,6 +104,22 @@ class IdTypes:
         text = one if self.kind(place) is Kind.TEXT else self.text(one, place)
         return func.lower(text) if self.folds_capitals([(place, other)]) else text
 
+    def of_values(self, place: Place) -> TypeEngine[Any] | None:
+        """A type that holds every id of a column as it is; None where none is known to.
+
+        The deployed type may be too narrow for what the ids are compared with.
+        """
+        deployed = self._types.get(place)
+        match kind_of(deployed):
+            case Kind.TEXT:
+                return sqltypes.Text()
+            case Kind.UUID:
+                return sqltypes.Uuid()
+            case Kind.NUMBER if _is_whole(deployed):
+                return sqltypes.BigInteger() if isinstance(deployed, sqltypes.Integer) else None
+            case _:
+                return None
+
     def values(self, place: Place, ids: Iterable[str]) -> list[Any]:
         """Ids in the type of a column; one that its type cannot hold is left out."""
         kind = self.kind(place)

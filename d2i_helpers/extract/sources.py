@@ -21,20 +21,19 @@ from sqlalchemy import (
     MetaData,
     Select,
     Table,
+    Text,
     and_,
     bindparam,
     column,
-    false,
     func,
     null,
-    or_,
     select,
     true,
 )
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
-from d2i_helpers.database import shards
+from d2i_helpers.database import dialects, shards
 from d2i_helpers.database.tables import SSD_SCHEMA
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, key_text
 from d2i_helpers.errors import DatabaseError, SettingsError
@@ -47,8 +46,6 @@ from d2i_helpers.settings import Settings
 FINGERPRINT = "d2i_fingerprint"  # the last column of a row, where the database hashes it
 STATUTORY = "(statutory cohort)"  # stands for its table among the queries
 _BLANKS = ("\t", "\n", "\r", "\xa0")  # beside the blank itself
-_SHARD = "shard"  # of queries: rows of all of the shard's children
-Condition = Callable[[ColumnElement], ColumnElement[bool]]
 
 
 @dataclass(frozen=True)
@@ -172,6 +169,7 @@ class SourceReader:
 
     def __init__(self, engine: Engine, settings: Settings, spec: Spec, plan: ReadPlan) -> None:
         self.engine, self.settings, self.spec, self.plan = engine, settings, spec, plan
+        self._dialect = dialects.of(engine)
         self._person_read = plan.read_of(plan.person.name)
         self._id_at = plan.at(plan.person.name, plan.person.key)
         self.written = WrittenIds()  # how ids are written; known once batches are read
@@ -303,17 +301,6 @@ class SourceReader:
         """The same of a column as it is deployed."""
         return self.mine(self.types.text(column, place))
 
-    def of_shard(self, source: Any, table: str) -> tuple[ColumnElement[bool], ...]:
-        """The condition that a row of a table hangs on a child of the shard, by whatever way."""
-        if self.settings.part.is_whole:
-            return ()
-        ways = [
-            self._membership(self._of(source, table, read.by), read, _SHARD)
-            for read in self.plan.reads
-            if read.table == table and self._has_way(read)
-        ]
-        return (or_(*ways) if ways else false(),)
-
     def require_clear_ids(self, connection: Connection) -> None:
         """See that no id changes its shard on its way into the staging table.
 
@@ -364,9 +351,8 @@ class SourceReader:
         if self.settings.person_ids:
             return len(set(self.settings.person_ids))
         person = self.plan.person
-        source = source_table(person.table)
-        mine = self.of_shard(source, person.table)
-        counting = select(func.count()).select_from(source).where(*mine)
+        source, text = self.id_column(person.table, person.key)
+        counting = select(func.count()).select_from(source).where(*self.mine(text))
         return connection.execute(counting).scalar_one()
 
     def without_person(self, connection: Connection) -> list[str]:
@@ -440,8 +426,9 @@ class SourceReader:
         while True:
             self._exact = True
             persons, following = self._persons(connection, first)
-            if self.written.in_bounds(raw := [row[self._id_at] for row in persons]):
-                given = {"first": first, "following": following}
+            raw = [row[self._id_at] for row in persons]
+            if self.written.in_bounds(raw):
+                given = {"first": first, "following": following} | self._only(raw)
                 bounds = {name: value for name, value in given.items() if value is not None}
                 yield self._batch(connection, " ".join(bounds), bounds, persons)
             else:
@@ -449,6 +436,10 @@ class SourceReader:
             if following is None:
                 return
             first = following
+
+    def _only(self, raw: list[Any]) -> dict[str, list[Any]]:
+        """The ids of a shard's page beside its bounds, so that no other table hashes them anew."""
+        return {} if self.settings.part.is_whole else {"ids": raw}
 
     @property
     def _ids_at_a_time(self) -> int:
@@ -509,7 +500,8 @@ class SourceReader:
     def _persons(self, connection: Connection, first: Any) -> tuple[list[SourceRow], Any]:
         """Rows of the next children and the first id after them; equal ids are never parted."""
         read, place = self._person_read, self._id_at
-        limit = self.settings.chunk_size + 1
+        whole = self.settings.part.is_whole
+        limit = 1 + (self.settings.chunk_size if whole else self._ids_at_a_time)
         while True:
             kind = "page" if first is None else "page first"
             rows = self._rows(
@@ -663,18 +655,28 @@ class SourceReader:
         type is looked for among the persons.
         """
         person = self._person_at
-        if kind == _SHARD:  # as text, ids of all types are of the shard of the person
-            return and_(*self._mine(column, place))
-        mine = () if kind == "ids" else self._mine(column, place)
+        mine = () if "ids" in kind else self._mine(column, place)
         if not kind or self.types.alike(place, person):
-            return and_(_condition(kind)(column), *mine)
+            return and_(self._condition(kind, column), *mine)
         compared = self.types.compared(column, place, person)
         if kind == "ids":
-            return compared.in_(bindparam("texts", expanding=True))
+            return self._dialect.among(compared, "texts", Text())
         source = source_table(person[0]).alias("persons")
         own = self._of(source, *person)
         ids = select(self.types.compared(own, person, place)).select_from(source)
-        return and_(compared.in_(ids.where(_condition(kind)(own))), *mine)
+        return and_(compared.in_(ids.where(self._condition(kind, own))), *mine)
+
+    def _condition(self, kind: str, person: ColumnElement) -> ColumnElement[bool]:
+        """The condition on a person id: a list, the bounds of a page, or both."""
+        parts: list[ColumnElement[bool]] = [person.is_not(None)] if kind.startswith("page") else []
+        if "first" in kind:
+            parts.append(person >= bindparam("first"))
+        if "following" in kind:
+            parts.append(person < bindparam("following"))
+        if "ids" in kind:
+            own = self.types.of_values(self._person_at)
+            parts.append(self._dialect.among(person, "ids", own))
+        return and_(*parts) if parts else true()
 
     def expression(self, source: Any, table: str, name: str) -> ColumnElement:
         """A column of a table, or null where it is not there."""
@@ -727,19 +729,3 @@ def _is_clear(value: Any, *, fold: bool) -> bool:
     if not isinstance(value, str):
         return False
     return (key_text(value) or "") == value.strip(shards.BLANKS) and (not fold or value.isascii())
-
-
-def _condition(kind: str) -> Condition:
-    """The condition on a person id: a list, or the bounds of a page."""
-
-    def condition(person: ColumnElement) -> ColumnElement[bool]:
-        if kind == "ids":
-            return person.in_(bindparam("ids", expanding=True))
-        parts: list[ColumnElement[bool]] = [person.is_not(None)] if kind.startswith("page") else []
-        if "first" in kind:
-            parts.append(person >= bindparam("first"))
-        if "following" in kind:
-            parts.append(person < bindparam("following"))
-        return and_(*parts) if parts else true()
-
-    return condition

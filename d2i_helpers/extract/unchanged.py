@@ -91,9 +91,7 @@ def find_changed(
     ids = [] if same.all() else tables.raw_ids(connection, ~same)
     if ids:
         documents.reader.take_written(tables.written_ids(connection))
-    # the rows that a shard read say nothing of the whole table
-    rows = tables.rows if staging.shard.is_whole else documents.reader.row_counts(connection)
-    return Changed(ids, strangers, rows)
+    return Changed(ids, strangers, tables.rows)
 
 
 def _look_at_marks(

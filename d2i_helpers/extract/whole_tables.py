@@ -1,7 +1,8 @@
 """One pass over every source table: keys and fingerprints of all rows, and nothing else of them.
 
-Each table is read once, from beginning to end, whatever the number of children; a shard reads the
-rows of its own. Sixteen bytes a row and key stay in memory.
+Each table is read once, from beginning to end, whatever the number of children. Sixteen bytes a row
+and key stay in memory. A shard reads all rows too, and adds up those of its own children: to ask
+the database whose each row is would cost more than the rows.
 """
 
 from __future__ import annotations
@@ -82,15 +83,27 @@ class WholeTables:
         if statutory := reader.settings.statutory_cohort_table:
             self._read_statutory(connection, statutory)
         connection.rollback()
-        self._find_persons()
+        self._find_persons(connection)
 
-    def _find_persons(self) -> None:
-        person, reader = self._reader.plan.person, self._reader
-        keys = self._tables[person.table].keyed.of(person.key)
+    def _find_persons(self, connection: Connection) -> None:
+        reader = self._reader
+        keys = self._person_keys(connection)
         self.persons, times = np.unique(keys[keys != NO_KEY], return_counts=True)
         self.repeated = self.persons[times > 1]
         self.unreadable_id = int((keys == NO_KEY).sum()) - self.without_id
         self.fingerprints = fingerprints(reader.queries, self._hashes, self._keyed, self.persons)
+
+    def _person_keys(self, connection: Connection) -> Numbers:
+        """The key of each person who is to be looked at."""
+        person = self._reader.plan.person
+        if self._reader.settings.part.is_whole:
+            return self._tables[person.table].keyed.of(person.key)
+        self.without_id = 0
+        keys = array("q")
+        for ids in self._ids(connection):
+            keys.extend(key_numbers(ids, fold=self._fold))
+            self.without_id += ids.count(None)
+        return as_numbers(keys)
 
     def _keyed(self, read: Read) -> Keyed:
         table = self._tables.get(read.table)
@@ -145,7 +158,7 @@ class WholeTables:
         source = source_table(table)
         texts = [cast(reader.expression(source, table, name), Text()).label(name) for name in keys]
         rows = select(*texts, reader.fingerprint(source, table)).select_from(source)
-        statement = dialects.of(connection).packed(rows.where(*reader.of_shard(source, table)))
+        statement = dialects.of(connection).packed(rows)
         return None if statement is None else _unpacked(connection, statement, keys)
 
     def _row_by_row(self, connection: Connection, table: str) -> Iterator[_Part]:
@@ -160,8 +173,7 @@ class WholeTables:
         if reader.hashes_there:
             wanted.append(reader.fingerprint(source, table))
         places = {name: names.index(name) for name in keys}
-        statement = select(*wanted).select_from(source).where(*reader.of_shard(source, table))
-        for rows in _parts(connection, statement):
+        for rows in _parts(connection, select(*wanted).select_from(source)):
             ids = {name: [row[place] for row in rows] for name, place in places.items()}
             nulls = {name: values.count(None) for name, values in ids.items()}
             hashes = (
@@ -173,8 +185,7 @@ class WholeTables:
 
     def _read_statutory(self, connection: Connection, name: str) -> None:
         person: ColumnElement = column("person_id")
-        mine = self._reader.mine(self._reader.types.text(person, (name, "person_id")))
-        statement = select(person).select_from(source_table(name)).where(*mine)
+        statement = select(person).select_from(source_table(name))
         values = database.read_again(
             connection,
             lambda: [row[0] for rows in _parts(connection, statement) for row in rows],
@@ -232,11 +243,11 @@ class WholeTables:
         return found
 
     def _ids(self, connection: Connection) -> Iterator[list[Any]]:
-        person = self._reader.plan.person
-        source = source_table(person.table)
-        key = self._reader.expression(source, person.table, person.key)
-        mine = self._reader.of_shard(source, person.table)
-        for rows in _parts(connection, select(key).select_from(source).where(*mine)):
+        """The ids of the persons who are to be looked at, as the database holds them."""
+        person, reader = self._reader.plan.person, self._reader
+        source, text = reader.id_column(person.table, person.key)
+        key = reader.expression(source, person.table, person.key)
+        for rows in _parts(connection, select(key).select_from(source).where(*reader.mine(text))):
             yield [row[0] for row in rows]
         connection.rollback()
 

@@ -165,6 +165,10 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "now": sql(dialect.utc_now()),
         "server": dialect.server(connected),
         "held": sql(held),
+        "among": [
+            str(dialect.among(ROWS.c.a, "ids", known).compile(dialect=library.dialect()))
+            for known in (Text(), None)
+        ],
         "numbered": (
             str(dialect.numbered(ROWS.c.a).compile(dialect=library.dialect())),
             dialect.numbers([3, 5, 9]),
@@ -213,6 +217,7 @@ SAID: dict[str, dict[str, Any]] = {
         "now": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
         "server": "sqlite 16.2",
         "held": "SELECT t.a FROM t",
+        "among": ["t.a IN (__[POSTCOMPILE_ids])", "t.a IN (__[POSTCOMPILE_ids])"],
         "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9]}),
         "partial": True,
         "counts when told": False,
@@ -265,6 +270,8 @@ SAID: dict[str, dict[str, Any]] = {
         "now": "timezone('utc', clock_timestamp())",
         "server": "postgresql 16.2",
         "held": "SELECT t.a FROM t FOR UPDATE OF t",
+        "among": ["t.a IN (SELECT unnest(%(ids)s :: TEXT[]) AS unnest_1)",
+                  "t.a IN (__[POSTCOMPILE_ids])"],
         "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9]}),
         "partial": True,
         "counts when told": True,
@@ -311,6 +318,7 @@ SAID: dict[str, dict[str, Any]] = {
         "now": "sysutcdatetime()",
         "server": "mssql 16.2",
         "held": "SELECT t.a FROM t with (updlock, rowlock)",
+        "among": ["t.a IN (__[POSTCOMPILE_ids])", "t.a IN (__[POSTCOMPILE_ids])"],
         "numbered": ("t.a BETWEEN :lowest AND :highest", {"lowest": 3, "highest": 9}),
         "partial": False,
         "counts when told": False,
@@ -353,6 +361,7 @@ SAID: dict[str, dict[str, Any]] = {
         "now": "sys_extract_utc(systimestamp())",
         "server": "oracle 16.2",
         "held": "SELECT t.a FROM t FOR UPDATE OF t.a",
+        "among": ["t.a IN (__[POSTCOMPILE_ids])", "t.a IN (__[POSTCOMPILE_ids])"],
         "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9]}),
         "partial": False,
         "counts when told": False,
