@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Engine, Table, literal_column, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import Select
+from sqlalchemy.types import TypeEngine
 
 from d2i_helpers.database import dialects
 from d2i_helpers.database.messages import error_codes, situation_of
@@ -152,9 +153,17 @@ def streamed(connection: Connection, statement: Select, size: int) -> Iterator[S
         result.close()  # also where the connection was lost: the driver warns of an open cursor
 
 
-def row_fingerprint(engine: Engine, columns: Sequence[ColumnElement]) -> ColumnElement[int] | None:
-    """A hash of 64 bits of a row that the database makes; None where it makes none."""
-    return dialects.of(engine).row_fingerprint(columns)
+def row_fingerprint(
+    engine: Engine, columns: Sequence[ColumnElement], types: Sequence[TypeEngine[Any] | None]
+) -> ColumnElement[int] | None:
+    """A hash of 64 bits of a row that the database makes; None where it makes none.
+
+    Args:
+        engine: one that has been connected, so that the server's version is known.
+        columns, types: see `Portable.row_fingerprint`.
+    """
+    version = engine.dialect.server_version_info or ()
+    return dialects.of(engine).row_fingerprint(columns, types, version)
 
 
 def as_bytes(value: Any) -> bytes | None:

@@ -26,6 +26,7 @@ from d2i_helpers.extract.per_person import Keyed, Numbers, per_person
 # two values are one object.
 _FORM = 2
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+_MIX_AGAIN = np.uint64(0xBF58476D1CE4E5B9)
 _SHIFT = np.uint64(29)
 
 
@@ -45,6 +46,20 @@ def _written(row: Sequence[Any]) -> bytes:
         return marshal.dumps(plain, _FORM)
     except ValueError:
         return repr(tuple(row)).encode("utf-8", "surrogatepass")
+
+
+def of_database(hashes: Numbers) -> Numbers:
+    """The hashes of rows that the database made, fit to be added up.
+
+    PostgreSQL's hash of a row is a weighted sum of its values' hashes. Sums of such numbers would
+    stay the same where two rows of a person exchange the values of a column.
+    """
+    made = hashes.view(np.uint64).copy()
+    for mix in (_MIX, _MIX_AGAIN):
+        made ^= made >> _SHIFT
+        made *= mix
+    made ^= made >> _SHIFT
+    return made.view(np.int64)
 
 
 def fingerprints(

@@ -62,6 +62,10 @@ class IdTypes:
         if deployed is not None:
             self._types[place] = deployed
 
+    def deployed(self, place: Place) -> TypeEngine[Any] | None:
+        """The type of a column; None where it is not known."""
+        return self._types.get(place)
+
     def kind(self, place: Place) -> Kind | str | None:
         """The kind of a column's ids."""
         return kind_of(self._types.get(place))

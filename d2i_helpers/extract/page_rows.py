@@ -8,7 +8,7 @@ import numpy as np
 
 from d2i_helpers.document.source_rows import Read
 from d2i_helpers.extract.columns import DateColumns
-from d2i_helpers.extract.fingerprints import mixed, row_fingerprints
+from d2i_helpers.extract.fingerprints import mixed, of_database, row_fingerprints
 from d2i_helpers.extract.per_person import (
     Keyed,
     Numbers,
@@ -78,7 +78,7 @@ class PageRows:
             return None
         rows = given[read]
         if self._reader.hashes_there:
-            return np.array([row[-1] for row in rows], np.int64)
+            return of_database(np.array([row[-1] for row in rows], np.int64))
         return as_numbers(row_fingerprints(rows))
 
     def _rows_of(self, read: Read) -> Keyed:

@@ -391,7 +391,7 @@ class SourceReader:
     @functools.cached_property
     def hashes_there(self) -> bool:
         """Whether the database makes the fingerprints of rows."""
-        return database.row_fingerprint(self.engine, [column("any")]) is not None
+        return database.row_fingerprint(self.engine, [column("any")], [None]) is not None
 
     def take_written(self, written: WrittenIds) -> None:
         """How ids are written, where somebody else has seen it."""
@@ -688,8 +688,10 @@ class SourceReader:
 
     def fingerprint(self, source: Any, table: str) -> ColumnElement:
         """The fingerprint of a row as the database makes it, of all columns that are read."""
-        columns = [self.expression(source, table, name) for name in self.plan.tables[table]]
-        made = database.row_fingerprint(self.engine, columns)
+        names = self.plan.tables[table]
+        columns = [self.expression(source, table, name) for name in names]
+        types = [self.types.deployed((table, name)) for name in names]
+        made = database.row_fingerprint(self.engine, columns, types)
         assert made is not None
         return made.label(FINGERPRINT)
 

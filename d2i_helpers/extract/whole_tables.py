@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.database import dialects, packed_rows
 from d2i_helpers.document.source_rows import Read, key_text
-from d2i_helpers.extract.fingerprints import fingerprints, row_fingerprints
+from d2i_helpers.extract.fingerprints import fingerprints, of_database, row_fingerprints
 from d2i_helpers.extract.per_person import NO_KEY, Keyed, Numbers, as_numbers, key_numbers
 from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, source_table
 
@@ -177,7 +177,7 @@ class WholeTables:
             ids = {name: [row[place] for row in rows] for name, place in places.items()}
             nulls = {name: values.count(None) for name, values in ids.items()}
             hashes = (
-                np.array([row[-1] for row in rows], np.int64)
+                of_database(np.array([row[-1] for row in rows], np.int64))
                 if reader.hashes_there
                 else as_numbers(row_fingerprints(rows))
             )
@@ -263,7 +263,7 @@ def _unpacked(
                 yield None
                 return
             texts, nulls = zip(keys, found.texts, strict=True), zip(keys, found.nulls, strict=True)
-            yield _Part(dict(texts), dict(nulls), as_numbers(found.numbers))
+            yield _Part(dict(texts), dict(nulls), of_database(as_numbers(found.numbers)))
 
 
 def _parts(connection: Connection, statement: Select) -> Iterator[list[Any]]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import (
+    INTEGER,
     Column,
     Integer,
     LargeBinary,
@@ -121,7 +122,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
     )
     connected: Any = types.SimpleNamespace(name=dialect.name, server_version_info=(16, 2))
     schema = dialect.schema_statements
-    hashed = dialect.row_fingerprint([ROWS.c.a, words])
+    hashed = dialect.row_fingerprint([ROWS.c.a, words], [INTEGER(), None], (16, 2))
     packed = dialect.packed(select(ROWS.c.a, words))
     return {
         "password": (dialect.takes_password, dialect.password_without_login),
@@ -248,7 +249,7 @@ SAID: dict[str, dict[str, Any]] = {
         "errors": ["40P01", "57P01"],
         "lost": ["57P01"],
         "at once": True,
-        "fingerprint": "hashtextextended(CAST(row(t.a, c.w) AS TEXT), 0)",
+        "fingerprint": 'hash_record_extended(row(t.a, CAST(c.w AS TEXT) COLLATE "C"), 0)',
         "packed": (
             "SELECT string_agg(int8send(anon_1.w), CAST('' AS BYTEA)) AS string_agg_1, "
             "count(anon_1.a) AS count_1, "

@@ -169,6 +169,22 @@ def test_a_day_without_changes_reads_nobody(twice: Twice) -> None:
     assert twice.compare() == 0
 
 
+def test_rows_of_a_child_that_exchange_values_are_seen(twice: Twice) -> None:
+    twice.add_children(["A", "B"])
+    plan = {**ROWS["ssd_cin_plans"], "cinp_person_id": "A", "cinp_referral_id": "AR"}
+    first, second = ("2025-01-01", "2025-02-01"), ("2025-03-01", "2025-04-01")
+    for starts in (first, first[::-1]):
+        with database.transaction(twice.engine) as connection:
+            connection.execute(text("delete from ssd_cin_plans where cinp_person_id = 'A'"))
+        rows = [
+            {**plan, "cinp_cin_plan_id": f"A{end}", "cinp_cin_plan_start_date": start,
+             "cinp_cin_plan_end_date": end}
+            for start, end in zip(starts, second, strict=True)
+        ]  # fmt: skip
+        twice.put("ssd_cin_plans", rows)
+        assert twice.compare() == (2 if starts == first else 1)
+
+
 def _on_sqlite_alone(twice: Twice) -> None:
     if twice.engine.dialect.name != "sqlite":
         pytest.skip("what is tried here does not depend on the database")

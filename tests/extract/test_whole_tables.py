@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, column, insert, table, text
+from sqlalchemy import Engine, column, insert, select, table, text
 
 from d2i_helpers import database
 from d2i_helpers.database import dialects, packed_rows, tables
+from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract.documents import Documents
+from d2i_helpers.extract.sources import source_table
 from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.payload_spec import load_spec
 
@@ -101,3 +103,59 @@ def test_a_packed_row_is_read_back() -> None:
 @pytest.mark.parametrize("joined", ["a\x01b\x01c\x01d", "a\x01b", b"a\x01b\x01c"])
 def test_texts_that_cannot_be_told_apart_are_not_taken(joined: Any) -> None:
     assert packed_rows.unpacked([bytes(24), 3, joined]) is None
+
+
+# by the type of a column: values that differ, some of which PostgreSQL's own hash takes for one
+VALUES: dict[str, list[str]] = {
+    "varchar(20)": ["a", "A", "a ", "", "\u00e4", "a\u0308", "1"],
+    'varchar(20) collate "any_case"': ["a", "A", "b"],
+    "char(3)": ["a", "A", "b"],
+    "integer": ["0", "1", "-1"],
+    "bigint": ["0", "858993459200000", "858997754167297"],  # of which 32 bits are folded alike
+    "numeric(20, 4)": ["1.0", "1.0001", "-1"],
+    "numeric": ["1.0", "1.00", "NaN"],
+    "double precision": ["0", "-0", "NaN"],
+    "boolean": ["true", "false"],
+    "date": ["2026-01-01", "2026-01-02", "infinity"],
+    "timestamp": ["2026-01-01", "2026-01-01 00:00:00.000001", "infinity",
+                  "2027-03-22 01:17:39.2", "2027-03-22 02:29:14.167297"],
+    "timestamptz": ["2026-01-01 00:00+00", "2026-01-01 00:00+01"],
+    "time": ["10:00", "22:00"],
+    "interval": ["1 mon", "30 days"],
+    "uuid": [str(uuid.UUID(int=1)), str(uuid.UUID(int=2))],
+    "json": ['{"a": 1}', '{"a":1}'],
+    "bytea": ["\\x00", "\\x0000"],
+}  # fmt: skip
+
+
+def test_no_two_values_have_one_fingerprint(engine: Engine) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("no other database makes fingerprints")
+    values = {name: VALUES[name] for name in _kinds_of(engine)}
+    with database.transaction(engine) as connection:
+        columns = [f"c{number} {kind}" for number, kind in enumerate(values)]
+        connection.execute(text(f"create table of_types ({', '.join(columns)})"))
+        for number, (kind, some) in enumerate(values.items()):
+            given = f"cast(cast(:value as text) as {kind.partition(' collate')[0]})"
+            statement = text(f"insert into of_types (c{number}) select {given}")
+            connection.execute(statement, [{"value": value} for value in some])
+        connection.execute(text("insert into of_types (c0) values (null)"))
+        held = table("of_types", *(column(f"c{number}") for number in range(len(values))))
+        types = database.column_types(connection, source_table("of_types"))
+        made = database.row_fingerprint(engine, [*held.c], [types[c.name] for c in held.c])
+        assert made is not None
+        prints = [*connection.scalars(select(made).select_from(held))]
+    assert len(set(prints)) == len(prints) == 1 + sum(map(len, values.values()))
+
+
+def _kinds_of(engine: Engine) -> list[str]:
+    """The types of `VALUES`; a collation that takes texts for one only where the server can."""
+    try:
+        with database.transaction(engine) as connection:
+            connection.execute(text(
+                "create collation any_case (provider = icu, locale = 'und-u-ks-level2', "
+                "deterministic = false)"
+            ))  # fmt: skip
+    except DatabaseError:
+        return [kind for kind in VALUES if "any_case" not in kind]
+    return [*VALUES]
