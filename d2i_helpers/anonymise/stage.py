@@ -26,7 +26,7 @@ from d2i_helpers.anonymise.documents import (
 from d2i_helpers.anonymise.key import mark, pseudonym_key
 from d2i_helpers.anonymise.made import Made, depends_on
 from d2i_helpers.database.shards import whose
-from d2i_helpers.document.canonical import canonical_name
+from d2i_helpers.document.canonical import canonical_name, hash_of_plain
 from d2i_helpers.errors import GuardError, LeakError
 from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
@@ -166,7 +166,9 @@ class _Day:
         self.source = Staging(engine, settings.staging_table)
         self.documents = AnonymousDocuments(self.source, settings, spec, key, avoid)
         self.counts = self.documents.counts
-        self.load = Load(engine, settings.anon_table, spec, settings, self.counts)
+        self.load = Load(
+            engine, settings.anon_table, spec, settings, self.counts, hash_of=hash_of_plain
+        )
         self.twin = self.load.staging
         self.notices: list[str] = []
 

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.cohort import Window
 from d2i_helpers.delta import removed_items
+from d2i_helpers.document.canonical import hash_of_assembled
 from d2i_helpers.document.validation import Problem, firewall_warnings
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.extract.documents import Documents, Withheld
@@ -99,7 +100,7 @@ class Day:
             settings,
             self.counts,
             guarded=True,
-            assembled=True,
+            hash_of=hash_of_assembled,
             look=self._look_at_change,
         )
         self.staging = self.load.staging

@@ -28,7 +28,6 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.document.canonical import (
     content_hash,
-    hash_of_assembled,
     ids_are_volatile,
     text_hasher,
 )
@@ -97,7 +96,7 @@ class Load:
         counts: `new`, `updated`, `undone`, `back`, `unchanged`, `altered`, `gone` and `not_valid`
             are counted here.
         guarded: changes wait until `write_pending`, but not those of a first load.
-        assembled: the documents come from `document.assembly`.
+        hash_of: makes the hash of a document; what makes the documents may allow a faster one.
         look: called with each document that is not the staged one, and what is wrong with it.
     """
 
@@ -110,12 +109,12 @@ class Load:
         counts: Counter[str],
         *,
         guarded: bool = False,
-        assembled: bool = False,
+        hash_of: Callable[..., bytes] = content_hash,
         look: Callable[[Child, list[Problem]], None] | None = None,
     ) -> None:
         self.spec, self.counts, self.guarded, self._look = spec, counts, guarded, look
         self.volatile_ids = ids_are_volatile(spec, settings)
-        self._hash_of = hash_of_assembled if assembled else content_hash
+        self._hash_of = hash_of
         hasher = text_hasher(spec, self.volatile_ids)
         self.staging = Staging(engine, table, hasher, settings.part)
         self.now = utc_now()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from d2i_helpers.document.canonical import (
     content_hash,
     hash_of_assembled,
+    hash_of_plain,
     text_hasher,
     to_text,
 )
@@ -45,6 +46,10 @@ def test_a_text_matches_its_own_hash_and_no_other(data: st.DataObject, volatile:
     for made in (document, turned_round(document)):  # without nulls and floats, keys once a list
         hashed = hash_of_assembled(SPEC, made, volatile_ids=volatile)
         assert hashed == content_hash(SPEC, made, volatile_ids=volatile)
+        assert hashed == hash_of_plain(SPEC, made, volatile_ids=volatile)
+        for spoiled in (with_keys_twice(made), without_a_key(made)):
+            hashed = hash_of_plain(SPEC, spoiled, volatile_ids=volatile)
+            assert hashed == content_hash(SPEC, spoiled, volatile_ids=volatile)
     assert not hasher.matches("[]", hasher(texts[0]))
     assert not hasher.matches("{", hasher(texts[0]))
 
@@ -56,6 +61,30 @@ def turned_round(held: Any) -> Any:
     if isinstance(held, dict):
         return {name: turned_round(held[name]) for name in reversed(held)}
     return held
+
+
+KEYS = {block.key for block in SPEC.blocks.values() if block.kind == "list"}
+
+
+def with_keys_twice(held: Any) -> Any:
+    """The same with another item for each that there is, of the same key."""
+    if isinstance(held, dict):
+        return {name: with_keys_twice(value) for name, value in held.items()}
+    if not isinstance(held, list) or not all(isinstance(item, dict) for item in held):
+        return held
+    others = [{key: item[key] for key in KEYS if key in item} for item in held]
+    return [*map(with_keys_twice, held), *others]
+
+
+def without_a_key(held: Any) -> Any:
+    """The same with a first item in each list that has no key."""
+    if isinstance(held, dict):
+        return {name: without_a_key(value) for name, value in held.items()}
+    if not isinstance(held, list) or not all(isinstance(item, dict) for item in held):
+        return held
+    items = [without_a_key(item) for item in held]
+    items[0] = {name: value for name, value in items[0].items() if name not in KEYS}
+    return items
 
 
 @settings(max_examples=20)
