@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Collection
+from itertools import filterfalse
 
 import numpy as np
 import orjson
@@ -78,16 +79,28 @@ class LeakCheck:
         self.values += len(values)
         texts = self._texts(text)
         # dates are compared as they are; in normal form they would look like ids of eight digits
-        others = "\n".join([text for text in texts if len(text) != 10 or not _is_date(text)])
+        others = "\n".join(
+            [
+                text
+                for text in texts
+                if len(text) != 10 or not text[4] == "-" == text[7] or not text[:4].isdigit()
+            ]
+        )
         plain = _normal_lines(others)
         self._remember(values, original)
         self._made.extend(map(hash, plain))
         self._put(self._made, self._person(made))
         together = others.upper()
+        # as one of the texts, as it is or in normal form, or inside of one
         return [
             rule
             for rule, value, normal_form in values
-            if _stands(value, normal_form, texts, plain, together)
+            if (
+                value in texts
+                or normal_form in plain
+                or (len(value) >= _INSIDE and value.upper() in together)
+            )
+            and len(value) >= _SHORTEST
         ]
 
     def original(self, identity: Identity, original: Document, keys: Collection[str]) -> None:
@@ -103,7 +116,7 @@ class LeakCheck:
     def _texts(self, text: str) -> set[str]:
         """Every text of a JSON document but the words of the specification."""
         if "\\" not in text:  # then every quotation mark begins or ends a text
-            return set(text.split('"')[1::2]) - self._public
+            return set(filterfalse(self._public.__contains__, text.split('"')[1::2]))
         found = set(_TEXTS.findall(text)) - self._public
         return {orjson.loads(f'"{one}"') if "\\" in one else one for one in found}
 
@@ -131,22 +144,8 @@ def _values(identity: Identity, keys: Collection[str]) -> list[tuple[str, str, s
     return [*identity.values, *(("child_id", key, normal(key)) for key in keys)]
 
 
-def _is_date(text: str) -> bool:
-    """Whether a text of ten characters has the form of a date."""
-    return text[4] == "-" == text[7] and text[:4].isdigit()
-
-
 def _normal_lines(lines: str) -> set[str]:
     """The normal form of each line; all at once where they are plain ASCII, which is faster."""
     if lines.isascii():
         return set(lines.translate(_DROP).upper().split("\n"))
     return {normal(line) for line in lines.split("\n")}
-
-
-def _stands(value: str, value_plain: str, texts: set[str], plain: set[str], together: str) -> bool:
-    """Whether the value is one of the texts, as it is or in normal form, or stands inside one."""
-    if len(value) < _SHORTEST:
-        return False
-    if value in texts or value_plain in plain:
-        return True
-    return len(value) >= _INSIDE and value.upper() in together

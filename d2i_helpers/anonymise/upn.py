@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 from operator import mul
+from typing import Any
 
 from d2i_helpers.anonymise.keyed import Keyed, number
 
@@ -23,6 +24,7 @@ _CHECK_LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZ"
 _CHECK_VALUES = {letter: place for place, letter in enumerate(_CHECK_LETTERS)} | {
     str(digit): digit for digit in range(10)
 }
+_WEIGHTS = tuple(range(2, 14))
 _FORM = re.compile(r"[A-Z](\d{3})(\d{8})(\d|[A-HJ-NP-RT-Z])", re.ASCII)
 # Codes of authorities that are or were in use, since receivers check them: the present ones, and
 # those of the counties before 1997, which stand in older pupils' numbers.
@@ -49,8 +51,8 @@ def upn_check_letter(rest: str) -> str:
     alphabet without I, O and S; a letter in the last place (temporary number) counts as its place
     in that alphabet.
     """
-    values = [_CHECK_VALUES[character] for character in rest]
-    return _CHECK_LETTERS[sum(map(mul, values, range(2, 14))) % 23]
+    values = map(_CHECK_VALUES.__getitem__, rest)
+    return _CHECK_LETTERS[sum(map(mul, values, _WEIGHTS)) % 23]
 
 
 class PupilNumbers:
@@ -62,7 +64,7 @@ class PupilNumbers:
 
     def __init__(self, key: Keyed) -> None:
         self._key = key
-        self._rounds: dict[bytes, list[bytes]] = {}  # keys of the rounds, by kind
+        self._rounds: dict[bytes, list[Any]] = {}  # hashes with the keys of the rounds, by kind
 
     def pseudonym(self, value: str, again: int = 0) -> str:
         """The pseudonym of a pupil number: valid, of the same kind, and never shared with another.
@@ -106,17 +108,19 @@ class PupilNumbers:
         """The place that a permutation of 0 to size - 1 gives to this one."""
         half = ((size - 1).bit_length() + 1) // 2
         mask = (1 << half) - 1
-        keys = self._rounds.get(salt)
-        if keys is None:
-            digest = self._key.digest
-            keys = self._rounds[salt] = [
-                digest(b"feistel\0%b\0%d" % (salt, round_)) for round_ in range(_ROUNDS)
+        rounds = self._rounds.get(salt)
+        if rounds is None:
+            rounds = self._rounds[salt] = [
+                blake2b(key=self._key.digest(b"feistel\0%b\0%d" % (salt, number_)), digest_size=8)
+                for number_ in range(_ROUNDS)
             ]
+        number_of = int.from_bytes
         while True:
             left, right = place >> half, place & mask
-            for key in keys:
-                said = blake2b(b"%d" % right, key=key, digest_size=8).digest()
-                left, right = right, left ^ (int.from_bytes(said, "big") & mask)
+            for keyed_hash in rounds:
+                said = keyed_hash.copy()  # its key is worked in already
+                said.update(b"%d" % right)
+                left, right = right, left ^ (number_of(said.digest(), "big") & mask)
             place = left << half | right
             if place < size:
                 return place

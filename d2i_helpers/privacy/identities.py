@@ -105,24 +105,26 @@ def person_reader(spec: Spec) -> Callable[[Document], str | None]:
         if block.kind in {"root", "object"}:
             name = "" if block.kind == "root" else block.name
             places.setdefault(spec_field.anonymise, []).append((name, spec_field.name))
-
-    def read(document: Document, rule: str) -> str | None:
-        for block, name in places.get(rule, ()):
-            held = document.get(block) if block else document
-            value = held.get(name) if type(held) is dict else None
-            if type(value) is str and value:
-                return value
-        return None
+    wanted = [places.get(rule, []) for rule in ("first_name", "surname", "birth_date")]
 
     def person(document: Document) -> str | None:
-        first = read(document, "first_name")
-        last = read(document, "surname")
-        born = read(document, "birth_date")
-        if first and last and born:
-            return f"{normal(first)}|{normal(last)}|{born}"
-        return None
+        found = []
+        for fields in wanted:
+            for block, name in fields:
+                held = document.get(block) if block else document
+                value = held.get(name) if type(held) is dict else None
+                if type(value) is str and value:
+                    found.append(value)
+                    break
+            else:
+                return None
+        first, last, born = found
+        return f"{_normal_name(first)}|{_normal_name(last)}|{born}"
 
     return person
+
+
+_normal_name = functools.lru_cache(maxsize=20_000)(normal)  # names repeat, the made-up ones most
 
 
 # ------------------------------------------------------------------------- of a whole cohort
