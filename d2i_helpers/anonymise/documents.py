@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, null, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.anonymise import fake_documents
+from d2i_helpers.anonymise.digests import Digests, digests_of
 from d2i_helpers.anonymise.leak_check import LeakCheck
+from d2i_helpers.anonymise.made import Made
 from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.cohort import Window
 from d2i_helpers.document.canonical import to_text
@@ -38,11 +40,6 @@ _SECONDS_BETWEEN_SIGNS = 0.3
 # With so many children it is likely that a made-up name and birth date are another child's, and all
 # would be made twice. So the real ones are read first, which costs an eighth of that.
 _LIKELY_TO_MEET = 10_000
-_ROWS_AT_A_TIME = 1000
-
-
-def _not_noted(_connection: Connection, _rows: list[Any]) -> None:
-    """What is told of the rows that were read, where nobody keeps it."""
 
 
 class Coincidence(Exception):
@@ -59,7 +56,7 @@ class AnonymousDocuments:
     Args:
         source: the staging table with the originals.
         key: the pseudonym key; None for made-up documents, which need none.
-        avoid: hashes of values that no pseudonym may equal.
+        avoid: digests of values that no pseudonym may equal.
     """
 
     def __init__(
@@ -70,6 +67,11 @@ class AnonymousDocuments:
         key: bytes | None,
         avoid: frozenset[int],
     ) -> None:
+        self._avoid = avoid
+        self.made: Made | None = None  # what is kept of the last time; None: nothing is
+        self.may_stay = True  # documents of children who did not change
+        self._digests = Digests(key or b"")
+        digests = self._digests.__getitem__
         self.source, self.settings, self.spec = source, settings, spec
         self.window = Window.for_date(settings.today)
         self.pseudonyms = Pseudonymiser(
@@ -78,9 +80,10 @@ class AnonymousDocuments:
             max_shift_days=settings.max_date_shift_days,
             window_start=self.window.start,
             avoid=avoid,
+            digest=digests,
         )
         self.collect = collector(spec)
-        self.check = LeakCheck(spec)
+        self.check = LeakCheck(spec, digests)
         self.counts: Counter[str] = Counter()
         self.leaks: Counter[str] = Counter()
         self.unreadable: list[tuple[int, str]] = []  # number of the row, pseudonym of its child
@@ -88,8 +91,12 @@ class AnonymousDocuments:
         self.held_back: dict[str, str] = {}  # id of the child, pseudonym
         # whether a pseudonym is of the shard; what it makes of the others' originals is nothing
         self.is_mine: Callable[[str], bool] = lambda _pseudonym: True
-        self._others = array("q")  # numbers of the others' rows
-        self.read: Callable[[Connection, list[Any]], None] = _not_noted  # told of each page's rows
+        self._others = array("q")  # numbers of the others' rows that have to be read
+        self._persons: set[int] = set()  # digests of real persons that need not be read
+        # told the numbers of the twin's rows that stay, before the first page
+        self.stay: Callable[[Sequence[int]], None] = lambda _row_ids: None
+        # of a page's documents, by pseudonym: what the leak check compared
+        self.compared: dict[str, bytes] = {}
 
     def pages(self, connection: Connection, progress: Progress | None) -> Iterator[list[Child]]:
         """Pages of documents, as `phase_data` asks.
@@ -128,21 +135,23 @@ class AnonymousDocuments:
             )
         self.find_held_back(connection)
         order = self._order(connection)
-        if len(order) + len(self._others) >= _LIKELY_TO_MEET:
-            self.pseudonyms.persons = self._real_persons(connection)
+        if self._children >= _LIKELY_TO_MEET:
+            self.pseudonyms.persons = self._persons | self._real_persons(connection, order)
         size, total = self.settings.chunk_size, len(order)
         if self.settings.phase_data == "single_scrambled":
             order, size, total = array("q", sorted(order)), 1, 1  # the first child stays the same
         told = time.monotonic()
         for rows in self._source_rows(connection, order, size):
             page = []
-            read = []
+            read: list[tuple[Any, bytes | None]] = []
+            self.compared.clear()
             for row in rows:
                 made = self._scramble(row)
                 if made is not None:
-                    page.append(made)
-                    read.append(row)
-            self.read(connection, read)
+                    page.append(made[0])
+                    read.append((row, made[1]))
+            if self.made is not None:
+                self.made.note_originals(connection, read)
             yield page
             if progress and time.monotonic() - told > _SECONDS_BETWEEN_SIGNS:
                 told = time.monotonic()
@@ -151,23 +160,76 @@ class AnonymousDocuments:
             progress(self.counts["children_read"], total)
 
     def _order(self, connection: Connection) -> array[int]:
-        """Row numbers of the live originals, in the order of their children's pseudonyms.
+        """Row numbers of the originals to be read, in the order of their children's pseudonyms.
 
         Only the key gives this order. Read by row number, the originals would be written in their
         own order, and whoever holds both tables could find each child by counting. A list of
         numbers is small whatever the documents are: eight bytes a child stay.
         """
-        t = self.source.table.c
-        rows = connection.execute(select(t.id, t.person_id).where(~self.source.is_deleted))
-        pairs = []
-        self._others = array("q")
-        for row in filter(self._is_wanted, rows):
+        twins = self._twins_as_they_were(connection)
+        staying: set[int] = set()  # numbers of the twin's rows
+        pairs, anew = [], []
+        self._others, self._children = array("q"), 0
+        for row in self._originals(connection):
+            if not self._is_wanted(row):
+                continue
+            self._children += 1
             pseudonym = self.pseudonyms.child_id(str(row.person_id))
-            if self.is_mine(pseudonym):
+            is_mine = self.is_mine(pseudonym)
+            stays = row.compared is not None and (not is_mine or pseudonym in twins)
+            if stays:
+                self._persons.add(self.check.remember_original(bytes(row.compared)))
+            if stays and is_mine:
+                staying.add(twins[pseudonym])
+            elif is_mine:
                 pairs.append((pseudonym, row.id))
-            else:
+                anew.append(row.person_id)
+            elif not stays:
                 self._others.append(row.id)
+        self._keep(connection, staying, anew, [pseudonym for pseudonym, _ in pairs])
         return array("q", [row_id for _, row_id in sorted(pairs)])
+
+    def _originals(self, connection: Connection) -> Iterator[Any]:
+        """Row number, id and what is kept of each live original."""
+        if self.made is not None:
+            return self.made.originals(connection)
+        t = self.source.table.c
+        nothing = null().label("compared")
+        statement = select(t.id, t.person_id, nothing).where(~self.source.is_deleted)
+        return iter(connection.execute(statement))
+
+    def _twins_as_they_were(self, connection: Connection) -> dict[str, int]:
+        """Row numbers of the twin's rows that are as they were made, by pseudonym.
+
+        Without those that bear what a child really has: they are made anew.
+        """
+        if self.made is None or not self.may_stay:
+            return {}
+        return {
+            row.person_id: row.id
+            for row in self.made.twins(connection)
+            if not self._avoid or self._avoid.isdisjoint(digests_of(row.compared))
+        }
+
+    def _keep(
+        self,
+        connection: Connection,
+        staying: set[int],
+        anew: Sequence[str],
+        pseudonyms: Sequence[str],
+    ) -> None:
+        """Let documents stay, and forget what is kept of those that are made anew."""
+        if self.made is None:
+            return
+        if not staying:
+            self.made.forget(connection, lambda one: self.is_mine(self.pseudonyms.child_id(one)))
+            return
+        self.made.forget_some(connection, anew, pseudonyms)
+        for row in self.made.twins(connection):
+            if row.id in staying:
+                self.check.remember_made(bytes(row.compared))
+        self.counts["unchanged"] += len(staying)
+        self.stay(sorted(staying))
 
     def read_others(self, connection: Connection) -> None:
         """Let the leak check know the originals of which other shards make the documents."""
@@ -185,21 +247,20 @@ class AnonymousDocuments:
         pilot = self._pilot
         return row.person_id not in self.held_back and (not pilot or row.person_id in pilot)
 
-    def _real_persons(self, connection: Connection) -> frozenset[int]:
-        """Hashes of the full names with birth dates that the originals hold.
+    def _real_persons(self, connection: Connection, order: Sequence[int]) -> set[int]:
+        """Digests of the full names with birth dates in the originals that have to be read.
 
         Only an early look: the leak check compares the documents themselves when all are made.
         """
         t = self.source.table.c
-        statement = select(t.person_id, t.json_payload).where(~self.source.is_deleted)
         person = person_reader(self.spec)
+        statement = select(t.json_payload).where(t.id.in_(bindparam("ids", expanding=True)))
         found = (
             person(self._original(row)[0])
-            for rows in database.streamed(connection, statement, _ROWS_AT_A_TIME)
-            for row in rows
-            if self._is_wanted(row)
+            for ids in database.in_batches(sorted([*order, *self._others]))
+            for row in connection.execute(statement, {"ids": ids})
         )
-        return frozenset(hash(one) for one in found if one is not None)
+        return {self._digests[one] for one in found if one is not None}
 
     def find_held_back(self, connection: Connection) -> None:
         """Find the children whose rows stay as they are, those that left the cohort too."""
@@ -231,22 +292,33 @@ class AnonymousDocuments:
             }
             yield [rows[row_id] for row_id in row_ids]
 
-    def _scramble(self, row: Any) -> Child | None:
-        """One child's anonymised document; None where the original is no document."""
+    def _scramble(self, row: Any) -> tuple[Child, bytes | None] | None:
+        """One child's anonymised document; None where the original is no document.
+
+        Beside it is what the leak check compares of the original; None where the document has to be
+        made anew each time, because it depends on other children or bears another one's id.
+        """
         self.counts["children_read"] += 1
         original, child_id = self._original(row)
         if child_id is None or not self._stays_here(child_id, str(row.person_id)):
             self.counts["unreadable"] += 1
             self.unreadable.append((row.id, self.pseudonyms.child_id(str(row.person_id))))
             return None
-        identity = self.collect(original)
+        identity, stopped = self.collect(original), self.pseudonyms.stopped
         made = self.pseudonyms.document(child_id, original, identity)
         text = to_text(made)
         keys = [key for key in (row.person_id, row.legacy_id) if key]
-        self.leaks.update(self.check.document(identity, original, made, text, keys))
+        before = self.check.size()
+        leaks = self.check.document(identity, original, made, text, keys)
+        if leaks:
+            self.leaks.update(leaks)
         self.counts["anonymised"] += 1
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
-        return Child(made[str(self.spec.root.key)], legacy, made, text)
+        child = Child(made[str(self.spec.root.key)], legacy, made, text)
+        if self.pseudonyms.stopped > stopped or child_id != row.person_id:
+            return child, None
+        of_original, self.compared[child.person_id] = self.check.since(before)
+        return child, of_original
 
     def _stays_here(self, child_id: str, person_id: str) -> bool:
         """Whether a row's document is not that of a child of another shard, as a hand may do."""

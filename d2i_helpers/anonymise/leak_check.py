@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import filterfalse
 
 import numpy as np
@@ -29,6 +29,7 @@ _DROP = {code: None for code in range(128) if not chr(code).isalnum() and code !
 _SHORTEST = 2  # a value of one character cannot be told from a code
 _OF_OTHERS = 4  # characters of an id of another child that is looked for
 _AT_A_TIME = 100_000  # hashes that are compared
+_NOBODY = "||"  # stands for a person who has no name or birth date; no text is that
 
 
 def public_words(spec: Spec) -> frozenset[str]:
@@ -43,12 +44,17 @@ def public_words(spec: Spec) -> frozenset[str]:
 class LeakCheck:
     """Checks documents one by one, then all against all.
 
-    The values of all children are kept as 8-byte numbers (Python's keyed hash of texts), some 300
-    bytes a child, and compared in parts, so that memory hardly grows.
+    The values of all children are kept as 8-byte numbers, some 150 bytes a child, and compared in
+    parts, so that memory hardly grows.
+
+    Args:
+        digest: a keyed hash of a text, of 64 bits with a sign.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, digest: Callable[[str], int] = hash) -> None:
         self._public = public_words(spec)
+        self._digest = digest
+        self._nobody = digest(_NOBODY)
         self._person = person_reader(spec)
         self._real, self._made = array("q"), array("q")
         self.documents = 0
@@ -88,8 +94,9 @@ class LeakCheck:
         )
         plain = _normal_lines(others)
         self._remember(values, original)
-        self._made.extend(map(hash, plain))
-        self._put(self._made, self._person(made))
+        self._made.extend(map(self._digest, plain))
+        if person := self._person(made):
+            self._made.append(self._digest(person))
         together = others.upper()
         # as one of the texts, as it is or in normal form, or inside of one
         return [
@@ -108,10 +115,30 @@ class LeakCheck:
         self._remember(_values(identity, keys), original)
 
     def _remember(self, values: list[tuple[str, str, str]], original: Document) -> None:
+        digest, person = self._digest, self._person(original)
+        self._real.append(digest(person) if person else self._nobody)
         self._real.extend(
-            [hash(v) for rule, _, v in values if rule in IDS and len(v) >= _OF_OTHERS]
+            [digest(v) for rule, _, v in values if rule in IDS and len(v) >= _OF_OTHERS]
         )
-        self._put(self._real, self._person(original))
+
+    # ------------------------------------------------------- documents that are not made anew
+    def size(self) -> tuple[int, int]:
+        """How much is remembered: of originals, and of what was made."""
+        return len(self._real), len(self._made)
+
+    def since(self, size: tuple[int, int]) -> tuple[bytes, bytes]:
+        """What was remembered since then: of originals (the person first), and of what was made."""
+        return self._real[size[0] :].tobytes(), self._made[size[1] :].tobytes()
+
+    def remember_original(self, compared: bytes) -> int:
+        """Remember an original by what `since` gave of it on another day; gives its person."""
+        first = len(self._real)
+        self._real.frombytes(compared)
+        return self._real[first]
+
+    def remember_made(self, compared: bytes) -> None:
+        """Remember an anonymised document by what `since` gave of it on another day."""
+        self._made.frombytes(compared)
 
     def _texts(self, text: str) -> set[str]:
         """Every text of a JSON document but the words of the specification."""
@@ -119,11 +146,6 @@ class LeakCheck:
             return set(filterfalse(self._public.__contains__, text.split('"')[1::2]))
         found = set(_TEXTS.findall(text)) - self._public
         return {orjson.loads(f'"{one}"') if "\\" in one else one for one in found}
-
-    @staticmethod
-    def _put(hashes: array[int], value: str | None) -> None:
-        if value is not None:
-            hashes.append(hash(value))
 
     def coincidences(self) -> frozenset[int]:
         """Hashes of values that one child really has and that some document bears."""

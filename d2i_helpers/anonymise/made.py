@@ -1,20 +1,35 @@
-"""What the twin was last made from, so that a day on which nothing changed costs one question.
+"""What the twin was last made from, so that only the documents of children who changed are made.
 
 A shard looks at all originals, and keeps what it made: whose pseudonym is of it.
 
-For each live row of both staging tables are kept: hash and size of its document, and a mark of all
-that a twin depends on beside the documents. A row of the original does not name that of the twin,
-so nobody is linked by them. Where anything differs (a child changed, came or left, other software
-wrote to either table, the key, a rule or a setting is another one), the whole twin is made anew.
+For each live row of both staging tables are kept: hash and size of its document, a mark of all that
+a twin depends on beside the documents, and keyed digests of what the leak check compares between
+children. A row of the original does not name that of the twin, so nobody is linked by them. Where
+both rows are as they were, the child's document stays, and the digests stand for it in the check of
+all against all. A child's document is made anew where either row differs (the child changed, other
+software wrote to one of the tables), where the key, a rule or a setting is another one, and where
+it was drawn as it is because of what another child has.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import __version__, database
@@ -23,7 +38,10 @@ from d2i_helpers.database.tables import anonymised
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging
+from d2i_helpers.staging.states import RowState, read_row_state
 
+_ROWS_AT_A_TIME = 1000
+_NOT_STAGED = (RowState.DELETED, None)  # a row in such a state is written anew
 RULES = 1  # raise it when the same original and key give another document
 
 
@@ -42,13 +60,15 @@ class Made:
         shard = "" if twin.shard.is_whole else f"{twin.shard} "
         self._in_making = f"{shard}in the making, {source.name}"[:64]
         self.made_by = Keyed(key).digest(b"made\0" + depends_on.encode()).hex()
+        self._some_stayed = False
+        self._of_source = and_(~source.is_deleted, ~source.held_back)
+        self._of_twin = and_(~twin.is_deleted, ~twin.held_back, *twin.mine)
 
     def holds(self, connection: Connection) -> bool:
         """Whether both tables hold what they held when the twin was last made."""
-        originals = and_(~self._source.is_deleted, ~self._source.held_back)
         return not (
-            self._differs(connection, self._source, originals)
-            or self._differs(connection, self._twin, and_(~self._twin.is_deleted, *self._twin.mine))
+            self._differs(connection, self._source, self._of_source)
+            or self._differs(connection, self._twin, self._of_twin)
             or self._is_gone(connection, self._source)
             or self._is_gone(connection, self._twin)
         )
@@ -57,30 +77,53 @@ class Made:
         self, connection: Connection, staging: Staging, which: ColumnElement[bool]
     ) -> bool:
         """Whether one of these rows is not as it was, or was not there."""
-        t, k = staging.table.c, anonymised.c
-        kept = and_(k.staging_table == staging.name, k.person_id == t.person_id)
         differs = or_(
-            k.person_id.is_(None),
-            k.made_by != self.made_by,
-            t.current_hash.is_(None),
-            k.document_hash != t.current_hash,
-            k.document_size != database.size_of(connection, t.json_payload),
+            anonymised.c.person_id.is_(None),
+            staging.table.c.current_hash.is_(None),
+            ~self._is_same(connection, staging),
         )
-        rows = staging.table.outerjoin(anonymised, kept)
+        rows = staging.table.outerjoin(anonymised, _noted(staging))
         statement = select(func.count()).select_from(rows).where(which, differs)
         return connection.execute(statement).scalar_one() > 0
 
+    def _is_same(self, connection: Connection, staging: Staging) -> ColumnElement[bool]:
+        """A row is as its note says (a condition)."""
+        t, k = staging.table.c, anonymised.c
+        return and_(
+            k.made_by == self.made_by,
+            k.document_hash == t.current_hash,
+            k.document_size == database.size_of(connection, t.json_payload),
+        )
+
     def _is_gone(self, connection: Connection, staging: Staging) -> bool:
         """Whether a child that was there is there no more."""
+        mine = staging.mine_by(anonymised.c.person_id)
+        gone = select(func.count()).where(*_of_gone(staging), *mine)
+        return connection.execute(gone).scalar_one() > 0
+
+    # ------------------------------------------------------------------ what need not be made anew
+    def originals(self, connection: Connection) -> Iterator[Any]:
+        """Rows of the originals: `id`, `person_id`, `compared` where it is as it was, else null."""
+        return self._rows(connection, self._source, self._of_source)
+
+    def twins(self, connection: Connection) -> Iterator[Any]:
+        """The same of the twin's rows; null as well where the row's state is none of ours."""
+        for row in self._rows(connection, self._twin, self._of_twin):
+            if row.compared is not None and read_row_state(row.row_state) not in _NOT_STAGED:
+                yield row
+
+    def _rows(
+        self, connection: Connection, staging: Staging, which: ColumnElement[bool]
+    ) -> Iterator[Any]:
         t, k = staging.table.c, anonymised.c
-        is_there = exists(
-            select(t.id).where(
-                t.person_id == k.person_id, or_(~staging.is_deleted, staging.held_back)
-            )
+        compared = case((self._is_same(connection, staging), k.compared))
+        statement = (
+            select(t.id, t.person_id, t.row_state, compared.label("compared"))
+            .select_from(staging.table.outerjoin(anonymised, _noted(staging)))
+            .where(which)
         )
-        mine = staging.mine_by(k.person_id)
-        statement = select(func.count()).where(k.staging_table == staging.name, ~is_there, *mine)
-        return connection.execute(statement).scalar_one() > 0
+        for rows in database.streamed(connection, statement, _ROWS_AT_A_TIME):
+            yield from rows
 
     def forget(self, connection: Connection, is_mine: Callable[[str], bool]) -> None:
         """Keep nothing: what follows makes the twin anew, or that of a shard.
@@ -103,46 +146,125 @@ class Made:
             whose = of_twin if name == self._twin.name else ()
             connection.execute(delete(anonymised).where(k.staging_table == name, *whose))
 
-    def note_originals(self, connection: Connection, rows: Sequence[Any]) -> None:
+    def forget_some(
+        self, connection: Connection, person_ids: Sequence[str], pseudonyms: Sequence[str]
+    ) -> None:
+        """Forget children whose documents are made anew, by their ids in both tables."""
+        self._some_stayed = True
+        _forget(connection, self._source, person_ids)
+        _forget(connection, self._twin, pseudonyms)
+
+    def note_originals(
+        self, connection: Connection, rows: Sequence[tuple[Any, bytes | None]]
+    ) -> None:
         """Note originals as they were read, under another name until `finish`.
 
         Args:
             rows: `person_id`, `current_hash` and `size`; one without a hash is read each time.
+                Beside each what the leak check compares of it; None: it is read each time as well
+                when anything changed.
         """
         database.insert_rows(
             connection,
             anonymised,
             [
-                {
-                    "staging_table": self._in_making,
-                    "person_id": row.person_id,
-                    "document_hash": database.as_bytes(row.current_hash),
-                    "document_size": row.size,
-                    "made_by": self.made_by,
-                }
-                for row in rows
+                self._note(self._in_making, row, compared)
+                for row, compared in rows
                 if row.current_hash is not None and row.size is not None
             ],
         )
 
-    def finish(self, connection: Connection) -> None:
-        """Note the twin as it was written; the notes of both tables hold from now on.
+    def note_twins(
+        self, connection: Connection, made: Mapping[str, tuple[bytes, bytes | None]]
+    ) -> None:
+        """Note documents of the twin that were made.
+
+        Args:
+            made: hash of the document and what the leak check compares of it (None: as for
+                `note_originals`), by pseudonym. Where the row has another hash, because it was
+                refused, it is not noted.
+        """
+        if self._some_stayed:  # one that bears another child's id may be that of a child who left
+            _forget(connection, self._twin, list(made))
+        t = self._twin.table.c
+        statement = select(
+            t.person_id, t.current_hash, database.size_of(connection, t.json_payload).label("size")
+        ).where(t.person_id.in_(bindparam("ids", expanding=True)))
+        for ids in database.in_batches(list(made)):
+            rows = connection.execute(statement, {"ids": list(ids)}).all()
+            database.insert_rows(
+                connection,
+                anonymised,
+                [
+                    self._note(self._twin.name, row, made[row.person_id][1])
+                    for row in rows
+                    if database.as_bytes(row.current_hash) == made[row.person_id][0]
+                ],
+            )
+
+    def _note(self, name: str, row: Any, compared: bytes | None) -> dict[str, Any]:
+        return {
+            "staging_table": name,
+            "person_id": row.person_id,
+            "document_hash": database.as_bytes(row.current_hash),
+            "document_size": row.size,
+            "made_by": self.made_by,
+            "compared": compared,
+        }
+
+    def finish(self, connection: Connection, is_mine: Callable[[str], bool]) -> None:
+        """Let the notes of both tables hold from now on.
+
+        Rows of the twin that were not made today have none, but for those that stayed: what is
+        noted of a row says that its original is there as well.
 
         Originals are read in the order of their pseudonyms, and their notes came in that order. It
         would show whose twin is whose, so they are copied in the order of their own ids.
+
+        Args:
+            is_mine: as for `forget`.
         """
-        k, t = anonymised.c, self._twin.table.c
-        notes = [k.person_id, k.document_hash, k.document_size, k.made_by]
+        k = anonymised.c
+        notes = [k.person_id, k.document_hash, k.document_size, k.made_by, k.compared]
         in_making = k.staging_table == self._in_making
-        twin = [t.person_id, t.current_hash, database.size_of(connection, t.json_payload)]
-        live = and_(~self._twin.is_deleted, t.current_hash.is_not(None), *self._twin.mine)
-        for rows in (
-            select(literal(self._source.name), *notes).where(in_making).order_by(k.person_id),
-            select(literal(self._twin.name), *twin, literal(self.made_by)).where(live),
-        ):
-            names = [column.name for column in k]
-            connection.execute(insert(anonymised).from_select(names, rows))
+        read = select(literal(self._source.name), *notes).where(in_making).order_by(k.person_id)
+        names = [column.name for column in k]
+        connection.execute(insert(anonymised).from_select(names, read))
         connection.execute(delete(anonymised).where(in_making))
+        self._forget_gone(connection, self._source, is_mine)
+        self._forget_gone(connection, self._twin, lambda _pseudonym: True)
+
+    def _forget_gone(
+        self, connection: Connection, staging: Staging, is_mine: Callable[[str], bool]
+    ) -> None:
+        """Forget the children of one table who are there no more."""
+        k = anonymised.c
+        noted = select(k.person_id).where(*_of_gone(staging), *staging.mine_by(k.person_id))
+        gone = [one for one in connection.execute(noted).scalars() if is_mine(one)]
+        _forget(connection, staging, gone)
+
+
+def _forget(connection: Connection, staging: Staging, person_ids: Sequence[str]) -> None:
+    """Keep nothing of these children of one table."""
+    k = anonymised.c
+    for ids in database.in_batches(person_ids):
+        which = (k.staging_table == staging.name, k.person_id.in_(ids))
+        connection.execute(delete(anonymised).where(*which))
+
+
+def _noted(staging: Staging) -> ColumnElement[bool]:
+    """Joins the notes to the rows of a table."""
+    k = anonymised.c
+    return and_(k.staging_table == staging.name, k.person_id == staging.table.c.person_id)
+
+
+def _of_gone(staging: Staging) -> tuple[ColumnElement[bool], ...]:
+    """A note is of a child who is there no more."""
+    t, k = staging.table.c, anonymised.c
+    is_there = exists(
+        select(t.id).where(t.person_id == k.person_id, or_(~staging.is_deleted, staging.held_back))
+    )
+    return (k.staging_table == staging.name, ~is_there)
 
 
 def depends_on(spec: Spec, settings: Settings, window_start: str, form: str) -> str:

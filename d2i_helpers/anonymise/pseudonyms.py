@@ -35,8 +35,9 @@ class Pseudonymiser:
         key: the secret, at least 16 bytes.
         max_shift_days: dates move by 1 to this many days, one secret number for each child.
         window_start: first day of the window, which decides who is of the cohort's age.
-        avoid: `hash` of values in normal form that no pseudonym may equal, because another child
+        avoid: digests of values in normal form that no pseudonym may equal, because another child
             really has them.
+        digest: makes them of a text.
 
     Raises:
         SpecificationError: a field has no rule, or its rule cannot respect its limits.
@@ -50,16 +51,17 @@ class Pseudonymiser:
         max_shift_days: int,
         window_start: dt.date,
         avoid: Collection[int] = frozenset(),
+        digest: Callable[[str], int] = hash,
     ) -> None:
         self._keyed = keyed.Keyed(key)
         self._max_shift = max_shift_days
         self._window_start = window_start.toordinal()
         self._oldest = window_start.replace(year=window_start.year - _OLDEST).toordinal() + 1
-        self._avoid = avoid
-        # hashes of persons whom no pseudonym may equal either, where they are known beforehand
+        self._avoid, self._digest = avoid, digest
+        # digests of persons whom no pseudonym may equal either, where they are known beforehand
         self.persons: Collection[int] = frozenset()
         self._met: set[int] = set()  # of these, those that a pseudonym did equal
-        self._rules = Rules(spec, self._keyed, avoid)
+        self._rules = Rules(spec, self._keyed, avoid, digest)
         self._days = self._rules.day_numbers
         self.unusable: Counter[str] = Counter()  # values that were left out, by path
         self._person = person_reader(spec)
@@ -89,11 +91,18 @@ class Pseudonymiser:
             result = self._root(RuleContext(key, own, words, shift, round_), document)
             if not (self._avoid or self.persons):
                 return result
-            person = hash(self._person(result))
-            if person not in self._avoid and person not in self.persons:
+            person = self._person(result)
+            digest = None if person is None else self._digest(person)
+            if digest is None or (digest not in self._avoid and digest not in self.persons):
                 return result
-            self._met.add(person)
+            self._met.add(digest)
+            self._rules.stopped += 1
         raise AssertionError("no free name in a thousand")
+
+    @property
+    def stopped(self) -> int:
+        """How often a real value stood in the way; where it grew, a document depends on others."""
+        return self._rules.stopped
 
     @property
     def redrawn(self) -> int:

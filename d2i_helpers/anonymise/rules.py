@@ -46,12 +46,20 @@ class Rules:
     Args:
         spec: the specification, which says how long an id may be.
         key: the secret.
-        avoid: `hash` of values in normal form that no id and no pupil number may equal.
+        avoid: digests of values in normal form that no id and no pupil number may equal.
+        digest: makes them of a text.
     """
 
-    def __init__(self, spec: Spec, key: keyed.Keyed, avoid: Collection[int]) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        key: keyed.Keyed,
+        avoid: Collection[int],
+        digest: Callable[[str], int] = hash,
+    ) -> None:
         self._keyed = key
-        self.avoid = avoid
+        self._avoid, self._avoided_by = avoid, digest
+        self.stopped = 0  # how often a value of another child stood in the way
         self.pupil_numbers = PupilNumbers(key)
         self.day_numbers, self.day_texts = DayNumbers(), DayTexts()
         self._workers: dict[str, str] = {}
@@ -82,7 +90,7 @@ class Rules:
 
         Spaces: all ids of children, all of workers, and the items of each kind.
         """
-        start, digest, avoid = f"{space}\0".encode(), self._keyed.digest, self.avoid
+        start, digest, may_stop = f"{space}\0".encode(), self._keyed.digest, bool(self._avoid)
         length = self._lengths[space]
         workers = self._workers if space == "worker_id" else None
 
@@ -91,16 +99,24 @@ class Rules:
                 return workers[value]
             drawn = digest(start + value.encode())
             text = keyed.id_text(drawn, length)
-            while avoid and hash(text) in avoid:
+            stopped = self.stopped
+            while may_stop and self.is_avoided(text):
                 drawn = digest(drawn)
                 text = keyed.id_text(drawn, length)
-            if workers is not None:
+            if workers is not None and stopped == self.stopped:
                 if len(workers) >= MOST_REMEMBERED:
                     workers.clear()
                 workers[value] = text
             return text
 
         return pseudonym
+
+    def is_avoided(self, text: str) -> bool:
+        """Whether a child really has a value, in normal form; counts that one stood in the way."""
+        if not self._avoid or self._avoided_by(text) not in self._avoid:
+            return False
+        self.stopped += 1
+        return True
 
 
 # ------------------------------------------------------------------------------------------- ids
@@ -129,7 +145,7 @@ def _id(rules: Rules, block: Block, field: Field) -> Rule:
 
 @anonymising_rule("upn", type="string", words="a made-up number of a valid shape")
 def _upn(rules: Rules, _block: Block, _field: Field) -> Rule:
-    pupil_numbers, avoid = rules.pupil_numbers, rules.avoid
+    pupil_numbers = rules.pupil_numbers
 
     def rule(child: RuleContext, value: Any) -> str | None:
         if type(value) is not str or not value:
@@ -137,7 +153,7 @@ def _upn(rules: Rules, _block: Block, _field: Field) -> Rule:
         plain, again = normal(value), 0
         while True:
             text = pupil_numbers.pseudonym(plain, again)
-            if text not in child.own and not (avoid and hash(text) in avoid):
+            if text not in child.own and not rules.is_avoided(text):
                 return text
             again += 1
 

@@ -4,8 +4,9 @@ Every live document is rewritten under the secret key, searched for what identif
 written only when all of them are clean: one transaction, which a leak undoes. Rows of the twin go
 by pseudonym and are written by `staging`, so that states and deltas work on it as on the original.
 They are written in the order of their pseudonyms, so that row numbers say nothing of the original.
-A document that comes out as yesterday's costs its computation and writes nothing; where nothing
-changed at all since the twin was last made, one question says so, and nothing is computed.
+Only documents of children who changed are made; those that stay are compared with all children
+again, by digests. Where nothing changed at all since the twin was last made, one question says so,
+and nothing is computed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.figures_of_all import gather
 from d2i_helpers.staging.guards import Figures
 from d2i_helpers.staging.lease import BY_HAND, take_turn, working_on
-from d2i_helpers.staging.load import Child, Load
+from d2i_helpers.staging.load import Child, Compared, Load
 
 STAGE = "anonymise"  # whose entries of d2i_attention these are
 KEY_FACT = "pseudonym_mark"
@@ -86,16 +87,19 @@ def run(
     key = None if settings.phase_data in CONSTRUCTED else pseudonym_key(settings, secrets)
     database.create_staging(engine, settings.anon_table)
     avoid: frozenset[int] = frozenset()
+    may_stay = True
     tables = [settings.staging_table, settings.anon_table]
     with working_on(engine, tables, settings.part), few_collections():
         said = _wait_for_originals(engine, settings)
         for _ in range(_ROUNDS):
             try:
                 result = database.again(
-                    functools.partial(_day, engine, settings, spec, key, avoid, progress)
+                    functools.partial(_day, engine, settings, spec, key, avoid, may_stay, progress)
                 )
                 result.notices[:0] = said
                 return result
+            except OfOneChild:
+                may_stay = False
             except Coincidence as coincidence:
                 if coincidence.hashes <= avoid:
                     break
@@ -146,9 +150,14 @@ def _day(
     spec: Spec,
     key: bytes | None,
     avoid: frozenset[int],
+    may_stay: bool,
     progress: Progress | None,
 ) -> AnonymiseResult:
-    return _Day(engine, settings, spec, key, avoid).run(progress)
+    return _Day(engine, settings, spec, key, avoid, may_stay).run(progress)
+
+
+class OfOneChild(Exception):
+    """Two originals are of one child, and which of them the twin bears, all of them decide."""
 
 
 class _Day:
@@ -161,7 +170,9 @@ class _Day:
         spec: Spec,
         key: bytes | None,  # None: constructed documents need none
         avoid: frozenset[int],
+        may_stay: bool,  # documents of children who did not change
     ) -> None:
+        self.may_stay = may_stay
         self.engine, self.settings, self.spec, self.key = engine, settings, spec, key
         self.source = Staging(engine, settings.staging_table)
         self.documents = AnonymousDocuments(self.source, settings, spec, key, avoid)
@@ -184,10 +195,11 @@ class _Day:
             self.documents.is_mine = whose(connection, self.twin.shard)
             if made is not None and self._stays(connection, made, progress):
                 return self._result()
-            if made is not None:
+            if made is not None and not self._is_whole():
                 made.forget(connection, self._makes_twin_of)
-                if self._is_whole():
-                    self.documents.read = made.note_originals
+            elif made is not None:
+                self.documents.made, self.documents.may_stay = made, self.may_stay
+            self.documents.stay = self.load.see_rows
             for page in self.documents.pages(connection, progress):
                 self._write(connection, page)
             self._keep_unreadable(connection)
@@ -196,8 +208,8 @@ class _Day:
             self.documents.stop_on_leaks()
             if not self._is_pilot():  # else the others were not looked at
                 self.load.mark_gone(connection)
-            if made is not None and self._is_whole():
-                made.finish(connection)
+            if self.documents.made is not None:
+                self.documents.made.finish(connection, self._makes_twin_of)
             if self.key is not None:
                 self.twin.set_fact(connection, KEY_FACT, mark(self.key))
         return self._result()
@@ -228,7 +240,24 @@ class _Day:
         rows = self.twin.lookup(connection, [child.person_id for child in children])
         page = self.load.compare(connection, children, rows)
         self.counts["duplicates"] += len(page.duplicates)
+        if page.duplicates and self.documents.made is not None and self.may_stay:
+            raise OfOneChild
         self.load.write(connection, page.changes)
+        if self.documents.made is not None:
+            self._note(connection, self.documents.made, page)
+
+    def _note(self, connection: Connection, made: Made, page: Compared) -> None:
+        """Note the documents of a page, so that they can stay while nothing changes."""
+        compared = self.documents.compared
+        for child in page.duplicates:
+            compared.pop(child.person_id, None)
+        made.note_twins(
+            connection,
+            {
+                child.person_id: (content, compared.get(child.person_id))
+                for child, content in page.hashes
+            },
+        )
 
     def _keep_unreadable(self, connection: Connection) -> None:
         """Mark rows without a document, as delta does, and keep what the twin has of the child.
@@ -275,11 +304,12 @@ class _Day:
 
     def _stays(self, connection: Connection, made: Made, progress: Progress | None) -> bool:
         """Whether the twin stays as it is; its attention is brought up to date in any case."""
-        is_there = database.has_table(connection, self.source.table)
-        if not (is_there and self._is_whole() and made.holds(connection)):
+        if not (database.has_table(connection, self.source.table) and self._is_whole()):
             return False
         self.documents.find_held_back(connection)
         self._keep_held_back(connection)
+        if not made.holds(connection):
+            return False
         live = self.source.count(connection, ~self.source.is_deleted, ~self.source.held_back)
         if not self.twin.shard.is_whole:  # which originals are the shard's, the twin's rows say
             of_shard = (~self.twin.is_deleted, ~self.twin.held_back, *self.twin.mine)

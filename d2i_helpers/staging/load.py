@@ -17,7 +17,7 @@ import contextlib
 import datetime as dt
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -139,6 +139,11 @@ class Load:
         if not (self.first_load or was_loaded or self.staging.shard.is_whole):
             self.first_load = not self.staging.count(connection, *self.staging.mine)
         self.at_once = self.first_load or not self.guarded
+
+    def see_rows(self, row_ids: Iterable[int]) -> None:
+        """Note that the documents of these live rows stay as they are."""
+        for row_id in row_ids:
+            self.live_seen += self.seen.add(row_id)
 
     # ----------------------------------------------------------------------------- comparing
     def compare(
