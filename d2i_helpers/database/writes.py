@@ -8,7 +8,7 @@ What differs is an error, and the caller's transaction is rolled back.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Insert, Table, func, insert, select
@@ -16,9 +16,12 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.dml import Update
 
 from d2i_helpers.database import dialects
+from d2i_helpers.database.catalogue import quoted_name
 from d2i_helpers.database.tables import TOLD_APART_BY
 from d2i_helpers.database.transactions import in_batches
 from d2i_helpers.errors import DatabaseError
+
+FEWEST_COPIED = 20  # rows, from which on a COPY is worth its own messages
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
@@ -53,10 +56,29 @@ def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
     values = [[row[name] for row in rows] for name in order or names]
     for at, convert in converts.items():
         values[at] = [convert(value) for value in values[at]]
+    if len(rows) >= FEWEST_COPIED and _copies(connection):
+        return _copy(connection, table, order or names, zip(*values, strict=True))
     given: list[Any] = list(zip(*values, strict=True))
     if order is None:
         given = [dict(zip(names, row, strict=True)) for row in given]
     return connection.exec_driver_sql(written, given).rowcount
+
+
+def _copies(connection: Connection) -> bool:
+    return connection.dialect.driver in dialects.of(connection).copies_rows
+
+
+def _copy(
+    connection: Connection, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> int:
+    """Insert rows past SQLAlchemy; gives how many the database counted."""
+    quote = connection.dialect.identifier_preparer.quote
+    return dialects.of(connection).copy_rows(
+        connection.connection.driver_connection,
+        quoted_name(connection, table),
+        [quote(name) for name in names],
+        rows,
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, LargeBinary, cast, insert, make_url, select, text
 
 from d2i_helpers import database, settings
-from d2i_helpers.database import tables
+from d2i_helpers.database import tables, writes
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.preflight import stage as preflight
 
@@ -273,7 +273,8 @@ def test_rows_that_are_handed_over_are_stored_as_sqlalchemy_stores_them(engine: 
     row = {
         "staging_table": "t", "person_id": "P1", "run_id": "r", "batch_id": "b", "attempt": 1,
         "kind": "document", "phase": "delta", "document_hash": b"\x00" * 32, "body_hash": None,
-        "outcome": "unknown", "started_at": dt.datetime(2026, 8, 10, 1, 2, 3), "detail": "Zoë",
+        "outcome": "unknown", "started_at": dt.datetime(2026, 8, 10, 1, 2, 3),
+        "detail": "Zoë\t\\N\n\\.\r\"'",
     }  # fmt: skip
     columns = [log.c[name] for name in row]
     if engine.dialect.name == "sqlite":  # which has no types: a time is what was handed over
@@ -281,6 +282,28 @@ def test_rows_that_are_handed_over_are_stored_as_sqlalchemy_stores_them(engine: 
     with database.transaction(engine) as connection:
         log.create(connection)
         connection.execute(insert(log), row)
-        database.insert_rows(connection, log, [row, {**row, "person_id": "P1"}])
+        for number in (2, writes.FEWEST_COPIED):
+            database.insert_rows(connection, log, [row] * number)
         stored = connection.execute(select(*columns).order_by(log.c.id)).all()
-    assert stored[0] == stored[1] == stored[2]
+    assert len(stored) == 1 + 2 + writes.FEWEST_COPIED
+    assert set(stored) == {stored[0]}
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_row_that_a_trigger_keeps_out_of_a_copy_is_missed(engine: Engine) -> None:
+    number = writes.FEWEST_COPIED
+    rows = [{"staging_table": "t", "name": f"n{i}", "value": None} for i in range(number)]
+    with database.transaction(engine) as connection:
+        tables.facts.create(connection)
+        connection.exec_driver_sql(
+            "create function skip() returns trigger language plpgsql as "
+            "'begin if new.name = ''n3'' then return null; end if; return new; end'"
+        )
+        connection.exec_driver_sql(
+            "create trigger skip before insert on d2i_facts for each row execute function skip()"
+        )
+    with (
+        pytest.raises(DatabaseError, match=f"took {number - 1} of {number} rows"),
+        database.transaction(engine) as connection,
+    ):
+        database.insert_rows(connection, tables.facts, rows)
