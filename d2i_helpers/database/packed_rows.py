@@ -14,6 +14,8 @@ from typing import Any
 
 SEPARATOR = "\x01"  # between texts; no blank to Python, so that it belongs to no id's edge
 
+_BLANKS = [one for one in map(chr, range(128)) if one.isspace()]  # of ASCII, as Python sees them
+
 
 @dataclass(frozen=True)
 class Unpacked:
@@ -21,6 +23,7 @@ class Unpacked:
 
     texts: list[list[str]]  # of each column; null is an empty text
     nulls: list[int]  # how many texts of each column are null
+    blanks: list[bool]  # whether there may be a blank in some text of a column
     numbers: array[int]
 
 
@@ -41,4 +44,9 @@ def unpacked(row: Sequence[Any]) -> Unpacked | None:
     texts = [text.split(SEPARATOR) for text in joined]
     if any(len(column) != len(numbers) for column in texts):
         return None
-    return Unpacked(texts, [len(numbers) - count for count in counts], numbers)
+    nulls = [len(numbers) - count for count in counts]
+    return Unpacked(texts, nulls, list(map(_may_have_blanks, joined)), numbers)
+
+
+def _may_have_blanks(joined: str) -> bool:
+    return not joined.isascii() or any(map(joined.__contains__, _BLANKS))

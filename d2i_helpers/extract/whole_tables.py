@@ -42,6 +42,7 @@ class _Part:
 
     ids: Mapping[str, Sequence[Any]]  # by column: those by which rows are found or lead to others
     nulls: Mapping[str, int]  # how many of them are null
+    blanks: Mapping[str, bool]  # whether there may be a blank in one, or one that is no text
     hashes: Numbers  # the fingerprint of each row
 
 
@@ -134,8 +135,9 @@ class WholeTables:
             if part is None:
                 return None
             for name, values in part.ids.items():
-                numbers[name].extend(key_numbers(values, fold=self._fold))
-                if name in persons_at:
+                blanks = part.blanks[name]
+                numbers[name].extend(key_numbers(values, fold=self._fold, blanks=blanks))
+                if blanks and name in persons_at:
                     self._note_blanks(values)
                 if (table, name) == (person.table, person.key):
                     nulls += part.nulls[name]
@@ -181,7 +183,7 @@ class WholeTables:
                 if reader.hashes_there
                 else as_numbers(row_fingerprints(rows))
             )
-            yield _Part(ids, nulls, hashes)
+            yield _Part(ids, nulls, dict.fromkeys(keys, True), hashes)
 
     def _read_statutory(self, connection: Connection, name: str) -> None:
         person: ColumnElement = column("person_id")
@@ -262,8 +264,12 @@ def _unpacked(
             if found is None:
                 yield None
                 return
-            texts, nulls = zip(keys, found.texts, strict=True), zip(keys, found.nulls, strict=True)
-            yield _Part(dict(texts), dict(nulls), of_database(as_numbers(found.numbers)))
+            yield _Part(
+                dict(zip(keys, found.texts, strict=True)),
+                dict(zip(keys, found.nulls, strict=True)),
+                dict(zip(keys, found.blanks, strict=True)),
+                of_database(as_numbers(found.numbers)),
+            )
 
 
 def _parts(connection: Connection, statement: Select) -> Iterator[list[Any]]:

@@ -96,8 +96,18 @@ def test_a_packed_row_is_read_back() -> None:
     numbers = np.array([5, -1, 2**62], ">i8").tobytes()
     packed = packed_rows.unpacked([numbers, 2, 3, "a\x01\x01b", "c\x01d\x01e"])
     assert packed == packed_rows.Unpacked(
-        [["a", "", "b"], ["c", "d", "e"]], [1, 0], packed_rows.array("q", [5, -1, 2**62])
+        [["a", "", "b"], ["c", "d", "e"]],
+        [1, 0],
+        [False, False],
+        packed_rows.array("q", [5, -1, 2**62]),
     )
+
+
+@pytest.mark.parametrize("text", ["", "A", " A", "A\\n", "\\x1fA", "\\xa0A", "\\u3000A", "AB-1_2"])
+def test_blanks_at_an_edge_are_never_overlooked(text: str) -> None:
+    packed = packed_rows.unpacked([bytes(24), 3, f"B\x01{text}\x01C"])
+    assert packed is not None
+    assert packed.blanks == [text.strip() != text]
 
 
 @pytest.mark.parametrize("joined", ["a\x01b\x01c\x01d", "a\x01b", b"a\x01b\x01c"])
