@@ -264,7 +264,7 @@ marks = Table(
     Column("reasons", Characters(200)),  # inclusion sets, comma-separated
     Column("left_out", Characters(100)),  # why the person is not in the cohort
     Column("problems", Characters()),  # what was left out of the document: JSON of [path, rule]
-    Column("counts", LargeBinary, nullable=False),  # what was counted: numbers of 16 bits
+    Column("counts", LargeBinary, nullable=False),  # what was counted: numbers of 8 or of 16 bits
 )
 
 # Facts about a staging table that outlive a run, such as the canonical form its hashes are in.

@@ -11,6 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,7 @@ LEGACY_LENGTH = 36  # of the staging column as it is deployed
 OWN_COUNTS = ("persons_read", "eligible", "in_cohort")
 _PERSONS, _ELIGIBLE, _IN_COHORT = range(len(OWN_COUNTS))
 _LARGEST = 2**16 - 1  # count that a mark can hold
+_LARGEST_SHORT = 2**8 - 1  # count of a mark that takes half the place, as nearly all do
 _CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")  # "TypeError" is said as "type error"
 ALIKE = "is another child's too, but for blanks or capitals"
 TWIN = "is another child's too"
@@ -248,13 +250,15 @@ class Documents:
             return {}
         until = rows.valid_until(self._until)
         fits = counts.max(axis=1, initial=0) <= _LARGEST
-        short = counts.astype(np.uint16)
+        longs = counts.astype(np.uint16)
+        shorts = counts.astype(np.uint8)
+        are_short = counts.max(axis=1, initial=0) <= _LARGEST_SHORT
         return {
             person_id: Mark(
                 person_id,
                 int(fingerprints[at]),
                 dt.date.fromordinal(int(until[at])),
-                short[at].tobytes(),
+                (shorts if are_short[at] else longs)[at].tobytes(),
                 outcome.problems,
                 reasons=",".join(outcome.reasons),
                 left_out=outcome.left_out,
@@ -263,31 +267,36 @@ class Documents:
             if outcome is not None and fits[at] and person_id not in self.reader.written.with_blanks
         }
 
-    def take(self, kept: Sequence[Any]) -> dict[str, int]:
+    def take(self, kept: marks.Held) -> dict[str, int]:
         """Add what an earlier run found of persons whose rows have not changed since.
-
-        Args:
-            kept: rows of `marks.valid`.
 
         Returns:
             Items and blocks of their documents, by the block's name.
         """
-        held = np.frombuffer(b"".join(mark.counts for mark in kept), np.uint16)
-        counts = held.reshape(len(kept), len(self._totals))
-        totals = counts.sum(axis=0, dtype=np.int64)
-        self._totals += totals
+        totals = np.zeros(len(self._totals), np.int64)
+        of_persons = np.zeros((len(kept) if self.watch else 0, len(totals)), np.int64)
+        for number_type in (np.uint8, np.uint16):
+            size = len(totals) * np.dtype(number_type).itemsize
+            are_such = np.array([len(one) == size for one in kept.counts], bool)
+            held = np.frombuffer(b"".join(compress(kept.counts, are_such)), number_type)
+            counts = held.reshape(-1, len(totals))
+            totals += counts.sum(axis=0, dtype=np.uint32)  # some thousand numbers of 16 bits
+            if self.watch is not None:
+                of_persons[are_such] = counts
         if self.watch is not None:
-            self.watch([mark.person_id for mark in kept], counts.astype(np.int64))
+            self.watch(kept.person_ids, of_persons)
+        self._totals += totals
         for name, count in zip(OWN_COUNTS, totals.tolist(), strict=False):
             self.counts[name] += count
-        for reasons, count in Counter(m.reasons for m in kept if m.left_out is None).items():
+        is_in = [reason is None for reason in kept.left_out]
+        for reasons, count in Counter(filter(None, compress(kept.reasons, is_in))).items():
             self.reasons.update(dict.fromkeys(reasons.split(","), count))
-        for mark in kept:
-            if mark.left_out is not None:
-                self._leave_out(mark.person_id, mark.left_out)
-            if mark.problems:
-                for path, rule in marks.problems_of(mark):
-                    self.problems.add(path, rule, mark.person_id)
+        for person_id, reason in zip(kept.person_ids, kept.left_out, strict=True):
+            if reason is not None:
+                self._leave_out(person_id, reason)
+        for person_id, problems in zip(kept.person_ids, kept.problems, strict=True):
+            for path, rule in marks.problems_of(problems):
+                self.problems.add(path, rule, person_id)
         return self.assembler.items(totals[self._of_documents].tolist())
 
     def _identify(self, row: SourceRow) -> str | None:

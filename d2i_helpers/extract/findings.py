@@ -114,7 +114,7 @@ def _changed(
     if not marks.hold(connection, staging, salt_of(documents), settings.today):
         return None
 
-    def take(kept: Sequence[Any]) -> None:
+    def take(kept: marks.Held) -> None:
         documents.take(kept)
 
     changed = find_changed(connection, documents, staging, settings, take)

@@ -222,14 +222,13 @@ class Day:
             connection, self.documents, self.staging, self.settings, self._take_as_before
         )
 
-    def _take_as_before(self, kept: Sequence[Any]) -> None:
+    def _take_as_before(self, kept: marks.Held) -> None:
         """Count children whose rows, document and staging row are as they were."""
         self.items_before.update(self.documents.take(kept))
-        row_ids = [mark.row_id for mark in kept if mark.row_id is not None]
+        row_ids = [row_id for row_id in kept.row_ids if row_id is not None]
         self.counts["unchanged"] += len(row_ids)
         self.load.live_seen += len(row_ids)
-        for row_id in row_ids:
-            self.load.seen.add(row_id)
+        self.load.seen.add_all(row_ids)
 
     def _read_all(
         self, connection: Connection, changed: Changed | None, progress: Progress | None

@@ -7,7 +7,7 @@ has the same one, and still holds, the person would be found as before, and is n
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from d2i_helpers.staging import Staging, marks
 # by a list of ids.
 _MOST_CHANGED = 0.5
 
-Take = Callable[[Sequence[Any]], None]
+Take = Callable[[marks.Held], None]
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,11 @@ def find_changed(
         return None
     same[:] = False
     for part in marks.valid(connection, staging, settings.today):
-        places, there = tables.places([mark.person_id for mark in part])
-        prints = np.array([mark.fingerprint for mark in part], np.int64)
-        as_marked = np.array(
-            [mark.text is None or marks.text_fingerprint(mark.text) == mark.text_fingerprint
-             for mark in part],
-            bool,
-        )  # fmt: skip
-        held = there & as_marked & (tables.fingerprints[places] == prints)
+        places, there = tables.places(part.person_ids)
+        prints = np.array(part.fingerprints, np.int64)
+        held = there & (tables.fingerprints[places] == prints) & np.array(part.as_staged(), bool)
         same[places[held]] = True
-        take([mark for mark, is_held in zip(part, held, strict=True) if is_held])
+        take(part.only(held.tolist()))
     connection.rollback()
     documents.counts["without_id"] += tables.without_id + tables.unreadable_id
     documents.counts["persons_read"] += tables.unreadable_id

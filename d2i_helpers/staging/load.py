@@ -84,6 +84,15 @@ class Seen:
         self._bits[place] |= bit
         return not before
 
+    def add_all(self, row_ids: Sequence[int]) -> None:
+        """Mark some rows."""
+        if not row_ids:
+            return
+        self.add(max(row_ids))  # which makes place for all
+        bits = self._bits
+        for row_id in row_ids:
+            bits[row_id // 8] |= 1 << row_id % 8
+
     def __contains__(self, row_id: int) -> bool:
         place = row_id // 8
         return place < len(self._bits) and bool(self._bits[place] & 1 << row_id % 8)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import compress
 from typing import Any
 
 import orjson
@@ -44,12 +45,44 @@ class Mark:
     person_id: str
     fingerprint: int  # of the source rows
     valid_until: dt.date  # last day of a run for which it holds
-    counts: bytes  # numbers of 16 bits, as `extract.documents` counts
+    counts: bytes  # as `extract.documents` counts and writes them
     problems: Problems = ()
     current_hash: bytes | None = None  # of the document; None: not in the cohort
     text_fingerprint: int | None = None  # of the document's text
     reasons: str = ""  # inclusion sets, comma-separated
     left_out: str | None = None  # why the person is not in the cohort
+
+
+@dataclass(frozen=True)
+class Held:
+    """Some marks that hold, and what is staged of the same persons; column by column."""
+
+    person_ids: Sequence[str]
+    fingerprints: Sequence[int]
+    counts: Sequence[bytes]
+    problems: Sequence[str | None]  # as `problems_of` reads them
+    text_fingerprints: Sequence[int | None]
+    reasons: Sequence[str | None]
+    left_out: Sequence[str | None]
+    row_ids: Sequence[int | None]  # None where the person is not in the cohort; `texts` too
+    texts: Sequence[str | None]
+
+    def __len__(self) -> int:
+        return len(self.person_ids)
+
+    def only(self, wanted: Sequence[bool]) -> Held:
+        """Those marks for which a truth value is given."""
+        if all(wanted):
+            return self
+        columns = (getattr(self, column.name) for column in fields(self))
+        return Held(*(list(compress(column, wanted)) for column in columns))
+
+    def as_staged(self) -> list[bool]:
+        """Of each mark whether the text that is staged is the one that was marked."""
+        return [
+            text is None or one == text_fingerprint(text)
+            for text, one in zip(self.texts, self.text_fingerprints, strict=True)
+        ]
 
 
 def text_fingerprint(text: str) -> int:
@@ -169,15 +202,11 @@ def stored(connection: Connection, staging: Staging, day: dt.date) -> Iterator[S
     return database.streamed(connection, statement, _AT_A_TIME)
 
 
-def valid(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Sequence[Any]]:
+def valid(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Held]:
     """The marks that hold on a day, if the person's source rows are the same; in parts.
 
     A mark of a child comes only if the child's row is live, says that it holds the marked document,
     and the inclusion sets on record are the marked ones.
-
-    Returns:
-        Rows with the columns of a mark, and of the staging row `row_id` and `text` (both null where
-        the person is not in the cohort).
     """
     m, t, i = marks.c, staging.table.c, inclusion.c
     live = [database.constant(s) for s in RowState if s is not RowState.DELETED]
@@ -200,12 +229,13 @@ def valid(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Se
             or_(m.current_hash.is_(None), and_(t.id.is_not(None), i.reasons == m.reasons)),
         )
     )  # fmt: skip
-    return database.streamed(connection, statement, _AT_A_TIME)
+    for part in database.streamed(connection, statement, _AT_A_TIME):
+        yield Held(*zip(*part, strict=True))
 
 
-def problems_of(mark: Any) -> Problems:
-    """What was left out of the document of a row of `valid`."""
-    return tuple(map(tuple, orjson.loads(mark.problems))) if mark.problems else ()
+def problems_of(kept: str | None) -> Problems:
+    """What was left out of a document, from the text that a mark keeps."""
+    return tuple(map(tuple, orjson.loads(kept))) if kept else ()
 
 
 def put(staging: Staging, found: Sequence[Mark], *, among_others: bool) -> None:

@@ -169,6 +169,17 @@ def test_a_day_without_changes_reads_nobody(twice: Twice) -> None:
     assert twice.compare() == 0
 
 
+def test_counts_of_any_size_are_kept(twice: Twice) -> None:
+    _on_sqlite_alone(twice)
+    twice.add_children(["A", "B"])
+    many = [{**EXTRA["ssd_address"], "addr_person_id": "A", "addr_table_id": str(n)}
+            for n in range(300)]  # fmt: skip
+    twice.put("ssd_address", many)
+    assert [twice.compare(), twice.compare()] == [2, 0]
+    twice.put("ssd_address", [{**many[0], "addr_person_id": "B"}])
+    assert twice.compare() == 1
+
+
 def test_rows_of_a_child_that_exchange_values_are_seen(twice: Twice) -> None:
     twice.add_children(["A", "B"])
     plan = {**ROWS["ssd_cin_plans"], "cinp_person_id": "A", "cinp_referral_id": "AR"}
