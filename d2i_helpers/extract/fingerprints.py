@@ -20,7 +20,7 @@ import numpy as np
 import xxhash
 
 from d2i_helpers.document.source_rows import Read
-from d2i_helpers.extract.per_person import Keyed, Numbers, per_person
+from d2i_helpers.extract.per_person import Numbers, PerPerson
 
 # Of marshal's forms the newest whose bytes depend on the values alone: later ones also tell whether
 # two values are one object.
@@ -65,18 +65,15 @@ def of_database(hashes: Numbers) -> Numbers:
 def fingerprints(
     reads: Iterable[Read],
     hashes: Callable[[Read], Numbers],
-    rows_of: Callable[[Read], Keyed],
-    persons: Numbers,
+    sums: PerPerson,
 ) -> Numbers:
-    """The fingerprint of each person.
+    """The fingerprint of each person of `sums`, in its order.
 
     Args:
         reads: every query of the plan; their order counts.
         hashes: the hash of each row of a query.
-        rows_of: the same rows' keys.
-        persons: their keys, each once and sorted.
     """
-    return mixed((per_person(read, hashes(read), rows_of, persons) for read in reads), len(persons))
+    return mixed((sums.of(read, hashes(read)) for read in reads), len(sums.persons))
 
 
 def mixed(sums: Iterable[Numbers], count: int) -> Numbers:

@@ -12,10 +12,10 @@ from d2i_helpers.extract.fingerprints import mixed, of_database, row_fingerprint
 from d2i_helpers.extract.per_person import (
     Keyed,
     Numbers,
+    PerPerson,
     as_numbers,
     key_numbers,
     keyed,
-    per_person,
 )
 from d2i_helpers.extract.sources import STATUTORY, ReadPage, SourceReader
 from d2i_helpers.extract.valid_until import ValidUntil
@@ -29,7 +29,8 @@ class PageRows:
     ) -> None:
         """``person_ids``: those of whom something is asked, in that order in each answer."""
         self._reader, self._batch, self._fold = reader, batch, fold
-        self._persons = as_numbers(key_numbers(person_ids, fold=fold))
+        persons = as_numbers(key_numbers(person_ids, fold=fold))
+        self._sums_of = PerPerson(persons, self._rows_of)
         self._keyed: dict[Read, Keyed] = {}
         self._sums: dict[Read, Numbers] = {}  # of the hashes of a query's rows, a number a person
 
@@ -38,14 +39,14 @@ class PageRows:
 
         What the fingerprints need is added up in the same pass over the rows.
         """
-        found = np.zeros((len(self._persons), dates.size), np.int64)
+        found = np.zeros((len(self._sums_of.persons), dates.size), np.int64)
         for read, rows in self._batch.found.items():
             start, of_rows = dates.figures(read, rows)
             end = start + of_rows.shape[1]
             hashes = self._hashes(read)
             if hashes is not None:
                 of_rows = np.column_stack((of_rows, hashes))
-            sums = per_person(read, of_rows, self._rows_of, self._persons)
+            sums = self._sums_of.of(read, of_rows)
             found[:, start:end] = sums[:, : end - start]
             if hashes is not None:
                 self._sums[read] = sums[:, -1].copy()
@@ -53,20 +54,20 @@ class PageRows:
 
     def valid_until(self, until: ValidUntil) -> Numbers:
         """The last day for which each person's document holds, as an ordinal."""
-        return until.days(self._batch.found, self._rows_of, self._persons)
+        return until.days(self._batch.found, self._sums_of)
 
     def fingerprints(self) -> Numbers | None:
         """The fingerprint of each person; None where the database could not hand over a value."""
         if self._batch.as_given is None:
             return None
-        return mixed(map(self._sum, self._reader.queries), len(self._persons))
+        return mixed(map(self._sum, self._reader.queries), len(self._sums_of.persons))
 
     def _sum(self, read: Read) -> Numbers:
         """The hashes of a query's rows, added up for each person."""
         if read not in self._sums:
             hashes = self._hashes(read)
             assert hashes is not None
-            self._sums[read] = per_person(read, hashes, self._rows_of, self._persons)
+            self._sums[read] = self._sums_of.of(read, hashes)
         return self._sums[read]
 
     def _hashes(self, read: Read) -> Numbers | None:

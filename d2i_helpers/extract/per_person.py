@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from d2i_helpers.document.source_rows import Read, key_text
+from d2i_helpers.document.source_rows import Link, Read, key_text
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 _MOST_REMEMBERED = 100_000
@@ -136,38 +136,92 @@ def keyed(rows: Sequence[Sequence[Any]], places: Mapping[str, int], *, fold: boo
     return Keyed(len(rows), columns, {})
 
 
-def per_person(
-    read: Read,
-    values: Numbers,
-    rows_of: Callable[[Read], Keyed],
-    persons: Numbers,
-    *,
-    least: bool = False,
-    nothing: int = 0,
-) -> Numbers:
-    """The values of a query's rows, added up for each person; the sums may run over 64 bits.
+@dataclass(frozen=True)
+class _Owners:
+    """The person to whom each key of a column leads, where it leads to one at most."""
 
-    Args:
-        values: a row for each row of the query.
-        rows_of: the rows of a query by which others are reached.
-        persons: their keys, each once and sorted.
-        least: take the least of the values in place of their sum.
-        nothing: what a person without rows has.
+    keys: Numbers  # sorted
+    persons: Numbers  # their places; -1 for nobody
 
-    Returns:
-        A row for each person, with the columns of ``values``.
+    @classmethod
+    def of(cls, keys: Numbers, persons: Numbers) -> _Owners | None:
+        """Put them in order; None where a key comes twice."""
+        order = np.argsort(keys)
+        keys = keys[order]
+        if (keys[1:] == keys[:-1]).any():
+            return None
+        return cls(keys, persons[order])
+
+    def of_keys(self, wanted: Numbers) -> Numbers:
+        """The place of the person to whom each key leads, or -1."""
+        return _look_up(self.keys, self.persons, wanted, -1)
+
+
+class PerPerson:
+    """Adds up what is counted of rows, for the persons to whom they belong.
+
+    Most rows hang on one row above, as keys are usually unique. Then it is found out once to whom
+    such a key leads, and not for each query again.
     """
-    combine = np.minimum if least else np.add
-    groups = rows_of(read).groups(read.by)
-    found = groups.combined(values, combine)
-    chain = read.chain
-    while chain:
-        step, chain = chain[0], chain[1:]
-        parent = rows_of(Read(step.table, step.by, chain))
-        reached = _look_up(groups.keys, found, parent.of(step.value), nothing)
-        groups = parent.groups(step.by)
-        found = groups.combined(reached, combine)
-    return _look_up(groups.keys, found, persons, nothing)
+
+    def __init__(self, persons: Numbers, rows_of: Callable[[Read], Keyed]) -> None:
+        """
+        Args:
+            persons: their keys; answers come in this order.
+            rows_of: the rows of a query by which others are reached.
+        """
+        self.persons, self._rows_of = persons, rows_of
+        self._owners: dict[tuple[Link, ...], _Owners | None] = {}
+
+    def of(self, read: Read, values: Numbers, *, least: bool = False, nothing: int = 0) -> Numbers:
+        """The values of a query's rows, added up for each person; sums may run over 64 bits.
+
+        Args:
+            values: a row for each row of the query.
+            least: take the least of the values in place of their sum.
+            nothing: what a person without rows has; with `least` no value is greater.
+
+        Returns:
+            A row for each person, with the columns of ``values``.
+        """
+        combine = np.minimum if least else np.add
+        groups = self._rows_of(read).groups(read.by)
+        found = groups.combined(values, combine)
+        chain = read.chain
+        # link by link while a key may lead to several persons, as a professional's does
+        while (owners := self._owners_of(chain)) is None and chain:
+            step, chain = chain[0], chain[1:]
+            parent = self._rows_of(Read(step.table, step.by, chain))
+            reached = _look_up(groups.keys, found, parent.of(step.value), nothing)
+            groups = parent.groups(step.by)
+            found = groups.combined(reached, combine)
+        if owners is None:  # two persons have one key, and each has all of its rows
+            return _look_up(groups.keys, found, self.persons, nothing)
+        persons = owners.of_keys(groups.keys)
+        if chain:  # else each key is a person's own
+            by_person = Groups.of(persons)
+            persons, found = by_person.keys, by_person.combined(found, combine)
+        made = np.full((len(self.persons), *values.shape[1:]), nothing, np.int64)
+        are_there = persons >= 0
+        made[persons[are_there]] = found[are_there]
+        return made
+
+    def _owners_of(self, chain: tuple[Link, ...]) -> _Owners | None:
+        """To whom the keys lead by which rows hang on a chain; None where one leads to several."""
+        if chain not in self._owners:
+            self._owners[chain] = self._find_owners(chain)
+        return self._owners[chain]
+
+    def _find_owners(self, chain: tuple[Link, ...]) -> _Owners | None:
+        if not chain:
+            return _Owners.of(self.persons, np.arange(len(self.persons)))
+        step, above = chain[0], self._owners_of(chain[1:])
+        if above is None:
+            return None
+        rows = self._rows_of(Read(step.table, step.by, chain[1:]))
+        keys = rows.of(step.value)
+        are_keys = keys != NO_KEY
+        return _Owners.of(keys[are_keys], above.of_keys(rows.of(step.by)[are_keys]))
 
 
 def _look_up(keys: Numbers, values: Numbers, wanted: Numbers, nothing: int) -> Numbers:

@@ -10,7 +10,7 @@ a rule compares it with anything.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from d2i_helpers.cohort import Window
 from d2i_helpers.cohort.inclusion import AGES, birthday
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, date_text
 from d2i_helpers.extract.filters import date_columns
-from d2i_helpers.extract.per_person import Keyed, Numbers, NumbersOfDates, per_person
+from d2i_helpers.extract.per_person import Numbers, NumbersOfDates, PerPerson
 from d2i_helpers.payload_spec import Spec
 
 FOREVER = dt.date.max.toordinal()
@@ -46,22 +46,20 @@ class ValidUntil:
     def days(
         self,
         found: Mapping[Read, Sequence[SourceRow]],
-        rows_of: Callable[[Read], Keyed],
-        persons: Numbers,
+        sums: PerPerson,
     ) -> Numbers:
         """The last day of a run, as an ordinal, for which each person's document holds.
 
         Args:
             found: the raw rows of every query.
-            rows_of: the same rows' keys.
-            persons: their keys, each once and sorted.
+            sums: made of the same rows' keys; it says who the persons are.
         """
-        until = np.full(len(persons), FOREVER, np.int64)
+        until = np.full(len(sums.persons), FOREVER, np.int64)
         for read, places in self._places.items():
             rows = found.get(read) or ()
             of_rows = self._of_rows(read, places, rows)
             if of_rows is not None:
-                reached = per_person(read, of_rows, rows_of, persons, least=True, nothing=FOREVER)
+                reached = sums.of(read, of_rows, least=True, nothing=FOREVER)
                 until = np.minimum(until, reached)
         return until
 

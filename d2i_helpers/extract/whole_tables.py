@@ -21,7 +21,14 @@ from d2i_helpers import database
 from d2i_helpers.database import dialects, packed_rows
 from d2i_helpers.document.source_rows import Read, key_text
 from d2i_helpers.extract.fingerprints import fingerprints, of_database, row_fingerprints
-from d2i_helpers.extract.per_person import NO_KEY, Keyed, Numbers, as_numbers, key_numbers
+from d2i_helpers.extract.per_person import (
+    NO_KEY,
+    Keyed,
+    Numbers,
+    PerPerson,
+    as_numbers,
+    key_numbers,
+)
 from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, source_table
 
 _AT_A_TIME = 5000  # rows in memory
@@ -92,7 +99,8 @@ class WholeTables:
         self.persons, times = np.unique(keys[keys != NO_KEY], return_counts=True)
         self.repeated = self.persons[times > 1]
         self.unreadable_id = int((keys == NO_KEY).sum()) - self.without_id
-        self.fingerprints = fingerprints(reader.queries, self._hashes, self._keyed, self.persons)
+        sums = PerPerson(self.persons, self._keyed)
+        self.fingerprints = fingerprints(reader.queries, self._hashes, sums)
 
     def _person_keys(self, connection: Connection) -> Numbers:
         """The key of each person who is to be looked at."""
