@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import json
 import os
 import platform
@@ -51,7 +52,8 @@ from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.document.canonical import content_hash, to_text
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings, load_settings
-from d2i_helpers.staging import Staged, Staging, load
+from d2i_helpers.staging import Staged, Staging, load, marks
+from d2i_helpers.staging.marks import Mark
 from d2i_helpers.staging.rehash import rehash_if_needed
 from d2i_helpers.submit import stage as submit
 from d2i_helpers.submit.endpoint import Endpoint, simulated_endpoint
@@ -109,16 +111,19 @@ def sendable(content: Any) -> Any:
 
 
 def write(engine: Engine, staging: Staging, documents: list[Any], children: Any) -> None:
-    """Stage a document for each of these children, as extract does."""
+    """Stage a document for each of these children, with its mark, as extract does."""
     children = list(children)
     for start in range(0, len(children), 500):
-        rows = []
+        rows, kept = [], []
         for number in children[start : start + 500]:
             document = {**documents[number % len(documents)], "la_child_id": f"C{number:07d}"}
             staged = content_hash(SPEC, document)
             rows.append(Staged(f"C{number:07d}", None, to_text(document), staged))
+            known = marks.text_fingerprint(rows[-1].payload)
+            kept.append(Mark(rows[-1].person_id, 0, datetime.date.max, b"", (), staged, known))
         with database.transaction(engine) as connection:
             load.write(connection, staging, rows)
+        marks.put(staging, kept, among_others=True)
 
 
 # ------------------------------------------------------------------------------------- the ways

@@ -166,7 +166,7 @@ class Portable:
 
     def numbered(self, row_number: ColumnElement[int]) -> ColumnElement[bool]:
         """The row is one of some, whose numbers `numbers` gives as parameters."""
-        return row_number.in_(bindparam("numbers", expanding=True))
+        return self.among(row_number, "numbers", BigInteger())
 
     def numbers(self, row_numbers: Sequence[int]) -> dict[str, Any]:
         """The parameters of `numbered`."""
