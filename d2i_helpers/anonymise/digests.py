@@ -1,43 +1,66 @@
-"""Keyed digests of the texts that the leak check compares, of 64 bits each.
+"""Digests of the texts that the leak check compares, and how they are kept.
 
 They are kept for documents that need not be made anew, so they have to be the same every day, and
-must not tell anybody without the key what they were made of.
+must not tell anybody without the key what they were made of. A fast hash that anybody could try out
+makes them; so they are sealed where they are kept, under a secret that the pseudonym key gives.
 """
 
 from __future__ import annotations
 
-import sys
+import hashlib
 from array import array
-from hashlib import blake2b
+from collections.abc import Callable
+from typing import Final
+
+from xxhash import xxh3_64_intdigest
 
 from d2i_helpers.anonymise.keyed import Keyed
 
-_BYTES = 8  # of each
-_MOST_REMEMBERED = 20_000
+DIGESTS = "Q"  # the type of an array of them
+_ORDER: Final = "little"  # of the bytes of a number; any does, as it is the same both ways
 
 
-class Digests(dict[str, int]):
-    """Digests under one key, as a dictionary: `digests[text]`; names and ids of workers repeat.
+def digest(text: str) -> int:
+    """64 bits of a text; for comparing in memory."""
+    return xxh3_64_intdigest(text.encode())
 
-    Args:
-        key: the pseudonym key; what the digests are made with is derived from it.
-    """
 
-    def __init__(self, key: bytes) -> None:
-        super().__init__()
-        self._keyed = blake2b(key=Keyed(key).digest(b"compared\0"), digest_size=_BYTES)
+def keyed_digest(key: bytes) -> Callable[[str], int]:
+    """The same under a key, so that nobody can choose texts whose digests meet."""
+    seed = int.from_bytes(Keyed(key).digest(b"compared\0")[:8])
 
-    def __missing__(self, text: str) -> int:
-        keyed = self._keyed.copy()  # the key is worked in already
-        keyed.update(text.encode("utf-8", "surrogatepass"))
-        # in the order of this machine's bytes, so that an array of them holds the bytes as drawn
-        digest = int.from_bytes(keyed.digest(), sys.byteorder, signed=True)
-        if len(self) >= _MOST_REMEMBERED:
-            self.clear()
-        self[text] = digest
-        return digest
+    def of(text: str) -> int:
+        return xxh3_64_intdigest(text.encode(), seed)
+
+    return of
 
 
 def digests_of(held: bytes) -> array[int]:
-    """The digests that were kept one behind the other."""
-    return array("q", bytes(held))
+    """The digests that stand one behind the other."""
+    return array(DIGESTS, held)
+
+
+class Seal:
+    """Bytes that say nothing without the key: a stream of SHAKE-256 is laid over them.
+
+    Args:
+        key: the pseudonym key; what the stream is made with is derived from it.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._stream = hashlib.shake_256(Keyed(key).digest(b"sealed\0"))
+
+    def turn(self, held: bytes, document_hash: bytes, person_id: str) -> bytes:
+        """Seal what belongs to one document, or open it.
+
+        Args:
+            held: the same bytes whenever they are of this document; else two of them would tell in
+                what they differ.
+            document_hash: 32 bytes.
+            person_id: of the row that has the document.
+        """
+        stream = self._stream.copy()
+        stream.update(document_hash + person_id.encode())
+        size = len(held)
+        laid_over = int.from_bytes(stream.digest(size), _ORDER) ^ int.from_bytes(held, _ORDER)
+        return laid_over.to_bytes(size, _ORDER)

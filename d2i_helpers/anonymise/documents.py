@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import bindparam, null, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.anonymise import fake_documents
-from d2i_helpers.anonymise.digests import Digests, digests_of
+from d2i_helpers.anonymise.digests import digests_of, keyed_digest
 from d2i_helpers.anonymise.leak_check import LeakCheck
-from d2i_helpers.anonymise.made import Made
+from d2i_helpers.anonymise.made import Made, Noted
 from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.cohort import Window
 from d2i_helpers.document.canonical import to_text
@@ -70,8 +70,7 @@ class AnonymousDocuments:
         self._avoid = avoid
         self.made: Made | None = None  # what is kept of the last time; None: nothing is
         self.may_stay = True  # documents of children who did not change
-        self._digests = Digests(key or b"")
-        digests = self._digests.__getitem__
+        self._digest = keyed_digest(key or b"")
         self.source, self.settings, self.spec = source, settings, spec
         self.window = Window.for_date(settings.today)
         self.pseudonyms = Pseudonymiser(
@@ -80,10 +79,10 @@ class AnonymousDocuments:
             max_shift_days=settings.max_date_shift_days,
             window_start=self.window.start,
             avoid=avoid,
-            digest=digests,
+            digest=self._digest,
         )
         self.collect = collector(spec)
-        self.check = LeakCheck(spec, digests)
+        self.check = LeakCheck(spec, self._digest)
         self.counts: Counter[str] = Counter()
         self.leaks: Counter[str] = Counter()
         self.unreadable: list[tuple[int, str]] = []  # number of the row, pseudonym of its child
@@ -176,9 +175,9 @@ class AnonymousDocuments:
             self._children += 1
             pseudonym = self.pseudonyms.child_id(str(row.person_id))
             is_mine = self.is_mine(pseudonym)
-            stays = row.compared is not None and (not is_mine or pseudonym in twins)
+            stays = bool(row.compared) and (not is_mine or pseudonym in twins)
             if stays:
-                self._persons.add(self.check.remember_original(bytes(row.compared)))
+                self._persons.add(self.check.remember_original(row.compared))
             if stays and is_mine:
                 staying.add(twins[pseudonym])
             elif is_mine:
@@ -194,9 +193,8 @@ class AnonymousDocuments:
         if self.made is not None:
             return self.made.originals(connection)
         t = self.source.table.c
-        nothing = null().label("compared")
-        statement = select(t.id, t.person_id, nothing).where(~self.source.is_deleted)
-        return iter(connection.execute(statement))
+        statement = select(t.id, t.person_id).where(~self.source.is_deleted)
+        return (Noted(row.id, row.person_id, b"") for row in connection.execute(statement))
 
     def _twins_as_they_were(self, connection: Connection) -> dict[str, int]:
         """Row numbers of the twin's rows that are as they were made, by pseudonym.
@@ -227,7 +225,7 @@ class AnonymousDocuments:
         self.made.forget_some(connection, anew, pseudonyms)
         for row in self.made.twins(connection):
             if row.id in staying:
-                self.check.remember_made(bytes(row.compared))
+                self.check.remember_made(row.compared)
         self.counts["unchanged"] += len(staying)
         self.stay(sorted(staying))
 
@@ -260,7 +258,7 @@ class AnonymousDocuments:
             for ids in database.in_batches(sorted([*order, *self._others]))
             for row in connection.execute(statement, {"ids": ids})
         )
-        return {self._digests[one] for one in found if one is not None}
+        return {self._digest(one) for one in found if one is not None}
 
     def find_held_back(self, connection: Connection) -> None:
         """Find the children whose rows stay as they are, those that left the cohort too."""

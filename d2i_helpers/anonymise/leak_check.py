@@ -19,6 +19,7 @@ from itertools import filterfalse
 import numpy as np
 import orjson
 
+from d2i_helpers.anonymise.digests import DIGESTS, digest
 from d2i_helpers.payload_spec import PURGE, Document, Spec
 from d2i_helpers.privacy.identities import IDS, Identity, person_reader
 from d2i_helpers.privacy.redaction import normal
@@ -48,15 +49,15 @@ class LeakCheck:
     parts, so that memory hardly grows.
 
     Args:
-        digest: a keyed hash of a text, of 64 bits with a sign.
+        digest: 64 bits of a text.
     """
 
-    def __init__(self, spec: Spec, digest: Callable[[str], int] = hash) -> None:
+    def __init__(self, spec: Spec, digest: Callable[[str], int] = digest) -> None:
         self._public = public_words(spec)
         self._digest = digest
         self._nobody = digest(_NOBODY)
         self._person = person_reader(spec)
-        self._real, self._made = array("q"), array("q")
+        self._real, self._made = array(DIGESTS), array(DIGESTS)
         self.documents = 0
         self.values = 0
 
@@ -94,7 +95,7 @@ class LeakCheck:
         )
         plain = _normal_lines(others)
         self._remember(values, original)
-        self._made.extend(map(self._digest, plain))
+        self._made.extend(sorted(map(self._digest, plain)))
         if person := self._person(made):
             self._made.append(self._digest(person))
         together = others.upper()
@@ -127,7 +128,10 @@ class LeakCheck:
         return len(self._real), len(self._made)
 
     def since(self, size: tuple[int, int]) -> tuple[bytes, bytes]:
-        """What was remembered since then: of originals (the person first), and of what was made."""
+        """What was remembered since then: of originals (the person first), and of what was made.
+
+        It is the same each time that the same document is remembered.
+        """
         return self._real[size[0] :].tobytes(), self._made[size[1] :].tobytes()
 
     def remember_original(self, compared: bytes) -> int:
@@ -151,8 +155,8 @@ class LeakCheck:
         """Hashes of values that one child really has and that some document bears."""
         if not (self._real and self._made):
             return frozenset()
-        real = np.unique(np.frombuffer(self._real, np.int64))
-        made = np.frombuffer(self._made, np.int64)
+        real = np.unique(np.frombuffer(self._real, np.uint64))
+        made = np.frombuffer(self._made, np.uint64)
         common: set[int] = set()
         for start in range(0, len(made), _AT_A_TIME):
             some = made[start : start + _AT_A_TIME]

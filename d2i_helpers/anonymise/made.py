@@ -3,19 +3,19 @@
 A shard looks at all originals, and keeps what it made: whose pseudonym is of it.
 
 For each live row of both staging tables are kept: hash and size of its document, a mark of all that
-a twin depends on beside the documents, and keyed digests of what the leak check compares between
-children. A row of the original does not name that of the twin, so nobody is linked by them. Where
-both rows are as they were, the child's document stays, and the digests stand for it in the check of
-all against all. A child's document is made anew where either row differs (the child changed, other
-software wrote to one of the tables), where the key, a rule or a setting is another one, and where
-it was drawn as it is because of what another child has.
+a twin depends on beside the documents, and, sealed under the key, digests of what the leak check
+compares between children. A row of the original does not name that of the twin, so nobody is linked
+by them. Where both rows are as they were, the child's document stays, and the digests stand for it
+in the check of all against all. A child's document is made anew where either row differs (the child
+changed, other software wrote to one of the tables), where the key, a rule or a setting is another
+one, and where it was drawn as it is because of what another child has.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -33,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import __version__, database
+from d2i_helpers.anonymise.digests import Seal
 from d2i_helpers.anonymise.keyed import Keyed
 from d2i_helpers.database.tables import anonymised
 from d2i_helpers.payload_spec import Spec
@@ -42,7 +43,16 @@ from d2i_helpers.staging.states import RowState, read_row_state
 
 _ROWS_AT_A_TIME = 1000
 _NOT_STAGED = (RowState.DELETED, None)  # a row in such a state is written anew
-RULES = 1  # raise it when the same original and key give another document
+# raise it when the same original and key give another document, or other digests are kept of it
+RULES = 2
+
+
+class Noted(NamedTuple):
+    """A row of one of the tables."""
+
+    id: int
+    person_id: str
+    compared: bytes  # what the leak check compares of it; nothing: it has to be read
 
 
 class Made:
@@ -60,6 +70,7 @@ class Made:
         shard = "" if twin.shard.is_whole else f"{twin.shard} "
         self._in_making = f"{shard}in the making, {source.name}"[:64]
         self.made_by = Keyed(key).digest(b"made\0" + depends_on.encode()).hex()
+        self._seal = Seal(key)
         self._some_stayed = False
         self._of_source = and_(~source.is_deleted, ~source.held_back)
         self._of_twin = and_(~twin.is_deleted, ~twin.held_back, *twin.mine)
@@ -102,15 +113,19 @@ class Made:
         return connection.execute(gone).scalar_one() > 0
 
     # ------------------------------------------------------------------ what need not be made anew
-    def originals(self, connection: Connection) -> Iterator[Any]:
-        """Rows of the originals: `id`, `person_id`, `compared` where it is as it was, else null."""
-        return self._rows(connection, self._source, self._of_source)
+    def originals(self, connection: Connection) -> Iterator[Noted]:
+        """Rows of all originals, with what is kept of those that are as they were."""
+        for row in self._rows(connection, self._source, self._of_source):
+            yield Noted(row.id, row.person_id, self._opened(row) if row.compared else b"")
 
-    def twins(self, connection: Connection) -> Iterator[Any]:
-        """The same of the twin's rows; null as well where the row's state is none of ours."""
+    def twins(self, connection: Connection) -> Iterator[Noted]:
+        """Rows of the twin that are as they were, of which enough is kept."""
         for row in self._rows(connection, self._twin, self._of_twin):
-            if row.compared is not None and read_row_state(row.row_state) not in _NOT_STAGED:
-                yield row
+            if row.compared and read_row_state(row.row_state) not in _NOT_STAGED:
+                yield Noted(row.id, row.person_id, self._opened(row))
+
+    def _opened(self, row: Any) -> bytes:
+        return self._seal.turn(row.compared, bytes(row.current_hash), row.person_id)
 
     def _rows(
         self, connection: Connection, staging: Staging, which: ColumnElement[bool]
@@ -118,7 +133,7 @@ class Made:
         t, k = staging.table.c, anonymised.c
         compared = case((self._is_same(connection, staging), k.compared))
         statement = (
-            select(t.id, t.person_id, t.row_state, compared.label("compared"))
+            select(t.id, t.person_id, t.row_state, t.current_hash, compared.label("compared"))
             .select_from(staging.table.outerjoin(anonymised, _noted(staging)))
             .where(which)
         )
@@ -203,13 +218,15 @@ class Made:
             )
 
     def _note(self, name: str, row: Any, compared: bytes | None) -> dict[str, Any]:
+        document_hash = bytes(row.current_hash)
+        sealed = compared and self._seal.turn(compared, document_hash, row.person_id)
         return {
             "staging_table": name,
             "person_id": row.person_id,
-            "document_hash": database.as_bytes(row.current_hash),
+            "document_hash": document_hash,
             "document_size": row.size,
             "made_by": self.made_by,
-            "compared": compared,
+            "compared": sealed,
         }
 
     def finish(self, connection: Connection, is_mine: Callable[[str], bool]) -> None:

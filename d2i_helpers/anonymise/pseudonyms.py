@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from d2i_helpers.anonymise import keyed
+from d2i_helpers.anonymise.digests import digest
 from d2i_helpers.anonymise.rules import Rule, RuleContext, Rules
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
@@ -51,7 +52,7 @@ class Pseudonymiser:
         max_shift_days: int,
         window_start: dt.date,
         avoid: Collection[int] = frozenset(),
-        digest: Callable[[str], int] = hash,
+        digest: Callable[[str], int] = digest,
     ) -> None:
         self._keyed = keyed.Keyed(key)
         self._max_shift = max_shift_days
@@ -92,10 +93,10 @@ class Pseudonymiser:
             if not (self._avoid or self.persons):
                 return result
             person = self._person(result)
-            digest = None if person is None else self._digest(person)
-            if digest is None or (digest not in self._avoid and digest not in self.persons):
+            met = None if person is None else self._digest(person)
+            if met is None or (met not in self._avoid and met not in self.persons):
                 return result
-            self._met.add(digest)
+            self._met.add(met)
             self._rules.stopped += 1
         raise AssertionError("no free name in a thousand")
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from d2i_helpers.anonymise import keyed
+from d2i_helpers.anonymise.digests import digest
 from d2i_helpers.anonymise.rule_context import (
     MOST_REMEMBERED,
     DayNumbers,
@@ -55,7 +56,7 @@ class Rules:
         spec: Spec,
         key: keyed.Keyed,
         avoid: Collection[int],
-        digest: Callable[[str], int] = hash,
+        digest: Callable[[str], int] = digest,
     ) -> None:
         self._keyed = key
         self._avoid, self._avoided_by = avoid, digest
@@ -90,18 +91,18 @@ class Rules:
 
         Spaces: all ids of children, all of workers, and the items of each kind.
         """
-        start, digest, may_stop = f"{space}\0".encode(), self._keyed.digest, bool(self._avoid)
+        start, draw, may_stop = f"{space}\0".encode(), self._keyed.digest, bool(self._avoid)
         length = self._lengths[space]
         workers = self._workers if space == "worker_id" else None
 
         def pseudonym(value: str) -> str:
             if workers is not None and value in workers:
                 return workers[value]
-            drawn = digest(start + value.encode())
+            drawn = draw(start + value.encode())
             text = keyed.id_text(drawn, length)
             stopped = self.stopped
             while may_stop and self.is_avoided(text):
-                drawn = digest(drawn)
+                drawn = draw(drawn)
                 text = keyed.id_text(drawn, length)
             if workers is not None and stopped == self.stopped:
                 if len(workers) >= MOST_REMEMBERED:

@@ -352,7 +352,7 @@ anonymised = Table(
     Column("document_hash", HASH, nullable=False),
     Column("document_size", BigInteger, nullable=False),  # as `database.size_of` says it
     Column("made_by", Characters(64), nullable=False),  # a mark of key, rules and settings
-    Column("compared", LargeBinary),  # keyed digests of what the leak check compares, 8 bytes each
+    Column("compared", LargeBinary),  # sealed digests of what the leak check compares
 )
 
 # Who is working on a staging table; a lease with a heartbeat.
