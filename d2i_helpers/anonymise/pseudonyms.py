@@ -86,7 +86,7 @@ class Pseudonymiser:
             SpecificationError: the document has a field that the specification does not know.
         """
         key = self._keyed.digest(b"child\0" + child_id.encode())
-        own, words = _own(child_id, identity), _name_words(identity)
+        own, words = _own_values(child_id, identity)
         shift = self._shift(key, document, identity)
         for round_ in range(1000):
             result = self._root(RuleContext(key, own, words, shift, round_), document)
@@ -116,19 +116,20 @@ class Pseudonymiser:
         Forward where going back would take the child out of the cohort's age. No date of the
         result may equal a real birth date of the child.
         """
-        births = [day for text in identity.of("birth_date") if (day := self._days[text])]
-        days = set(map(self._days.__getitem__, identity.dates))
+        numbers = self._days
+        births = [
+            day
+            for rule, text, _ in identity.values
+            if rule == "birth_date" and (day := numbers[text])
+        ]
+        days = set(map(numbers.__getitem__, identity.dates))
         sign = 1 if self._is_oldest(document) else -1
-
-        def is_free(shift: int) -> bool:
-            return not any(birth - shift in days for birth in births)
-
         for drawn in struct.unpack(">16H", keyed.drawn(key, b"shift")):
             shift = sign * (1 + drawn % self._max_shift)
-            if is_free(shift):
+            if days.isdisjoint([birth - shift for birth in births]):
                 return shift
         size = 1
-        while not is_free(sign * size):
+        while not days.isdisjoint([birth - sign * size for birth in births]):
             size += 1
         return sign * size
 
@@ -191,23 +192,21 @@ class Pseudonymiser:
         return rewrite
 
 
-def _own(child_id: str, identity: Identity) -> set[str]:
-    """The child's identifying values in normal form."""
-    own = {plain for _, _, plain in identity.values}
-    own.add(normal(child_id))
+def _own_values(child_id: str, identity: Identity) -> tuple[set[str], set[str]]:
+    """The child's identifying values in normal form, and the words of its names.
+
+    Of the names each word in normal form, and each name as one word.
+    """
+    own, words = {normal(child_id)}, set()
+    for rule, value, plain in identity.values:
+        own.add(plain)
+        if rule in NAMES:
+            words.add(plain)
+            if not value.isalpha():
+                words.update(map(normal, _NOT_LETTERS.split(value)))
     own.discard("")
-    return own
-
-
-def _name_words(identity: Identity) -> set[str]:
-    """Each word of the child's names in normal form, and each name as one word."""
-    names = [(value, plain) for rule, value, plain in identity.values if rule in NAMES]
-    words = {plain for _, plain in names if plain}
-    for value, _ in names:
-        if not value.isalpha():
-            words.update(normal(word) for word in _NOT_LETTERS.split(value))
     words.discard("")
-    return words
+    return own, words
 
 
 def _birth_fields(spec: Spec) -> list[tuple[str, str]]:
