@@ -72,10 +72,10 @@ def _extract(counts: Counts) -> str:
 
 def _anonymise(counts: Counts) -> str:
     made = counts.get("anonymised", 0) + counts.get("constructed", 0)
-    if not made:
+    wrote = sum(counts.get(name, 0) for name in _MOVED)
+    if not (made or wrote):
         unchanged = counted(counts.get("unchanged", 0), "child")
         return _whole([f"nothing changed, {unchanged} in the twin as before"])
-    wrote = sum(counts.get(name, 0) for name in _MOVED)
     said = [
         f"{counted(made, 'document')} made anonymous",
         f"{none_or(wrote)} changed in the twin",

@@ -65,6 +65,8 @@ def test_a_run_is_one_sentence() -> None:
          "1 with changes only, none to remove a child, none need attention."),
         ("anonymise", {"unchanged": 5}, False,
          "Nothing changed, 5 children in the twin as before."),
+        ("anonymise", {"unchanged": 5, "gone": 1}, False, "0 documents made anonymous, "
+         "1 changed in the twin, none with an identity left in, none need attention."),
         ("a stage of one's own", {"swept": 4}, False, ""),
     ],
 )  # fmt: skip
