@@ -36,7 +36,7 @@ from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.cohort import Window
 from d2i_helpers.database.tables import staging_table
 from d2i_helpers.demo import simulate
-from d2i_helpers.document.canonical import content_hash, to_text
+from d2i_helpers.document.canonical import content_hash, hash_of_plain, to_text
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.privacy.identities import collector
@@ -141,7 +141,7 @@ def pure(folder: Path) -> dict[str, Any]:
             if steps > 3:
                 assert not check.document(identity, original, made, written)
             if steps > 4:
-                content_hash(SPEC, made)
+                hash_of_plain(SPEC, made)
         assert not check.coincidences()
         return time.process_time() - started
 
