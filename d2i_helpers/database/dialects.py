@@ -63,7 +63,6 @@ from d2i_helpers.settings import Settings
 
 _WITHOUT_END = 2_000_000  # seconds; what SQLite counts in milliseconds of 31 bits
 _DEADLINE = "d2i_deadline"
-_PACKS = 16  # into which PostgreSQL packs the rows of a table; a power of two
 _STEPS_BETWEEN_LOOKS = 50_000  # of SQLite's machine, some milliseconds
 
 
@@ -208,11 +207,12 @@ class Portable:
         """
         return None
 
-    def packed(self, rows: Select) -> Select | None:
+    def packed(self, rows: Select, packs: int) -> Select | None:
         """The rows of a statement, thousands of them in one row; None where they come one by one.
 
         Args:
             rows: a select of texts and, as the last column, a number of 64 bits that is never null.
+            packs: into how many rows they are packed, a power of two.
 
         Returns:
             What `packed_rows.unpacked` reads.
@@ -532,16 +532,16 @@ class PostgreSQL(Portable):
         exact = (_hashed_exactly(*one) for one in zip(columns, types, strict=True))
         return func.hash_record_extended(func.row(*exact), 0, type_=BigInteger())
 
-    def packed(self, rows: Select) -> Select | None:
+    def packed(self, rows: Select, packs: int) -> Select | None:
         """Joined there by some of the number's bits, so that no answer is the whole of a table.
 
         To hand a row over costs the server and the driver more than to read it. The offset keeps
         PostgreSQL from computing the number twice, for the groups and for the answer.
         """
-        given = rows.offset(literal_column("0")).subquery()
+        given = (rows if packs == 1 else rows.offset(literal_column("0"))).subquery()
         *texts, number = given.c
         numbers: ColumnElement = func.int8send(number, type_=LargeBinary())
-        return select(
+        packed = select(
             func.string_agg(numbers, cast(literal_column("''"), LargeBinary())),
             *(func.count(text) for text in texts),
             *(
@@ -551,7 +551,10 @@ class PostgreSQL(Portable):
                 )
                 for text in texts
             ),
-        ).group_by(number.op("&")(literal_column(str(_PACKS - 1))))
+        )
+        if packs == 1:
+            return packed
+        return packed.group_by(number.op("&")(literal_column(str(packs - 1))))
 
     def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
         """A text of hexadecimal figures becomes a number by way of bits there."""

@@ -34,10 +34,12 @@ def unpacked(row: Sequence[Any]) -> Unpacked | None:
         None where they cannot be told apart: a text holds the separator, or is no text to the
         driver.
     """
+    half = (len(row) - 1) // 2
+    if row[0] is None:  # nothing was packed
+        return Unpacked([[] for _ in range(half)], [0] * half, [False] * half, array("q"))
     numbers = array("q", bytes(row[0]))
     if sys.byteorder == "little":  # the database writes the highest byte first
         numbers.byteswap()
-    half = (len(row) - 1) // 2
     counts, joined = row[1 : 1 + half], row[1 + half :]
     if not all(isinstance(text, str) for text in joined):
         return None

@@ -19,7 +19,7 @@ from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.salt import salt
 from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging, marks
+from d2i_helpers.staging import Staging, marks, row_counts
 
 # Where more persons than this have changed, all are read: a page by its bounds costs less than one
 # by a list of ids.
@@ -59,7 +59,7 @@ def find_changed(
     Raises:
         DatabaseError: the database refused a query.
     """
-    tables = WholeTables(documents.reader)
+    tables = WholeTables(documents.reader, row_counts.stored(connection, staging.name))
     try:
         tables.read(connection)
     except documents.reader.unreadable as error:

@@ -32,7 +32,8 @@ from d2i_helpers.extract.per_person import (
 from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, source_table
 
 _AT_A_TIME = 5000  # rows in memory
-_PACKS_AT_A_TIME = 4  # of those that a database makes of a table
+_ROWS_A_PACK = 50_000  # at most, as far as the last count tells, where a database packs rows
+_MANY = 1_000_000  # rows of a table that nobody has counted yet
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ class _Part:
 class WholeTables:
     """What a pass over all tables found."""
 
-    def __init__(self, reader: SourceReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: SourceReader, before: Mapping[str, int]) -> None:
+        """``before``: how many rows each table had when they were last counted."""
+        self._reader, self._before = reader, before
         self._tables: dict[str, _Table] = {}
         self._with_blanks: dict[str, set[str]] = {}  # ids, by the id without its outer blanks
         self._fold = False
@@ -168,7 +170,8 @@ class WholeTables:
         source = source_table(table)
         texts = [cast(reader.expression(source, table, name), Text()).label(name) for name in keys]
         rows = select(*texts, reader.fingerprint(source, table)).select_from(source)
-        statement = dialects.of(connection).packed(rows)
+        packs = 1 << (self._before.get(table, _MANY) // _ROWS_A_PACK).bit_length()
+        statement = dialects.of(connection).packed(rows, packs)
         return None if statement is None else _unpacked(connection, statement, keys)
 
     def _row_by_row(self, connection: Connection, table: str) -> Iterator[_Part]:
@@ -266,7 +269,7 @@ def _unpacked(
     connection: Connection, statement: Select, keys: Sequence[str]
 ) -> Iterator[_Part | None]:
     """The parts of a packed table; None in place of one whose rows cannot be told apart."""
-    for packs in database.streamed(connection, statement, _PACKS_AT_A_TIME):
+    for packs in database.streamed(connection, statement, 1):
         for pack in packs:
             found = packed_rows.unpacked(pack)
             if found is None:

@@ -20,13 +20,13 @@ def compare(
     connection: Connection, staging_table: str, today: Mapping[str, int]
 ) -> dict[str, RowCount]:
     """Today's counts by table, beside those of the last completed run (0 where there are none)."""
-    before = _stored(connection, staging_table)
+    before = stored(connection, staging_table)
     return {name: RowCount(before.get(name, 0), count) for name, count in today.items()}
 
 
 def store(connection: Connection, staging_table: str, counts: Mapping[str, RowCount]) -> None:
     """Keep today's counts; writes nothing where they are the same already."""
-    before = _stored(connection, staging_table)
+    before = stored(connection, staging_table)
     changed = {n: count.today for n, count in counts.items() if before.get(n) != count.today}
     if not changed:
         return
@@ -103,7 +103,8 @@ def _stored_values(connection: Connection, staging_table: str) -> dict[str, tupl
     }
 
 
-def _stored(connection: Connection, staging_table: str) -> dict[str, int]:
+def stored(connection: Connection, staging_table: str) -> dict[str, int]:
+    """The counts of the last completed run, by source table."""
     if not database.has_table(connection, source_rows):
         return {}  # as preflight finds it before the first run
     statement = select(source_rows.c.source_table, source_rows.c.row_count).where(

@@ -123,7 +123,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
     connected: Any = types.SimpleNamespace(name=dialect.name, server_version_info=(16, 2))
     schema = dialect.schema_statements
     hashed = dialect.row_fingerprint([ROWS.c.a, words], [INTEGER(), None], (16, 2))
-    packed = dialect.packed(select(ROWS.c.a, words))
+    packed = dialect.packed(select(ROWS.c.a, words), 16)
     return {
         "password": (dialect.takes_password, dialect.password_without_login),
         "url": [changes_url(dialect, f"any+pyodbc://{place}/x") for place in ("", "server")],

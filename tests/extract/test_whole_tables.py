@@ -13,10 +13,11 @@ from sqlalchemy import Engine, column, insert, select, table, text
 from d2i_helpers import database
 from d2i_helpers.database import dialects, packed_rows, tables
 from d2i_helpers.errors import DatabaseError
-from d2i_helpers.extract.documents import Documents
+from d2i_helpers.extract.documents import Documents, reading_plan
 from d2i_helpers.extract.sources import source_table
 from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.payload_spec import load_spec
+from d2i_helpers.settings import Settings
 
 SPEC = load_spec()
 TEXTS = ["A", "B", "B", " A", "A ", "\tB", "", " ", None, None, "É", "\xa0É", "A\nB", "0", "\x02"]
@@ -51,10 +52,10 @@ def _fill(engine: Engine, kind: str) -> None:
                 connection.execute(insert(held).values(dict(zip(here, both, strict=True))))
 
 
-def _found(engine: Engine, settings: Any) -> dict[str, Any]:
+def _found(engine: Engine, settings: Any, before: dict[str, int]) -> dict[str, Any]:
     reader = Documents(engine, settings, SPEC).reader
     reader.check()
-    whole = WholeTables(reader)
+    whole = WholeTables(reader, before)
     with database.reading(engine) as connection:
         whole.read(connection)
         written = whole.written_ids(connection)
@@ -84,17 +85,23 @@ def test_packed_tables_say_what_their_rows_say(
 
     monkeypatch.setattr(WholeTables, "_row_by_row", noted)
     _fill(engine, kind)
-    packed = _found(engine, make_settings())
+    packed = _found(
+        engine, make_settings(), dict.fromkeys(reading_plan(Settings(), SPEC).tables, 9)
+    )
     assert len(packed["fingerprints"]) > 1
     assert ("ssd_person" in by_row) == (kind not in PACKED)
     assert "ssd_disability" not in by_row
+    assert packed == _found(engine, make_settings(), {}), "in several packs"
     monkeypatch.setattr(dialects.PostgreSQL, "packed", dialects.Portable.packed)
-    assert packed == _found(engine, make_settings())
+    assert packed == _found(engine, make_settings(), {})
 
 
 def test_a_packed_row_is_read_back() -> None:
     numbers = np.array([5, -1, 2**62], ">i8").tobytes()
     packed = packed_rows.unpacked([numbers, 2, 3, "a\x01\x01b", "c\x01d\x01e"])
+    assert packed_rows.unpacked([None, 0, None]) == packed_rows.Unpacked(
+        [[]], [0], [False], packed_rows.array("q")
+    )
     assert packed == packed_rows.Unpacked(
         [["a", "", "b"], ["c", "d", "e"]],
         [1, 0],
