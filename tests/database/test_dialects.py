@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import MagicMock
 
 import pytest
 from sqlalchemy import (
@@ -73,6 +74,19 @@ def session(dialect: dialects.Portable, limits: Any) -> list[str]:
     dialect.set_up_connection(driver, limits, {})
     limited = {"timeout": driver.timeout, "call_timeout": driver.call_timeout}
     return driver.told + [f"{name}={value}" for name, value in limited.items() if value is not None]
+
+
+def copied(dialect: dialects.Portable) -> list[Any] | None:
+    """What a driver is given to copy a row; None where it is given none."""
+    driver = MagicMock()
+    cursor = driver.cursor.return_value.__enter__.return_value
+    cursor.rowcount = 1
+    try:
+        dialect.copy_rows(driver, "s.t", ["a", "b"], [(1, "x")])
+    except NotImplementedError:
+        return None
+    written = cursor.copy.return_value.__enter__.return_value.write_row
+    return [cursor.copy.call_args.args, written.call_args.args]
 
 
 def has_listeners(dialect: dialects.Portable, limits: Any) -> bool:
@@ -153,6 +167,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "lost": [code for code in ("1205", "08S01", "57P01", "ORA-03113") if dialect.lost([code])],
         "at once": dialect.hands_over_at_once,
         "fingerprint": None if hashed is None else sql(hashed),
+        "copies": (sorted(dialect.copies_rows), copied(dialect)),
         "packed": None if packed is None else sql(packed),
         "shard": None if (number := dialect.shard_hash(words)) is None else sql(number),
         "counts": dialect.counts_rows_of_many,
@@ -207,6 +222,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": [],
         "at once": False,
         "fingerprint": None,
+        "copies": ([], None),
         "packed": None,
         "shard": None,
         "counts": True,
@@ -250,6 +266,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["57P01"],
         "at once": True,
         "fingerprint": 'hash_record_extended(row(t.a, CAST(c.w AS TEXT) COLLATE "C"), 0)',
+        "copies": (["psycopg"], [("COPY s.t (a, b) FROM STDIN",), ((1, "x"),)]),
         "packed": (
             "SELECT string_agg(int8send(anon_1.w), CAST('' AS BYTEA)) AS string_agg_1, "
             "count(anon_1.a) AS count_1, "
@@ -307,6 +324,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["08S01"],
         "at once": False,
         "fingerprint": None,
+        "copies": ([], None),
         "packed": None,
         "shard": "CAST(substring(hashbytes('SHA2_256', c.w), 1, 4) AS BIGINT)",
         "counts": False,
@@ -350,6 +368,7 @@ SAID: dict[str, dict[str, Any]] = {
         "lost": ["ORA-03113"],
         "at once": False,
         "fingerprint": None,
+        "copies": ([], None),
         "packed": None,
         "shard": "to_number(substr(rawtohex(standard_hash(c.w, 'SHA256')), 1, 8), 'XXXXXXXX')",
         "counts": True,
