@@ -290,7 +290,10 @@ SAID: dict[str, dict[str, Any]] = {
         "held": "SELECT t.a FROM t FOR UPDATE OF t",
         "among": ["t.a IN (SELECT unnest(%(ids)s :: TEXT[]) AS unnest_1)",
                   "t.a IN (__[POSTCOMPILE_ids])"],
-        "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9]}),
+        "numbered": (
+            "t.a IN (SELECT unnest(%(numbers)s :: BIGINT[]) AS unnest_1)",
+            {"numbers": [3, 5, 9]},
+        ),
         "partial": True,
         "counts when told": True,
         "table": "CREATE TABLE c ( id BIGINT, x TEXT, w VARCHAR(48), h BYTEA )",
