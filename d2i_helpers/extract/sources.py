@@ -426,10 +426,11 @@ class SourceReader:
         while True:
             self._exact = True
             persons, following = self._persons(connection, first)
+            if not persons:
+                return
             raw = [row[self._id_at] for row in persons]
             if self.written.in_bounds(raw):
-                given = {"first": first, "following": following} | self._only(raw)
-                bounds = {name: value for name, value in given.items() if value is not None}
+                bounds = {"first": raw[0], "last": raw[-1]} | self._only(raw)
                 yield self._batch(connection, " ".join(bounds), bounds, persons)
             else:
                 yield from self._batches_of_forms(connection, persons, raw)
@@ -671,8 +672,8 @@ class SourceReader:
         parts: list[ColumnElement[bool]] = [person.is_not(None)] if kind.startswith("page") else []
         if "first" in kind:
             parts.append(person >= bindparam("first"))
-        if "following" in kind:
-            parts.append(person < bindparam("following"))
+        if "last" in kind:
+            parts.append(person <= bindparam("last"))
         if "ids" in kind:
             own = self.types.of_values(self._person_at)
             parts.append(self._dialect.among(person, "ids", own))
