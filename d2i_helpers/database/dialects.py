@@ -41,6 +41,7 @@ from sqlalchemy import (
     collate,
     event,
     func,
+    literal,
     literal_column,
     select,
     text,
@@ -49,7 +50,7 @@ from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.mssql import NVARCHAR
 from sqlalchemy.dialects.oracle import RAW
-from sqlalchemy.dialects.postgresql import BIT, TIMESTAMP
+from sqlalchemy.dialects.postgresql import BIT, REGCLASS, TIMESTAMP
 from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.sql import Select
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -129,6 +130,14 @@ class Portable:
     # ----------------------------------------------------------------------------- statements
     # whether `copy_rows` may be called, by the name of SQLAlchemy's driver
     copies_rows: ClassVar[frozenset[str]] = frozenset()
+
+    def copy_query(self, table: str) -> Select | None:
+        """The query for 1 where rows may be copied into a table; None where they never are.
+
+        Args:
+            table: its name, quoted where needed.
+        """
+        return None
 
     def copy_rows(
         self, connection: Any, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
@@ -486,6 +495,11 @@ class PostgreSQL(Portable):
             return column.in_(bindparam(name, expanding=True))
         array: ColumnElement = literal_column(f"{of_values.compile(dialect=_POSTGRESQL)}[]")
         return column.in_(select(func.unnest(bindparam(name).op("::")(array))))
+
+    def copy_query(self, table: str) -> Select | None:
+        """Not where policies say which rows a login may write: COPY is refused there."""
+        refused = func.row_security_active(cast(literal(table), REGCLASS))
+        return select(case((refused, 0), else_=1))
 
     def copy_rows(
         self, connection: Any, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]

@@ -56,7 +56,7 @@ def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
     values = [[row[name] for row in rows] for name in order or names]
     for at, convert in converts.items():
         values[at] = [convert(value) for value in values[at]]
-    if len(rows) >= FEWEST_COPIED and _copies(connection):
+    if len(rows) >= FEWEST_COPIED and _copies(connection, table):
         return _copy(connection, table, order or names, zip(*values, strict=True))
     given: list[Any] = list(zip(*values, strict=True))
     if order is None:
@@ -64,8 +64,17 @@ def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
     return connection.exec_driver_sql(written, given).rowcount
 
 
-def _copies(connection: Connection) -> bool:
-    return connection.dialect.driver in dialects.of(connection).copies_rows
+def _copies(connection: Connection, table: Table) -> bool:
+    """Whether rows may be copied into a table; asked once a connection."""
+    dialect = dialects.of(connection)
+    if connection.dialect.driver not in dialect.copies_rows:
+        return False
+    name = quoted_name(connection, table)
+    known: dict[str, bool] = connection.info.setdefault("d2i_copies", {})
+    if name not in known:
+        asked = dialect.copy_query(name)
+        known[name] = asked is not None and connection.execute(asked).scalar_one() == 1
+    return known[name]
 
 
 def _copy(

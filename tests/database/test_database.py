@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import types
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote_plus
@@ -16,6 +17,7 @@ from sqlalchemy import Engine, LargeBinary, cast, insert, make_url, select, text
 
 from d2i_helpers import database, settings
 from d2i_helpers.database import tables, writes
+from d2i_helpers.database.catalogue import quoted_name
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.preflight import stage as preflight
 
@@ -307,3 +309,27 @@ def test_a_row_that_a_trigger_keeps_out_of_a_copy_is_missed(engine: Engine) -> N
         database.transaction(engine) as connection,
     ):
         database.insert_rows(connection, tables.facts, rows)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_rows_come_into_a_table_with_policies_too(engine: Engine) -> None:
+    """PostgreSQL refuses COPY there, to a login that the policies hold for."""
+    rows = [{"staging_table": "t", "name": f"n{i}", "value": "v"} for i in range(50)]
+    login = f"clerk_{uuid.uuid4().hex[:8]}"
+    with database.transaction(engine) as connection:
+        tables.facts.create(connection)
+        name = quoted_name(connection, tables.facts)
+        for statement in (
+            f"create role {login}",
+            f"grant select, insert on {name} to {login}",
+            f"alter table {name} enable row level security",
+            f"create policy anyone on {name} using (true) with check (true)",
+            f"set local role {login}",
+        ):
+            connection.exec_driver_sql(statement)
+        database.insert_rows(connection, tables.facts, rows)
+        stored = connection.execute(select(tables.facts.c.name)).scalars().all()
+        connection.exec_driver_sql("reset role")
+        connection.exec_driver_sql(f"drop owned by {login}")
+        connection.exec_driver_sql(f"drop role {login}")
+    assert sorted(stored) == sorted(row["name"] for row in rows)

@@ -168,6 +168,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "at once": dialect.hands_over_at_once,
         "fingerprint": None if hashed is None else sql(hashed),
         "copies": (sorted(dialect.copies_rows), copied(dialect)),
+        "may copy": None if (asked := dialect.copy_query("s.t")) is None else sql(asked),
         "packed": None if packed is None else sql(packed),
         "shard": None if (number := dialect.shard_hash(words)) is None else sql(number),
         "counts": dialect.counts_rows_of_many,
@@ -223,6 +224,7 @@ SAID: dict[str, dict[str, Any]] = {
         "at once": False,
         "fingerprint": None,
         "copies": ([], None),
+        "may copy": None,
         "packed": None,
         "shard": None,
         "counts": True,
@@ -267,6 +269,8 @@ SAID: dict[str, dict[str, Any]] = {
         "at once": True,
         "fingerprint": 'hash_record_extended(row(t.a, CAST(c.w AS TEXT) COLLATE "C"), 0)',
         "copies": (["psycopg"], [("COPY s.t (a, b) FROM STDIN",), ((1, "x"),)]),
+        "may copy": "SELECT CASE WHEN row_security_active(CAST('s.t' AS REGCLASS)) THEN 0 ELSE 1 "
+                    "END AS anon_1",
         "packed": (
             "SELECT string_agg(int8send(anon_1.w), CAST('' AS BYTEA)) AS string_agg_1, "
             "count(anon_1.a) AS count_1, "
@@ -328,6 +332,7 @@ SAID: dict[str, dict[str, Any]] = {
         "at once": False,
         "fingerprint": None,
         "copies": ([], None),
+        "may copy": None,
         "packed": None,
         "shard": "CAST(substring(hashbytes('SHA2_256', c.w), 1, 4) AS BIGINT)",
         "counts": False,
@@ -372,6 +377,7 @@ SAID: dict[str, dict[str, Any]] = {
         "at once": False,
         "fingerprint": None,
         "copies": ([], None),
+        "may copy": None,
         "packed": None,
         "shard": "to_number(substr(rawtohex(standard_hash(c.w, 'SHA256')), 1, 8), 'XXXXXXXX')",
         "counts": True,
