@@ -134,6 +134,21 @@ def test_who_is_in_a_later_stage_is_not_waited_for(engine: Engine, shards: Gathe
     assert not thread.is_alive()
 
 
+def test_a_stage_by_hand_after_the_one_that_posted_is_not_waited_for(
+    engine: Engine, shards: Gather
+) -> None:
+    """Each has a lease of its own; what posted is the same process."""
+    with at_work(engine, Shard(1, 2)):
+        with at_work(engine, Shard(2, 2), "by-hand-extract"):
+            thread = threading.Thread(target=shards, args=(Shard(1, 2), 1))
+            thread.start()
+            assert shards(Shard(2, 2), 2).figures.staged == 3
+            thread.join(10)
+        with at_work(engine, Shard(2, 2), "by-hand-delta"):
+            assert shards(Shard(1, 2), 1).figures.staged == 3
+    assert not thread.is_alive()
+
+
 def test_a_shard_that_says_nothing_is_given_up(engine: Engine, shards: Gather) -> None:
     with at_work(engine, Shard(1, 2)), at_work(engine, Shard(2, 2)):
         assert shards(Shard(2, 2), 2, stage_timeout=1).missing == (Shard(1, 2),)
