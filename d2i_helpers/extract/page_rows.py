@@ -21,6 +21,29 @@ from d2i_helpers.extract.sources import STATUTORY, ReadPage, SourceReader
 from d2i_helpers.extract.valid_until import ValidUntil
 
 
+class _Keys(dict[Read, Keyed]):
+    """The keys of the rows of a page's queries, made when they are asked for.
+
+    An object of its own: if `PageRows` handed itself to `PerPerson`, page after page would stay in
+    memory until Python looks for cycles.
+    """
+
+    def __init__(self, reader: SourceReader, batch: ReadPage, *, fold: bool) -> None:
+        super().__init__()
+        self._plan, self._batch, self._fold = reader.plan, batch, fold
+
+    def __missing__(self, read: Read) -> Keyed:
+        self[read] = made = self._make(read)
+        return made
+
+    def _make(self, read: Read) -> Keyed:
+        if read.table == STATUTORY:
+            ids = self._batch.statutory or []
+            return Keyed(len(ids), {"person_id": as_numbers(key_numbers(ids, fold=self._fold))})
+        places = {name: self._plan.place(read, name) for name in self._plan.key_columns(read.table)}
+        return keyed(self._batch.found[read], places, fold=self._fold)
+
+
 class PageRows:
     """The raw rows of one page."""
 
@@ -28,10 +51,10 @@ class PageRows:
         self, reader: SourceReader, batch: ReadPage, person_ids: Sequence[str], *, fold: bool
     ) -> None:
         """``person_ids``: those of whom something is asked, in that order in each answer."""
-        self._reader, self._batch, self._fold = reader, batch, fold
+        self._reader, self._batch = reader, batch
+        self._keys = _Keys(reader, batch, fold=fold)
         persons = as_numbers(key_numbers(person_ids, fold=fold))
-        self._sums_of = PerPerson(persons, self._rows_of)
-        self._keyed: dict[Read, Keyed] = {}
+        self._sums_of = PerPerson(persons, self._keys.__getitem__)
         self._sums: dict[Read, Numbers] = {}  # of the hashes of a query's rows, a number a person
 
     def figures(self, dates: DateColumns) -> Numbers:
@@ -73,7 +96,7 @@ class PageRows:
     def _hashes(self, read: Read) -> Numbers | None:
         """The hash of each row as the database gave it; None where it could not hand one over."""
         if read.table == STATUTORY:
-            return np.ones(self._rows_of(read).count, np.int64)
+            return np.ones(self._keys[read].count, np.int64)
         given = self._batch.as_given
         if given is None:
             return None
@@ -81,16 +104,3 @@ class PageRows:
         if self._reader.hashes_there:
             return of_database(np.array([row[-1] for row in rows], np.int64))
         return as_numbers(row_fingerprints(rows))
-
-    def _rows_of(self, read: Read) -> Keyed:
-        if read not in self._keyed:
-            self._keyed[read] = self._make_keys(read)
-        return self._keyed[read]
-
-    def _make_keys(self, read: Read) -> Keyed:
-        if read.table == STATUTORY:
-            ids = self._batch.statutory or []
-            return Keyed(len(ids), {"person_id": as_numbers(key_numbers(ids, fold=self._fold))})
-        plan = self._reader.plan
-        places = {name: plan.place(read, name) for name in plan.key_columns(read.table)}
-        return keyed(self._batch.found[read], places, fold=self._fold)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,7 @@ from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.errors import DatabaseError, GuardError, SettingsError
 from d2i_helpers.extract import stage as extract
+from d2i_helpers.extract.sources import ReadPage, SourceReader
 from d2i_helpers.payload_spec import Spec, load_spec
 
 
@@ -82,6 +85,35 @@ def test_a_second_run_without_changes_writes_nothing(
     assert seen == []
     assert second.counts["unchanged"] == 25
     assert sum(second.counts[name] for name in ("new", "updated", "gone", "back")) == 0
+
+
+def test_a_page_does_not_outlive_the_next_one(
+    ssd: Any,
+    engine: Engine,
+    make_settings: Callable,
+    spec: Spec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its rows are free without a search for cycles, which comes seldom while extract runs."""
+    _fill(ssd, 6)
+    pages: list[weakref.ref[ReadPage]] = []
+    alive: list[int] = []
+    read = SourceReader.batches
+
+    def counted(reader: SourceReader, *given: Any) -> Iterator[ReadPage]:
+        for page in read(reader, *given):
+            pages.append(weakref.ref(page))
+            alive.append(sum(one() is not None for one in pages))
+            yield page
+            del page
+
+    monkeypatch.setattr(SourceReader, "batches", counted)
+    gc.disable()
+    try:
+        extract.run(engine, make_settings(chunk_size=1), spec)
+    finally:
+        gc.enable()
+    assert len(alive) == 6 and max(alive) <= 2
 
 
 def test_a_day_of_changes(ssd: Any, engine: Engine, make_settings: Callable, spec: Spec) -> None:
