@@ -188,7 +188,7 @@ class AnonymousDocuments:
         self._keep(connection, staying, anew, [pseudonym for pseudonym, _ in pairs])
         return array("q", [row_id for _, row_id in sorted(pairs)])
 
-    def _originals(self, connection: Connection) -> Iterator[Any]:
+    def _originals(self, connection: Connection) -> Iterator[Noted]:
         """Row number, id and what is kept of each live original."""
         if self.made is not None:
             return self.made.originals(connection)

@@ -119,8 +119,8 @@ class IdTypes:
                 return sqltypes.Text()
             case Kind.UUID:
                 return sqltypes.Uuid()
-            case Kind.NUMBER if _is_whole(deployed):
-                return sqltypes.BigInteger() if isinstance(deployed, sqltypes.Integer) else None
+            case Kind.NUMBER if isinstance(deployed, sqltypes.Integer):
+                return sqltypes.BigInteger()
             case _:
                 return None
 
