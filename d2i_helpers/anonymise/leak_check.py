@@ -155,11 +155,11 @@ class LeakCheck:
         """Hashes of values that one child really has and that some document bears."""
         if not (self._real and self._made):
             return frozenset()
-        real = np.unique(np.frombuffer(self._real, np.uint64))
+        real = np.sort(np.frombuffer(self._real, np.uint64))
         made = np.frombuffer(self._made, np.uint64)
         common: set[int] = set()
         for start in range(0, len(made), _AT_A_TIME):
-            some = made[start : start + _AT_A_TIME]
+            some = np.sort(made[start : start + _AT_A_TIME])  # neighbours are found together
             places = np.minimum(np.searchsorted(real, some), len(real) - 1)
             common.update(some[real[places] == some].tolist())
         return frozenset(common)

@@ -75,27 +75,35 @@ class Made:
         self._of_source = and_(~source.is_deleted, ~source.held_back)
         self._of_twin = and_(~twin.is_deleted, ~twin.held_back, *twin.mine)
 
-    def holds(self, connection: Connection) -> bool:
-        """Whether both tables hold what they held when the twin was last made."""
-        return not (
-            self._differs(connection, self._source, self._of_source)
-            or self._differs(connection, self._twin, self._of_twin)
-            or self._is_gone(connection, self._source)
-            or self._is_gone(connection, self._twin)
-        )
+    def live(self, connection: Connection) -> int | None:
+        """How many children's documents stay, if both tables hold what they held at the last time.
 
-    def _differs(
+        None: one of them does not. Of a whole twin the originals are counted, of a shard its rows.
+        """
+        originals = self._as_noted(connection, self._source, self._of_source)
+        if originals is None:
+            return None
+        twins = self._as_noted(connection, self._twin, self._of_twin)
+        return twins if twins is None or not self._twin.shard.is_whole else originals
+
+    def _as_noted(
         self, connection: Connection, staging: Staging, which: ColumnElement[bool]
-    ) -> bool:
-        """Whether one of these rows is not as it was, or was not there."""
-        differs = or_(
-            anonymised.c.person_id.is_(None),
-            staging.table.c.current_hash.is_(None),
-            ~self._is_same(connection, staging),
-        )
+    ) -> int | None:
+        """Number of these rows, if each is as it was and none is gone; else None."""
         rows = staging.table.outerjoin(anonymised, _noted(staging))
-        statement = select(func.count()).select_from(rows).where(which, differs)
-        return connection.execute(statement).scalar_one() > 0
+        same = func.sum(case((self._is_same(connection, staging), 1), else_=0))
+        statement = select(func.count(), same).select_from(rows).where(which)
+        live, as_they_were = connection.execute(statement).one()
+        if live > int(as_they_were or 0):
+            return None
+        k = anonymised.c
+        notes = select(func.count()).where(
+            k.staging_table == staging.name, *staging.mine_by(k.person_id)
+        )
+        # as many notes as rows that have one: then nobody has to be looked for
+        if connection.execute(notes).scalar_one() > live and self._is_gone(connection, staging):
+            return None
+        return live
 
     def _is_same(self, connection: Connection, staging: Staging) -> ColumnElement[bool]:
         """A row is as its note says (a condition)."""

@@ -308,12 +308,9 @@ class _Day:
             return False
         self.documents.find_held_back(connection)
         self._keep_held_back(connection)
-        if not made.holds(connection):
+        live = made.live(connection)
+        if live is None:
             return False
-        live = self.source.count(connection, ~self.source.is_deleted, ~self.source.held_back)
-        if not self.twin.shard.is_whole:  # which originals are the shard's, the twin's rows say
-            of_shard = (~self.twin.is_deleted, ~self.twin.held_back, *self.twin.mine)
-            live = self.twin.count(connection, *of_shard)
         self.counts["unchanged"] = live
         if progress:
             progress(live, live)

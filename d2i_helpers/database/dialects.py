@@ -417,6 +417,10 @@ class SQLite(Portable):
             )
         return url.set(database=str(path))
 
+    def size_of(self, column: ColumnElement) -> ColumnElement[int]:
+        """In bytes; letters it would have to count one by one."""
+        return func.length(cast(column, LargeBinary()))
+
     def engine_options(self, driver: str, settings: Settings) -> dict[str, Any]:
         """What one waits for there is always a lock; 0 would mean not to wait at all."""
         return {"connect_args": {"timeout": settings.lock_timeout or _WITHOUT_END}}

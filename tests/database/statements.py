@@ -48,6 +48,7 @@ _PARAMETER = r"(?:\?|:\w+(?:::\w+)?)"
 _LIST = re.compile(rf"IN \(({_PARAMETER})(?:, {_PARAMETER})*\)")
 # what SQLite alone is told: its clock, text as bytes
 _OF_SQLITE = re.compile(r"strftime|AS BLOB|AS BYTEA")
+_SIZE = re.compile(r"length\(CAST\(([\w.]+) AS (?:BLOB|BYTEA)\)\)")  # others are asked for length
 _CATALOGUE = re.compile(
     r"(?i)\bsys\.|information_schema|pragma|serverproperty|test max|create |^set "
 )
@@ -116,6 +117,8 @@ def _captured(found: dict[str, set[str]]) -> Iterator[None]:
                 dialect=dialect, column_keys=[*given] or None, for_executemany=len(many) > 1
             )
             said = plain(compiled.construct_expanded_state(given).statement)
+            if name != "sqlite":
+                said = _SIZE.sub(r"length(\1)", said)
             if name == "sqlite" or not _OF_SQLITE.search(said):
                 found[name].add(said)
 

@@ -229,7 +229,7 @@ SAID: dict[str, dict[str, Any]] = {
         "shard": None,
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
-        "size": "length(c.w)",
+        "size": "length(CAST(c.w AS BLOB))",
         "text": "CAST(t.a AS BLOB)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS INTEGER)) THEN CAST(CAST(t.a AS INTEGER) "
                          "AS TEXT) ELSE CAST(t.a AS TEXT) END",
