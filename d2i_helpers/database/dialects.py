@@ -167,10 +167,14 @@ class Portable:
         """A column holds one of some values.
 
         Args:
-            name: of the parameter that gives them, as a list.
+            name: of the parameter that gives them, as `listed` makes it.
             of_values: a type that holds each of them as it is; None where none is known to.
         """
         return column.in_(bindparam(name, expanding=True))
+
+    def listed(self, values: Iterable[Any], of_values: TypeEngine[Any] | None) -> Any:
+        """The parameter of `among` for some values, none of them null."""
+        return list(values)
 
     def numbered(self, row_number: ColumnElement[int]) -> ColumnElement[bool]:
         """The row is one of some, whose numbers `numbers` gives as parameters."""
@@ -178,7 +182,7 @@ class Portable:
 
     def numbers(self, row_numbers: Sequence[int]) -> dict[str, Any]:
         """The parameters of `numbered`."""
-        return {"numbers": list(row_numbers)}
+        return {"numbers": self.listed(row_numbers, BigInteger())}
 
     def as_raw_text(self, column: ColumnElement) -> ColumnElement:
         """A column of any type as text that the driver cannot choke on."""
@@ -499,6 +503,13 @@ class PostgreSQL(Portable):
             return column.in_(bindparam(name, expanding=True))
         array: ColumnElement = literal_column(f"{of_values.compile(dialect=_POSTGRESQL)}[]")
         return column.in_(select(func.unnest(bindparam(name).op("::")(array))))
+
+    def listed(self, values: Iterable[Any], of_values: TypeEngine[Any] | None) -> Any:
+        """As the text of an array: the driver would write a list anew for each statement."""
+        if of_values is None:
+            return list(values)
+        texts = (str(value).replace("\\", r"\\").replace('"', r"\"") for value in values)
+        return "{" + ",".join(f'"{text}"' for text in texts) + "}"
 
     def copy_query(self, table: str) -> Select | None:
         """Not where policies say which rows a login may write: COPY is refused there."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Table, literal_column, select
+from sqlalchemy import ColumnElement, Delete, Engine, Table, Text, literal_column, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import Select
@@ -102,6 +102,26 @@ def numbers(engine: Engine, row_numbers: Sequence[int]) -> dict[str, Any]:
         row_numbers: of rows that are due, with no row between them that is; at least one.
     """
     return dialects.of(engine).numbers(row_numbers)
+
+
+def rows_among(
+    connection: Connection, statement: Select, column: ColumnElement[str], texts: Sequence[str]
+) -> Iterator[Any]:
+    """The rows of a statement of which a column holds one of some texts, however many."""
+    dialect = dialects.of(connection)
+    asked = statement.where(dialect.among(column, "among", Text()))
+    for some in in_batches(texts):
+        yield from connection.execute(asked, {"among": dialect.listed(some, Text())}).all()
+
+
+def delete_among(
+    connection: Connection, statement: Delete, column: ColumnElement[str], texts: Sequence[str]
+) -> None:
+    """Delete rows of which a column holds one of some texts, however many."""
+    dialect = dialects.of(connection)
+    chosen = statement.where(dialect.among(column, "among", Text()))
+    for some in in_batches(texts):
+        connection.execute(chosen, {"among": dialect.listed(some, Text())})
 
 
 def most_in_list() -> int:

@@ -438,9 +438,13 @@ class SourceReader:
                 return
             first = following
 
-    def _only(self, raw: list[Any]) -> dict[str, list[Any]]:
+    def _only(self, raw: list[Any]) -> dict[str, Any]:
         """The ids of a shard's page beside its bounds, so that no other table hashes them anew."""
-        return {} if self.settings.part.is_whole else {"ids": raw}
+        return {} if self.settings.part.is_whole else {"ids": self._listed(raw)}
+
+    def _listed(self, raw: Iterable[Any]) -> Any:
+        """Ids of the persons' own type as a parameter; made once for all queries of a page."""
+        return self._dialect.listed(raw, self.types.of_values(self._person_at))
 
     @property
     def _ids_at_a_time(self) -> int:
@@ -458,7 +462,7 @@ class SourceReader:
             given = self._in_every_form([one for one, _ in some])
             yield self._batch(connection, "ids", given, [person for _, person in some])
 
-    def _in_every_form(self, raw: Sequence[Any]) -> dict[str, list[Any]]:
+    def _in_every_form(self, raw: Sequence[Any]) -> dict[str, Any]:
         """Some persons' raw ids as parameters, with every form in which they are written."""
         forms = {form: None for one in raw for form in self.written.forms(one)}
         texts = {*forms, *(text for one in raw if (text := key_text(one)) is not None)}
@@ -466,12 +470,12 @@ class SourceReader:
             raw = list(dict.fromkeys((*raw, *forms)))
         return self._as_parameters(raw, texts)
 
-    def _as_parameters(self, raw: Iterable[Any], texts: Iterable[str]) -> dict[str, list[Any]]:
+    def _as_parameters(self, raw: Iterable[Any], texts: Iterable[str]) -> dict[str, Any]:
         """Some persons' ids, for columns of the type of theirs and as texts for all others."""
         of_text = {*texts}
         if self._folds:
             of_text |= {text.lower() for text in of_text}
-        return {"ids": list(raw), "texts": sorted(of_text)}
+        return {"ids": self._listed(raw), "texts": self._dialect.listed(sorted(of_text), Text())}
 
     def _compared_columns(self) -> Iterator[tuple[Place, Place]]:
         """Each two columns of ids that are compared with one another."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, bindparam, select
+from sqlalchemy import Engine, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -335,20 +335,17 @@ class Day:
         t = self.staging.table.c
         self.changed += len(children)
         changed = {child.person_id: child.document for child in children}
-        statement = select(t.person_id, t.json_payload).where(
-            t.person_id.in_(bindparam("ids", expanding=True))
-        )
-        for some in database.in_batches(list(changed)):
-            for person_id, text in connection.execute(statement, {"ids": list(some)}):
-                try:
-                    before = orjson.loads(text)
-                    gone, held = removed_items(
-                        self.spec, before, changed[person_id], by_number=self.load.volatile_ids
-                    )
-                except (ValueError, TypeError, AttributeError):
-                    continue  # no JSON, or no document: it is written anew
-                self.items_gone.update(gone)
-                self.items_before.update(held)
+        stored = select(t.person_id, t.json_payload)
+        for person_id, text in database.rows_among(connection, stored, t.person_id, list(changed)):
+            try:
+                before = orjson.loads(text)
+                gone, held = removed_items(
+                    self.spec, before, changed[person_id], by_number=self.load.volatile_ids
+                )
+            except (ValueError, TypeError, AttributeError):
+                continue  # no JSON, or no document: it is written anew
+            self.items_gone.update(gone)
+            self.items_before.update(held)
 
     # -------------------------------------------------------------------------------- guards
     def _ask_guards(self, staged: int, before: str | None) -> list[str]:

@@ -464,13 +464,10 @@ def altered_documents(
     if hasher is None:
         return set()
     t = staging.table.c
-    statement = select(t.person_id, t.json_payload, t.current_hash).where(
-        t.person_id.in_(bindparam("ids", expanding=True))
-    )
+    stored = select(t.person_id, t.json_payload, t.current_hash)
     return {
         row.person_id
-        for ids in database.in_batches(list(texts))
-        for row in connection.execute(statement, {"ids": list(ids)})
+        for row in database.rows_among(connection, stored, t.person_id, list(texts))
         if row.json_payload != texts[row.person_id]
         and not hasher.matches(row.json_payload, database.as_bytes(row.current_hash))
     }
@@ -490,28 +487,25 @@ def _with_true_baselines(
     t = staging.table.c
     by_person = {row.person_id: row for row in rows}
     last_sent = staging.evidence.last_sent(connection, list(by_person))
-    statement = select(
-        t.id, t.person_id, t.json_payload, t.previous_json_payload, t.previous_hash
-    ).where(t.person_id.in_(bindparam("ids", expanding=True)))
+    documents = select(t.id, t.person_id, t.json_payload, t.previous_json_payload, t.previous_hash)
     repairs: list[dict[str, Any]] = []
-    for ids in database.in_batches(list(by_person)):
-        for stored in connection.execute(statement, {"ids": list(ids)}):
-            last = last_sent.get(stored.person_id)
-            held = baseline(stored, last, hasher.matches)
-            sure = held.sure and not (last and last.journal_lost)
-            by_person[stored.person_id] = replace(
-                by_person[stored.person_id],
-                acknowledged=held.text is not None or not held.sure,
-                previous_hash=held.hash if sure else None,
+    for stored in database.rows_among(connection, documents, t.person_id, list(by_person)):
+        last = last_sent.get(stored.person_id)
+        held = baseline(stored, last, hasher.matches)
+        sure = held.sure and not (last and last.journal_lost)
+        by_person[stored.person_id] = replace(
+            by_person[stored.person_id],
+            acknowledged=held.text is not None or not held.sure,
+            previous_hash=held.hash if sure else None,
+        )
+        before = (stored.previous_json_payload, database.as_bytes(stored.previous_hash))
+        if held.sure and (held.text, held.hash) != before:
+            repairs.append(
+                {
+                    "row": stored.id,
+                    "previous_json_payload": held.text,
+                    "previous_hash": held.hash,
+                }
             )
-            before = (stored.previous_json_payload, database.as_bytes(stored.previous_hash))
-            if held.sure and (held.text, held.hash) != before:
-                repairs.append(
-                    {
-                        "row": stored.id,
-                        "previous_json_payload": held.text,
-                        "previous_hash": held.hash,
-                    }
-                )
     staging.put_baselines(connection, repairs)
     return by_person

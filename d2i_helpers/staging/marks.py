@@ -271,7 +271,5 @@ def put(staging: Staging, found: Sequence[Mark], *, among_others: bool) -> None:
 
 def remove(connection: Connection, staging: Staging, person_ids: Sequence[str]) -> None:
     """Remove the marks of these persons."""
-    for some in database.in_batches(person_ids):
-        connection.execute(
-            delete(marks).where(marks.c.staging_table == staging.name, marks.c.person_id.in_(some))
-        )
+    of_table = delete(marks).where(marks.c.staging_table == staging.name)
+    database.delete_among(connection, of_table, marks.c.person_id, person_ids)

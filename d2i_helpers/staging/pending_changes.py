@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Table, delete, func, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -69,12 +69,9 @@ def chunks(staging: Staging, size: int) -> Iterator[list[Staged]]:
 
 def remove(connection: Connection, staging: Staging, changes: Sequence[Staged]) -> None:
     """Take out a chunk, in the transaction that writes it to the staging table."""
-    for ids in database.in_batches([change.person_id for change in changes]):
-        connection.execute(
-            delete(landing).where(
-                landing.c.staging_table == staging.name, landing.c.person_id.in_(ids)
-            )
-        )
+    of_table = delete(landing).where(landing.c.staging_table == staging.name)
+    ids = [change.person_id for change in changes]
+    database.delete_among(connection, of_table, landing.c.person_id, ids)
 
 
 def waiting(connection: Connection, staging: Staging, ids: Sequence[str]) -> set[str]:
@@ -104,12 +101,8 @@ def write_reasons(connection: Connection, staging: Staging, changes: Sequence[St
 
 def forget_reasons(connection: Connection, staging: Staging, ids: Sequence[str]) -> None:
     """Take these children out of the record of inclusion sets."""
-    for some in database.in_batches(ids):
-        connection.execute(
-            delete(inclusion).where(
-                inclusion.c.staging_table == staging.name, inclusion.c.person_id.in_(some)
-            )
-        )
+    of_table = delete(inclusion).where(inclusion.c.staging_table == staging.name)
+    database.delete_among(connection, of_table, inclusion.c.person_id, ids)
 
 
 def forget_all_reasons(connection: Connection, staging: Staging) -> None:
@@ -125,12 +118,6 @@ def _mine(staging: Staging, table: Table) -> tuple[ColumnElement[bool], ...]:
 def _by_person(
     connection: Connection, staging: Staging, table: Any, column: ColumnElement, ids: Sequence[str]
 ) -> dict[str, Any]:
-    statement = select(table.c.person_id, column).where(
-        table.c.staging_table == staging.name,
-        table.c.person_id.in_(bindparam("ids", expanding=True)),
-    )
-    values: dict[str, Any] = {}
-    for some in database.in_batches(ids):
-        rows = connection.execute(statement, {"ids": list(some)})
-        values.update((row[0], row[1]) for row in rows)
-    return values
+    of_table = select(table.c.person_id, column).where(table.c.staging_table == staging.name)
+    found = database.rows_among(connection, of_table, table.c.person_id, ids)
+    return {row[0]: row[1] for row in found}

@@ -267,14 +267,11 @@ class Staging:
         Args:
             lock: hold the rows until the transaction ends.
         """
-        statement = self._rows().where(self.table.c.person_id.in_(bindparam("ids", expanding=True)))
+        statement = self._rows()
         if lock:
             statement = database.locking(statement, self.table)
-        rows: dict[str, Row] = {}
-        for ids in database.in_batches(list(person_ids)):
-            for row in connection.execute(statement, {"ids": list(ids)}):
-                rows[row.person_id] = _row(row)
-        return rows
+        found = database.rows_among(connection, statement, self.table.c.person_id, person_ids)
+        return {row.person_id: _row(row) for row in found}
 
     def hashes(self, connection: Connection, row_ids: Sequence[int]) -> dict[int, bytes | None]:
         """Hashes of today's documents by row number; the rows are held until the transaction ends.

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote_plus
 
 import pytest
-from sqlalchemy import Engine, LargeBinary, cast, insert, make_url, select, text
+from sqlalchemy import Engine, LargeBinary, cast, delete, insert, make_url, select, text
 
 from d2i_helpers import database, settings
 from d2i_helpers.database import tables, writes
@@ -289,6 +289,19 @@ def test_rows_that_are_handed_over_are_stored_as_sqlalchemy_stores_them(engine: 
         stored = connection.execute(select(*columns).order_by(log.c.id)).all()
     assert len(stored) == 1 + 2 + writes.FEWEST_COPIED
     assert set(stored) == {stored[0]}
+
+
+def test_rows_are_found_and_deleted_by_texts_of_any_letters(engine: Engine) -> None:
+    odd = ['a"b', "a\\b", "\\", "{a,b}", "a, b ", "", "NULL", "'", "Zoë\n", "%s"]
+    facts = tables.facts
+    rows = [{"staging_table": "t", "name": one, "value": one} for one in [*odd, "a", "b", "null"]]
+    with database.transaction(engine) as connection:
+        facts.create(connection)
+        database.insert_rows(connection, facts, rows)
+        found = database.rows_among(connection, select(facts.c.value), facts.c.name, odd)
+        assert sorted(row.value for row in found) == sorted(odd)
+        database.delete_among(connection, delete(facts), facts.c.name, odd)
+        assert set(connection.scalars(select(facts.c.name))) == {"a", "b", "null"}
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -296,7 +296,7 @@ SAID: dict[str, dict[str, Any]] = {
                   "t.a IN (__[POSTCOMPILE_ids])"],
         "numbered": (
             "t.a IN (SELECT unnest(%(numbers)s :: BIGINT[]) AS unnest_1)",
-            {"numbers": [3, 5, 9]},
+            {"numbers": '{"3","5","9"}'},
         ),
         "partial": True,
         "counts when told": True,
