@@ -50,6 +50,7 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from d2i_helpers import database
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.document.canonical import content_hash, to_text
+from d2i_helpers.document.validation import Validator
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings, load_settings
 from d2i_helpers.staging import Staged, Staging, load, marks
@@ -59,6 +60,7 @@ from d2i_helpers.submit import stage as submit
 from d2i_helpers.submit.endpoint import Endpoint, simulated_endpoint
 
 SPEC = load_spec()
+VALIDATOR = Validator(SPEC)
 TABLE = "ssd_api_data_staging"
 WAYS = ("floor", "simple", "ours")
 STORIES = 150  # documents that are made; each stands for many children
@@ -120,7 +122,8 @@ def write(engine: Engine, staging: Staging, documents: list[Any], children: Any)
             staged = content_hash(SPEC, document)
             rows.append(Staged(f"C{number:07d}", None, to_text(document), staged))
             known = marks.text_fingerprint(rows[-1].payload)
-            kept.append(Mark(rows[-1].person_id, 0, datetime.date.max, b"", (), staged, known))
+            by = VALIDATOR.fingerprint if VALIDATOR.accepts(document) else None
+            kept.append(Mark(rows[-1].person_id, 0, datetime.date.max, b"", (), staged, known, by))
         with database.transaction(engine) as connection:
             load.write(connection, staging, rows)
         marks.put(staging, kept, among_others=True)

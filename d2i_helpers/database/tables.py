@@ -261,6 +261,7 @@ marks = Table(
     Column("valid_until", Characters(10), nullable=False),  # last day of a run, YYYY-MM-DD
     Column("current_hash", HASH),  # of the document that was made; null: not in the cohort
     Column("text_fingerprint", BigInteger),  # of its text as it was stored
+    Column("accepted_by", BigInteger),  # the checks that it passed (`Validator.fingerprint`)
     Column("reasons", Characters(200)),  # inclusion sets, comma-separated
     Column("left_out", Characters(100)),  # why the person is not in the cohort
     Column("problems", Characters()),  # what was left out of the document: JSON of [path, rule]

@@ -435,8 +435,12 @@ class _Work:
         return page
 
     def _row(self, row: Due, last: LastSent | None, page: _Page) -> None:
-        current = None if row.deleted else self._current(row)
-        if current is not None and (reason := self._invalid(current)):
+        accepted = not row.deleted and self._was_accepted(row)
+        if accepted and last is None and row.holds_nothing:
+            self._message(row, row.json_payload, page)  # `delta` would give the same text
+            return
+        current = None if row.deleted else self._current(row, proved=accepted)
+        if current is not None and not accepted and (reason := self._invalid(current)):
             page.refused.append((row, reason))
             return
         row, baselines, in_doubt = self._baselines(row, last, page)
@@ -449,7 +453,13 @@ class _Work:
             return
         if in_doubt and not row.deleted:  # a child that is gone is removed whatever was held of it
             self.in_doubt.add(row.person_id)
-        text = to_text(partial)
+        self._message(row, to_text(partial), page)
+
+    def _was_accepted(self, row: Due) -> bool:
+        """Whether the document is as extract made it, and these very checks accepted it then."""
+        return self.hasher is not None and row.was_accepted(self.validator.fingerprint)
+
+    def _message(self, row: Due, text: str, page: _Page) -> None:
         page.messages.append(
             Message(
                 row_id=row.id,
@@ -463,9 +473,10 @@ class _Work:
         )
         self._count(row, text)
 
-    def _current(self, row: Due) -> Document:
+    def _current(self, row: Due, *, proved: bool = False) -> Document:
+        """Today's document; ``proved``: that it is the child's, and what its hash says."""
         document = _parsed(row.json_payload)
-        if self.hasher is None:
+        if proved or self.hasher is None:
             return document
         another = self.rows_bear_ids and document.get(self.spec.root.key or "") != row.person_id
         if another or not self._has_hash(row, row.json_payload, row.current_hash, document):

@@ -6,12 +6,15 @@ identifier occurs once in its list, a whole document erases nothing, all text ca
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
+from importlib import metadata, resources
 from typing import Any, NamedTuple
 
 import jsonschema_rs
 import orjson
+import xxhash
 
 from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
 from d2i_helpers.payload_spec.outputs import json_schema
@@ -58,7 +61,7 @@ class Validator:
 
     def __init__(self, spec: Spec) -> None:
         """Compile the schemas of whole documents and of deltas."""
-        self._root = spec.root
+        self._spec, self._root = spec, spec.root
         self._parts = _parts(spec.root)
         self._schemas = {
             partial: jsonschema_rs.Draft202012Validator(
@@ -68,6 +71,17 @@ class Validator:
             )
             for partial in (False, True)
         }
+
+    @functools.cached_property
+    def fingerprint(self) -> int:
+        """A signed number of 64 bits for these checks: specification, code and library.
+
+        What one validator accepts, another with the same number would accept too.
+        """
+        library = metadata.version("jsonschema-rs")
+        rules = orjson.dumps([self._spec.fingerprint, library, json_schema(self._spec)])
+        code = resources.files("d2i_helpers.document").joinpath("validation.py").read_bytes()
+        return xxhash.xxh3_64_intdigest(rules + code) - (1 << 63)
 
     def problems(self, document: Any) -> list[Problem]:
         """Every rule that a whole document breaks, sorted by path; none for a good one."""

@@ -288,12 +288,13 @@ class Day:
         """
         found = self.documents.found
         kept = [one for one in found.values() if one.left_out is not None]
+        accepted = {change.person_id for change in page.changes if change.problem is None}
+        by = self.load.validator.fingerprint
         for child, new_hash in page.hashes:
             if (one := found.get(child.person_id)) and one.left_out is None:
-                one.current_hash, one.text_fingerprint = (
-                    new_hash,
-                    marks.text_fingerprint(child.text),
-                )
+                one.current_hash = new_hash
+                one.text_fingerprint = marks.text_fingerprint(child.text)
+                one.accepted_by = by if child.person_id in accepted else None
                 kept.append(one)
         kept = [one for one in kept if len(one.person_id) <= marks.LONGEST_ID]
         marks.put(self.staging, kept, among_others=self._marks_before)

@@ -127,7 +127,7 @@ class Load:
         hasher = text_hasher(spec, self.volatile_ids)
         self.staging = Staging(engine, table, hasher, settings.part)
         self.now = utc_now()
-        self._validator = Validator(spec)
+        self.validator = Validator(spec)
         self._any_waiting = False
 
     def rehash_if_needed(self) -> int:
@@ -224,7 +224,7 @@ class Load:
         return is_new
 
     def _staged(self, child: Child, new_hash: bytes, *, unchanged: bool) -> Staged:
-        problems = self._validator.problems_of_json(child.document)
+        problems = self.validator.problems_of_json(child.document)
         if not unchanged:
             self.counts["not_valid"] += bool(problems)
             if self._look is not None:

@@ -49,6 +49,7 @@ class Mark:
     problems: Problems = ()
     current_hash: bytes | None = None  # of the document; None: not in the cohort
     text_fingerprint: int | None = None  # of the document's text
+    accepted_by: int | None = None  # `Validator.fingerprint` of the checks that the text passed
     reasons: str = ""  # inclusion sets, comma-separated
     left_out: str | None = None  # why the person is not in the cohort
 
@@ -252,6 +253,7 @@ def put(staging: Staging, found: Sequence[Mark], *, among_others: bool) -> None:
             "valid_until": mark.valid_until.isoformat(),
             "current_hash": mark.current_hash,
             "text_fingerprint": mark.text_fingerprint,
+            "accepted_by": mark.accepted_by,
             "reasons": mark.reasons or None,
             "left_out": mark.left_out,
             "problems": orjson.dumps(mark.problems).decode() if mark.problems else None,

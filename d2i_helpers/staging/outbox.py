@@ -38,7 +38,7 @@ from d2i_helpers.staging.rows import Staging
 from d2i_helpers.staging.states import Doubtful, Event, Status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made of every row, which would take three times as long
 class Due:
     """A row that is to be sent, with every document that the receiver may hold."""
 
@@ -49,8 +49,6 @@ class Due:
     deleted: bool
     json_payload: str
     previous_json_payload: str | None
-    # documents of unknown outcome with their hashes; None: nothing held
-    in_flight: tuple[tuple[str | None, bytes | None], ...] = ()
     # what the row's notes say: this hash was made from the text with this digest
     has_notes: bool = False
     noted_hash: bytes | None = None
@@ -58,9 +56,12 @@ class Due:
     # what extract's mark says: this hash was made from the text with this fingerprint
     marked_hash: bytes | None = None
     marked_fingerprint: int | None = None
+    accepted_by: int | None = None  # `Validator.fingerprint` of the checks that this text passed
     # a message that is there already and still holds, with its digest
     message: str | None = None
     message_digest: bytes | None = None
+    # documents of unknown outcome with their hashes; None: nothing held
+    in_flight: Sequence[tuple[str | None, bytes | None]] = ()
 
     def is_noted(self, text: str, digest: bytes | None) -> bool:
         """Whether notes or mark prove that a text has this hash, so that it need not be made."""
@@ -69,6 +70,26 @@ class Due:
         if self.marked_hash == digest and self.marked_fingerprint == text_fingerprint(text):
             return True
         return self.noted_hash == digest and self.noted_digest == text_digest(text)
+
+
+    def was_accepted(self, by: int) -> bool:
+        """Whether extract made this very document of the child, and these checks accepted it.
+
+        Args:
+            by: their `Validator.fingerprint`.
+        """
+        return (
+            self.accepted_by == by
+            and self.current_hash is not None
+            and self.marked_hash == self.current_hash
+            and self.marked_fingerprint == text_fingerprint(self.json_payload)
+        )
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether row and journal say that the receiver holds nothing."""
+        none_acknowledged = self.previous_json_payload is None and self.previous_hash is None
+        return none_acknowledged and not self.in_flight
 
 
 def text_digest(text: str) -> bytes:
@@ -153,13 +174,14 @@ def _with_documents(
             case((staging.is_deleted, 1), else_=0).label("deleted"),
             t.json_payload,
             t.previous_json_payload,
-            notes.c.person_id.label("noted"),
-            notes.c.partial_current_hash,
-            notes.c.document_digest,
-            notes.c.partial_digest,
-            case((staging.message_holds, t.partial_json_payload)).label("message"),
+            case((notes.c.person_id.is_not(None), 1), else_=0).label("has_notes"),
+            notes.c.partial_current_hash.label("noted_hash"),
+            notes.c.document_digest.label("noted_digest"),
             marks.c.current_hash.label("marked_hash"),
-            marks.c.text_fingerprint,
+            marks.c.text_fingerprint.label("marked_fingerprint"),
+            marks.c.accepted_by,
+            case((staging.message_holds, t.partial_json_payload)).label("message"),
+            notes.c.partial_digest.label("message_digest"),
         )
         .outerjoin_from(staging.table, notes, staging.noted)
         .outerjoin(marks, marked)
@@ -167,27 +189,11 @@ def _with_documents(
         .order_by(t.id),
         database.numbers(staging.engine, row_numbers),
     ).all()
-    held = _in_flight(connection, staging, [row.person_id for row in rows])
-    return [
-        Due(
-            row.id,
-            row.person_id,
-            database.as_bytes(row.current_hash),
-            database.as_bytes(row.previous_hash),
-            bool(row.deleted),
-            row.json_payload,
-            row.previous_json_payload,
-            tuple(held.get(row.person_id, ())),
-            row.noted is not None,
-            database.as_bytes(row.partial_current_hash),
-            database.as_bytes(row.document_digest),
-            database.as_bytes(row.marked_hash),
-            row.text_fingerprint,
-            row.message,
-            database.as_bytes(row.partial_digest),
-        )
-        for row in rows
-    ]
+    due_rows = [Due(*row) for row in rows]
+    held = _in_flight(connection, staging, [row.person_id for row in due_rows])
+    for row in due_rows if held else ():
+        row.in_flight = held.get(row.person_id, ())
+    return due_rows
 
 
 def _in_flight(
