@@ -49,6 +49,10 @@ class Reading(Connection):
 
         return read_again(self, attempt)
 
+    def begin_reading(self) -> None:
+        """Begin a transaction where none has begun; what listens to that looks at it once."""
+        read_again(self, self._begin)
+
     def _begin(self) -> None:
         if self.in_transaction():
             return
@@ -60,14 +64,15 @@ class Reading(Connection):
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def reading(engine: Engine) -> Iterator[Reading]:
     """A connection that only reads; errors as in `transaction`.
 
     Raises:
         DatabaseError: the database refused something, or ended each attempt.
     """
     try:
-        with Reading(engine) as connection:
+        connection = Reading(engine)
+        with connection:
             yield connection
     except failures(engine) as error:
         raise explained(error, engine) from None

@@ -55,7 +55,8 @@ def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
     written, order, converts = _compiled(table, names, connection.dialect, tuple(schemas.items()))
     values = [[row[name] for row in rows] for name in order or names]
     for at, convert in converts.items():
-        values[at] = [convert(value) for value in values[at]]
+        made = {value: convert(value) for value in dict.fromkeys(values[at])}  # mostly few
+        values[at] = [made[value] for value in values[at]]
     if len(rows) >= FEWEST_COPIED and _copies(connection, table):
         return _copy(connection, table, order or names, zip(*values, strict=True))
     given: list[Any] = list(zip(*values, strict=True))

@@ -171,7 +171,11 @@ class Evidence:
             select(sent.c.id).where(
                 sent.c.staging_table == self.name,
                 sent.c.person_id == self.table.c.person_id,
-                sent.c.outcome.in_([str(Outcome.ACKNOWLEDGED), str(Outcome.UNKNOWN)]),
+                # no list, which SQLAlchemy would write into the statement anew each time
+                or_(
+                    sent.c.outcome == str(Outcome.ACKNOWLEDGED),
+                    sent.c.outcome == str(Outcome.UNKNOWN),
+                ),
                 sent.c.kind == DOCUMENT,
                 ~purged_later,
             )

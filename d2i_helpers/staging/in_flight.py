@@ -33,10 +33,9 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.database.tables import journal, notes
 from d2i_helpers.database.tables import submission_log as log_table
-from d2i_helpers.staging import submission_log
+from d2i_helpers.staging import outbox, submission_log
 from d2i_helpers.staging.evidence import DOCUMENT, PURGE
 from d2i_helpers.staging.messages import Attempt, Batch, Message, RecordResult
-from d2i_helpers.staging.outbox import partial_digest, text_digest
 from d2i_helpers.staging.rows import Staging, same, utc_now
 from d2i_helpers.staging.states import Event, Outcome
 
@@ -77,24 +76,14 @@ class Journal:
         read = connection.execute(self._read, {"batch": batch_id}).all() if journalled else []
         # a row that another hand deleted between the two statements: the step is done again
         database.compare(journal, len(read), journalled)
-        rows, altered = list[Any](), list[Any]()
-        for row in read:
-            (rows if _as_delta_wrote_it(row) else altered).append(row)
+        messages, altered = list[Message](), list[Message]()
+        for *of_message, noted_message, noted_document in read:
+            message = Message(*of_message)
+            as_noted = (noted_message, noted_document) == outbox.digests(message)
+            (messages if as_noted else altered).append(message)
         if altered:
             self._mark_altered(connection, batch_id, altered)
-        messages = tuple(
-            Message(
-                row_id=row.id,
-                person_id=row.person_id,
-                kind=row.kind,
-                text=row.partial_json_payload,
-                json_payload=row.whole,
-                current_hash=database.as_bytes(row.document_hash),
-                previous_hash=database.as_bytes(row.partial_previous_hash),
-            )
-            for row in rows
-        )
-        return Batch(batch_id, run_id, phase, messages, altered=len(altered))
+        return Batch(batch_id, run_id, phase, tuple(messages), altered=len(altered))
 
     @functools.cached_property
     def _put(self) -> Insert:
@@ -121,12 +110,15 @@ class Journal:
 
     @functools.cached_property
     def _read(self) -> Select:
-        """What was journalled of a batch, with the messages, in the order of row numbers."""
+        """What was journalled of a batch, in the order of row numbers.
+
+        The columns of `Message`, and the digests of its texts as delta noted them.
+        """
         t = self.staging.table.c
         whole = case((journal.c.kind == PURGE, t.json_payload), else_=journal.c.document)
         return (
-            select(t.id, t.person_id, journal.c.kind, journal.c.document_hash,
-                   whole.label("whole"), t.partial_json_payload, notes.c.partial_previous_hash,
+            select(t.id, t.person_id, journal.c.kind, t.partial_json_payload, whole.label("whole"),
+                   journal.c.document_hash, notes.c.partial_previous_hash,
                    notes.c.partial_digest, notes.c.document_digest)
             .join_from(journal, self.staging.table, journal.c.person_id == t.person_id)
             .join(notes, self.staging.noted)
@@ -135,16 +127,19 @@ class Journal:
             .order_by(t.id)
         )  # fmt: skip
 
-    def _mark_altered(self, connection: Connection, batch_id: str, rows: Sequence[Any]) -> None:
+    def _mark_altered(
+        self, connection: Connection, batch_id: str, messages: Sequence[Message]
+    ) -> None:
         """Mark rows that another hand changed after delta; the next delta makes their messages."""
         values = {
             "partial_json_payload": null(),
             "api_response": "not sent: other software changed the row after delta; "
             "the next delta makes its message anew",
         }
-        people = [row.person_id for row in rows]
+        people = [message.person_id for message in messages]
+        rows = [message.row_id for message in messages]
         _unjournal(connection, batch_id, people)
-        self.staging.moves.move(connection, Event.MESSAGE_ALTERED, [row.id for row in rows], values)
+        self.staging.moves.move(connection, Event.MESSAGE_ALTERED, rows, values)
         self.staging.forget_notes(connection, people)
 
     def record(
@@ -188,7 +183,7 @@ class Journal:
         moved = sum(connection.execute(self._moving(kind), given).rowcount for kind in kinds)
         if moved != len(messages):  # then the others have no row any more
             there = select(func.count()).select_from(self.staging.table)
-            there = there.where(self.staging.table.c.person_id.in_(_acknowledged(*kinds)))
+            there = there.where(self.staging.table.c.person_id.in_(_acknowledged()))
             rows = connection.execute(there, {"sent_batch": batch.id}).scalar_one()
             database.compare(self.staging.table, moved, rows)
         connection.execute(self._clear, {"sent_batch": batch.id})
@@ -240,7 +235,7 @@ class Journal:
         """Forgets all attempts to send to children of whom a message is acknowledged."""
         return delete(journal).where(
             journal.c.staging_table == self.staging.name,
-            journal.c.person_id.in_(_acknowledged(DOCUMENT, PURGE)),
+            journal.c.person_id.in_(_acknowledged()),
         )
 
 
@@ -256,16 +251,20 @@ def _receipt(person_id: ColumnElement) -> dict[str, Any]:
     }
 
 
-def _acknowledged(*kinds: str) -> Select:
+def _acknowledged(kind: str | None = None) -> Select:
     """Children of whom the batch's message is acknowledged, as the log has it since a moment ago.
 
     By the batch alone, which is of one staging table: with the table's name beside it SQLite would
     go through the whole log of that table.
+
+    Args:
+        kind: of the message; None: of any.
     """
+    of_kind = () if kind is None else (log_table.c.kind == kind,)
     return select(log_table.c.person_id).where(
         log_table.c.batch_id == _SENT_BATCH,
         log_table.c.outcome == str(Outcome.ACKNOWLEDGED),
-        log_table.c.kind.in_(kinds),
+        *of_kind,
     )
 
 
@@ -378,10 +377,3 @@ def recover(staging: Staging) -> int:
         return count
 
     return staging.in_transaction(settle)
-
-
-def _as_delta_wrote_it(row: Any) -> bool:
-    """Message and document are still the texts that delta wrote and read."""
-    return database.as_bytes(row.partial_digest) == partial_digest(
-        row.kind, row.partial_json_payload
-    ) and database.as_bytes(row.document_digest) == text_digest(row.whole)

@@ -79,10 +79,9 @@ def working_on(
     if not holder:
         holder = this_holder()
         own = Lease(engine, names, f"{BY_HAND}{uuid.uuid4().hex[:8]}", shard=shard)
-    query = select(run_lock.c.staging_table).where(
-        run_lock.c.staging_table.in_([_key(name, shard) for name in names]),
-        run_lock.c.holder == holder,
-    )
+    # no list of names, which would be written into the statement anew each time
+    ours = or_(*(run_lock.c.staging_table == _key(name, shard) for name in names))
+    query = select(run_lock.c.staging_table).where(ours, run_lock.c.holder == holder)
 
     def look(connection: Connection) -> None:
         if len(connection.execute(query).all()) < len(names):
@@ -90,7 +89,7 @@ def working_on(
 
     def look_now() -> None:
         with database.reading(engine) as connection:
-            connection.begin()  # and so looks
+            connection.begin_reading()  # and so looks
 
     with own:
         event.listen(engine, "begin", look)

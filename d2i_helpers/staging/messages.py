@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from d2i_helpers.staging.states import Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which takes three times as long to make
 class Message:
     """What is to be sent of one child, with the document and the hashes it was made from."""
 

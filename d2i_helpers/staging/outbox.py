@@ -13,6 +13,7 @@ import hashlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
@@ -36,6 +37,8 @@ from d2i_helpers.staging.marks import text_fingerprint
 from d2i_helpers.staging.messages import Message
 from d2i_helpers.staging.rows import Staging
 from d2i_helpers.staging.states import Doubtful, Event, Status
+
+_ROWS_AT_A_TIME = 2000  # of the driver: to fetch each by itself takes longer
 
 
 @dataclass(slots=True)  # not frozen: one is made of every row, which would take three times as long
@@ -70,7 +73,6 @@ class Due:
         if self.marked_hash == digest and self.marked_fingerprint == text_fingerprint(text):
             return True
         return self.noted_hash == digest and self.noted_digest == text_digest(text)
-
 
     def was_accepted(self, by: int) -> bool:
         """Whether extract made this very document of the child, and these checks accepted it.
@@ -254,7 +256,7 @@ def _is_there(row: Due, message: Message) -> bool:
     """Whether the row holds this very message, made from these very documents."""
     if (row.message, row.previous_hash) != (message.text, message.previous_hash):
         return False
-    return (row.message_digest, row.noted_digest) == _digests(message)
+    return (row.message_digest, row.noted_digest) == digests(message)
 
 
 def _write_notes(connection: Connection, staging: Staging, messages: Sequence[Message]) -> None:
@@ -263,7 +265,7 @@ def _write_notes(connection: Connection, staging: Staging, messages: Sequence[Me
         return
     rows = []
     for message in messages:
-        of_message, of_document = _digests(message)
+        of_message, of_document = digests(message)
         rows.append(
             {
                 "staging_table": staging.name,
@@ -357,7 +359,8 @@ def ready_rows(connection: Connection, staging: Staging) -> tuple[array[int], in
     """
     characters_of = func.length(staging.table.c.partial_json_payload)
     numbers, characters, others = array("q"), 0, 0
-    for number, length in connection.execute(_waiting(staging, characters_of)):
+    found = connection.execute(_waiting(staging, characters_of))
+    for number, length in chain.from_iterable(found.partitions(_ROWS_AT_A_TIME)):
         if length is None:
             others += 1
             continue
@@ -414,6 +417,6 @@ def left_behind(connection: Connection, staging: Staging, *, due: int, on_its_wa
     return due - on_its_way + held_back + in_doubt
 
 
-def _digests(message: Message) -> tuple[bytes, bytes]:
+def digests(message: Message) -> tuple[bytes, bytes]:
     """Digests of the message and of the whole document that it was made from."""
     return partial_digest(message.kind, message.text), text_digest(message.json_payload)

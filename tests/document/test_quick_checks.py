@@ -8,6 +8,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from d2i_helpers.delta import delta
 from d2i_helpers.document.canonical import (
     content_hash,
     hash_of_assembled,
@@ -102,6 +103,8 @@ def test_a_document_is_accepted_if_it_has_no_problem(data: st.DataObject) -> Non
     for one in spoiled:
         parsed = orjson.loads(orjson.dumps(one))
         assert VALIDATOR.accepts(parsed) == (not VALIDATOR.problems(parsed))
+        if VALIDATOR.accepts(parsed):  # then a first message is the document as it stands
+            assert to_text(delta(SPEC, parsed, None)) == to_text(parsed)
 
 
 def blocks_of(held: Any) -> Any:

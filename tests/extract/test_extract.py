@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import Engine, delete, event, insert, inspect, select, text, update
 
@@ -476,8 +478,74 @@ def test_a_child_in_error_is_judged_anew_though_its_document_did_not_change(
     with monkeypatch.context() as stricter:
         stricter.setattr(Validator, "problems", lambda _s, _d: [fault])
         stricter.setattr(Validator, "accepts", lambda _s, _d: False)
+        stricter.setattr(Validator, "fingerprint", 1)
         assert delta_stage.run(engine, settings, spec).counts["not_valid"] == 2
     assert {row["submission_status"] for row in ssd.staged().values()} == {"error"}
+
+
+def test_delta_checks_again_only_what_the_same_checks_did_not_accept(
+    ssd: Any, engine: Engine, make_settings: Callable, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from d2i_helpers.delta import stage as delta_stage
+    from d2i_helpers.document.validation import Problem, Validator
+
+    _fill(ssd, 4)
+    settings, accepts = make_settings(), Validator.accepts
+    with monkeypatch.context() as older:
+        older.setattr(Validator, "accepts", lambda _s, d: d["la_child_id"] != "P0002")
+        older.setattr(Validator, "problems", lambda *_: [Problem("child_details", "a fault")])
+        extract.run(engine, settings, spec)
+    checked: list[str] = []
+
+    def noted(self: Validator, document: dict[str, Any]) -> bool:
+        checked.append(document["la_child_id"])
+        return accepts(self, document)
+
+    monkeypatch.setattr(Validator, "accepts", noted)
+    texts = {child: row["json_payload"] for child, row in ssd.staged().items()}
+    t = tables.staging_table("ssd_api_data_staging")
+    with database.transaction(engine) as connection:
+        for child, text in (("P0003", texts["P0003"] + " "), ("P0004", texts["P0001"])):
+            changed = update(t).where(t.c.person_id == child)
+            connection.execute(changed.values(json_payload=text))
+    counts = delta_stage.run(engine, settings, spec).counts
+    assert (counts["written"], counts["altered"]) == (3, 1)
+    assert checked == ["P0002", "P0003"], "refused, or not the text that extract wrote"
+    partials = {child: row["partial_json_payload"] for child, row in ssd.staged().items()}
+    assert partials["P0001"] == texts["P0001"]
+
+    checked.clear()
+    monkeypatch.setattr(Validator, "fingerprint", 1)  # of another specification
+    delta_stage.run(engine, settings, spec)
+    assert checked == ["P0001", "P0002", "P0003"]
+    assert partials == {
+        child: row["partial_json_payload"] for child, row in ssd.staged().items()
+    }, "a document that goes as it stands is what the delta from nothing is"
+
+
+def test_an_accepted_document_goes_as_it_stands_only_to_a_receiver_that_holds_nothing(
+    ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
+) -> None:
+    """Also where the submission log knows nothing of the child, as of a table that was adopted."""
+    from d2i_helpers.delta import stage as delta_stage
+    from d2i_helpers.document.canonical import content_hash, to_text
+
+    _fill(ssd, 2)
+    extract.run(engine, settings := make_settings(), spec)
+    document = orjson.loads(ssd.staged()["P0002"]["json_payload"])
+    document["social_care_episodes"] = [{"social_care_episode_id": "GONE", "purge": False}]
+    t, name = tables.staging_table("ssd_api_data_staging"), "ssd_api_data_staging"
+    acknowledged = {"previous_json_payload": t.c.json_payload, "previous_hash": t.c.current_hash}
+    unknown = {
+        "staging_table": name, "person_id": "P0002", "run_id": "r", "batch_id": "b",
+        "kind": "document", "document": to_text(document), "state": "unknown",
+        "document_hash": content_hash(spec, document), "sent_at": dt.datetime(2026, 1, 1),
+    }  # fmt: skip
+    with database.transaction(engine) as connection:
+        connection.execute(update(t).where(t.c.person_id == "P0001").values(acknowledged))
+        connection.execute(insert(tables.journal), unknown)
+    assert delta_stage.run(engine, settings, spec).counts["nothing_to_send"] == 1
+    assert '"GONE","purge":true' in ssd.staged()["P0002"]["partial_json_payload"]
 
 
 def test_a_document_that_another_hand_changed_is_written_anew(

@@ -20,15 +20,17 @@ from d2i_helpers import database
 from d2i_helpers.database.shards import shard_of
 from d2i_helpers.database.tables import journal, our_tables
 from d2i_helpers.document.canonical import canonical_name, content_hash, text_hasher, to_text
+from d2i_helpers.document.validation import Validator
 from d2i_helpers.payload_spec import Block, load_spec
 from d2i_helpers.settings import Shard
-from d2i_helpers.staging import Staged, Staging, attention, outbox, rehash_all
+from d2i_helpers.staging import Staged, Staging, attention, marks, outbox, rehash_all
 from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.evidence import CANONICAL_FACT
 from d2i_helpers.staging.load import write
 from d2i_helpers.staging.states import Unsent
 
 SPEC = load_spec()
+VALIDATOR = Validator(SPEC)
 Document = dict[str, Any]
 Path = tuple
 
@@ -230,6 +232,8 @@ def extract(engine: Engine, staging: Staging, source: Source, *, chunk: int = 3)
     for start in range(0, len(children), chunk):
         with database.transaction(engine) as connection:
             write(connection, staging, [staged(d) for d in children[start : start + chunk]])
+    known = [staged(document) for document in children]
+    marks.put(staging, [mark(one) for one in known if is_marked(one)], among_others=True)
     with database.transaction(engine) as connection:
         t, present = staging.table.c, {*source.children, *source.unreadable}
         live = connection.execute(
@@ -248,6 +252,19 @@ def is_of(shard: Shard, child: str | None) -> bool:
 def staged(document: Document) -> Staged:
     child = document["la_child_id"]
     return Staged(child, None, to_text(document), content_hash(SPEC, document))
+
+
+def is_marked(one: Staged) -> bool:
+    """Every other child has a mark, as in a table that was filled before there were any."""
+    return one.hash[0] % 2 == 0
+
+
+def mark(one: Staged) -> marks.Mark:
+    accepted = VALIDATOR.accepts(orjson.loads(one.payload))
+    return marks.Mark(
+        one.person_id, 0, dt.date.max, b"", (), one.hash,
+        marks.text_fingerprint(one.payload), VALIDATOR.fingerprint if accepted else None,
+    )  # fmt: skip
 
 
 def clear(engine: Engine, staging: Staging) -> None:
