@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from d2i_helpers.document.source_rows import Read
-from d2i_helpers.extract.per_person import Numbers, PerPerson
+from d2i_helpers.extract.per_person import Numbers
 
 # Of marshal's forms the newest whose bytes depend on the values alone: later ones also tell whether
 # two values are one object.
@@ -60,20 +59,6 @@ def of_database(hashes: Numbers) -> Numbers:
         made *= mix
     made ^= made >> _SHIFT
     return made.view(np.int64)
-
-
-def fingerprints(
-    reads: Iterable[Read],
-    hashes: Callable[[Read], Numbers],
-    sums: PerPerson,
-) -> Numbers:
-    """The fingerprint of each person of `sums`, in its order.
-
-    Args:
-        reads: every query of the plan; their order counts.
-        hashes: the hash of each row of a query.
-    """
-    return mixed((sums.of(read, hashes(read)) for read in reads), len(sums.persons))
 
 
 def mixed(sums: Iterable[Numbers], count: int) -> Numbers:

@@ -1,8 +1,9 @@
 """One pass over every source table: keys and fingerprints of all rows, and nothing else of them.
 
-Each table is read once, from beginning to end, whatever the number of children. Sixteen bytes a row
-and key stay in memory. A shard reads all rows too, and adds up those of its own children: to ask
-the database whose each row is would cost more than the rows.
+Each table is read once, from beginning to end, whatever the number of children. Eight bytes a row
+and eight a key stay in memory, until no other table hangs on it. A shard reads all rows too, and
+adds up those of its own children: to ask the database whose each row is would cost more than the
+rows.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.database import dialects, packed_rows
 from d2i_helpers.document.source_rows import Read, key_text
-from d2i_helpers.extract.fingerprints import fingerprints, of_database, row_fingerprints
+from d2i_helpers.extract.fingerprints import mixed, of_database, row_fingerprints
 from d2i_helpers.extract.per_person import (
     NO_KEY,
     Keyed,
@@ -78,31 +79,37 @@ class WholeTables:
             DatabaseError: the database ended a query each time.
             Exception: the driver cannot hand over a value (`SourceReader.unreadable`).
         """
-        reader, plan = self._reader, self._reader.plan
+        reader = self._reader
         self._fold = reader.folds_capitals(connection)
-        persons_at: dict[str, list[str]] = {table: [] for table in plan.tables}
-        for table, name in reader.person_columns():
-            persons_at.setdefault(table, []).append(name)
-        for table in plan.tables:
-            if not reader.is_there(table):
-                self.rows[table] = 0
-                continue
-            read = functools.partial(self._read, connection, table, persons_at[table])
-            found = database.read_again(connection, read)
-            self._tables[table], self.rows[table] = found, found.keyed.count
         if statutory := reader.settings.statutory_cohort_table:
             self._read_statutory(connection, statutory)
-        connection.rollback()
         self._find_persons(connection)
+        sums = PerPerson(self.persons, functools.partial(self._keyed, connection))
+        self.fingerprints = mixed(self._sums(connection, sums), len(self.persons))
+        connection.rollback()
 
     def _find_persons(self, connection: Connection) -> None:
-        reader = self._reader
+        self._table(connection, self._reader.plan.person.table)
         keys = self._person_keys(connection)
         self.persons, times = np.unique(keys[keys != NO_KEY], return_counts=True)
         self.repeated = self.persons[times > 1]
         self.unreadable_id = int((keys == NO_KEY).sum()) - self.without_id
-        sums = PerPerson(self.persons, self._keyed)
-        self.fingerprints = fingerprints(reader.queries, self._hashes, sums)
+
+    def _sums(self, connection: Connection, sums: PerPerson) -> Iterator[Numbers]:
+        """For every query of the plan its rows' hashes, added up a person.
+
+        A table is read when the first query needs it, and let go after the last one.
+        """
+        queries = self._reader.queries
+        own = [read.table for read in queries]
+        needed = [{read.table, *(step.table for step in read.chain)} for read in queries]
+        for number, table in enumerate(own):
+            found = self._table(connection, table)
+            yield sums.of(queries[number], found.hashes)
+            if table not in own[number + 1 :]:  # others may still hang on its keys
+                self._tables[table] = replace(found, hashes=np.zeros(0, np.int64))
+            for no_longer in needed[number].difference(*needed[number + 1 :]):
+                self._tables.pop(no_longer, None)
 
     def _person_keys(self, connection: Connection) -> Numbers:
         """The key of each person who is to be looked at."""
@@ -116,15 +123,20 @@ class WholeTables:
             self.without_id += ids.count(None)
         return as_numbers(keys)
 
-    def _keyed(self, read: Read) -> Keyed:
-        table = self._tables.get(read.table)
-        return table.keyed if table else Keyed()
+    def _keyed(self, connection: Connection, read: Read) -> Keyed:
+        return self._table(connection, read.table).keyed
 
-    def _hashes(self, read: Read) -> Numbers:
-        table = self._tables.get(read.table)
-        return table.hashes if table else np.zeros(0, np.int64)
+    def _table(self, connection: Connection, table: str) -> _Table:
+        """A table, which is read where it is not in memory."""
+        if table not in self._tables:
+            found = database.read_again(connection, lambda: self._read(connection, table))
+            self._tables[table], self.rows[table] = found, found.keyed.count
+        return self._tables[table]
 
-    def _read(self, connection: Connection, table: str, persons_at: Sequence[str]) -> _Table:
+    def _read(self, connection: Connection, table: str) -> _Table:
+        if not self._reader.is_there(table):
+            return _Table(Keyed(), np.zeros(0, np.int64))
+        persons_at = [name for at, name in self._reader.person_columns() if at == table]
         packed = self._packed(connection, table)
         found = None if packed is None else self._put_together(table, persons_at, packed)
         if found is None:
