@@ -59,6 +59,8 @@ def _found(engine: Engine, settings: Any, before: dict[str, int]) -> dict[str, A
     with database.reading(engine) as connection:
         whole.read(connection)
         written = whole.written_ids(connection)
+    assert set(whole.rows) >= set(reader.plan.tables), "each table is read and counted"
+    assert not whole._tables, "and no longer in memory"
     return {
         "fingerprints": dict(
             zip(whole.persons.tolist(), whole.fingerprints.tolist(), strict=True)
