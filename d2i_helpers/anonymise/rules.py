@@ -165,12 +165,13 @@ def _upn(rules: Rules, _block: Block, _field: Field) -> Rule:
 @anonymising_rule("surname", type="string", words="a made-up name")
 @anonymising_rule("first_name", type="string", words="a made-up name")
 def _name(_rules: Rules, _block: Block, field: Field) -> Rule:
-    pool = names(field.anonymise, field.max_length)
-    start = field.anonymise.encode() + b"\0"
+    kind, longest = field.anonymise, field.max_length
+    start = kind.encode() + b"\0"
 
     def rule(child: RuleContext, value: Any) -> str | None:
         if type(value) is not str:
             return None
+        pool = names(kind, longest)  # not before a name is drawn: a quiet day need not load them
         said = keyed.drawn(child.key, start + value.encode() + bytes(child.round))
         while True:
             name, plain = pool[keyed.number(said, len(pool))]
