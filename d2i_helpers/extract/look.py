@@ -78,12 +78,12 @@ class _Look(Day):
         self._ask_for_pilot()
         with database.reading(self.engine) as connection:
             self._require_tables(connection)
-            staged, before, changed = self._begin(connection)
+            before, changed = self._begin(connection)
             self._read_all(connection, changed, progress)
         self._compare_columns([self.documents.numbers()])
         found = self.found
         try:
-            guards.check(self._figures(staged, before), self.settings)
+            guards.check(self._figures(before), self.settings)
         except GuardError as error:
             found.stop = error
         if not self.settings.person_ids:

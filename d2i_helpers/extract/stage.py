@@ -121,7 +121,7 @@ class Day:
         pending_changes.clear(self.staging)
         self.counts["rehashed"] = self.load.rehash_if_needed()
         with database.reading(self.engine) as connection:
-            staged, before, changed = self._begin(connection)
+            before, changed = self._begin(connection)
             if self.load.first_load:  # its pages are written as they are read
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
             self._read_all(connection, changed, progress)
@@ -129,7 +129,7 @@ class Day:
             self.staging.in_transaction(
                 lambda connection: marks.remove(connection, self.staging, changed.strangers)
             )
-        notices = strangers + self._ask_guards(staged, before)
+        notices = strangers + self._ask_guards(before)
         entries, run_id = self._entries(), self.settings.run_id or BY_HAND
         # before anything can be sent
         self.staging.in_transaction(
@@ -148,21 +148,23 @@ class Day:
         )
         return self._result(warnings, notices)
 
-    def _begin(self, connection: Connection) -> tuple[int, str | None, Changed | None]:
+    def _begin(self, connection: Connection) -> tuple[str | None, Changed | None]:
         """Compare the source with the last run before anybody is read.
 
         Returns:
-            Number of children who are staged, the first day of the last run's window, and whom to
-            read (None: everybody, or those of a pilot).
+            The first day of the last run's window, and whom to read (None: everybody, or those of a
+            pilot).
         """
-        staged = self.staging.count(connection, ~self.staging.is_deleted, *self.staging.mine)
         before = self.staging.fact(connection, WINDOW_FACT)
         self.load.begin(connection, was_loaded=before is not None)
+        # after the highest row number is known: what is added meanwhile is looked for, not missed
+        self.staged = self.staging.count(connection, ~self.staging.is_deleted, *self.staging.mine)
+        self.load.live = self.staged
         self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
         changed = self._find_changed(connection)
         today = changed.rows if changed else self.documents.reader.row_counts(connection)
         self.rows = row_counts.compare(connection, self.staging.name, today)
-        return staged, before, changed
+        return before, changed
 
     def _compare_columns(self, numbers: Sequence[Mapping[str, Any]]) -> None:
         """Compare how well columns are filled with the last run, once everybody is read.
@@ -349,12 +351,12 @@ class Day:
             self.items_before.update(held)
 
     # -------------------------------------------------------------------------------- guards
-    def _ask_guards(self, staged: int, before: str | None) -> list[str]:
+    def _ask_guards(self, before: str | None) -> list[str]:
         """Check today's totals; where a guard objects, discard the pending changes.
 
         The totals are those of all shards; each comes to the same judgement by itself.
         """
-        own = self._counts_of_children(staged, before)
+        own = self._counts_of_children(before)
         all_shards = gather(self.staging, STAGE, self.settings, own, self.documents.numbers())
         self.missing = all_shards.missing
         self._compare_columns([part.more for part in all_shards.parts.values()])
@@ -371,18 +373,18 @@ class Day:
             note_stop(self.staging, STAGE)
             raise
 
-    def _figures(self, staged: int, before: str | None) -> guards.Figures:
+    def _figures(self, before: str | None) -> guards.Figures:
         """Today's totals of this process, as the guards judge them."""
-        return self._with_columns(self._counts_of_children(staged, before))
+        return self._with_columns(self._counts_of_children(before))
 
     def _with_columns(self, figures: guards.Figures) -> guards.Figures:
         pilot = bool(self.settings.person_ids)
         return replace(figures, values={} if pilot else self.values, columns=self.columns)
 
-    def _counts_of_children(self, staged: int, before: str | None) -> guards.Figures:
+    def _counts_of_children(self, before: str | None) -> guards.Figures:
         pilot = bool(self.settings.person_ids)
         return guards.Figures(
-            staged=staged,
+            staged=self.staged,
             gone=0 if pilot else sum(map(len, self.load.unseen())),
             changed=self.changed,
             found=self.counts["in_cohort"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, marks, row_counts
 
-# Where more persons than this have changed, all are read: a page by its bounds costs less than one
-# by a list of ids.
+# Where more of the marks that come first have changed, everybody is read: a page by its bounds
+# costs less than one by a list of ids.
 _MOST_CHANGED = 0.5
 
+Same = np.ndarray[Any, np.dtype[np.bool_]]
 Take = Callable[[marks.Held], None]
 
 
@@ -70,17 +72,11 @@ def find_changed(
         return None
     if tables.unclear or not len(tables.persons):
         return None
-    same, strangers = _look_at_marks(connection, tables, staging, settings.today)
-    if np.count_nonzero(~same) > _MOST_CHANGED * len(same):
-        return None
-    same[:] = False
-    for part in marks.valid(connection, staging, settings.today):
-        places, there = tables.places(part.person_ids)
-        prints = np.array(part.fingerprints, np.int64)
-        held = there & (tables.fingerprints[places] == prints) & np.array(part.as_staged(), bool)
-        same[places[held]] = True
-        take(part.only(held.tolist()))
+    compared = _compare(connection, tables, staging, settings.today, take)
     connection.rollback()
+    if compared is None:
+        return None
+    same, strangers = compared
     documents.counts["without_id"] += tables.without_id + tables.unreadable_id
     documents.counts["persons_read"] += tables.unreadable_id
     ids = [] if same.all() else tables.raw_ids(connection, ~same)
@@ -89,17 +85,19 @@ def find_changed(
     return Changed(ids, strangers, tables.rows)
 
 
-def _look_at_marks(
-    connection: Connection, tables: WholeTables, staging: Staging, day: dt.date
-) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], list[str]]:
-    """For each person whether its mark has the same fingerprint; and marked ids that are gone."""
+def _compare(
+    connection: Connection, tables: WholeTables, staging: Staging, day: dt.date, take: Take
+) -> tuple[Same, list[str]] | None:
+    """For each person whether all is as marked; and marked ids that are gone. None: read all."""
     same = np.zeros(len(tables.persons), bool)
     strangers: list[str] = []
-    for part in marks.stored(connection, staging, day):
-        person_ids, prints, holds = zip(*part, strict=True)
-        places, there = tables.places(person_ids)
-        strangers += [one for one, known in zip(person_ids, there, strict=True) if not known]
-        alike = tables.fingerprints[places] == np.array(prints, np.int64)
-        same[places[there & alike & np.array(holds, bool)]] = True
-    connection.rollback()
+    for number, part in enumerate(marks.stored(connection, staging, day)):
+        places, there = tables.places(part.person_ids)
+        held = there & (tables.fingerprints[places] == np.array(part.fingerprints, np.int64))
+        held &= np.array(part.holds, bool) & np.array(part.as_staged(), bool)
+        if not number and np.count_nonzero(~held) > _MOST_CHANGED * len(held):
+            return None
+        same[places[held]] = True
+        strangers += compress(part.person_ids, (~there).tolist())
+        take(part.only(held.tolist()))
     return same, strangers

@@ -144,6 +144,7 @@ class Load:
         highest = self.staging.max_id(connection)
         self.seen = Seen(highest)
         self.live_seen = 0  # of these, rows that are not deleted
+        self.live: int | None = None  # the shard's rows that are not deleted; None: not counted
         self.first_load = highest == 0
         if not (self.first_load or was_loaded or self.staging.shard.is_whole):
             self.first_load = not self.staging.count(connection, *self.staging.mine)
@@ -295,9 +296,11 @@ class Load:
         """
         staging, t, last = self.staging, self.staging.table.c, 0
         live = (t.id <= self.seen.highest, ~staging.is_deleted, *staging.mine)
-        with _given(connection) or database.reading(staging.engine) as reading:
-            if staging.count(reading, *live) == self.live_seen:
-                return  # each of them was seen
+        if self.live is None:
+            with _given(connection) or database.reading(staging.engine) as reading:
+                self.live = staging.count(reading, *live)
+        if self.live == self.live_seen:
+            return  # each of them was seen
         statement = (
             select(t.id, t.person_id)
             .where(t.id > bindparam("last"), *live)

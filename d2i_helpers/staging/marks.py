@@ -2,8 +2,8 @@
 
 A mark holds while the fingerprint is the same, its day has not passed, and what it depends on
 beside the rows (the salt) is the same. It says what extract would find again, so the person need
-not be read. It never says what is staged: `valid` gives only marks whose document is staged, and as
-it was written. Marks can be removed at any time; it costs one full extract.
+not be read. It never says what is staged: a mark holds only while its document is staged, and as it
+was written. Marks can be removed at any time; it costs one full extract.
 
 Which salt and day marks are of is kept for each shard by itself, so that a shard with another salt
 says nothing of the others' children. What was kept for shards of another number, or for the whole,
@@ -16,7 +16,6 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import compress
-from typing import Any
 
 import orjson
 import xxhash
@@ -56,9 +55,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Held:
-    """Some marks that hold, and what is staged of the same persons; column by column."""
+    """Some marks, and what is staged of the same persons; column by column."""
 
     person_ids: Sequence[str]
+    holds: Sequence[int]  # 1 where the mark holds if the source rows and the staged text are as was
     fingerprints: Sequence[int]
     counts: Sequence[bytes]
     problems: Sequence[str | None]  # as `problems_of` reads them
@@ -194,19 +194,10 @@ def _of_shard(name: str, shard: Shard) -> str:
     return name if shard.is_whole else f"{name} {shard}"
 
 
-def stored(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Sequence[Any]]:
-    """Every mark: `person_id`, `fingerprint` and `holds` (1 where the day has not passed)."""
-    m = marks.c
-    holds = case((m.valid_until >= day.isoformat(), 1), else_=0).label("holds")
-    mine = (m.staging_table == staging.name, *staging.mine_by(m.person_id))
-    statement = select(m.person_id, m.fingerprint, holds).where(*mine)
-    return database.streamed(connection, statement, _AT_A_TIME)
+def stored(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Held]:
+    """Every mark, in parts, and whether it holds on a day.
 
-
-def valid(connection: Connection, staging: Staging, day: dt.date) -> Iterator[Held]:
-    """The marks that hold on a day, if the person's source rows are the same; in parts.
-
-    A mark of a child comes only if the child's row is live, says that it holds the marked document,
+    A mark of a child does only if the child's row is live, says that it holds the marked document,
     and the inclusion sets on record are the marked ones.
     """
     m, t, i = marks.c, staging.table.c, inclusion.c
@@ -217,18 +208,16 @@ def valid(connection: Connection, staging: Staging, day: dt.date) -> Iterator[He
         staging.state.in_(live),
     )
     recorded = and_(i.staging_table == m.staging_table, i.person_id == m.person_id)
+    as_was = or_(m.current_hash.is_(None), and_(t.id.is_not(None), i.reasons == m.reasons))
+    holds = case((and_(m.valid_until >= day.isoformat(), as_was), 1), else_=0)
     statement = (
         select(
-            m.person_id, m.fingerprint, m.counts, m.problems, m.text_fingerprint, m.reasons,
-            m.left_out, t.id.label("row_id"), t.json_payload.label("text"),
+            m.person_id, holds.label("holds"), m.fingerprint, m.counts, m.problems,
+            m.text_fingerprint, m.reasons, m.left_out, t.id.label("row_id"),
+            t.json_payload.label("text"),
         )
         .select_from(marks.outerjoin(staging.table, staged).outerjoin(inclusion, recorded))
-        .where(
-            m.staging_table == staging.name,
-            *staging.mine_by(m.person_id),
-            m.valid_until >= day.isoformat(),
-            or_(m.current_hash.is_(None), and_(t.id.is_not(None), i.reasons == m.reasons)),
-        )
+        .where(m.staging_table == staging.name, *staging.mine_by(m.person_id))
     )  # fmt: skip
     for part in database.streamed(connection, statement, _AT_A_TIME):
         yield Held(*zip(*part, strict=True))
