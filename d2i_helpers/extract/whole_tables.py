@@ -32,7 +32,7 @@ from d2i_helpers.extract.per_person import (
 )
 from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, source_table
 
-_AT_A_TIME = 5000  # rows in memory
+_AT_A_TIME = 1000  # rows in memory; more do not stay in the cache of a processor
 _ROWS_A_PACK = 50_000  # at most, as far as the last count tells, where a database packs rows
 _MANY = 1_000_000  # rows of a table that nobody has counted yet
 

@@ -32,7 +32,7 @@ from d2i_helpers.staging.states import RowState
 LONGEST_ID = 48  # characters of a child's id in the tables; a longer one has no mark
 _FACTS = "marks_"  # with which the names of both begin
 _SALT_FACT, _DAY_FACT = f"{_FACTS}salt", f"{_FACTS}day"  # behind them the shard, if it is one
-_AT_A_TIME = 2000  # marks in memory
+_AT_A_TIME = 1000  # marks in memory
 
 Problems = tuple[tuple[str, str], ...]  # (path, rule) of what was left out of a document
 
