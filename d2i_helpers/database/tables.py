@@ -181,6 +181,7 @@ notes = Table(
     # SHA-256 of the texts, so that submit sees whether other software changed one of them
     Column("partial_digest", HASH),  # of the kind and the partial document
     Column("document_digest", HASH),  # of the `json_payload` it was made from
+    sqlite_with_rowid=False,  # its rows stand in the tree of the key, and need no second one
 )
 
 # Documents whose outcome the receiver has not told us: on the wire, or lost with a crash.
@@ -266,6 +267,7 @@ marks = Table(
     Column("left_out", Characters(100)),  # why the person is not in the cohort
     Column("problems", Characters()),  # what was left out of the document: JSON of [path, rule]
     Column("counts", LargeBinary, nullable=False),  # what was counted: numbers of 8 or of 16 bits
+    sqlite_with_rowid=False,
 )
 
 # Facts about a staging table that outlive a run, such as the canonical form its hashes are in.
