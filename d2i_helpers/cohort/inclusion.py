@@ -16,7 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable_text
+from d2i_helpers.document.driver_values import (
+    CACHE_SIZE,
+    is_unreadable_date,
+    is_unreadable_text,
+)
 from d2i_helpers.document.source_rows import (
     CARE_PERIODS,
     Doubt,
@@ -76,7 +80,7 @@ class Window:
         return day is not None and self.first <= day <= self.last
 
 
-@functools.lru_cache(maxsize=20_000)
+@functools.lru_cache(maxsize=CACHE_SIZE)
 def birthday(born: str, years: int) -> dt.date:
     """The birthday at that age; for 29 February it is 28 February in common years.
 

@@ -32,8 +32,9 @@ Result = tuple[Any, str | None]  # (value or None, problem or None)
 Transform = Callable[..., Result]  # called as transform(value, row_lookup)
 NOTHING: Result = (None, None)
 
-CACHE_SIZE = 8192
-_MOST_DATES = 30_000  # texts that are remembered: rules, figures and fields ask for the same days
+# Values that one cache remembers: as many as there are birth dates in a cohort. Times of the day
+# hardly come twice, and with a larger cache they would fill memory as the cohort grows.
+CACHE_SIZE = 10_000
 FIRST_YEAR, LAST_YEAR = 1900, 2100
 # Systems write these days where they know none: SystemC 1900-01-01, others the first day of .NET,
 # of SQL Server or of Access, or a day in a far year.
@@ -161,7 +162,7 @@ def is_unreadable_text(value: Any) -> bool:
     return value is not None and type(value) is not str and read_text(value)[1] is not None
 
 
-@functools.lru_cache(maxsize=_MOST_DATES)
+@functools.lru_cache(maxsize=CACHE_SIZE)
 def parse_date(text: str) -> tuple[dt.date | None, str | None]:
     """(date, problem) of a text without outer blanks."""
     if len(text) > 40:

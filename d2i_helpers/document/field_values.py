@@ -9,13 +9,12 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from d2i_helpers.document.driver_values import Result, Transform
+from d2i_helpers.document.driver_values import CACHE_SIZE, Result, Transform
 from d2i_helpers.document.source_rows import Page, ReadPlan, SourceRow, key_text
 from d2i_helpers.document.transforms import compile_transform
 from d2i_helpers.payload_spec import Field, Spec
 
 Rows = Callable[[SourceRow, str, Page], Sequence[SourceRow]]
-_MOST_REMEMBERED = 50_000
 _NO_ROWS: tuple[SourceRow, ...] = ()
 
 
@@ -28,7 +27,7 @@ class Remembered(dict[Any, Result]):
     def __missing__(self, value: Any) -> Result:
         answer = self._transform(value, None)
         if type(value) in (str, dt.datetime, dt.date):  # 1, 1.0 and True would be one key
-            if len(self) >= _MOST_REMEMBERED:
+            if len(self) >= CACHE_SIZE:
                 self.clear()
             self[value] = answer
         return answer

@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from d2i_helpers.document.driver_values import is_unreadable_date, read_date, read_text
+from d2i_helpers.document.driver_values import (
+    CACHE_SIZE,
+    is_unreadable_date,
+    read_date,
+    read_text,
+)
 from d2i_helpers.payload_spec import Source, Spec, source_columns
 
 SourceRow = Sequence[Any]  # as the driver gives it, one value a column
 ReadText = Callable[[SourceRow], str | None]  # one value of a row as text
-_MOST_REMEMBERED = 100_000
 _NO_ROWS: tuple[SourceRow, ...] = ()
 
 
@@ -29,7 +33,7 @@ class _Dates(dict[Any, str | None]):
         day, _ = read_date(value)
         text = day.isoformat() if day else None
         if value is None or type(value) in (str, dt.datetime, dt.date):
-            if len(self) >= _MOST_REMEMBERED:
+            if len(self) >= CACHE_SIZE:
                 self.clear()
             self[value] = text
         return text

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from d2i_helpers.document.driver_values import CACHE_SIZE
 from d2i_helpers.document.source_rows import Link, Read, key_text
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
-_MOST_REMEMBERED = 100_000
 NO_KEY = 0  # of an empty or unreadable id; Python's hash of an empty text
 
 
@@ -80,7 +80,7 @@ class NumbersOfDates(dict[Any, int]):
     def __missing__(self, value: Any) -> int:
         number = self._make(value)
         if value is None or type(value) in (str, dt.datetime, dt.date):  # 1 and True are one key
-            if len(self) >= _MOST_REMEMBERED:
+            if len(self) >= CACHE_SIZE:
                 self.clear()
             self[value] = number
         return number
