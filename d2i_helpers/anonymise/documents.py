@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import time
 from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
@@ -48,6 +50,42 @@ class Coincidence(Exception):
     def __init__(self, hashes: frozenset[int]) -> None:
         super().__init__()
         self.hashes = hashes
+
+
+class _Twins:
+    """Rows of the twin that may stay, by pseudonym; some twenty bytes each."""
+
+    def __init__(self, rows: Iterable[Noted]) -> None:
+        names, numbers = array("q"), array("q")
+        for row in rows:
+            names.append(hash(row.person_id))
+            numbers.append(row.id)
+        order = np.argsort(names)
+        self._names = array("q", np.asarray(names)[order].tobytes())
+        self._numbers = np.asarray(numbers)[order]
+        self._stay = bytearray(len(names))
+
+    def let_stay(self, pseudonym: str) -> bool:
+        """Let the child's row stay, if it is one of these; gives whether it is."""
+        at = self._place(pseudonym)
+        if at is not None:
+            self._stay[at] = 1
+        return at is not None
+
+    def stays(self, pseudonym: str) -> bool:
+        """Whether the child's row was let stay."""
+        at = self._place(pseudonym)
+        return at is not None and bool(self._stay[at])
+
+    def staying(self) -> list[int]:
+        """The numbers of the rows that were let stay, sorted."""
+        numbers: list[int] = np.sort(self._numbers[np.frombuffer(self._stay, bool)]).tolist()
+        return numbers
+
+    def _place(self, pseudonym: str) -> int | None:
+        wanted = hash(pseudonym)
+        at = bisect_left(self._names, wanted)
+        return at if at < len(self._names) and self._names[at] == wanted else None
 
 
 class AnonymousDocuments:
@@ -135,7 +173,8 @@ class AnonymousDocuments:
         self.find_held_back(connection)
         order = self._order(connection)
         if self._children >= _LIKELY_TO_MEET:
-            self.pseudonyms.persons = self._persons | self._real_persons(connection, order)
+            self._persons |= self._real_persons(connection, order)
+            self.pseudonyms.persons = self._persons
         size, total = self.settings.chunk_size, len(order)
         if self.settings.phase_data == "single_scrambled":
             order, size, total = array("q", sorted(order)), 1, 1  # the first child stays the same
@@ -166,7 +205,6 @@ class AnonymousDocuments:
         numbers is small whatever the documents are: eight bytes a child stay.
         """
         twins = self._twins_as_they_were(connection)
-        staying: set[int] = set()  # numbers of the twin's rows
         pairs, anew = [], []
         self._others, self._children = array("q"), 0
         for row in self._originals(connection):
@@ -175,17 +213,15 @@ class AnonymousDocuments:
             self._children += 1
             pseudonym = self.pseudonyms.child_id(str(row.person_id))
             is_mine = self.is_mine(pseudonym)
-            stays = bool(row.compared) and (not is_mine or pseudonym in twins)
+            stays = bool(row.compared) and (not is_mine or twins.let_stay(pseudonym))
             if stays:
                 self._persons.add(self.check.remember_original(row.compared))
-            if stays and is_mine:
-                staying.add(twins[pseudonym])
             elif is_mine:
                 pairs.append((pseudonym, row.id))
                 anew.append(row.person_id)
-            elif not stays:
+            else:
                 self._others.append(row.id)
-        self._keep(connection, staying, anew, [pseudonym for pseudonym, _ in pairs])
+        self._keep(connection, twins, anew, [pseudonym for pseudonym, _ in pairs])
         return array("q", [row_id for _, row_id in sorted(pairs)])
 
     def _originals(self, connection: Connection) -> Iterator[Noted]:
@@ -196,38 +232,39 @@ class AnonymousDocuments:
         statement = select(t.id, t.person_id).where(~self.source.is_deleted)
         return (Noted(row.id, row.person_id, b"") for row in connection.execute(statement))
 
-    def _twins_as_they_were(self, connection: Connection) -> dict[str, int]:
-        """Row numbers of the twin's rows that are as they were made, by pseudonym.
+    def _twins_as_they_were(self, connection: Connection) -> _Twins:
+        """The twin's rows that are as they were made.
 
         Without those that bear what a child really has: they are made anew.
         """
         if self.made is None or not self.may_stay:
-            return {}
-        return {
-            row.person_id: row.id
+            return _Twins(())
+        return _Twins(
+            row
             for row in self.made.twins(connection)
             if not self._avoid or self._avoid.isdisjoint(digests_of(row.compared))
-        }
+        )
 
     def _keep(
         self,
         connection: Connection,
-        staying: set[int],
+        twins: _Twins,
         anew: Sequence[str],
         pseudonyms: Sequence[str],
     ) -> None:
         """Let documents stay, and forget what is kept of those that are made anew."""
         if self.made is None:
             return
+        staying = twins.staying()
         if not staying:
             self.made.forget(connection, lambda one: self.is_mine(self.pseudonyms.child_id(one)))
             return
         self.made.forget_some(connection, anew, pseudonyms)
         for row in self.made.twins(connection):
-            if row.id in staying:
+            if twins.stays(row.person_id):
                 self.check.remember_made(row.compared)
         self.counts["unchanged"] += len(staying)
-        self.stay(sorted(staying))
+        self.stay(staying)
 
     def read_others(self, connection: Connection) -> None:
         """Let the leak check know the originals of which other shards make the documents."""

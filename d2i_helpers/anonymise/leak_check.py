@@ -155,7 +155,8 @@ class LeakCheck:
         """Hashes of values that one child really has and that some document bears."""
         if not (self._real and self._made):
             return frozenset()
-        real = np.sort(np.frombuffer(self._real, np.uint64))
+        real = np.frombuffer(self._real, np.uint64)
+        real.sort()  # where it is: a copy would be as large as all that is remembered
         made = np.frombuffer(self._made, np.uint64)
         common: set[int] = set()
         for start in range(0, len(made), _AT_A_TIME):
