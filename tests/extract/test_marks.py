@@ -334,6 +334,23 @@ def _read_twice_what_cannot_be_handed_over(twice: Twice) -> None:
     assert twice.compare() == 4
 
 
+def test_a_mark_goes_with_its_person_and_holds_only_for_the_sets_on_record(twice: Twice) -> None:
+    twice.add_children(list("ABC"))
+    twice.compare()
+    i, m = tables.inclusion, tables.marks
+    with database.transaction(twice.engine) as connection:
+        connection.execute(text("delete from ssd_person where pers_person_id = 'A'"))
+        connection.execute(
+            update(i)
+            .where(i.c.staging_table == MARKED, i.c.person_id == "B")
+            .values(reasons="other")
+        )
+    assert twice.compare() == 1
+    with database.reading(twice.engine) as connection:
+        marked = select(m.c.person_id).where(m.c.staging_table == MARKED)
+        assert sorted(connection.scalars(marked)) == ["B", "C"]
+
+
 VALUES = [
     None, "", " ", "A", "B", "AR", "BR", "AL", "BL", "AW", "A ", " B", "31/02/2025", "2026-08-11",
     "2026-08-12", "2026-08-13", "2026-08-20", "2024-03-31", "2024-04-01", "2010-08-12", "x", "CW",
