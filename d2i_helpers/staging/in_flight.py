@@ -157,17 +157,21 @@ class Journal:
             attempts: requests, for the submission log.
             digests: SHA-256 of the bytes of each message, for the submission log.
         """
-        submission_log.write(connection, self.staging.name, batch, results, attempts, digests)
         by_outcome: dict[Outcome, list[tuple[Message, str]]] = {}
         for message, result in zip(batch.messages, results, strict=True):
             by_outcome.setdefault(result.outcome, []).append((message, result.detail))
         acknowledged = by_outcome.pop(Outcome.ACKNOWLEDGED, [])
+        # Rows that are handed over in bulk come first, and at once: on a server that speaks T-SQL
+        # such a step undid what its transaction had done before, unsaid (docs/databases.md).
+        unknown = by_outcome.get(Outcome.UNKNOWN, [])
+        known = [o for o in by_outcome if o not in (Outcome.UNKNOWN, Outcome.UNSENT)]
+        errors = [message for outcome in known for message in by_outcome[outcome]]
+        _mark_error(connection, self.staging, unknown, lost=True)
+        _mark_error(connection, self.staging, errors, lost=False)
+        submission_log.write(connection, self.staging.name, batch, results, attempts, digests)
         if acknowledged:
             self._acknowledge(connection, batch, [message for message, _ in acknowledged])
         for outcome, messages in by_outcome.items():
-            if outcome is not Outcome.UNSENT:
-                lost = outcome is Outcome.UNKNOWN
-                _mark_error(connection, self.staging, messages, lost=lost)
             people = [message.person_id for message, _ in messages]
             if outcome is Outcome.UNKNOWN:
                 _keep_unknown(connection, self.staging, batch, people)
@@ -294,6 +298,8 @@ def _mark_error(
         messages: with what is said of each.
         lost: the outcome is unknown.
     """
+    if not messages:
+        return
     values: dict[str, Any] = {"api_response": bindparam("detail")}
     if lost:
         values["partial_json_payload"] = null()

@@ -7,6 +7,7 @@ twenty goes wrong at random. The long form has 10,000 children on each database:
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, event, select
 
 from d2i_helpers import database
 from d2i_helpers.delta import stage as delta_stage
@@ -150,6 +151,24 @@ def test_one_in_a_hundred(day: Day) -> None:
 
 def test_fifty_in_a_hundred(day: Day) -> None:
     check(day, 100, 2, share=0)
+
+
+def test_what_a_batch_became_is_written_after_rows_in_bulk(day: Day) -> None:
+    issued: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if written := re.match(r"(?:INSERT INTO|UPDATE) ([\w.]+)", statement):
+            issued.append(written[1].rpartition(".")[2])
+
+    stage(day.engine, ["k0", "k1", "k2"])  # few, so that their log is not copied
+    delta_stage.run(day.engine, day.settings, SPEC)
+    refused = [{"child": ["k1"], "refuse": "named"}]
+    with day.board.playing(day.settings, {"seed": 3, "faults": refused}) as served:
+        event.listen(day.engine, "before_cursor_execute", note)
+        counts = submit.run(day.engine, day.settings, SPEC, served.endpoint).counts
+    assert (counts["acknowledged"], counts["refused"]) == (2, 1)
+    # the errors, the log, the acknowledged rows; only then the lease is given back
+    assert issued[-3:] == [TABLE, "d2i_submission_log", TABLE]
 
 
 @pytest.mark.long
