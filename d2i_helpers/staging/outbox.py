@@ -168,7 +168,7 @@ def _with_documents(
     t = staging.table.c
     marked = and_(marks.c.staging_table == staging.name, marks.c.person_id == t.person_id)
     rows = connection.execute(
-        select(
+        select(  # the fields of `Due` in their order, but for `in_flight`
             t.id,
             t.person_id,
             t.current_hash,
