@@ -435,6 +435,9 @@ class SQLite(Portable):
         # which the journal could forget a document that is on the wire
         connection.execute("pragma journal_mode=wal")
         connection.execute("pragma synchronous=full")
+        # what SQLite puts aside while a statement runs holds documents of children: it stays out
+        # of the files of the machine's temporary folder
+        connection.execute("pragma temp_store=memory")
         if settings.statement_timeout:
             connection.set_progress_handler(
                 lambda: time.monotonic() > info.get(_DEADLINE, math.inf), _STEPS_BETWEEN_LOOKS
