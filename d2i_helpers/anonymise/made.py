@@ -42,6 +42,7 @@ from d2i_helpers.staging import Staging
 from d2i_helpers.staging.states import RowState, read_row_state
 
 _ROWS_AT_A_TIME = 1000
+_ROWS_COPIED = 5000
 _NOT_STAGED = (RowState.DELETED, None)  # a row in such a state is written anew
 # raise it when the same original and key give another document, or other digests are kept of it
 RULES = 2
@@ -249,15 +250,29 @@ class Made:
         Args:
             is_mine: as for `forget`.
         """
-        k = anonymised.c
-        notes = [k.person_id, k.document_hash, k.document_size, k.made_by, k.compared]
-        in_making = k.staging_table == self._in_making
-        read = select(literal(self._source.name), *notes).where(in_making).order_by(k.person_id)
-        names = [column.name for column in k]
-        connection.execute(insert(anonymised).from_select(names, read))
-        connection.execute(delete(anonymised).where(in_making))
+        self._copy_originals(connection)
+        connection.execute(delete(anonymised).where(anonymised.c.staging_table == self._in_making))
         self._forget_gone(connection, self._source, is_mine)
         self._forget_gone(connection, self._twin, lambda _pseudonym: True)
+
+    def _copy_originals(self, connection: Connection) -> None:
+        """Copy the notes of originals, some thousand a statement.
+
+        SQLite keeps in memory what undoes a statement, so one for all would grow with the children.
+        """
+        k = anonymised.c
+        notes = [k.person_id, k.document_hash, k.document_size, k.made_by, k.compared]
+        names = [column.name for column in k]
+        left = [k.staging_table == self._in_making]
+        while True:
+            in_order = select(k.person_id).where(*left).order_by(k.person_id)
+            last = connection.execute(in_order.offset(_ROWS_COPIED - 1).limit(1)).scalar()
+            part = left if last is None else [*left, k.person_id <= last]
+            read = select(literal(self._source.name), *notes).where(*part).order_by(k.person_id)
+            connection.execute(insert(anonymised).from_select(names, read))
+            if last is None:
+                return
+            left = [k.staging_table == self._in_making, k.person_id > last]
 
     def _forget_gone(
         self, connection: Connection, staging: Staging, is_mine: Callable[[str], bool]
