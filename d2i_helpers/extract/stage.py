@@ -158,7 +158,7 @@ class Day:
         before = self.staging.fact(connection, WINDOW_FACT)
         self.load.begin(connection, was_loaded=before is not None)
         # after the highest row number is known: what is added meanwhile is looked for, not missed
-        self.staged = self.staging.count(connection, ~self.staging.is_deleted, *self.staging.mine)
+        self.staged = self.staging.count_live(connection)
         self.load.live = self.staged
         self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
         changed = self._find_changed(connection)

@@ -599,6 +599,18 @@ def put_state(table: Table, word: str) -> None:
         connection.execute(update(t).values(row_state=word, submission_status="Pending"))
 
 
+def test_a_row_lives_unless_it_says_deleted(table: Table) -> None:
+    held = {"previous_json_payload": to_text(document()), "previous_hash": b"\x01" * 32}
+    words = ["new", "Updated", "unchanged", "other", "none", "Deleted", "DELETED"]
+    fill(
+        table,
+        *(d2i_row(f"S{word}", word, "Sent", **held) for word in words),
+        *(d2i_row(f"P{word}", word, "Pending", **held) for word in words),
+    )
+    with database.reading(table.engine) as connection:
+        assert table.staging.count_live(connection) == 10
+
+
 @pytest.mark.parametrize("event", [event for event in Event if event is not Event.FIRST_SEEN])
 @pytest.mark.parametrize("several", [False, True], ids=["move", "move_each"])
 def test_a_row_moves_only_from_a_state_that_the_table_names(
