@@ -12,8 +12,8 @@ two ways give different numbers; `salt` tells which one was used.
 from __future__ import annotations
 
 import marshal
-from array import array
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,17 @@ _MIX_AGAIN = np.uint64(0xBF58476D1CE4E5B9)
 _SHIFT = np.uint64(29)
 
 
-def row_fingerprints(rows: Sequence[Sequence[Any]]) -> array[int]:
+def row_fingerprints(rows: Sequence[Sequence[Any]]) -> Numbers:
     """The hash of each raw row, as a number of 64 bits."""
-    hashed = xxhash.xxh3_64_intdigest
     written: Callable[[Any, int], bytes] = marshal.dumps
     try:
-        return array("Q", [hashed(written(row, _FORM)) for row in rows])
+        return _hashes(map(written, rows, repeat(_FORM)), len(rows))
     except ValueError:  # some driver's values are not of Python's plain types
-        return array("Q", [hashed(_written(row)) for row in rows])
+        return _hashes(map(_written, rows), len(rows))
+
+
+def _hashes(written: Iterable[bytes], count: int) -> Numbers:
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, written), np.uint64, count).view(np.int64)
 
 
 def _written(row: Sequence[Any]) -> bytes:

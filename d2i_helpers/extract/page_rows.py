@@ -13,7 +13,6 @@ from d2i_helpers.extract.per_person import (
     Keyed,
     Numbers,
     PerPerson,
-    as_numbers,
     key_numbers,
     keyed,
 )
@@ -39,7 +38,7 @@ class _Keys(dict[Read, Keyed]):
     def _make(self, read: Read) -> Keyed:
         if read.table == STATUTORY:
             ids = self._batch.statutory or []
-            return Keyed(len(ids), {"person_id": as_numbers(key_numbers(ids, fold=self._fold))})
+            return Keyed(len(ids), {"person_id": key_numbers(ids, fold=self._fold)})
         places = {name: self._plan.place(read, name) for name in self._plan.key_columns(read.table)}
         return keyed(self._batch.found[read], places, fold=self._fold)
 
@@ -53,7 +52,7 @@ class PageRows:
         """``person_ids``: those of whom something is asked, in that order in each answer."""
         self._reader, self._batch = reader, batch
         self._keys = _Keys(reader, batch, fold=fold)
-        persons = as_numbers(key_numbers(person_ids, fold=fold))
+        persons = key_numbers(person_ids, fold=fold)
         self._sums_of = PerPerson(persons, self._keys.__getitem__)
         self._sums: dict[Read, Numbers] = {}  # of the hashes of a query's rows, a number a person
 
@@ -103,4 +102,4 @@ class PageRows:
         rows = given[read]
         if self._reader.hashes_there:
             return of_database(np.array([row[-1] for row in rows], np.int64))
-        return as_numbers(row_fingerprints(rows))
+        return row_fingerprints(rows)

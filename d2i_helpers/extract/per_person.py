@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,27 +99,29 @@ class NumbersOfDates(dict[Any, int]):
             return self._make(value)
 
 
-def key_numbers(values: Sequence[Any], *, fold: bool = False, blanks: bool = True) -> array[int]:
+def key_numbers(values: Sequence[Any], *, fold: bool = False, blanks: bool = True) -> Numbers:
     """A number for each raw id, equal for equal texts; they hold for this process alone.
 
     Args:
         fold: ids that differ in capitals alone are equal.
         blanks: whether there may be a blank in some id; where not, all are texts.
     """
-    if not fold and not (blanks and _needs_a_look(values)):
-        return array("q", map(hash, values))
+    if not fold and not (blanks and needs_a_look(values)):
+        return np.fromiter(map(hash, values), np.int64, len(values))
     texts = (key_text(value) or "" for value in values)
-    return array("q", [hash(text.casefold() if fold else text) for text in texts])
+    numbers = (hash(text.casefold() if fold else text) for text in texts)
+    return np.fromiter(numbers, np.int64, len(values))
 
 
-def _needs_a_look(values: Sequence[Any]) -> bool:
+def needs_a_look(values: Sequence[Any]) -> bool:
     """Whether some value is no text, or has outer blanks; without a step of Python for each."""
-    return set(map(type, values)) != {str} or list(map(str.strip, values)) != list(values)
-
-
-def as_numbers(values: array[int]) -> Numbers:
-    """The same numbers, without a copy; those beyond 63 bits become negative."""
-    return np.frombuffer(values, np.int64) if len(values) else np.zeros(0, np.int64)
+    try:
+        together = "".join(values)
+    except TypeError:  # a null, or a number
+        return True
+    if not together or together.split(None, 1) == [together]:  # a search for any blank is faster
+        return False
+    return list(map(str.strip, values)) != list(values)
 
 
 def keyed(rows: Sequence[Sequence[Any]], places: Mapping[str, int], *, fold: bool = False) -> Keyed:
@@ -130,8 +131,7 @@ def keyed(rows: Sequence[Sequence[Any]], places: Mapping[str, int], *, fold: boo
         places: by column, where it is in a row.
     """
     columns = {
-        name: as_numbers(key_numbers([row[place] for row in rows], fold=fold))
-        for name, place in places.items()
+        name: key_numbers([row[place] for row in rows], fold=fold) for name, place in places.items()
     }
     return Keyed(len(rows), columns, {})
 

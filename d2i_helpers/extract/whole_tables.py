@@ -9,7 +9,6 @@ rows.
 from __future__ import annotations
 
 import functools
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,8 +26,8 @@ from d2i_helpers.extract.per_person import (
     Keyed,
     Numbers,
     PerPerson,
-    as_numbers,
     key_numbers,
+    needs_a_look,
 )
 from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, source_table
 
@@ -117,11 +116,11 @@ class WholeTables:
         if self._reader.settings.part.is_whole:
             return self._tables[person.table].keyed.of(person.key)
         self.without_id = 0
-        keys = array("q")
+        keys = [np.zeros(0, np.int64)]
         for ids in self._ids(connection):
-            keys.extend(key_numbers(ids, fold=self._fold))
+            keys.append(key_numbers(ids, fold=self._fold))
             self.without_id += ids.count(None)
-        return as_numbers(keys)
+        return np.concatenate(keys)
 
     def _keyed(self, connection: Connection, read: Read) -> Keyed:
         return self._table(connection, read.table).keyed
@@ -149,16 +148,16 @@ class WholeTables:
     ) -> _Table | None:
         """The keys and fingerprints of all parts; None as soon as there is none of a part."""
         person = self._reader.plan.person
-        keys = self._reader.plan.key_columns(table)
-        numbers: dict[str, array[int]] = {name: array("q") for name in keys}
-        hashes = [np.zeros(0, np.int64)]
+        nothing = np.zeros(0, np.int64)
+        numbers = {name: [nothing] for name in self._reader.plan.key_columns(table)}
+        hashes = [nothing]
         nulls = 0
         for part in parts:
             if part is None:
                 return None
             for name, values in part.ids.items():
                 blanks = part.blanks[name]
-                numbers[name].extend(key_numbers(values, fold=self._fold, blanks=blanks))
+                numbers[name].append(key_numbers(values, fold=self._fold, blanks=blanks))
                 if blanks and name in persons_at:
                     self._note_blanks(values)
                 if (table, name) == (person.table, person.key):
@@ -166,7 +165,7 @@ class WholeTables:
             hashes.append(part.hashes)
         if table == person.table:
             self.without_id = nulls
-        columns = {name: as_numbers(one) for name, one in numbers.items()}
+        columns = {name: np.concatenate(parts) for name, parts in numbers.items()}
         all_hashes = np.concatenate(hashes)
         return _Table(Keyed(len(all_hashes), columns), all_hashes)
 
@@ -200,13 +199,14 @@ class WholeTables:
         places = {name: names.index(name) for name in keys}
         for rows in _parts(connection, select(*wanted).select_from(source)):
             ids = {name: [row[place] for row in rows] for name, place in places.items()}
-            nulls = {name: values.count(None) for name, values in ids.items()}
+            blanks = {name: needs_a_look(values) for name, values in ids.items()}
+            nulls = {name: blanks[name] and values.count(None) for name, values in ids.items()}
             hashes = (
                 of_database(np.array([row[-1] for row in rows], np.int64))
                 if reader.hashes_there
-                else as_numbers(row_fingerprints(rows))
+                else row_fingerprints(rows)
             )
-            yield _Part(ids, nulls, dict.fromkeys(keys, True), hashes)
+            yield _Part(ids, nulls, blanks, hashes)
 
     def _read_statutory(self, connection: Connection, name: str) -> None:
         person: ColumnElement = column("person_id")
@@ -216,7 +216,7 @@ class WholeTables:
             lambda: [row[0] for rows in _parts(connection, statement) for row in rows],
         )
         self._note_blanks(values)
-        keys = as_numbers(key_numbers(values, fold=self._fold))
+        keys = key_numbers(values, fold=self._fold)
         self.unclear = any(v is not None and k == NO_KEY for v, k in zip(values, keys, strict=True))
         keyed = Keyed(len(values), {"person_id": keys})
         self._tables[STATUTORY] = _Table(keyed, np.ones(len(values), np.int64))
@@ -245,7 +245,7 @@ class WholeTables:
 
     def places(self, person_ids: Sequence[str]) -> tuple[Numbers, Numbers]:
         """Where these persons are among `persons`, and whether they are there at all."""
-        keys = as_numbers(key_numbers(person_ids, fold=self._fold))
+        keys = key_numbers(person_ids, fold=self._fold)
         if not len(self.persons):
             return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
         places = np.minimum(np.searchsorted(self.persons, keys), len(self.persons) - 1)
@@ -291,7 +291,7 @@ def _unpacked(
                 dict(zip(keys, found.texts, strict=True)),
                 dict(zip(keys, found.nulls, strict=True)),
                 dict(zip(keys, found.blanks, strict=True)),
-                of_database(as_numbers(found.numbers)),
+                of_database(np.asarray(found.numbers, np.int64)),
             )
 
 

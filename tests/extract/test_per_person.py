@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2i_helpers.document.source_rows import Link, Read
-from d2i_helpers.extract.per_person import NO_KEY, Keyed, PerPerson
+from d2i_helpers.document.source_rows import Link, Read, key_text
+from d2i_helpers.extract.per_person import NO_KEY, Keyed, PerPerson, key_numbers, needs_a_look
 
 KEYS = st.integers(NO_KEY, 5)
 ROW = st.tuples(KEYS, KEYS, st.integers(-9, 9))
@@ -51,3 +51,13 @@ def test_sums_and_leasts_are_those_of_the_rows(
     assert sums.of(read, values).tolist() == [[sum(one), len(one)] for one in expected]
     least = sums.of(read, values[:, 0], least=True, nothing=99)
     assert least.tolist() == [min(one, default=99) for one in expected]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [["C1", "C 2"], ["C1", " C2"], ["C1 ", "C2"], ["C1\xa0"], ["C1", None], [7, "7 "], [""], []],
+)
+def test_the_number_of_an_id_is_that_of_its_text(ids: list[Any]) -> None:
+    texts = [key_text(value) or "" for value in ids]
+    assert key_numbers(ids).tolist() == list(map(hash, texts))
+    assert needs_a_look(ids) is (texts != ids)
