@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, select, text
 
+from d2i_helpers.database import dialects
 from d2i_helpers.database.tables import staging_table, unsettled
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.settings import Settings
@@ -54,6 +55,8 @@ def sent(table: Table) -> int:
 
 
 def test_a_quiet_day_reads_no_row_of_the_staging_table(table: Table) -> None:
+    if table.engine.dialect.name not in ("sqlite", "postgresql"):
+        pytest.skip("other databases have no EXPLAIN that is a statement")
     table.stage(*(document(f"C{number}") for number in range(20)))
     assert sent(table) == 20
     with asked(table.engine) as said:
@@ -179,5 +182,6 @@ def test_a_batch_takes_few_statements_that_are_the_same_for_each(table: Table) -
 
     statements(1)  # the catalogue is asked
     few, many = statements(2), statements(9)
-    assert len(many) - len(few) == 7 * A_BATCH
+    counted = dialects.of(table.engine).counts_rows_of_many  # else before and after the log
+    assert len(many) - len(few) == 7 * (A_BATCH + 2 * (not counted))
     assert len(set(many) - set(few)) <= 4  # delta names the rows of its page

@@ -157,7 +157,7 @@ def test_what_a_batch_became_is_written_after_rows_in_bulk(day: Day) -> None:
     issued: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if written := re.match(r"(?:INSERT INTO|UPDATE) ([\w.]+)", statement):
+        if written := re.match(r"(?:INSERT INTO|UPDATE) (\S+)", statement):
             issued.append(written[1].rpartition(".")[2])
 
     stage(day.engine, ["k0", "k1", "k2"])  # few, so that their log is not copied
