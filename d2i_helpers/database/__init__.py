@@ -51,7 +51,7 @@ from d2i_helpers.database.transactions import (
     transaction,
     utc_now,
 )
-from d2i_helpers.database.writes import compare, hand_over, insert_rows, update_each, update_some
+from d2i_helpers.database.writes import compare, hand_over, insert_rows, plain_name, update_each
 
 __all__ = [
     "again",
@@ -87,6 +87,7 @@ __all__ = [
     "numbers",
     "open_database",
     "ping",
+    "plain_name",
     "read_again",
     "reading",
     "real_schema",
@@ -103,6 +104,5 @@ __all__ = [
     "text_statements",
     "transaction",
     "update_each",
-    "update_some",
     "utc_now",
 ]

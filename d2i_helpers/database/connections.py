@@ -62,6 +62,7 @@ def open_database(
 
     dialect.limit_statements(engine, settings)
     dialect.type_parameters(engine)
+    dialect.guard_transactions(engine)
     catalogue.keep_answers(engine)
     return engine.execution_options(
         schema_translate_map={

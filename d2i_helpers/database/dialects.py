@@ -110,6 +110,9 @@ class Portable:
     def type_parameters(self, engine: Engine) -> None:
         """Tell the driver the type of each parameter, where it would ask the server otherwise."""
 
+    def guard_transactions(self, engine: Engine) -> None:
+        """Stop where a transaction was ended in its middle and the driver did not say so."""
+
     # -------------------------------------------------------------------------------- errors
     # codes (`messages.error_codes`) of what may go well when it is done again: the database ended
     # a step in favour of another one, a lock was not had in time, the server was away for a moment
@@ -650,6 +653,14 @@ _MOST_OF_VARBINARY = 8000  # bytes
 _ANY_LENGTH = 0  # how pyodbc is told (max)
 COLUMN_TYPES = "d2i_column_types"  # of the parameters of a statement that is handed over as text
 
+# A lock that lasts as long as the transaction and that everybody may have at the same time.
+_HELD = "d2i_lock_of_transaction"  # in the information on a connection
+_HOLD = (
+    "exec sp_getapplock @Resource = N'd2i_transaction', @LockMode = N'IntentShared', "
+    "@LockOwner = N'Transaction', @LockTimeout = 0"
+)
+_MODE = "select applock_mode(N'public', N'd2i_transaction', N'Transaction')"
+
 _ODBC_DRIVER = re.compile(r"ODBC Driver (\d+) for SQL Server")
 
 
@@ -727,7 +738,8 @@ class SQLServer(Portable):
 
         The isolation is said, because ODBC hands out pooled connections that keep what another
         program set. READ COMMITTED holds no lock on what was read, and is what a database without
-        snapshots has; what has to stay as it was read is held with `hold_rows`.
+        snapshots has; what has to stay as it was read is held with `hold_rows`. XACT_ABORT, which
+        a server may have on, would end the transaction where pyodbc swallows an error.
         """
         if hasattr(connection, "timeout"):  # seconds, 0 without end
             connection.timeout = settings.statement_timeout
@@ -736,6 +748,7 @@ class SQLServer(Portable):
         cursor = connection.cursor()
         cursor.execute(f"set lock_timeout {milliseconds:d}")
         cursor.execute("set transaction isolation level read committed")
+        cursor.execute("set xact_abort off")
         cursor.close()
         connection.commit()
 
@@ -764,6 +777,46 @@ class SQLServer(Portable):
                 rows = parameters if executemany else [parameters]
                 columns = zip(types, zip(*rows, strict=True), strict=True)
                 cursor.setinputsizes([_odbc_type(dbapi, kind, some) for kind, some in columns])
+
+    def guard_transactions(self, engine: Engine) -> None:
+        """Take a lock that goes with the transaction, and look before the commit if it is there.
+
+        pyodbc has the server describe the parameters of a statement for many rows, and of one with
+        a null, though their types are given. Where that fails it goes on, and says nothing: if the
+        failure has ended the transaction, in a new one, and what came before is undone.
+        """
+        if engine.dialect.driver != "pyodbc":
+            return
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.info[_HELD] = None  # there is nothing yet that could be lost
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def _hold(
+            connection: Connection,
+            _cursor: Any,
+            _statement: str,
+            parameters: Any,
+            _context: Any,
+            executemany: bool,
+        ) -> None:
+            held = connection.info.get(_HELD)
+            is_described = executemany or None in parameters
+            if held is False and is_described and _asked(connection, "select @@trancount"):
+                _asked(connection, _HOLD)
+                held = True
+            connection.info[_HELD] = bool(held)
+
+        @event.listens_for(engine, "commit")
+        def _look(connection: Connection) -> None:
+            if connection.info.get(_HELD) and _asked(connection, _MODE) == "NoLock":
+                error = DatabaseError(
+                    "The database ended a transaction in its middle, and the driver said nothing.",
+                    hint="Nothing of the step was kept: run again. Where it recurs, tell a DBA.",
+                )
+                error.passes = True  # a deadlock, say
+                raise error
 
     def characters(self, length: int | None) -> TypeEngine[str]:
         """NVARCHAR, as the staging table is deployed: VARCHAR has the letters of one code page.
@@ -875,6 +928,16 @@ class Oracle(Portable):
     def login_query(self) -> Select | None:
         """From dual: before 23ai every select needs a table."""
         return select(text("user")).select_from(text("dual"))
+
+
+def _asked(connection: Connection, statement: str) -> Any:
+    """The one value that a statement gives, past what listens to SQLAlchemy's statements."""
+    cursor: Any = connection.connection.cursor()
+    try:
+        cursor.execute(statement)
+        return cursor.fetchone()[0] if cursor.description else None
+    finally:
+        cursor.close()
 
 
 def _types_of(context: Any) -> list[TypeEngine[Any]]:

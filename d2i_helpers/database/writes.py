@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Table, func, insert, select
+from sqlalchemy import ColumnElement, Insert, Table, bindparam, column, func, insert, select
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.dml import Update
 
@@ -124,7 +124,7 @@ def hand_over(connection: Connection, table: Table, statement: str, rows: Sequen
     Raises:
         DatabaseError: not all of them are there.
     """
-    options = {dialects.COLUMN_TYPES: [column.type for column in table.columns]}
+    options = {dialects.COLUMN_TYPES: [one.type for one in table.columns]}
     counted = dialects.of(connection).counts_rows_of_many
     everything = select(func.count()).select_from(table)
     before = 0 if counted else connection.execute(everything).scalar_one()
@@ -144,6 +144,7 @@ def update_each(
     """Update rows that get values of their own.
 
     Args:
+        statement: without the condition that chooses the row.
         rows: the parameters of each.
         key: the parameter that names the row, and its column.
         written: of the parameters that are stored, those by which a written row is known, with
@@ -155,16 +156,20 @@ def update_each(
     if not rows:
         return
     table: Any = statement.table
-    done = _execute_many(connection, statement, rows)
+    this_row = plain_name(key[1]) == bindparam(key[0])
+    done = _execute_many(connection, statement.where(this_row), rows)
     if not dialects.of(connection).counts_rows_of_many:
         done = _count_written(connection, rows, key, written)
     compare(table, done, len(rows))
 
 
-def update_some(connection: Connection, statement: Update, rows: Sequence[dict[str, Any]]) -> None:
-    """Update those of some rows for which the statement's conditions hold; none need to."""
-    if rows:
-        connection.execute(statement, rows)
+def plain_name(of: ColumnElement) -> ColumnElement:
+    """A column of the table that an UPDATE writes, without the table's name before it.
+
+    With it Babelfish cannot say of what type the parameter beside it is, and ends the transaction
+    (`SQLServer.guard_transactions`).
+    """
+    return column(of.name, of.type)
 
 
 def compare(table: Table, written: int, meant: int) -> None:
@@ -191,16 +196,15 @@ def _execute_many(connection: Connection, statement: Any, rows: Sequence[dict[st
 
 def _count_alike(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
     """How many rows of the table have the keys of these, or would be counted for them."""
-    names = table.info.get(TOLD_APART_BY) or [column.name for column in table.primary_key]
+    names = table.info.get(TOLD_APART_BY) or [one.name for one in table.primary_key]
     values = {name: list(dict.fromkeys(row[name] for row in rows)) for name in names}
     same = [table.c[name] == some[0] for name, some in values.items() if len(some) == 1]
     many = next((name for name, some in values.items() if len(some) > 1), None)
     counting = select(func.count()).select_from(table).where(*same)
     if many is None:
         return connection.execute(counting).scalar_one()
-    column = table.c[many]
     return sum(
-        connection.execute(counting.where(column.in_(part))).scalar_one()
+        connection.execute(counting.where(table.c[many].in_(part))).scalar_one()
         for part in in_batches(values[many])
     )
 
@@ -213,12 +217,12 @@ def _count_written(
 ) -> int:
     """How many of the rows hold what was to be stored."""
     dialect = dialects.of(connection)
-    parameter, column = key
+    parameter, named = key
     by_key = {row[parameter]: row for row in rows}
-    stored = select(column, *(dialect.footprint(one) for one in written.values()))
+    stored = select(named, *(dialect.footprint(one) for one in written.values()))
     found = 0
     for part in in_batches(list(by_key)):
-        for name, *footprints in connection.execute(stored.where(column.in_(part))):
+        for name, *footprints in connection.execute(stored.where(named.in_(part))):
             pairs = zip(footprints, written, strict=True)
             found += all(dialect.fits(_plain(f), by_key[name][one]) for f, one in pairs)
     return found

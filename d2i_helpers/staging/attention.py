@@ -306,10 +306,9 @@ def _hold(
 def _respond(connection: Connection, staging: Staging, responses: Mapping[str, str | None]) -> None:
     """Write `api_response` of these children, who are staged."""
     t = staging.table.c
-    statement = update(staging.table).where(t.person_id == bindparam("person"))
     database.update_each(
         connection,
-        statement.values(api_response=bindparam("said")),
+        update(staging.table).values(api_response=bindparam("said")),
         [{"person": person_id, "said": said} for person_id, said in responses.items()],
         key=("person", t.person_id),
         written={"said": t.api_response},

@@ -16,7 +16,6 @@ from sqlalchemy import (
     ColumnElement,
     Table,
     and_,
-    bindparam,
     case,
     false,
     or_,
@@ -130,7 +129,7 @@ class Moves:
         values: Mapping[str, Any],
         *,
         where: ColumnElement[bool] | None = None,
-        written: Mapping[str, ColumnElement] | None = None,
+        written: Mapping[str, ColumnElement],
     ) -> frozenset[int]:
         """Move rows that get values of their own.
 
@@ -140,7 +139,7 @@ class Moves:
             values: the other columns that the move writes.
             where: what else must hold of a row.
             written: of the parameters that are stored, those by which a written row is known, with
-                their columns; None where rows may stay as they are because of ``where``.
+                their columns.
 
         Returns:
             Numbers of the rows that were refused.
@@ -154,15 +153,13 @@ class Moves:
         refused = frozenset[int]()
         for part in database.in_batches([row["row"] for row in rows]):
             refused |= self._refuse(connection, events, self.table.c.id, part)
-        row_id = self.table.c.id
-        statement = self._update(events, where, values).where(row_id == bindparam("row"))
-        moving = [row for row in rows if row["row"] not in refused]
-        if written is None:
-            database.update_some(connection, statement, moving)
-        else:
-            database.update_each(
-                connection, statement, moving, key=("row", row_id), written=written
-            )
+        database.update_each(
+            connection,
+            self._update(events, where, values),
+            [row for row in rows if row["row"] not in refused],
+            key=("row", self.table.c.id),
+            written=written,
+        )
         return refused
 
     def notices(self) -> list[str]:

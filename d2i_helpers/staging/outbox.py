@@ -238,7 +238,8 @@ def write_messages(
             for message in wanted
             if (message.current_hash is None) is null_hash
         ]
-        seen = t.current_hash.is_(None) if null_hash else t.current_hash == bindparam("seen")
+        hash_then = database.plain_name(t.current_hash)
+        seen = hash_then.is_(None) if null_hash else hash_then == bindparam("seen")
         staging.moves.move_each(
             connection,
             {Event.PURGE_QUEUED: None, Event.PREPARED: None},

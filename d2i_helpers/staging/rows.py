@@ -465,10 +465,9 @@ def update_by_id(
         DatabaseError: not each of them was written.
     """
     if rows:
-        statement = update(table).where(table.c.id == bindparam("row"))
         database.update_each(
             connection,
-            statement.values(new_values(rows[0])),
+            update(table).values(new_values(rows[0])),
             renamed(rows),
             key=("row", table.c.id),
             written={f"new_{name}": table.c[name] for name in known_by},

@@ -8,6 +8,9 @@ a run can trip over:
   cannot say one of them, every parameter of the statement becomes VARCHAR(255), in which a longer
   text is an error and a letter that the code page lacks a question mark
   (sp_describe_undeclared_parameters; `params.cpp` of pyodbc);
+- where a statement for many rows, or with a null, `cannot_be_described`, its transaction is ended
+  and it goes on in a new one, without an error (a server that is not SQL Server does so where the
+  condition of an UPDATE or DELETE names a column with its table);
 - the number of rows is -1 after many rows;
 - text is compared without regard to capitals.
 
@@ -48,7 +51,7 @@ _ANSWERS = {
     "sys.system_views": "dm_exec_sessions",
     "transaction_isolation_level": "READ COMMITTED",
 }
-_NOTHING = re.compile(r"(?i)\s*(?:set (?:lock_timeout|transaction isolation)|exec\()")
+_NOTHING = re.compile(r"(?i)\s*(?:set (?:lock_timeout|transaction isolation|xact_abort)|exec\()")
 
 
 class Error(Exception):
@@ -96,6 +99,7 @@ class Driver:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.untyped: list[str] = []  # statements of which the server had to say a type
+        self.cannot_be_described = _names_a_table
         self.statements: list[str] = []
         # called with each statement and its rows; may raise, and gives the rows that are written
         self.faults: list[Callable[[str, list[Any]], list[Any] | None]] = []
@@ -125,7 +129,7 @@ class Connection:
         self.raw.create_function("SYSUTCDATETIME", 0, lambda: _as_text(_now()))
         self.raw.create_function("LEN", 1, lambda t: None if t is None else len(t.rstrip(" ")))
         self.raw.create_function("DATALENGTH", 1, lambda t: None if t is None else 2 * len(t))
-        self.gone = False
+        self.gone = self.has_lock = False
 
     def add_output_converter(self, *_: Any) -> None:
         pass
@@ -134,9 +138,11 @@ class Connection:
         return Cursor(self)
 
     def commit(self) -> None:
+        self.has_lock = False  # it goes with the transaction
         self.raw.commit()
 
     def rollback(self) -> None:
+        self.has_lock = False
         self.raw.rollback()
 
     def close(self) -> None:
@@ -161,6 +167,8 @@ class Cursor:
         self._begin(statement)
         if self._answered(statement):
             return self
+        if None in parameters:
+            self._describe(statement)
         rows = self._hurt(statement, [tuple(parameters)])
         bound = []
         for place, value in enumerate(parameters):
@@ -178,6 +186,7 @@ class Cursor:
     def executemany(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         types, self.types = self.types, None
         self._begin(statement)
+        self._describe(statement)
         width = len(rows[0])
         types = list(types or [None] * width)
         if self.fast_executemany and None in types:
@@ -198,6 +207,10 @@ class Cursor:
         self._said, self.description, self._rows = statement, None, []
         self.driver.statements.append(statement)
 
+    def _describe(self, statement: str) -> None:
+        if self.driver.cannot_be_described(statement):
+            self.connection.rollback()
+
     def _hurt(self, statement: str, rows: list[Any]) -> list[Any]:
         for fault in list(self.driver.faults):
             left = fault(statement, rows)
@@ -210,7 +223,15 @@ class Cursor:
         if statement.lstrip().upper().startswith("CREATE TABLE"):
             self.connection.raw.execute(_create_table(statement, self.driver.plain))
             return True
-        for words, answer in _ANSWERS.items():
+        if "sp_getapplock" in statement and self.connection.raw.in_transaction:
+            self.connection.has_lock = True
+            return True
+        answers = {
+            "@@trancount": int(self.connection.raw.in_transaction),
+            "applock_mode": "IntentShared" if self.connection.has_lock else "NoLock",
+            **_ANSWERS,
+        }
+        for words, answer in answers.items():
             if words in statement:
                 self._rows = [(answer,)]
                 self.description = [("answer", None, None, None, None, None, None)]
@@ -252,6 +273,13 @@ class Cursor:
 
     def close(self) -> None:
         self._rows = []
+
+
+def _names_a_table(statement: str) -> bool:
+    """Whether a parameter is compared with a column that has its table's name before it."""
+    _, _, condition = statement.partition(" WHERE ")
+    is_change = statement.startswith(("UPDATE", "DELETE"))
+    return is_change and bool(re.search(r"\.\w+ (=|IN) \(?\?", condition))
 
 
 def _now() -> dt.datetime:

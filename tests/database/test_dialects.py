@@ -102,6 +102,13 @@ def types_are_told(dialect: dialects.Portable) -> bool:
     return bool(engine.dispatch.before_cursor_execute)
 
 
+def transactions_are_guarded(dialect: dialects.Portable) -> bool:
+    engine = create_engine("sqlite://")
+    engine.dialect.driver = "pyodbc"
+    dialect.guard_transactions(engine)
+    return bool(engine.dispatch.commit)
+
+
 def changes_url(dialect: dialects.Portable, address: str) -> bool:
     """Whether a URL is not taken as it is: a file is not there, or an ODBC driver is looked for."""
     profile: Any = types.SimpleNamespace(path=lambda name: Path("/no/such/folder") / name)
@@ -149,6 +156,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "session without limits": session(dialect, NO_LIMITS),
         "listeners": (has_listeners(dialect, LIMITS), has_listeners(dialect, NO_LIMITS)),
         "types are told": types_are_told(dialect),
+        "guarded": transactions_are_guarded(dialect),
         "list": dialect.most_in_list,
         "errors": [
             code
@@ -220,6 +228,7 @@ SAID: dict[str, dict[str, Any]] = {
                                    "pragma temp_store=memory"],
         "listeners": (True, False),
         "types are told": False,
+        "guarded": False,
         "list": 900,
         "errors": ["SQLITE_BUSY_SNAPSHOT"],
         "lost": [],
@@ -266,6 +275,7 @@ SAID: dict[str, dict[str, Any]] = {
                                    "commit"],
         "listeners": (False, False),
         "types are told": False,
+        "guarded": False,
         "list": 900,
         "errors": ["40P01", "57P01"],
         "lost": ["57P01"],
@@ -323,12 +333,13 @@ SAID: dict[str, dict[str, Any]] = {
         "driver": {},
         "driver without limits": {},
         "session": ["set lock_timeout 60000", "set transaction isolation level read committed",
-                    "commit", "timeout=600"],
+                    "set xact_abort off", "commit", "timeout=600"],
         "session without limits": ["set lock_timeout -1",
-                                   "set transaction isolation level read committed", "commit",
-                                   "timeout=0"],
+                                   "set transaction isolation level read committed",
+                                   "set xact_abort off", "commit", "timeout=0"],
         "listeners": (False, False),
         "types are told": True,
+        "guarded": True,
         "list": 900,
         "errors": ["1205", "08S01"],
         "lost": ["08S01"],
@@ -374,6 +385,7 @@ SAID: dict[str, dict[str, Any]] = {
         "session without limits": ["call_timeout=0"],
         "listeners": (False, False),
         "types are told": False,
+        "guarded": False,
         "list": 900,
         "errors": ["ORA-00060", "ORA-03113"],
         "lost": ["ORA-03113"],

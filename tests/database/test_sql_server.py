@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, bindparam, func, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, select, update
 
 from d2i_helpers import database, settings
 from d2i_helpers.database import dialects, retries, tables
@@ -74,7 +74,7 @@ def rows_of(count: int) -> list[dict[str, Any]]:
 
 
 STAGING = tables.staging_table("ssd_api_data_staging")
-BY_HASH = update(STAGING).where(STAGING.c.id == bindparam("row"))
+BY_NUMBER = update(STAGING).where(STAGING.c.id == bindparam("row"))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_an_update_that_stops_half_way_is_an_error(
     write(engine, rows_of(4))
     value = "🎈 new  " if column == "json_payload" else b"\1" * 32
     rows = [{"row": n, "new": value} for n in range(1, 5)]
-    statement = BY_HASH.values({column: bindparam("new")})
+    statement = update(STAGING).values({column: bindparam("new")})
 
     def run() -> None:
         with database.transaction(engine) as connection:
@@ -181,7 +181,7 @@ def test_what_is_said_of_children_is_compared_with_what_was_meant(
 def update_as_it_was(engine: Engine) -> None:
     """The kind of statement that delta had: a parameter of which SQL Server cannot say the type."""
     not_gone = func.lower(func.coalesce(STAGING.c.row_state, "")) != "deleted"
-    statement = BY_HASH.where(not_gone).values(json_payload=bindparam("new"))
+    statement = update(STAGING).where(not_gone).values(json_payload=bindparam("new"))
     rows = [{"row": n, "new": "李" * 1000} for n in range(1, 4)]
     with database.transaction(engine) as connection:
         database.update_each(
@@ -253,6 +253,29 @@ def test_what_is_ended_each_time_ends_the_run_and_says_so(
             engine, lambda connection: database.insert_rows(connection, STAGING, rows_of(2))
         )
     assert count(engine) == 0
+
+
+@pytest.mark.parametrize("given", [[{"row": 2, "new": "x"}] * 2, {"row": 2, "new": None}])
+def test_a_transaction_that_the_server_ended_unsaid_is_an_error(
+    engine: Engine, driver: odbc.Driver, no_waiting: None, given: Any
+) -> None:
+    write(engine, rows_of(2))
+    left = [4]
+
+    def some(said: str) -> bool:
+        left[0] -= said.startswith("UPDATE")
+        return said.startswith("UPDATE") and left[0] >= 0
+
+    def work(connection: Connection) -> None:
+        connection.execute(delete(STAGING).where(STAGING.c.person_id == "P0"))
+        connection.execute(BY_NUMBER.values(api_response=bindparam("new")), given)
+
+    driver.cannot_be_described = some
+    with pytest.raises(DatabaseError, match=r"in its middle.*It was tried 4 times"):
+        database.in_transaction(engine, work)
+    assert count(engine) == 2
+    database.in_transaction(engine, work)
+    assert count(engine) == 1
 
 
 def test_a_missing_right_is_not_tried_again(

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, bindparam, insert, select, update
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import journal, submission_log
@@ -625,8 +625,11 @@ def test_a_row_moves_only_from_a_state_that_the_table_names(
         values = {"api_response": "moved"}
         with database.transaction(table.engine) as connection:
             if several:
-                rows = [{"row": row_id} for row_id in ids]
-                refused = moves.move_each(connection, event, rows, values)
+                rows = [{"row": row_id, "said": "moved"} for row_id in ids]
+                refused = moves.move_each(
+                    connection, event, rows, {"api_response": bindparam("said")},
+                    written={"said": table.staging.table.c.api_response},
+                )  # fmt: skip
             else:
                 moved = moves.move(connection, event, ids, values)
                 refused = moved.refused

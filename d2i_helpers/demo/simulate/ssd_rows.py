@@ -251,7 +251,8 @@ def apply(
     """Change rows (table, key, new values) and delete rows (table, key)."""
     for name, value, columns in updates:
         table = tables.ssd_table(name)
-        connection.execute(update(table).where(table.c[_key(table)] == value).values(columns))
+        this_row = database.plain_name(table.c[_key(table)]) == value
+        connection.execute(update(table).where(this_row).values(columns))
     for name, value in deletes:
         table = tables.ssd_table(name)
         connection.execute(delete(table).where(table.c[_key(table)] == value))
