@@ -1,7 +1,7 @@
 """Delta and submit together: this project, a simple sender and the floor, in turn in one run.
 
     python benchmarks/submit.py [--worlds changed,usual,quiet] [--engines sqlite,postgresql]
-                                [--rounds 3] [--sizes 10000,100000] [--json]
+                                [--rounds 3] [--sizes 10000,100000] [--sender FOLDER] [--json]
 
 Worlds: `changed`, 5,000 children with another document each; `usual`, 20,000 children of whom 6 %
 have one; `quiet`, 20,000 of whom nobody has. `--sizes` adds worlds of other sizes with 6 % changed,
@@ -15,6 +15,8 @@ answers at once. Pacing is off.
 - `simple`: how the Python sender works that authorities have today. A recursive comparison of the
   parsed documents, an UPDATE for each row, `requests.post` of a hundred records, an UPDATE for each
   answer, a commit for each batch. It keeps no journal and no log either.
+- `published`: D2I's own sender (github.com/data-to-insight/dfe-csc-api-data-flows), where
+  `--sender` names a folder with a copy of its `api_pipeline`.
 - `ours`: `delta.run` and `submit.run`, as the two notebooks call them.
 
 `cpu` is the time that the client and the database server computed, which other work hardly changes.
@@ -40,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import published_sender
 import requests
 from anonymise import peak_mb
 from delta import changed, story  # the benchmarks beside this one
@@ -62,9 +65,10 @@ from d2i_helpers.submit.endpoint import Endpoint, simulated_endpoint
 SPEC = load_spec()
 VALIDATOR = Validator(SPEC)
 TABLE = "ssd_api_data_staging"
-WAYS = ("floor", "simple", "ours")
+WAYS = ["floor", "simple", "ours"]  # and "published"
 STORIES = 150  # documents that are made; each stands for many children
 WORLDS = {"changed": (5_000, 1.0), "usual": (20_000, 0.06), "quiet": (20_000, 0.0)}
+SENDER = "D2I_BENCHMARK_SENDER"  # the folder of the published sender
 SHARE = 0.06  # that changed, of the worlds of other sizes
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -255,8 +259,13 @@ def ours(engine: Engine, endpoint: Endpoint) -> int:
     return result.counts["acknowledged"]
 
 
+def published(engine: Engine, endpoint: Endpoint) -> int:
+    """D2I's own sender."""
+    return published_sender.run(Path(os.environ[SENDER]), TABLE, engine, endpoint)
+
+
 _WAY: dict[str, Callable[[Engine, Endpoint], int]] = {
-    "floor": floor, "simple": simple, "ours": ours,
+    "floor": floor, "simple": simple, "published": published, "ours": ours,
 }  # fmt: skip
 
 
@@ -360,12 +369,17 @@ def main() -> None:
     parser.add_argument("--sizes", default="")
     parser.add_argument("--engines", default="sqlite,postgresql")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sender", type=Path, help="a folder with a copy of api_pipeline")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
     parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.sender:
+        os.environ[SENDER] = str(options.sender.resolve())  # for the process of each way too
+    if SENDER in os.environ and not options.way:
+        WAYS.insert(2, "published")
     if options.way:
         print(json.dumps(measure(options.way, options.url, options.address, count=options.count)))
         return
@@ -384,13 +398,13 @@ def main() -> None:
         print(json.dumps({"about": about, "figures": found}, indent=1))
         return
     head = ("cpu s", "client", "server", "x floor", "seconds", "peak MB", "sent", "statements")
-    print(f"{'':<12}{'world':<12}{'way':<8}" + "".join(f"{one:>11}" for one in head))
+    print(f"{'':<12}{'world':<12}{'way':<10}" + "".join(f"{one:>11}" for one in head))
     for engine, by_world in found.items():
         for name, ways in by_world.items():
             for way, one in ways.items():
                 said = [f"{one[k]:>11.2f}" for k in ("cpu", "client", "server", "ratio", "seconds")]
                 said += [f"{one[k]:>11,.0f}" for k in ("memory", "sent", "statements")]
-                print(f"{engine:<12}{name:<12}{way:<8}" + "".join(said))
+                print(f"{engine:<12}{name:<12}{way:<10}" + "".join(said))
 
 
 if __name__ == "__main__":
