@@ -301,14 +301,12 @@ class AnonymousDocuments:
         """Find the children whose rows stay as they are, those that left the cohort too."""
         t = self.source.table.c
         self.held_back.clear()
-        for ids in database.in_batches(attention.held_back(connection, self.source)):
-            rows = connection.execute(
-                select(t.person_id, t.json_payload).where(t.person_id.in_(ids))
-            )
-            for row in rows:
-                _, child_id = self._original(row)
-                pseudonym = self.pseudonyms.child_id(child_id or str(row.person_id))
-                self.held_back[row.person_id] = pseudonym
+        held = attention.held_back(connection, self.source)
+        documents = select(t.person_id, t.json_payload)
+        for row in database.rows_among(connection, documents, t.person_id, held):
+            _, child_id = self._original(row)
+            pseudonym = self.pseudonyms.child_id(child_id or str(row.person_id))
+            self.held_back[row.person_id] = pseudonym
 
     def _source_rows(
         self, connection: Connection, order: Sequence[int], size: int

@@ -162,9 +162,7 @@ class Made:
         else:
             noted = select(k.person_id).where(k.staging_table == self._source.name)
             mine = [one for one in connection.execute(noted).scalars() if is_mine(one)]
-            for ids in database.in_batches(mine):
-                of_source = (k.staging_table == self._source.name, k.person_id.in_(ids))
-                connection.execute(delete(anonymised).where(*of_source))
+            _forget(connection, self._source, mine)
         of_twin = self._twin.mine_by(k.person_id)
         for name in names:
             whose = of_twin if name == self._twin.name else ()
@@ -286,10 +284,8 @@ class Made:
 
 def _forget(connection: Connection, staging: Staging, person_ids: Sequence[str]) -> None:
     """Keep nothing of these children of one table."""
-    k = anonymised.c
-    for ids in database.in_batches(person_ids):
-        which = (k.staging_table == staging.name, k.person_id.in_(ids))
-        connection.execute(delete(anonymised).where(*which))
+    of_table = delete(anonymised).where(anonymised.c.staging_table == staging.name)
+    database.delete_among(connection, of_table, anonymised.c.person_id, person_ids)
 
 
 def _noted(staging: Staging) -> ColumnElement[bool]:

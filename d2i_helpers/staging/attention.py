@@ -282,19 +282,15 @@ def _hold(
     for entry in entries:
         reasons.setdefault(entry.person_id or "", []).append(str(entry))
     t = staging.table.c
-    before: dict[str, str | None] = {}
-    staged: list[str] = []
-    for ids in database.in_batches(list(reasons)):
-        kept = select(attention.c.person_id, attention.c.replaced_response).where(
-            attention.c.staging_table == staging.name,
-            attention.c.outcome == Unsent.HELD_BACK.value,
-            attention.c.person_id.in_(ids),
-        )
-        said = select(t.person_id, t.api_response).where(t.person_id.in_(ids))
-        rows = connection.execute(database.locking(said, staging.table)).all()
-        staged += [row.person_id for row in rows]
-        before.update(tuple(row) for row in rows)
-        before.update(tuple(row) for row in connection.execute(kept))
+    said = database.locking(select(t.person_id, t.api_response), staging.table)
+    staged = dict(map(tuple, database.rows_among(connection, said, t.person_id, list(reasons))))
+    kept = select(attention.c.person_id, attention.c.replaced_response).where(
+        attention.c.staging_table == staging.name,
+        attention.c.outcome == Unsent.HELD_BACK.value,
+    )
+    before: dict[str, str | None] = staged | dict(
+        map(tuple, database.rows_among(connection, kept, attention.c.person_id, list(reasons)))
+    )
     responses = {
         person_id: f"{Unsent.HELD_BACK}: {'; '.join(why)}"[:_RESPONSE_CHARACTERS]
         for person_id, why in reasons.items()
@@ -319,10 +315,10 @@ def _release(connection: Connection, staging: Staging, released: Sequence[Any]) 
     """Let rows say again what they said before, unless something new was said or holds them."""
     t = staging.table.c
     by_person = {row.person_id: row.replaced_response for row in released}
-    for ids in database.in_batches(list(by_person)):
-        still = select(t.person_id).where(
-            t.person_id.in_(ids), t.api_response.like(f"{Unsent.HELD_BACK}: %"), ~staging.held_back
-        )
-        people = connection.execute(database.locking(still, staging.table)).scalars().all()
-        _respond(connection, staging, {one: by_person[one] for one in people if one in by_person})
+    still = select(t.person_id).where(
+        t.api_response.like(f"{Unsent.HELD_BACK}: %"), ~staging.held_back
+    )
+    held = database.locking(still, staging.table)
+    people = [one for (one,) in database.rows_among(connection, held, t.person_id, list(by_person))]
+    _respond(connection, staging, {one: by_person[one] for one in people if one in by_person})
     return len(by_person)

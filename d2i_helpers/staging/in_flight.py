@@ -327,10 +327,8 @@ def _keep_unknown(
 
 
 def _unjournal(connection: Connection, batch_id: str, people: Sequence[str]) -> None:
-    for ids in database.in_batches(people):
-        connection.execute(
-            delete(journal).where(journal.c.batch_id == batch_id, journal.c.person_id.in_(ids))
-        )
+    of_batch = delete(journal).where(journal.c.batch_id == batch_id)
+    database.delete_among(connection, of_batch, journal.c.person_id, people)
 
 
 def recover(staging: Staging) -> int:

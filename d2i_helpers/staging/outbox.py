@@ -206,14 +206,14 @@ def _in_flight(
     any_of_them = select(journal.c.id).where(journal.c.staging_table == staging.name).limit(1)
     if connection.execute(any_of_them).first() is None:
         return documents
-    for ids in database.in_batches(person_ids):
-        for row in connection.execute(
-            select(journal.c.person_id, journal.c.document, journal.c.document_hash)
-            .where(journal.c.staging_table == staging.name, journal.c.person_id.in_(ids))
-            .order_by(journal.c.id)
-        ):
-            digest = database.as_bytes(row.document_hash)
-            documents.setdefault(row.person_id, []).append((row.document, digest))
+    of_table = (
+        select(journal.c.person_id, journal.c.document, journal.c.document_hash)
+        .where(journal.c.staging_table == staging.name)
+        .order_by(journal.c.id)
+    )
+    for row in database.rows_among(connection, of_table, journal.c.person_id, person_ids):
+        digest = database.as_bytes(row.document_hash)
+        documents.setdefault(row.person_id, []).append((row.document, digest))
     return documents
 
 
@@ -317,12 +317,8 @@ def _settle(
 
 def forget(connection: Connection, staging: Staging, person_ids: Sequence[str]) -> None:
     """Forget older attempts: the receiver is known to hold what is acknowledged."""
-    for ids in database.in_batches(person_ids):
-        connection.execute(
-            delete(journal).where(
-                journal.c.staging_table == staging.name, journal.c.person_id.in_(ids)
-            )
-        )
+    of_table = delete(journal).where(journal.c.staging_table == staging.name)
+    database.delete_among(connection, of_table, journal.c.person_id, person_ids)
     staging.forget_notes(connection, person_ids)
 
 

@@ -428,10 +428,8 @@ class Staging:
 
     def forget_notes(self, connection: Connection, person_ids: Sequence[str]) -> None:
         """Remove the notes of these children: their messages are no longer valid."""
-        for ids in database.in_batches(list(person_ids)):
-            connection.execute(
-                delete(notes).where(notes.c.staging_table == self.name, notes.c.person_id.in_(ids))
-            )
+        of_table = delete(notes).where(notes.c.staging_table == self.name)
+        database.delete_among(connection, of_table, notes.c.person_id, person_ids)
 
 
 def _row(row: Any) -> Row:
