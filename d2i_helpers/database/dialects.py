@@ -35,6 +35,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     bindparam,
     case,
     cast,
@@ -179,8 +180,14 @@ class Portable:
         """The parameter of `among` for some values, none of them null."""
         return list(values)
 
-    def numbered(self, row_number: ColumnElement[int]) -> ColumnElement[bool]:
-        """The row is one of some, whose numbers `numbers` gives as parameters."""
+    def numbered(
+        self, row_number: ColumnElement[int], *of_all: ColumnElement[bool]
+    ) -> ColumnElement[bool]:
+        """The row is one of some, whose numbers `numbers` gives as parameters.
+
+        Args:
+            of_all: conditions that each of them fulfils, and no other one between two of them.
+        """
         return self.among(row_number, "numbers", BigInteger())
 
     def numbers(self, row_numbers: Sequence[int]) -> dict[str, Any]:
@@ -857,15 +864,15 @@ class SQLServer(Portable):
         """It has no FOR UPDATE; the hint takes the lock of a writer, row by row."""
         return statement.with_hint(table, "with (updlock, rowlock)", self.name)
 
-    def numbered(self, row_number: ColumnElement[int]) -> ColumnElement[bool]:
+    def numbered(
+        self, row_number: ColumnElement[int], *of_all: ColumnElement[bool]
+    ) -> ColumnElement[bool]:
         """From the lowest to the highest number, as each other list makes another statement.
 
-        The server has to understand and plan each anew. What lies between is not chosen: it is
-        not due.
+        The server has to understand and plan each anew.
         """
-        return row_number.between(
-            bindparam("lowest", type_=BigInteger()), bindparam("highest", type_=BigInteger())
-        )
+        lowest, highest = (bindparam(one, type_=BigInteger()) for one in ("lowest", "highest"))
+        return and_(row_number.between(lowest, highest), *of_all)
 
     def numbers(self, row_numbers: Sequence[int]) -> dict[str, Any]:
         """The lowest and the highest."""

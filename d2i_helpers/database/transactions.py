@@ -87,12 +87,17 @@ def locking(statement: Select, table: Table) -> Select:
     return held
 
 
-def numbered(engine: Engine, row_number: ColumnElement[int]) -> ColumnElement[bool]:
+def numbered(
+    engine: Engine, row_number: ColumnElement[int], *of_all: ColumnElement[bool]
+) -> ColumnElement[bool]:
     """The row is one of some that are due; `numbers` gives the parameters.
 
     Only beside the condition that makes a row due: on SQL Server it is a range of numbers.
+
+    Args:
+        of_all: what else holds of each of them, and may not of a row between two that is due.
     """
-    return dialects.of(engine).numbered(row_number)
+    return dialects.of(engine).numbered(row_number, *of_all)
 
 
 def numbers(engine: Engine, row_numbers: Sequence[int]) -> dict[str, Any]:

@@ -103,7 +103,10 @@ class Journal:
         ready = (
             select(*columns.values())
             .join_from(self.staging.table, notes, self.staging.noted)
-            .where(database.numbered(self.staging.engine, t.id), self.staging.is_ready_there)
+            .where(
+                database.numbered(self.staging.engine, t.id, *self.staging.mine),
+                self.staging.is_ready_there,
+            )
         )
         copied = insert(journal).from_select(list(columns), ready).inline()
         return copied.execution_options(preserve_rowcount=True)

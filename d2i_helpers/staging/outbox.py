@@ -147,24 +147,29 @@ def due(connection: Connection, staging: Staging, row_numbers: Sequence[int]) ->
     Args:
         row_numbers: a part of what `due_rows` gave, at most some hundred.
     """
-    return _with_documents(connection, staging, row_numbers, staging.is_due_there)
+    if not row_numbers:
+        return []
+    these = database.numbered(staging.engine, staging.table.c.id, *staging.mine)
+    numbers = database.numbers(staging.engine, row_numbers)
+    return _with_documents(connection, staging, and_(these, staging.is_due_there), numbers)
 
 
 def as_they_stand(
     connection: Connection, staging: Staging, row_numbers: Sequence[int]
 ) -> list[Due]:
     """The same of rows that may not be due, for whoever asks what would be sent of them."""
-    return _with_documents(connection, staging, row_numbers)
+    found: list[Due] = []
+    for part in database.in_batches(row_numbers):
+        found += _with_documents(connection, staging, staging.table.c.id.in_(part), {})
+    return found
 
 
 def _with_documents(
     connection: Connection,
     staging: Staging,
-    row_numbers: Sequence[int],
-    *conditions: ColumnElement[bool],
+    these: ColumnElement[bool],
+    numbers: dict[str, Any],
 ) -> list[Due]:
-    if not row_numbers:
-        return []
     t = staging.table.c
     marked = and_(marks.c.staging_table == staging.name, marks.c.person_id == t.person_id)
     rows = connection.execute(
@@ -187,9 +192,9 @@ def _with_documents(
         )
         .outerjoin_from(staging.table, notes, staging.noted)
         .outerjoin(marks, marked)
-        .where(database.numbered(staging.engine, t.id), *conditions)
+        .where(these)
         .order_by(t.id),
-        database.numbers(staging.engine, row_numbers),
+        numbers,
     ).all()
     due_rows = [Due(*row) for row in rows]
     held = _in_flight(connection, staging, [row.person_id for row in due_rows])
