@@ -484,6 +484,10 @@ class SQLite(Portable):
 
 
 _POSTGRESQL = postgresql.dialect()
+_CHEAPER_PAGES = (
+    "select set_config('random_page_cost', '1.1', false) "
+    "where current_setting('random_page_cost') = '4'"
+)
 
 
 @register
@@ -553,15 +557,15 @@ class PostgreSQL(Portable):
         The zone is set, because times here are UTC without one: in a deployed column of the type
         timestamptz PostgreSQL takes such a time for one in the zone of the session.
 
-        The cost of a page read out of order is set as for a disk without moving parts. With the
-        server's default (4) the rows of a thousand children are found by reading a table of some
-        ten thousand rows whole, once for each page of children.
+        Where nobody has chosen another cost of a page read out of order than the default, it is set
+        as for a disk without moving parts. With the default the rows of a thousand children are
+        found by reading a table of some ten thousand rows whole, once for each page of children.
         """
         with connection.cursor() as cursor:
             cursor.execute("set timezone = 'UTC'")
             cursor.execute(f"set statement_timeout = {settings.statement_timeout * 1000:d}")
             cursor.execute(f"set lock_timeout = {settings.lock_timeout * 1000:d}")
-            cursor.execute("set random_page_cost = 1.1")
+            cursor.execute(_CHEAPER_PAGES)
         connection.commit()
 
     def row_fingerprint(

@@ -106,6 +106,25 @@ def test_a_staging_table_that_cannot_be_used_is_refused_at_once(
     assert said in checks["staging columns"].detail
 
 
+@pytest.mark.parametrize(("chosen", "used"), [(None, "1.1"), ("2.5", "2.5")])
+def test_a_cost_of_pages_that_somebody_chose_stays(
+    engine: Engine, make_settings: Callable[..., settings.Settings], chosen: str | None, used: str
+) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("the setting is PostgreSQL's")
+    login = engine.url.username
+    with database.transaction(engine) as connection:
+        connection.execute(text(f"alter role {login} set random_page_cost = {chosen or 'default'}"))
+    try:
+        another = database.open_database(make_settings())
+        with database.reading(another) as connection:
+            assert connection.execute(text("show random_page_cost")).scalar_one() == used
+        another.dispose()
+    finally:
+        with database.transaction(engine) as connection:
+            connection.execute(text(f"alter role {login} reset random_page_cost"))
+
+
 def the_error(engine: Engine, statement: str) -> DatabaseError:
     with pytest.raises(DatabaseError) as caught, database.transaction(engine) as connection:
         connection.execute(text(statement))
