@@ -51,7 +51,8 @@ from d2i_helpers.staging.outbox import Due
 from d2i_helpers.staging.states import Doubtful, Status
 
 PAGE = 500
-MANY = 4 * PAGE  # rows, from which on the database is told to count its tables
+# rows, from which on the database is told to count its tables, where they are this part of all
+MANY, ONE_IN = 4 * PAGE, 10
 STAGE = "delta"  # whose entries of d2i_attention these are
 IN_DOUBT = "the acknowledged document was changed: sent whole, items that went may stay there"
 ROW_MISSING = "the receiver holds the child by the submission log, and its staging row is gone"
@@ -137,15 +138,18 @@ def _prepare(
 
     with database.reading(engine) as connection:
         rows = outbox.due_rows(connection, staging)
+        much_is_new = len(rows) >= MANY and len(rows) * ONE_IN >= staging.count(
+            connection, *staging.mine
+        )
     work = _Work(spec, Validator(spec), settings, counts, Counter(), staging.hasher)
     for start in range(0, len(rows), PAGE):
         page = rows[start : start + PAGE].tolist()
         staging.in_transaction(functools.partial(_write_page, staging, work, page))
-        if len(rows) >= MANY and start == PAGE:
+        if much_is_new and start == PAGE:
             _renew_statistics(staging)
         if progress:
             progress(start + len(page), len(rows))
-    if len(rows) >= MANY:
+    if much_is_new:
         _renew_statistics(staging)
     staging.in_transaction(
         lambda connection: _name_doubts(connection, staging, settings, work.in_doubt)
@@ -170,7 +174,7 @@ def _renew_statistics(staging: Staging) -> None:
     """Two pages after the beginning, and for submit at the end, of a day on which much is written.
 
     On a first load every row gets its note in this stage, and a database that still takes the notes
-    for few would read all of them for each page and each request.
+    for few would read all of them for each page and each request. On other days they are known.
     """
     database.renew_statistics(staging.engine, [staging.table, notes])
 

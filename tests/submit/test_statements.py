@@ -151,6 +151,23 @@ def test_a_first_load_lets_the_database_count_what_it_filled(
         assert sorted(map(tuple, found)) == [("d2i_row_notes", 6), (TABLE, 6)]
 
 
+def test_a_usual_day_does_not(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the longer the more rows there are, however few have changed."""
+    if table.engine.dialect.name != "postgresql":
+        pytest.skip("other databases are not told")
+    monkeypatch.setattr(delta_stage, "MANY", 4)
+
+    def told(*documents: Any) -> int:
+        table.stage(*documents)
+        with asked(table.engine) as said:
+            assert sent(table) == len(documents)
+        return sum(statement.startswith("analyze") for statement, _ in said)
+
+    assert told(*(document(f"C{number}") for number in range(50)))
+    assert not told(*(document(f"D{number}") for number in range(4)))
+    assert told(*(document(f"E{number}") for number in range(10)))
+
+
 def plans(engine: Engine, statements: list[tuple[str, Any]]) -> Iterator[list[str]]:
     """How the database carries out each statement, where it may choose an index."""
     how = "explain query plan" if engine.dialect.name == "sqlite" else "explain"
