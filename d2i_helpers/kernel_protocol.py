@@ -26,4 +26,5 @@ PROBLEMS_TITLE = "Problems found"  # of the numbers by field and rule
 PROGRESS_MIME = "application/vnd.d2i.progress+json"
 # where a kernel finds what stages and runs before its own have counted
 RECORD_FILE = "run.json"  # in the folder of a run
-RUN_ID = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{4}")  # also the name of that folder
+# also the name of that folder; earlier releases took four random digits
+RUN_ID = re.compile(r"([0-9]{8}T[0-9]{6})-(?:[0-9a-f]{8}|[0-9a-f]{4})")

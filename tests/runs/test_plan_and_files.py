@@ -196,9 +196,11 @@ def test_a_file_lock_is_released_by_another_thread_too(tmp_path: Path) -> None:
 
 
 def test_run_ids_sort_by_time_and_match_their_pattern() -> None:
-    made = [records.new_run_id() for _ in range(3)]
+    made = [records.new_run_id() for _ in range(200)]
     assert all(records.RUN_ID.fullmatch(run_id) for run_id in made)
-    assert len(set(made)) == 3
+    assert len(set(made)) == len(made)  # with four digits this would fail once in four times
+    assert records.is_run_id("20261122T020000-3f9a")  # as earlier releases named theirs
+    assert not records.is_run_id("20261122T020000-3f9a5")
 
 
 def test_this_process_is_alive_and_others_are_judged_by_their_place() -> None:
