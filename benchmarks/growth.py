@@ -12,7 +12,6 @@ and one on which 6 % of the documents did. `exponent` says how the time grows fr
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
 import random
@@ -25,9 +24,10 @@ import submit as of_submit  # the benchmarks beside this one
 from anonymise import peak_mb
 from delta import story
 from extract import server, server_cpu
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Table, delete, select, text
 
 from d2i_helpers import database
+from d2i_helpers.database import tables
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.document.canonical import content_hash, to_text
 from d2i_helpers.payload_spec import Document
@@ -37,7 +37,8 @@ from d2i_helpers.submit import stage as submit
 from d2i_helpers.submit.endpoint import Endpoint
 
 SPEC, TABLE = of_submit.SPEC, of_submit.TABLE
-COPIED = (TABLE, "d2i_submission_log", "d2i_marks", "d2i_row_notes")
+STAGED = tables.staging_table(TABLE)
+COPIED = (STAGED, tables.submission_log, tables.marks, tables.notes)
 EXAMPLES = 200  # children who are really sent
 AT_A_TIME = 20_000
 Row = dict[str, Any]
@@ -54,73 +55,57 @@ def fill(url: str, endpoint: Endpoint, size: int, documents: list[Document]) -> 
     """A staging table of this many acknowledged rows, with all that is kept beside them."""
     of_submit.fill(url, endpoint, EXAMPLES, 0.0)
     engine = database.open_database(of_submit.settings_for(url))
-    raw = engine.raw_connection()
-    cursor = raw.cursor()
-    examples = {}
-    for table in COPIED:
-        cursor.execute(f"select * from {table} limit 1")  # noqa: S608
-        examples[table] = dict(
-            zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True)
-        )
-        cursor.execute(f"delete from {table}")  # noqa: S608
+    with database.transaction(engine) as connection:
+        examples = {}
+        for table in COPIED:
+            examples[table] = dict(connection.execute(select(table).limit(1)).mappings().one())
+            connection.execute(delete(table))
     for start in range(0, size, AT_A_TIME):
-        rows: dict[str, list[Row]] = {table: [] for table in COPIED}
+        rows: dict[Table, list[Row]] = {table: [] for table in COPIED}
         for number in range(start, min(start + AT_A_TIME, size)):
             for table, row in rows_of(number, documents[number % len(documents)], examples):
                 rows[table].append(row)
-        for table, some in rows.items():
-            insert(cursor, engine.dialect.name, table, some)
-        raw.commit()
-    for table in COPIED:
-        if engine.dialect.name == "postgresql" and "id" in examples[table]:
-            cursor.execute(f"select setval(pg_get_serial_sequence('{table}', 'id'), {size})")
-    raw.commit()
-    raw.close()
-    counted = "vacuum analyze" if engine.dialect.name == "postgresql" else "analyze"
+        with database.transaction(engine) as connection:
+            for table, some in rows.items():
+                database.insert_rows(connection, table, some)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(counted))
+        if engine.dialect.name == "postgresql":
+            for table in (STAGED, tables.submission_log):  # their next row is no longer the first
+                number_of = f"pg_get_serial_sequence('{table.name}', 'id')"
+                connection.execute(text(f"select setval({number_of}, {size})"))
+            connection.execute(text("vacuum"))
+        connection.execute(text("analyze"))
     engine.dispose()
 
 
-def rows_of(number: int, document: Document, examples: dict[str, Row]) -> Iterator[tuple[str, Row]]:
+def rows_of(
+    number: int, document: Document, examples: dict[Table, Row]
+) -> Iterator[tuple[Table, Row]]:
     """The rows of one child, each made of the example of its table."""
     child = f"C{number:07d}"
     document = {**document, "la_child_id": child}
     payload, digest = to_text(document), content_hash(SPEC, document)
     message = Message(0, child, "document", payload, payload, digest, None)
     of_message, of_document = outbox.digests(message)
-    own: dict[str, Row] = {
-        TABLE: {
+    own: dict[Table, Row] = {
+        STAGED: {
             "id": number + 1, "json_payload": payload, "previous_json_payload": payload,
             "current_hash": digest, "previous_hash": digest,
         },
-        "d2i_submission_log": {
+        tables.submission_log: {
             "id": number + 1, "document_hash": digest, "batch_id": f"batch {number // 100}",
         },
-        "d2i_marks": {
+        tables.marks: {
             "current_hash": digest, "text_fingerprint": marks.text_fingerprint(payload),
             "accepted_by": of_submit.VALIDATOR.fingerprint,
         },
-        "d2i_row_notes": {
+        tables.notes: {
             "partial_current_hash": digest, "partial_digest": of_message,
             "document_digest": of_document,
         },
     }  # fmt: skip
     for table, values in own.items():
         yield table, {**examples[table], "person_id": child, **values}
-
-
-def insert(cursor: Any, engine: str, table: str, rows: list[Row]) -> None:
-    """Write rows past everything."""
-    names = ", ".join(rows[0])
-    values = [tuple(row.values()) for row in rows]
-    if engine == "sqlite":
-        places = ", ".join("?" * len(rows[0]))
-        cursor.executemany(f"insert into {table} ({names}) values ({places})", values)  # noqa: S608
-        return
-    with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-        for row in values:
-            copy.write_row(row)
 
 
 def measured(engine: Engine, url: str, endpoint: Endpoint) -> dict[str, float]:
@@ -151,6 +136,21 @@ def days(url: str, endpoint: Endpoint, size: int) -> dict[str, dict[str, float]]
     return found
 
 
+def growth(engine: str, endpoint: Endpoint, sizes: list[int]) -> list[dict[str, Any]]:
+    """What each day of each size takes on a database, and the exponents between the sizes."""
+    found: list[dict[str, Any]] = []
+    for size in sizes:
+        with server(engine) as new:
+            for day, one in days(new("grown"), endpoint, size).items():
+                found.append({"engine": engine, "rows": size, "day": day, **one})
+    for day in ("quiet", "usual"):
+        for less, more in pairwise(one for one in found if one["day"] == day):
+            times = (more["client"] + more["server"]) / (less["client"] + less["server"])
+            exponent = math.log(times) / math.log(more["rows"] / less["rows"])
+            more["exponent"] = exponent
+    return found
+
+
 def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -162,29 +162,15 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     with of_submit.answering_at_once() as endpoint:
         for engine in options.engines.split(","):
-            by_day: dict[str, list[float]] = {}
-            for size in sizes:
-                with contextlib.ExitStack() as stack:
-                    new = stack.enter_context(server(engine))
-                    for day, one in days(new("grown"), endpoint, size).items():
-                        cpu = one["client"] + one["server"]
-                        by_day.setdefault(day, []).append(cpu)
-                        found.append({"engine": engine, "rows": size, "day": day, **one})
-            for day, taken in by_day.items():
-                steps = zip(pairwise(taken), pairwise(sizes), strict=True)
-                for (less, more), (few, many) in steps:
-                    exponent = math.log(more / less) / math.log(many / few)
-                    found.append({"engine": engine, "rows": many, "day": day, "exponent": exponent})
+            found += growth(engine, endpoint, sizes)
     if options.json:
         print(json.dumps({"peak": peak_mb(), "figures": found}, indent=1))
         return
     for one in found:
+        exponent = f"  exponent {one['exponent']:.2f}" if "exponent" in one else ""
         what = f"{one['engine']:<12}{one['rows']:>10,}  {one['day']:<6}"
-        if "exponent" in one:
-            print(f"{what}exponent {one['exponent']:.2f}")
-        else:
-            print(f"{what}client {one['client']:.2f} s  server {one['server']:.2f} s  "
-                  f"sent {one['sent']:,}")  # fmt: skip
+        taken = f"client {one['client']:.2f} s  server {one['server']:.2f} s"
+        print(f"{what}{taken}  sent {one['sent']:,}{exponent}")
     print(f"at most {peak_mb():.0f} MB, with what fills the tables")
 
 

@@ -296,8 +296,8 @@ class Staging:
     def count_live(self, connection: Connection) -> int:
         """Number of the shard's rows that are not deleted.
 
-        An index finds those that are: they are unsettled. States stand behind long texts, and to
-        look at each would read the whole table.
+        An index finds those that are: they are unsettled. To look at the state of each would read
+        the whole table, long texts too where states stand behind them.
         """
         rows = select(func.count()).select_from(self.table).where(*self.mine)
         deleted = rows.where(self.unsettled, self.is_deleted)
