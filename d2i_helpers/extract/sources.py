@@ -212,13 +212,14 @@ class SourceReader:
     def row_counts(self, connection: Connection) -> dict[str, int]:
         """Number of rows of each table that is read, by its name; 0 where it is not there."""
         names = {read.table for read in self.plan.reads}
-        counted = {name: select(func.count()).select_from(source_table(name)) for name in names}
-        return {
-            name: connection.execute(statement).scalar_one()
-            if database.has_table(connection, source_table(name))
-            else 0
-            for name, statement in sorted(counted.items())
-        }
+        return {name: self.row_count(connection, name) for name in sorted(names)}
+
+    def row_count(self, connection: Connection, name: str) -> int:
+        """Number of rows of a table; 0 where it is not there."""
+        source = source_table(name)
+        if not database.has_table(connection, source):
+            return 0
+        return connection.execute(select(func.count()).select_from(source)).scalar_one()
 
     def name_here(self, table: str, name: str) -> str | None:
         """What a column is called here, once `gaps` has looked; None where it is not there."""

@@ -196,6 +196,18 @@ def test_rows_of_a_child_that_exchange_values_are_seen(twice: Twice) -> None:
         assert twice.compare() == (2 if starts == first else 1)
 
 
+def test_rows_of_a_table_without_any_column_that_is_read_are_counted(twice: Twice) -> None:
+    """An optional table may have been replaced by another one of that name."""
+    twice.add_children(list("ABCDEF"))
+    assert twice.compare() == 6
+    with database.transaction(twice.engine) as connection:
+        connection.execute(text("alter table ssd_linked_identifiers rename to earlier"))
+        connection.execute(
+            text("create table ssd_linked_identifiers as select link_valid_to_date from earlier")
+        )
+    assert [twice.compare(), twice.compare()] == [6, 0]
+
+
 def _on_sqlite_alone(twice: Twice) -> None:
     if twice.engine.dialect.name != "sqlite":
         pytest.skip("what is tried here does not depend on the database")
