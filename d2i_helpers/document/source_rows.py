@@ -9,6 +9,7 @@ name.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,6 +122,36 @@ class Read:
     table: str
     by: str
     chain: tuple[Link, ...] = ()
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables by which its rows are found, and its own."""
+        return frozenset((self.table, *(step.table for step in self.chain)))
+
+
+def few_tables_at_once(reads: Iterable[Read]) -> list[Read]:
+    """Some queries in an order in which few tables have to be held at the same time.
+
+    Next comes always the one for which the fewest tables are missing, and of these the one after
+    which the fewest are still needed.
+    """
+    left, held, ordered = list(reads), frozenset[str](), list[Read]()
+    while left:
+        following = min(left, key=functools.partial(_held_with, left, held))
+        left.remove(following)
+        ordered.append(following)
+        held = (held | following.tables) & _tables(left)
+    return ordered
+
+
+def _held_with(left: Sequence[Read], held: frozenset[str], read: Read) -> tuple[int, int]:
+    """How many tables a query adds to those that are held, and how many are needed after it."""
+    still = _tables([other for other in left if other != read])
+    return len(read.tables - held), len((held | read.tables) & still)
+
+
+def _tables(reads: Iterable[Read]) -> frozenset[str]:
+    return frozenset[str]().union(*(read.tables for read in reads))
 
 
 class ReadPlan:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -205,6 +205,11 @@ class PerPerson:
         are_there = persons >= 0
         made[persons[are_there]] = found[are_there]
         return made
+
+    def keep_for(self, reads: Iterable[Read]) -> None:
+        """Forget to whom keys lead, but for those by which the rows of these queries are found."""
+        used = {read.chain[start:] for read in reads for start in range(len(read.chain) + 1)}
+        self._owners = {chain: found for chain, found in self._owners.items() if chain in used}
 
     def _owners_of(self, chain: tuple[Link, ...]) -> _Owners | None:
         """To whom the keys lead by which rows hang on a chain; None where one leads to several."""

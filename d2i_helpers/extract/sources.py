@@ -35,7 +35,13 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.database import dialects, shards
 from d2i_helpers.database.tables import SSD_SCHEMA
-from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, key_text
+from d2i_helpers.document.source_rows import (
+    Read,
+    ReadPlan,
+    SourceRow,
+    few_tables_at_once,
+    key_text,
+)
 from d2i_helpers.errors import DatabaseError, SettingsError
 from d2i_helpers.extract.id_types import IdTypes, Kind, Place
 from d2i_helpers.extract.spelling import as_parents_spell, respelt_ids
@@ -376,11 +382,14 @@ class SourceReader:
             )
         return self._folds
 
-    @property
+    @functools.cached_property
     def queries(self) -> list[Read]:
-        """Every query of a page in its order, that of the statutory cohort too."""
+        """Every query of a page, that of the statutory cohort too, in the order of fingerprints.
+
+        A pass over whole tables goes in this order as well, so few of them are to be in memory.
+        """
         own = [Read(STATUTORY, "person_id")] if self.settings.statutory_cohort_table else []
-        return [*self.plan.reads, *own]
+        return few_tables_at_once([*self.plan.reads, *own])
 
     def reads_as(self) -> Any:
         """All that the values of a row depend on beside the database; for the salt."""

@@ -9,6 +9,7 @@ rows.
 from __future__ import annotations
 
 import functools
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +33,7 @@ from d2i_helpers.extract.per_person import (
 from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, source_table
 
 _AT_A_TIME = 1000  # rows in memory; more do not stay in the cache of a processor
-_ROWS_A_PACK = 50_000  # at most, as far as the last count tells, where a database packs rows
+_ROWS_A_PACK = 16_000  # at most, as far as the last count tells, where a database packs rows
 _MANY = 1_000_000  # rows of a table that nobody has counted yet
 
 
@@ -101,7 +102,7 @@ class WholeTables:
         """
         queries = self._reader.queries
         own = [read.table for read in queries]
-        needed = [{read.table, *(step.table for step in read.chain)} for read in queries]
+        needed = [read.tables for read in queries]
         for number, table in enumerate(own):
             found = self._table(connection, table)
             yield sums.of(queries[number], found.hashes)
@@ -109,6 +110,7 @@ class WholeTables:
                 self._tables[table] = replace(found, hashes=np.zeros(0, np.int64))
             for no_longer in needed[number].difference(*needed[number + 1 :]):
                 self._tables.pop(no_longer, None)
+            sums.keep_for(queries[number + 1 :])
 
     def _person_keys(self, connection: Connection) -> Numbers:
         """The key of each person who is to be looked at."""
@@ -150,26 +152,26 @@ class WholeTables:
     ) -> _Table | None:
         """The keys and fingerprints of all parts; None as soon as there is none of a part."""
         person = self._reader.plan.person
-        nothing = np.zeros(0, np.int64)
-        numbers = {name: [nothing] for name in self._reader.plan.key_columns(table)}
-        hashes = [nothing]
+        # arrays that grow where they are: to join parts at the end would take the place of both
+        numbers = {name: array("q") for name in self._reader.plan.key_columns(table)}
+        hashes = array("q")
         nulls = 0
         for part in parts:
             if part is None:
                 return None
             for name, values in part.ids.items():
                 blanks = part.blanks[name]
-                numbers[name].append(key_numbers(values, fold=self._fold, blanks=blanks))
+                keys = key_numbers(values, fold=self._fold, blanks=blanks)
+                numbers[name].frombytes(keys.tobytes())
                 if blanks and name in persons_at:
                     self._note_blanks(values)
                 if (table, name) == (person.table, person.key):
                     nulls += part.nulls[name]
-            hashes.append(part.hashes)
+            hashes.frombytes(part.hashes.tobytes())
         if table == person.table:
             self.without_id = nulls
-        columns = {name: np.concatenate(parts) for name, parts in numbers.items()}
-        all_hashes = np.concatenate(hashes)
-        return _Table(Keyed(len(all_hashes), columns), all_hashes)
+        columns = {name: np.frombuffer(held, np.int64) for name, held in numbers.items()}
+        return _Table(Keyed(len(hashes), columns), np.frombuffer(hashes, np.int64))
 
     def _packed(self, connection: Connection, table: str) -> Iterator[_Part | None] | None:
         """A table's rows as the database packs them; None where it does not.

@@ -53,6 +53,26 @@ def test_sums_and_leasts_are_those_of_the_rows(
     assert least.tolist() == [min(one, default=99) for one in expected]
 
 
+@given(rows=ROWS, parents=PARENTS, tops=PARENTS, persons=PERSONS)
+def test_what_is_forgotten_between_queries_changes_no_sum(
+    rows: Any, parents: Any, tops: Any, persons: list[int]
+) -> None:
+    tables = {"rows": rows, "parent": parents, "top": tops}
+    queries = [Read("rows", "by", chain) for chain in ((UP, FURTHER_UP), (UP,), ())]
+
+    def rows_of(wanted: Read) -> Keyed:
+        by, value = (np.array([r[at] for r in tables[wanted.table]], np.int64) for at in (0, 1))
+        return Keyed(len(by), {"by": by, "value": value})
+
+    values = np.array([row[2] for row in rows], np.int64)
+    sums = PerPerson(np.array(persons, np.int64), rows_of)
+    for number, read in enumerate(queries):
+        fresh = PerPerson(np.array(persons, np.int64), rows_of)
+        assert sums.of(read, values).tolist() == fresh.of(read, values).tolist()
+        sums.keep_for(queries[number + 1 :])
+    assert not sums._owners
+
+
 @pytest.mark.parametrize(
     "ids",
     [["C1", "C 2"], ["C1", " C2"], ["C1 ", "C2"], ["C1\xa0"], ["C1", None], [7, "7 "], [""], []],

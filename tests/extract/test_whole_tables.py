@@ -12,6 +12,7 @@ from sqlalchemy import Engine, column, insert, select, table, text
 
 from d2i_helpers import database
 from d2i_helpers.database import dialects, packed_rows, tables
+from d2i_helpers.document.source_rows import Read, few_tables_at_once
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract.documents import Documents, reading_plan
 from d2i_helpers.extract.sources import source_table
@@ -70,6 +71,24 @@ def _found(engine: Engine, settings: Any, before: dict[str, int]) -> dict[str, A
         "alike": written.alike,
         "counts": (whole.without_id, whole.unreadable_id, whole.repeated.tolist()),
     }  # fmt: skip
+
+
+def test_few_tables_are_held_at_once() -> None:
+    reads = list(reading_plan(Settings(), SPEC).reads)
+    ordered = few_tables_at_once(reads)
+    assert sorted(map(str, ordered)) == sorted(map(str, reads))
+    assert _most_held(reads) > 4, "else this test would hold for any order"
+    assert _most_held(ordered) <= 3
+    assert few_tables_at_once(ordered) == ordered, "the order does not depend on itself"
+
+
+def _most_held(reads: list[Read]) -> int:
+    """Tables that are needed at a query, or before it and after it."""
+    needed = [read.tables for read in reads]
+    return max(
+        len(here | frozenset().union(*needed[:at]) & frozenset().union(*needed[at:]))
+        for at, here in enumerate(needed)
+    )
 
 
 @pytest.mark.parametrize("kind", IDS)
