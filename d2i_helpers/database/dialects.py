@@ -230,6 +230,13 @@ class Portable:
         """
         return None
 
+    def is_not_plain(self, text: ColumnElement) -> ColumnElement[bool] | None:
+        """Whether a text holds more than letters, figures and signs of ASCII, such as any blank.
+
+        None where nobody has tried a pattern for that on the database.
+        """
+        return None
+
     def packed(self, rows: Select, packs: int) -> Select | None:
         """The rows of a statement, thousands of them in one row; None where they come one by one.
 
@@ -474,6 +481,10 @@ class SQLite(Portable):
         """As bytes: SQLite checks that text is UTF-8 when it hands it over, but not bytes."""
         return cast(column, LargeBinary())
 
+    def is_not_plain(self, text: ColumnElement) -> ColumnElement[bool] | None:
+        """By code points, whatever the collation."""
+        return text.op("glob", is_comparison=True)(literal_column("'*[^!-~]*'"))
+
     def utc_now(self) -> ColumnElement:
         """Not `current_timestamp`, which has whole seconds only."""
         return func.strftime("%Y-%m-%d %H:%M:%f", "now")
@@ -582,6 +593,10 @@ class PostgreSQL(Portable):
             return func.hashtextextended(cast(func.row(*columns), Text()), 0, type_=BigInteger())
         exact = (_hashed_exactly(*one) for one in zip(columns, types, strict=True))
         return func.hash_record_extended(func.row(*exact), 0, type_=BigInteger())
+
+    def is_not_plain(self, text: ColumnElement) -> ColumnElement[bool] | None:
+        """Under the collation C, as others put letters of all kinds between the two."""
+        return collate(text, "C").op("~", is_comparison=True)(literal_column("'[^!-~]'"))
 
     def packed(self, rows: Select, packs: int) -> Select | None:
         """Joined there by some of the number's bits, so that no answer is the whole of a table.

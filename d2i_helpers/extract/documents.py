@@ -220,6 +220,9 @@ class Documents:
         rows_of_page = PageRows(self.reader, batch, list(by_id), fold=fold)
         counts = np.zeros((len(by_id), len(self._totals)), np.int64)
         counts[:, self._of_dates] = rows_of_page.figures(self._dates)
+        if alike := self.reader.written.alike.intersection(by_id):
+            # nobody can say whose their rows are, and the next page may have them once more
+            counts[[person_id in alike for person_id in by_id], self._of_dates] = 0
         outcomes: list[_Outcome | None] = []
         for (person_id, rows), counted in zip(by_id.items(), counts, strict=True):
             identity: Verdict = self._alike if person_id in self.reader.written.alike else True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -52,6 +52,7 @@ from d2i_helpers.settings import Settings
 FINGERPRINT = "d2i_fingerprint"  # the last column of a row, where the database hashes it
 STATUTORY = "(statutory cohort)"  # stands for its table among the queries
 _BLANKS = ("\t", "\n", "\r", "\xa0")  # beside the blank itself
+_AS_A_BLANK = str.maketrans(dict.fromkeys(_BLANKS, " "))
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class WrittenIds:
     """Person ids that are written in more than one way.
 
     Databases do not agree on whether outer blanks and capitals make two ids of one. What this
-    database takes for one id, or what differs by outer blanks alone, is looked at here.
+    database takes for one id, or what differs by outer blanks alone, is looked at here. A blank is
+    what `key_text` takes away at the ends; few databases take away all of that.
     """
 
     alike: frozenset[str] = frozenset()  # ids, without blanks, that stand for several persons
@@ -88,16 +90,19 @@ class WrittenIds:
     @classmethod
     def read(cls, connection: Connection, reader: SourceReader) -> WrittenIds:
         """Ask every table with person ids; one pass over each column."""
+        person = reader.plan.person
         with_blanks: dict[str, set[str]] = {}
+        of_persons: set[str] = set()
         for table_name, name in reader.person_columns():
             source, text = reader.id_column(table_name, name)
-            asked = ids_with_blanks(source, text).where(*reader.mine(text))
+            asked = ids_with_blanks(reader.engine, source, text, *reader.mine(text))
             for raw in _texts(connection, reader.engine, asked):
-                if (key := key_text(raw)) is not None:
+                if (key := key_text(raw)) is not None and key != raw:
                     with_blanks.setdefault(key, set()).add(raw)
-        person = reader.plan.person
+                    if (table_name, name) == (person.table, person.key):
+                        of_persons.add(key)
         source, text = reader.id_column(person.table, person.key)
-        variants: list[str] = []
+        variants = _several(connection, reader.engine, source, text, of_persons, with_blanks)
         asked = repeated_ids(source, text, *reader.mine(text))
         repeated = _texts(connection, reader.engine, asked)
         for some in database.in_batches(repeated):
@@ -127,13 +132,48 @@ def alike(variants: Iterable[str]) -> frozenset[str]:
     spelt: dict[str, Counter[str]] = {}
     for raw in variants:
         spelt.setdefault((key_text(raw) or "").casefold(), Counter())[raw] += 1
-    mixed = (c for c in spelt.values() if len(c) > 1 or c.total() == 1)
+    # a blank within an id is one of several to the query, and nothing that ids have in common
+    inside = Counter(key.translate(_AS_A_BLANK) for key in spelt)
+    mixed = (
+        counter
+        for key, counter in spelt.items()
+        if len(counter) > 1 or (counter.total() == 1 and inside[key.translate(_AS_A_BLANK)] == 1)
+    )
     return frozenset(key for counter in mixed for raw in counter if (key := key_text(raw)))
 
 
-def ids_with_blanks(source: Table, text: ColumnElement) -> Select:
-    """Ids of a column that the database does not take for equal to themselves without blanks."""
-    return select(text.label("id")).select_from(source).where(text != _trimmed(text)).distinct()
+def ids_with_blanks(
+    engine: Engine, source: Table, text: ColumnElement, *mine: ColumnElement[bool]
+) -> Select:
+    """Ids of a column that may have blanks at their ends; the caller looks at each.
+
+    Args:
+        mine: the condition that an id is of the shard's children, for databases that have no
+            pattern for all blanks: ids with others are not told apart by it.
+    """
+    asked = select(text.label("id")).select_from(source).distinct()
+    not_plain = dialects.of(engine).is_not_plain(text)
+    return (
+        asked.where(text != _trimmed(text), *mine) if not_plain is None else asked.where(not_plain)
+    )
+
+
+def _several(
+    connection: Connection,
+    engine: Engine,
+    source: Table,
+    text: ColumnElement,
+    keys: Iterable[str],
+    with_blanks: Mapping[str, set[str]],
+) -> list[str]:
+    """The ids of a column, as they are written, that several of its rows have but for blanks."""
+    forms = sorted({form for key in keys for form in (key, *with_blanks[key])})
+    found: dict[str | None, list[str]] = {}
+    for some in database.in_batches(forms):
+        written = select(text.label("id")).select_from(source).where(text.in_(some))
+        for raw in _texts(connection, engine, written):
+            found.setdefault(key_text(raw), []).append(raw)
+    return [raw for raws in found.values() if len(raws) > 1 for raw in raws]
 
 
 def repeated_ids(source: Table, text: ColumnElement, *conditions: ColumnElement[bool]) -> Select:

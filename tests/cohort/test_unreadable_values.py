@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, column, insert, select, table, text, update
+from sqlalchemy import Engine, column, insert, literal, select, table, text, update
 from sqlalchemy.dialects import mssql
 
 from d2i_helpers import database
 from d2i_helpers.anonymise import stage as anonymise
-from d2i_helpers.database import tables
+from d2i_helpers.database import dialects, tables
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.extract.documents import Documents
@@ -389,11 +389,22 @@ def test_capitals_make_two_ids_where_the_database_says_so(world: World) -> None:
     assert (day.counts["new"], day.counts["need_attention"]) == (2, 0)
 
 
-@pytest.mark.parametrize("written", [" B", "B ", "\tB", "\xa0B"])
-@pytest.mark.parametrize("in_person", [False, True])
+# what Python takes for a blank, and no database does by itself
+OTHER_BLANKS = ["\vB", "B\x1f", "B\x85", "\u2003B", "B\u3000"]
+
+
+@pytest.mark.parametrize(
+    ("written", "in_person"),
+    [
+        *((id_, there) for id_ in (" B", "B ", "\tB", "\xa0B") for there in (False, True)),
+        *((id_, False) for id_ in OTHER_BLANKS),  # of the person itself such an id is refused
+    ],
+)
 def test_an_id_with_blanks_in_one_table_alone_is_joined_on_every_page(
     world: World, written: str, in_person: bool
 ) -> None:
+    if written in OTHER_BLANKS and dialects.of(world.engine).is_not_plain(literal("")) is None:
+        pytest.skip("no pattern for all blanks was tried on this database")
     for child in "ABC":
         world.add_child(child)
     world.add("ssd_person", pers_person_id="A0", pers_dob="2011-01-01")
