@@ -176,7 +176,7 @@ def _renew_statistics(staging: Staging) -> None:
     On a first load every row gets its note in this stage, and a database that still takes the notes
     for few would read all of them for each page and each request. On other days they are known.
     """
-    database.renew_statistics(staging.engine, [staging.table, notes])
+    database.renew_statistics(staging.engine, [notes])
 
 
 def _write_page(
