@@ -230,6 +230,13 @@ class Portable:
         """
         return None
 
+    def as_compared(self, text: str) -> str:
+        """A text without what makes no difference to the database when it compares two of them.
+
+        Capitals apart: `capitals_query`.
+        """
+        return text
+
     def is_not_plain(self, text: ColumnElement) -> ColumnElement[bool] | None:
         """Whether a text holds more than letters, figures and signs of ASCII, such as any blank.
 
@@ -734,6 +741,10 @@ class SQLServer(Portable):
     # pyodbc gives -1 for what `fast_executemany` wrote, and the server may have ended the
     # transaction between two rows of it without an error that reaches us
     counts_rows_of_many = False
+
+    def as_compared(self, text: str) -> str:
+        """Blanks at its end are filled up before two texts are compared."""
+        return text.rstrip(" ")
 
     def prepare_url(self, url: URL, settings: Settings, *, create: bool) -> URL:
         """The URL with the newest of Microsoft's ODBC drivers, where it names none.

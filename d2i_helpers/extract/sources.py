@@ -11,8 +11,9 @@ import functools
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import compress
 from typing import Any
 
 from sqlalchemy import (
@@ -43,6 +44,7 @@ from d2i_helpers.document.source_rows import (
     key_text,
 )
 from d2i_helpers.errors import DatabaseError, SettingsError
+from d2i_helpers.extract.apart import to_be_read_apart
 from d2i_helpers.extract.id_types import IdTypes, Kind, Place
 from d2i_helpers.extract.spelling import as_parents_spell, respelt_ids
 from d2i_helpers.payload_spec import Source, Spec
@@ -455,6 +457,31 @@ class SourceReader:
         Args:
             only: the raw ids of the children to read; None: those of `person_ids`, else all.
         """
+        for page in self._pages(connection, only):
+            yield from self._parted(connection, page)
+
+    def _parted(self, connection: Connection, page: ReadPage) -> Iterator[ReadPage]:
+        """A page without the children who are read apart, and a page for each of these."""
+        ids = [row[self._id_at] for row in page.persons]
+        keys = [key_text(one) for one in ids]
+        apart = (
+            to_be_read_apart(
+                self.plan, ids, page.found, self._dialect.as_compared, fold=bool(self._folds)
+            )
+            if len(set(keys)) > 1
+            else None
+        )
+        if not apart:
+            yield page
+            return
+        if any(stays := [key not in apart for key in keys]):
+            yield _without(page, self._person_read, stays)
+        for key in sorted(apart):
+            self._exact = True
+            of_key = [raw for raw, one in zip(ids, keys, strict=True) if one == key]
+            yield self._batch(connection, "ids", self._in_every_form(of_key), None)
+
+    def _pages(self, connection: Connection, only: Sequence[Any] | None) -> Iterator[ReadPage]:
         self.folds_capitals(connection)
         if not self._knows_written:
             # it ends the reading transaction
@@ -753,6 +780,15 @@ class SourceReader:
     def _of(self, source: Any, table_name: str, name: str) -> ColumnElement:
         """A column without a type, so that the driver's value comes through as it is."""
         return column(self._called.get((table_name, name), name), _selectable=source)
+
+
+def _without(page: ReadPage, persons: Read, stay: Sequence[bool]) -> ReadPage:
+    """A page with some of its persons; rows of the others are left where they are."""
+    found = {**page.found, persons: list(compress(page.found[persons], stay))}
+    as_given = page.as_given
+    if as_given is not None:
+        as_given = {**as_given, persons: list(compress(as_given[persons], stay))}
+    return replace(page, persons=found[persons], found=found, as_given=as_given)
 
 
 def _fetched(result: Any) -> list[SourceRow]:

@@ -132,9 +132,8 @@ class WholeTables:
         if table not in self._tables:
             found = database.read_again(connection, lambda: self._read(connection, table))
             self._tables[table], self.rows[table] = found, found.keyed.count
-            if not self._reader.is_there(
-                table
-            ):  # it may be, with none of the columns that are read
+            if not self._reader.is_there(table):
+                # it may be, with none of the columns that are read
                 self.rows[table] = self._reader.row_count(connection, table)
         return self._tables[table]
 

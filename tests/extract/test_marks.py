@@ -231,6 +231,30 @@ def test_blanks_in_ids_are_the_same_to_both(twice: Twice, written: str) -> None:
     twice.compare()
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "changed", "value"),
+    [
+        ("ssd_involvements", "invo_involvements_id", "invo_professional_id", "AW "),
+        ("ssd_cin_episodes", "cine_referral_id", "cine_referral_id", " AR"),
+        ("ssd_cla_episodes", "clae_cla_episode_id", "clae_cla_id", "AL "),
+    ],
+)
+def test_what_a_child_has_does_not_depend_on_whom_else_a_page_holds(
+    twice: Twice, name: str, key: str, changed: str, value: str
+) -> None:
+    """B's link is A's, but for a blank: to SQLite and PostgreSQL it leads nowhere."""
+    twice.add_children(list("ABCDEF"))
+    twice.change(name, key, "B", **{changed: value})
+    twice.compare()
+    on_one_page = twice._kept(MARKED)["staged"]
+    twice.change("ssd_person", "pers_person_id", "B", pers_forename="Other")
+    twice.compare()
+    twice.change("ssd_person", "pers_person_id", "B", pers_forename=None)
+    twice.more["chunk_size"] = 1
+    twice.compare()
+    assert twice._kept(MARKED)["staged"] == on_one_page
+
+
 def _on_sqlite_alone(twice: Twice) -> None:
     if twice.engine.dialect.name != "sqlite":
         pytest.skip("what is tried here does not depend on the database")

@@ -1,0 +1,101 @@
+"""Who is read apart from the others of a page, as an id on which rows hang is written in two ways.
+
+A row hangs on another one by an id. The database compares such ids as they are written, and takes
+`W1` and `W1` with a blank behind it for two; here they are joined without outer blanks. So a row
+that the page holds for one child could come to another one as well, and not on the next day, when
+other children are read together. What a child has must not depend on that: it is what the database
+finds for the child alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, key_text
+from d2i_helpers.extract.per_person import Keyed, Numbers, PerPerson, key_numbers, needs_a_look
+from d2i_helpers.extract.per_person import keyed as keys_of
+
+AsCompared = Callable[[str], str]  # an id's text as the database compares it
+
+
+def links_of(plan: ReadPlan) -> dict[Read, tuple[str, ...]]:
+    """By query the columns with ids on which rows of other queries hang."""
+    found: dict[Read, dict[str, None]] = {}
+    for read in plan.reads:
+        if read.chain:
+            step = read.chain[0]
+            found.setdefault(Read(step.table, step.by, read.chain[1:]), {})[step.value] = None
+    return {read: tuple(columns) for read, columns in found.items()}
+
+
+def to_be_read_apart(
+    plan: ReadPlan,
+    person_ids: Sequence[Any],
+    rows: Mapping[Read, Sequence[SourceRow]],
+    as_compared: AsCompared,
+    *,
+    fold: bool,
+) -> set[str]:
+    """The persons of a page, by the texts of their ids, with such an id in their rows.
+
+    Args:
+        person_ids: of the page's persons, as the database holds them.
+        rows: of each query of the page.
+        fold: ids that differ in capitals alone are equal to the database.
+    """
+    marked: dict[Read, Numbers] = {}
+    for read, columns in links_of(plan).items():
+        for name in columns:
+            place = plan.place(read, name)
+            in_two_ways = _in_two_ways([row[place] for row in rows[read]], as_compared)
+            if in_two_ways is not None:
+                before = marked.get(read, np.zeros(len(in_two_ways), np.int64))
+                marked[read] = np.maximum(before, in_two_ways)
+    if not marked:
+        return set()
+    sums = PerPerson(key_numbers(person_ids, fold=fold), _Keys(plan, rows, fold=fold).__getitem__)
+    apart = np.zeros(len(person_ids), bool)
+    for read, of_rows in marked.items():
+        apart |= sums.of(read, of_rows) > 0
+    return {
+        key_text(one) or "" for one, is_apart in zip(person_ids, apart, strict=True) if is_apart
+    }
+
+
+class _Keys(dict[Read, Keyed]):
+    """The keys of the rows of each query, made when they are asked for."""
+
+    def __init__(
+        self, plan: ReadPlan, rows: Mapping[Read, Sequence[SourceRow]], *, fold: bool
+    ) -> None:
+        super().__init__()
+        self._plan, self._rows, self._fold = plan, rows, fold
+
+    def __missing__(self, read: Read) -> Keyed:
+        places = {name: self._plan.place(read, name) for name in self._plan.key_columns(read.table)}
+        self[read] = made = keys_of(self._rows[read], places, fold=self._fold)
+        return made
+
+
+def _in_two_ways(values: Sequence[Any], as_compared: AsCompared) -> Numbers | None:
+    """1 for each id that another row writes in another way, else 0; None where there is none."""
+    held = [value for value in values if value is not None]
+    kinds = set(map(type, held))
+    if len(kinds) < 2 and (kinds != {str} or not needs_a_look(held)):
+        return None
+    written: dict[str, set[Any]] = {}
+    keys = [key_text(value) for value in values]
+    for value, key in zip(values, keys, strict=True):
+        if key is not None:
+            written.setdefault(key, set()).add(_as_compared(value, as_compared))
+    several = {key for key, forms in written.items() if len(forms) > 1}
+    return np.array([key in several for key in keys], np.int64) if several else None
+
+
+def _as_compared(value: Any, as_compared: AsCompared) -> Any:
+    if isinstance(value, str):
+        return as_compared(value)
+    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else value
