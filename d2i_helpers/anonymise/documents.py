@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -270,12 +270,11 @@ class AnonymousDocuments:
         """Let the leak check know the originals of which other shards make the documents."""
         t = self.source.table.c
         statement = select(t.person_id, t.legacy_id, t.json_payload)
-        for ids in database.in_batches(self._others):
-            for row in connection.execute(statement.where(t.id.in_(ids))):
-                original, child_id = self._original(row)
-                if child_id is not None:
-                    keys = [key for key in (row.person_id, row.legacy_id) if key]
-                    self.check.original(self.collect(original), original, keys)
+        for row in database.rows_numbered(connection, statement, t.id, self._others):
+            original, child_id = self._original(row)
+            if child_id is not None:
+                keys = [key for key in (row.person_id, row.legacy_id) if key]
+                self.check.original(self.collect(original), original, keys)
 
     def _is_wanted(self, row: Any) -> bool:
         """Whether the child of a live row belongs in the twin today."""
@@ -289,11 +288,10 @@ class AnonymousDocuments:
         """
         t = self.source.table.c
         person = person_reader(self.spec)
-        statement = select(t.json_payload).where(t.id.in_(bindparam("ids", expanding=True)))
+        to_be_read = sorted([*order, *self._others])
         found = (
             person(self._original(row)[0])
-            for ids in database.in_batches(sorted([*order, *self._others]))
-            for row in connection.execute(statement, {"ids": ids})
+            for row in database.rows_numbered(connection, select(t.json_payload), t.id, to_be_read)
         )
         return {self._digest(one) for one in found if one is not None}
 
@@ -316,13 +314,11 @@ class AnonymousDocuments:
         length = database.size_of(connection, t.json_payload)
         statement = select(
             t.id, t.person_id, t.legacy_id, t.json_payload, t.current_hash, length.label("size")
-        ).where(t.id.in_(bindparam("ids", expanding=True)))
-        for row_ids in database.in_batches(order, size):
-            rows = {
-                row.id: row
-                for part in database.in_batches(row_ids)
-                for row in connection.execute(statement, {"ids": list(part)})
-            }
+        )
+        # no larger than a list of row numbers may be, so that a page is one statement
+        for row_ids in database.in_batches(order, min(size, database.most_in_list())):
+            found = database.rows_numbered(connection, statement, t.id, row_ids)
+            rows = {row.id: row for row in found}
             yield [rows[row_id] for row_id in row_ids]
 
     def _scramble(self, row: Any) -> tuple[Child, bytes | None] | None:

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     and_,
-    bindparam,
     case,
     delete,
     exists,
@@ -211,18 +210,19 @@ class Made:
         t = self._twin.table.c
         statement = select(
             t.person_id, t.current_hash, database.size_of(connection, t.json_payload).label("size")
-        ).where(t.person_id.in_(bindparam("ids", expanding=True)))
-        for ids in database.in_batches(list(made)):
-            rows = connection.execute(statement, {"ids": list(ids)}).all()
-            database.insert_rows(
-                connection,
-                anonymised,
-                [
-                    self._note(self._twin.name, row, made[row.person_id][1])
-                    for row in rows
-                    if database.as_bytes(row.current_hash) == made[row.person_id][0]
-                ],
-            )
+        )
+        found = database.rows_among(connection, statement, t.person_id, list(made))
+        rows = {row.person_id: row for row in found}  # they may come in any order
+        database.insert_rows(
+            connection,
+            anonymised,
+            [
+                self._note(self._twin.name, row, compared)
+                for pseudonym, (document_hash, compared) in made.items()
+                if (row := rows.get(pseudonym))
+                and database.as_bytes(row.current_hash) == document_hash
+            ],
+        )
 
     def _note(self, name: str, row: Any, compared: bytes | None) -> dict[str, Any]:
         document_hash = bytes(row.current_hash)

@@ -237,12 +237,12 @@ class _Day:
     # --------------------------------------------------------------------------------- writing
     def _write(self, connection: Connection, children: list[Child]) -> None:
         """Write what changed of a page."""
-        rows = self.twin.lookup(connection, [child.person_id for child in children])
+        rows = self.twin.lookup(connection, [child.person_id for child in children], lock=True)
         page = self.load.compare(connection, children, rows)
         self.counts["duplicates"] += len(page.duplicates)
         if page.duplicates and self.documents.made is not None and self.may_stay:
             raise OfOneChild
-        self.load.write(connection, page.changes)
+        self.load.write(connection, page.changes, rows)
         if self.documents.made is not None:
             self._note(connection, self.documents.made, page)
 

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Delete, Engine, Table, Text, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Delete,
+    Engine,
+    Table,
+    Text,
+    literal_column,
+    select,
+)
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import Select
@@ -113,10 +122,27 @@ def rows_among(
     connection: Connection, statement: Select, column: ColumnElement[str], texts: Sequence[str]
 ) -> Iterator[Any]:
     """The rows of a statement of which a column holds one of some texts, however many."""
+    return _among(connection, statement, column, texts, Text())
+
+
+def rows_numbered(
+    connection: Connection, statement: Select, row_number: ColumnElement[int], ids: Sequence[int]
+) -> Iterator[Any]:
+    """The rows of a statement with some row numbers, however many."""
+    return _among(connection, statement, row_number, ids, BigInteger())
+
+
+def _among(
+    connection: Connection,
+    statement: Select,
+    column: ColumnElement[Any],
+    values: Sequence[Any],
+    of_values: TypeEngine[Any],
+) -> Iterator[Any]:
     dialect = dialects.of(connection)
-    asked = statement.where(dialect.among(column, "among", Text()))
-    for some in in_batches(texts):
-        yield from connection.execute(asked, {"among": dialect.listed(some, Text())}).all()
+    asked = statement.where(dialect.among(column, "among", of_values))
+    for some in in_batches(values):
+        yield from connection.execute(asked, {"among": dialect.listed(some, of_values)}).all()
 
 
 def delete_among(

@@ -254,9 +254,15 @@ class Load:
             )
         )
 
-    def write(self, connection: Connection, changes: Sequence[Staged]) -> None:
-        """Write changes in the caller's transaction, and count what happened to the rows."""
-        self._count(write(connection, self.staging, changes, self.now))
+    def write(
+        self, connection: Connection, changes: Sequence[Staged], rows: Mapping[str, Row]
+    ) -> None:
+        """Write changes in the caller's transaction, and count what happened to the rows.
+
+        Args:
+            rows: of these children, looked up and held in this transaction, by person id.
+        """
+        self._count(write(connection, self.staging, changes, self.now, rows))
 
     def _count(self, events: Mapping[Event, int]) -> None:
         for event, count in events.items():
@@ -375,17 +381,24 @@ def write(
     staging: Staging,
     documents: Sequence[Staged],
     now: dt.datetime | None = None,
+    held: Mapping[str, Row] | None = None,
 ) -> Counter[Event]:
     """Write today's documents of some children; rows that hold them already are not touched.
 
     The texts of the rows are checked before today's documents are written over them: a document
     that is not what its hash says counts as changed, and an altered baseline is put back.
 
+    Args:
+        held: the rows of these children by person id, where the same transaction looked them up and
+            holds them; None: they are looked up.
+
     Returns:
         How many rows saw each event.
     """
     now = now or utc_now()
-    rows = staging.lookup(connection, [d.person_id for d in documents], lock=True)
+    if held is None:
+        held = staging.lookup(connection, [d.person_id for d in documents], lock=True)
+    rows = {d.person_id: held[d.person_id] for d in documents if d.person_id in held}
     same_hash = {
         d.person_id: d.payload for d in documents if is_staged(rows.get(d.person_id), d.hash)
     }

@@ -124,8 +124,9 @@ def _one_day(engine: Engine, settings: Settings, spec: Spec) -> Counter[str]:
             *_added(connection, load.staging, day, order, counts),
             *_back(connection, load.staging, day, gone, len(live), counts),
         ]
-        rows = load.staging.lookup(connection, [child.person_id for child in children])
-        load.write(connection, load.compare(connection, children, rows).changes)
+        people_of_day = [child.person_id for child in children]
+        rows = load.staging.lookup(connection, people_of_day, lock=True)
+        load.write(connection, load.compare(connection, children, rows).changes, rows)
         load.staging.set_fact(connection, DAY_FACT, str(number))
     return counts
 
