@@ -88,6 +88,35 @@ class _Twins:
         return at if at < len(self._names) and self._names[at] == wanted else None
 
 
+class _Read:
+    """Originals that were read: some thirty bytes each, until they are noted."""
+
+    def __init__(self) -> None:
+        self._numbers, self._as_read = array("q"), array("q")
+        self._first, self._last = array("L"), array("L")
+
+    def add(self, row: Any, first: int, last: int) -> None:
+        """Keep that a row was read, and where the leak check has what it remembers of it."""
+        self._numbers.append(row.id)
+        self._as_read.append(_state(row))
+        self._first.append(first)
+        self._last.append(last)
+
+    def in_order(self) -> Iterator[dict[int, tuple[int, int, int]]]:
+        """By the numbers of rows, in their order and in parts: state, first and last place."""
+        order = array("q", np.argsort(np.asarray(self._numbers)).tobytes())
+        for some in database.in_batches(order):
+            yield {
+                self._numbers[at]: (self._as_read[at], self._first[at], self._last[at])
+                for at in some
+            }
+
+
+def _state(row: Any) -> int:
+    """A number that is another one when the row's document was written anew."""
+    return hash((database.as_bytes(row.current_hash), row.size))
+
+
 class AnonymousDocuments:
     """What the anonymised table is to hold today.
 
@@ -130,6 +159,7 @@ class AnonymousDocuments:
         self.is_mine: Callable[[str], bool] = lambda _pseudonym: True
         self._others = array("q")  # numbers of the others' rows that have to be read
         self._persons: set[int] = set()  # digests of real persons that need not be read
+        self._read = _Read()
         # told the numbers of the twin's rows that stay, before the first page
         self.stay: Callable[[Sequence[int]], None] = lambda _row_ids: None
         # of a page's documents, by pseudonym: what the leak check compared
@@ -180,17 +210,8 @@ class AnonymousDocuments:
             order, size, total = array("q", sorted(order)), 1, 1  # the first child stays the same
         told = time.monotonic()
         for rows in self._source_rows(connection, order, size):
-            page = []
-            read: list[tuple[Any, bytes | None]] = []
             self.compared.clear()
-            for row in rows:
-                made = self._scramble(row)
-                if made is not None:
-                    page.append(made[0])
-                    read.append((row, made[1]))
-            if self.made is not None:
-                self.made.note_originals(connection, read)
-            yield page
+            yield [child for row in rows if (child := self._scramble(row))]
             if progress and time.monotonic() - told > _SECONDS_BETWEEN_SIGNS:
                 told = time.monotonic()
                 progress(self.counts["children_read"], total)
@@ -321,12 +342,36 @@ class AnonymousDocuments:
             rows = {row.id: row for row in found}
             yield [rows[row_id] for row_id in row_ids]
 
-    def _scramble(self, row: Any) -> tuple[Child, bytes | None] | None:
-        """One child's anonymised document; None where the original is no document.
+    def note_originals(self, connection: Connection) -> None:
+        """Note the originals that were read; before `stop_on_leaks`.
 
-        Beside it is what the leak check compares of the original; None where the document has to be
-        made anew each time, because it depends on other children or bears another one's id.
+        They were read in the order of their pseudonyms. Notes in that order would show whose twin
+        is whose, so they are written now, in the order of the originals. A row that was written
+        meanwhile is not noted: its child is made anew the next time.
         """
+        if self.made is None:
+            return
+        t = self.source.table.c
+        statement = select(
+            t.id,
+            t.person_id,
+            t.current_hash,
+            database.size_of(connection, t.json_payload).label("size"),
+        )
+        for read in self._read.in_order():
+            found = database.rows_numbered(connection, statement, t.id, list(read))
+            rows = {row.id: row for row in found}
+            self.made.note_originals(
+                connection,
+                [
+                    (row, self.check.of_original(first, last) if last > first else None)
+                    for row_id, (state, first, last) in read.items()
+                    if (row := rows.get(row_id)) and _state(row) == state
+                ],
+            )
+
+    def _scramble(self, row: Any) -> Child | None:
+        """One child's anonymised document; None where the original is no document."""
         self.counts["children_read"] += 1
         original, child_id = self._original(row)
         if child_id is None or not self._stays_here(child_id, str(row.person_id)):
@@ -344,10 +389,15 @@ class AnonymousDocuments:
         self.counts["anonymised"] += 1
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
         child = Child(made[str(self.spec.root.key)], legacy, made, text)
+        if self.made is None:
+            return child
         if self.pseudonyms.stopped > stopped or child_id != row.person_id:
-            return child, None
-        of_original, self.compared[child.person_id] = self.check.since(before)
-        return child, of_original
+            # it depends on other children or bears another one's id: to be made anew each time
+            self._read.add(row, 0, 0)
+        else:
+            self._read.add(row, before[0], self.check.size()[0])
+            self.compared[child.person_id] = self.check.made_since(before)
+        return child
 
     def _stays_here(self, child_id: str, person_id: str) -> bool:
         """Whether a row's document is not that of a child of another shard, as a hand may do."""

@@ -127,21 +127,29 @@ class LeakCheck:
         """How much is remembered: of originals, and of what was made."""
         return len(self._real), len(self._made)
 
-    def since(self, size: tuple[int, int]) -> tuple[bytes, bytes]:
-        """What was remembered since then: of originals (the person first), and of what was made.
+    def made_since(self, size: tuple[int, int]) -> bytes:
+        """What was remembered since then of what was made.
 
         It is the same each time that the same document is remembered.
         """
-        return self._real[size[0] :].tobytes(), self._made[size[1] :].tobytes()
+        return self._made[size[1] :].tobytes()
+
+    def of_original(self, first: int, last: int) -> bytes:
+        """What was remembered of an original (the person first), between two sizes.
+
+        It is the same each time that the same document is remembered. Not after `coincidences`,
+        which puts all of it into another order.
+        """
+        return self._real[first:last].tobytes()
 
     def remember_original(self, compared: bytes) -> int:
-        """Remember an original by what `since` gave of it on another day; gives its person."""
+        """Remember an original by what `of_original` gave on another day; gives its person."""
         first = len(self._real)
         self._real.frombytes(compared)
         return self._real[first]
 
     def remember_made(self, compared: bytes) -> None:
-        """Remember an anonymised document by what `since` gave of it on another day."""
+        """Remember an anonymised document by what `made_since` gave of it on another day."""
         self._made.frombytes(compared)
 
     def _texts(self, text: str) -> set[str]:
@@ -152,7 +160,10 @@ class LeakCheck:
         return {orjson.loads(f'"{one}"') if "\\" in one else one for one in found}
 
     def coincidences(self) -> frozenset[int]:
-        """Hashes of values that one child really has and that some document bears."""
+        """Hashes of values that one child really has and that some document bears.
+
+        Asked for once, at the end.
+        """
         if not (self._real and self._made):
             return frozenset()
         real = np.frombuffer(self._real, np.uint64)

@@ -24,8 +24,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
-    literal,
     or_,
     select,
 )
@@ -41,7 +39,6 @@ from d2i_helpers.staging import Staging
 from d2i_helpers.staging.states import RowState, read_row_state
 
 _ROWS_AT_A_TIME = 1000
-_ROWS_COPIED = 5000
 _NOT_STAGED = (RowState.DELETED, None)  # a row in such a state is written anew
 # raise it when the same original and key give another document, or other digests are kept of it
 RULES = 2
@@ -67,8 +64,6 @@ class Made:
 
     def __init__(self, source: Staging, twin: Staging, depends_on: str, key: bytes) -> None:
         self._source, self._twin = source, twin
-        shard = "" if twin.shard.is_whole else f"{twin.shard} "
-        self._in_making = f"{shard}in the making, {source.name}"[:64]
         self.made_by = Keyed(key).digest(b"made\0" + depends_on.encode()).hex()
         self._seal = Seal(key)
         self._some_stayed = False
@@ -155,17 +150,15 @@ class Made:
             is_mine: whether the shard makes the twin of a child, by the child's id.
         """
         k = anonymised.c
-        names = [self._twin.name, self._in_making]
+        of_twin = [k.staging_table == self._twin.name, *self._twin.mine_by(k.person_id)]
+        connection.execute(delete(anonymised).where(*of_twin))
+        of_source = k.staging_table == self._source.name
         if self._twin.shard.is_whole:
-            names.append(self._source.name)
-        else:
-            noted = select(k.person_id).where(k.staging_table == self._source.name)
-            mine = [one for one in connection.execute(noted).scalars() if is_mine(one)]
-            _forget(connection, self._source, mine)
-        of_twin = self._twin.mine_by(k.person_id)
-        for name in names:
-            whose = of_twin if name == self._twin.name else ()
-            connection.execute(delete(anonymised).where(k.staging_table == name, *whose))
+            connection.execute(delete(anonymised).where(of_source))
+            return
+        noted = select(k.person_id).where(of_source)
+        mine = [one for one in connection.execute(noted).scalars() if is_mine(one)]
+        _forget(connection, self._source, mine)
 
     def forget_some(
         self, connection: Connection, person_ids: Sequence[str], pseudonyms: Sequence[str]
@@ -178,7 +171,7 @@ class Made:
     def note_originals(
         self, connection: Connection, rows: Sequence[tuple[Any, bytes | None]]
     ) -> None:
-        """Note originals as they were read, under another name until `finish`.
+        """Note originals as they were read.
 
         Args:
             rows: `person_id`, `current_hash` and `size`; one without a hash is read each time.
@@ -189,7 +182,7 @@ class Made:
             connection,
             anonymised,
             [
-                self._note(self._in_making, row, compared)
+                self._note(self._source.name, row, compared)
                 for row, compared in rows
                 if row.current_hash is not None and row.size is not None
             ],
@@ -242,35 +235,13 @@ class Made:
         Rows of the twin that were not made today have none, but for those that stayed: what is
         noted of a row says that its original is there as well.
 
-        Originals are read in the order of their pseudonyms, and their notes came in that order. It
-        would show whose twin is whose, so they are copied in the order of their own ids.
-
         Args:
             is_mine: as for `forget`.
         """
-        self._copy_originals(connection)
-        connection.execute(delete(anonymised).where(anonymised.c.staging_table == self._in_making))
+        if not self._some_stayed:  # then all notes are of today
+            return
         self._forget_gone(connection, self._source, is_mine)
         self._forget_gone(connection, self._twin, lambda _pseudonym: True)
-
-    def _copy_originals(self, connection: Connection) -> None:
-        """Copy the notes of originals, some thousand a statement.
-
-        SQLite keeps in memory what undoes a statement, so one for all would grow with the children.
-        """
-        k = anonymised.c
-        notes = [k.person_id, k.document_hash, k.document_size, k.made_by, k.compared]
-        names = [column.name for column in k]
-        left = [k.staging_table == self._in_making]
-        while True:
-            in_order = select(k.person_id).where(*left).order_by(k.person_id)
-            last = connection.execute(in_order.offset(_ROWS_COPIED - 1).limit(1)).scalar()
-            part = left if last is None else [*left, k.person_id <= last]
-            read = select(literal(self._source.name), *notes).where(*part).order_by(k.person_id)
-            connection.execute(insert(anonymised).from_select(names, read))
-            if last is None:
-                return
-            left = [k.staging_table == self._in_making, k.person_id > last]
 
     def _forget_gone(
         self, connection: Connection, staging: Staging, is_mine: Callable[[str], bool]

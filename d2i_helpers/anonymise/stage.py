@@ -205,6 +205,7 @@ class _Day:
             self._keep_unreadable(connection)
             self._keep_held_back(connection)
             self.documents.read_others(connection)
+            self.documents.note_originals(connection)
             self.documents.stop_on_leaks()
             if not self._is_pilot():  # else the others were not looked at
                 self.load.mark_gone(connection)
