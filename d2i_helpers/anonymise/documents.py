@@ -55,11 +55,11 @@ class Coincidence(Exception):
 class _Twins:
     """Rows of the twin that may stay, by pseudonym; some twenty bytes each."""
 
-    def __init__(self, rows: Iterable[Noted]) -> None:
+    def __init__(self, rows: Iterable[tuple[str, int]]) -> None:
         names, numbers = array("q"), array("q")
-        for row in rows:
-            names.append(hash(row.person_id))
-            numbers.append(row.id)
+        for pseudonym, row_id in rows:
+            names.append(hash(pseudonym))
+            numbers.append(row_id)
         order = np.argsort(names)
         self._names = array("q", np.asarray(names)[order].tobytes())
         self._numbers = np.asarray(numbers)[order]
@@ -71,11 +71,6 @@ class _Twins:
         if at is not None:
             self._stay[at] = 1
         return at is not None
-
-    def stays(self, pseudonym: str) -> bool:
-        """Whether the child's row was let stay."""
-        at = self._place(pseudonym)
-        return at is not None and bool(self._stay[at])
 
     def staying(self) -> list[int]:
         """The numbers of the rows that were let stay, sorted."""
@@ -254,17 +249,21 @@ class AnonymousDocuments:
         return (Noted(row.id, row.person_id, b"") for row in connection.execute(statement))
 
     def _twins_as_they_were(self, connection: Connection) -> _Twins:
-        """The twin's rows that are as they were made.
+        """The twin's rows that are as they were made; the leak check remembers them.
 
-        Without those that bear what a child really has: they are made anew.
+        Without those that bear what a child really has: they are made anew. Some of the others will
+        not stay, and are looked at by the leak check all the same: to read the rows once more when
+        it is known which stay costs more than one that meets a child by chance, and is made anew.
         """
         if self.made is None or not self.may_stay:
             return _Twins(())
-        return _Twins(
-            row
-            for row in self.made.twins(connection)
-            if not self._avoid or self._avoid.isdisjoint(digests_of(row.compared))
-        )
+        return _Twins(self._remembered_twins(self.made.twins(connection)))
+
+    def _remembered_twins(self, rows: Iterable[Noted]) -> Iterator[tuple[str, int]]:
+        for row in rows:
+            if not self._avoid or self._avoid.isdisjoint(digests_of(row.compared)):
+                self.check.remember_made(row.compared)
+                yield row.person_id, row.id
 
     def _keep(
         self,
@@ -281,9 +280,6 @@ class AnonymousDocuments:
             self.made.forget(connection, lambda one: self.is_mine(self.pseudonyms.child_id(one)))
             return
         self.made.forget_some(connection, anew, pseudonyms)
-        for row in self.made.twins(connection):
-            if twins.stays(row.person_id):
-                self.check.remember_made(row.compared)
         self.counts["unchanged"] += len(staying)
         self.stay(staying)
 
