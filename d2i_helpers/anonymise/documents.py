@@ -155,6 +155,7 @@ class AnonymousDocuments:
         self._others = array("q")  # numbers of the others' rows that have to be read
         self._persons: set[int] = set()  # digests of real persons that need not be read
         self._read = _Read()
+        self.bear_others_ids = False  # some document so far has an id that is not that of its row
         # told the numbers of the twin's rows that stay, before the first page
         self.stay: Callable[[Sequence[int]], None] = lambda _row_ids: None
         # of a page's documents, by pseudonym: what the leak check compared
@@ -383,6 +384,7 @@ class AnonymousDocuments:
         if leaks:
             self.leaks.update(leaks)
         self.counts["anonymised"] += 1
+        self.bear_others_ids |= child_id != row.person_id
         legacy = self.pseudonyms.child_id(row.legacy_id) if row.legacy_id else None
         child = Child(made[str(self.spec.root.key)], legacy, made, text)
         if self.made is None:

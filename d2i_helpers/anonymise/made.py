@@ -52,6 +52,14 @@ class Noted(NamedTuple):
     compared: bytes  # what the leak check compares of it; nothing: it has to be read
 
 
+class OfTwin(NamedTuple):
+    """A document of the twin that was made."""
+
+    hash: bytes
+    compared: bytes | None  # what the leak check compares of it; None: it is read each time
+    new_text: str | None  # of a row that was not there before; None: the text may be another one
+
+
 class Made:
     """What is kept of both tables.
 
@@ -182,51 +190,62 @@ class Made:
             connection,
             anonymised,
             [
-                self._note(self._source.name, row, compared)
+                self._note(
+                    self._source.name, row.person_id, bytes(row.current_hash), row.size, compared
+                )
                 for row, compared in rows
                 if row.current_hash is not None and row.size is not None
             ],
         )
 
-    def note_twins(
-        self, connection: Connection, made: Mapping[str, tuple[bytes, bytes | None]]
-    ) -> None:
+    def note_twins(self, connection: Connection, made: Mapping[str, OfTwin]) -> None:
         """Note documents of the twin that were made.
 
         Args:
-            made: hash of the document and what the leak check compares of it (None: as for
-                `note_originals`), by pseudonym. Where the row has another hash, because it was
-                refused, it is not noted.
+            made: by pseudonym. Where a row has another hash, because it was refused, it is not
+                noted.
         """
         if self._some_stayed:  # one that bears another child's id may be that of a child who left
             _forget(connection, self._twin, list(made))
-        t = self._twin.table.c
-        statement = select(
-            t.person_id, t.current_hash, database.size_of(connection, t.json_payload).label("size")
-        )
-        found = database.rows_among(connection, statement, t.person_id, list(made))
-        rows = {row.person_id: row for row in found}  # they may come in any order
+        sizes = {
+            pseudonym: size
+            for pseudonym, one in made.items()
+            if one.new_text is not None
+            and (size := database.size_of_text(connection, one.new_text)) is not None
+        }
+        sizes |= self._stored_sizes(connection, {p: made[p] for p in made.keys() - sizes.keys()})
         database.insert_rows(
             connection,
             anonymised,
             [
-                self._note(self._twin.name, row, compared)
-                for pseudonym, (document_hash, compared) in made.items()
-                if (row := rows.get(pseudonym))
-                and database.as_bytes(row.current_hash) == document_hash
+                self._note(self._twin.name, pseudonym, one.hash, sizes[pseudonym], one.compared)
+                for pseudonym, one in made.items()
+                if pseudonym in sizes
             ],
         )
 
-    def _note(self, name: str, row: Any, compared: bytes | None) -> dict[str, Any]:
-        document_hash = bytes(row.current_hash)
-        sealed = compared and self._seal.turn(compared, document_hash, row.person_id)
+    def _stored_sizes(self, connection: Connection, made: Mapping[str, OfTwin]) -> dict[str, int]:
+        """The sizes of these documents as the database has them, without those that it has not."""
+        t = self._twin.table.c
+        statement = select(
+            t.person_id, t.current_hash, database.size_of(connection, t.json_payload).label("size")
+        )
+        return {
+            row.person_id: row.size
+            for row in database.rows_among(connection, statement, t.person_id, list(made))
+            if database.as_bytes(row.current_hash) == made[row.person_id].hash
+        }
+
+    def _note(
+        self, name: str, person_id: str, document_hash: bytes, size: int, compared: bytes | None
+    ) -> dict[str, Any]:
         return {
             "staging_table": name,
-            "person_id": row.person_id,
+            "person_id": person_id,
             "document_hash": document_hash,
-            "document_size": row.size,
+            "document_size": size,
             "made_by": self.made_by,
-            "compared": sealed,
+            "compared": compared and self._seal.turn(compared, document_hash, person_id),
         }
 
     def finish(self, connection: Connection, is_mine: Callable[[str], bool]) -> None:
@@ -288,4 +307,4 @@ def depends_on(spec: Spec, settings: Settings, window_start: str, form: str) -> 
     return repr((*versions, spec.fingerprint, form, *tables, window_start, shift))
 
 
-__all__ = ["Made", "depends_on"]
+__all__ = ["Made", "Noted", "OfTwin", "depends_on"]

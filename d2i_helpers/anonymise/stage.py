@@ -12,6 +12,7 @@ and nothing is computed.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
@@ -25,7 +26,7 @@ from d2i_helpers.anonymise.documents import (
     Progress,
 )
 from d2i_helpers.anonymise.key import mark, pseudonym_key
-from d2i_helpers.anonymise.made import Made, depends_on
+from d2i_helpers.anonymise.made import Made, OfTwin, depends_on
 from d2i_helpers.database.shards import whose
 from d2i_helpers.document.canonical import canonical_name, hash_of_plain
 from d2i_helpers.errors import GuardError, LeakError
@@ -39,6 +40,7 @@ from d2i_helpers.staging.figures_of_all import gather
 from d2i_helpers.staging.guards import Figures
 from d2i_helpers.staging.lease import BY_HAND, take_turn, working_on
 from d2i_helpers.staging.load import Child, Compared, Load
+from d2i_helpers.staging.rows import Row
 
 STAGE = "anonymise"  # whose entries of d2i_attention these are
 KEY_FACT = "pseudonym_mark"
@@ -238,16 +240,29 @@ class _Day:
     # --------------------------------------------------------------------------------- writing
     def _write(self, connection: Connection, children: list[Child]) -> None:
         """Write what changed of a page."""
-        rows = self.twin.lookup(connection, [child.person_id for child in children], lock=True)
+        rows = self._staged(connection, [child.person_id for child in children])
         page = self.load.compare(connection, children, rows)
         self.counts["duplicates"] += len(page.duplicates)
         if page.duplicates and self.documents.made is not None and self.may_stay:
             raise OfOneChild
         self.load.write(connection, page.changes, rows)
         if self.documents.made is not None:
-            self._note(connection, self.documents.made, page)
+            self._note(connection, self.documents.made, page, rows)
 
-    def _note(self, connection: Connection, made: Made, page: Compared) -> None:
+    def _staged(self, connection: Connection, pseudonyms: list[str]) -> Mapping[str, Row]:
+        """The twin's rows of these children, held until the transaction ends.
+
+        Where the twin was empty there are none: each original is of another child, and so is each
+        pseudonym, until a document bears another child's id. Of made-up documents that is not said.
+        """
+        of_originals = self.documents.made is not None
+        if self.load.first_load and of_originals and not self.documents.bear_others_ids:
+            return {}
+        return self.twin.lookup(connection, pseudonyms, lock=True)
+
+    def _note(
+        self, connection: Connection, made: Made, page: Compared, before: Mapping[str, Row]
+    ) -> None:
         """Note the documents of a page, so that they can stay while nothing changes."""
         compared = self.documents.compared
         for child in page.duplicates:
@@ -255,7 +270,11 @@ class _Day:
         made.note_twins(
             connection,
             {
-                child.person_id: (content, compared.get(child.person_id))
+                child.person_id: OfTwin(
+                    content,
+                    compared.get(child.person_id),
+                    None if child.person_id in before else child.text,
+                )
                 for child, content in page.hashes
             },
         )

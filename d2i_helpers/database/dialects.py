@@ -213,6 +213,13 @@ class Portable:
         """How long a stored text is, in units of this database; cheap, however long it is."""
         return func.length(column)
 
+    def size_of_ascii(self, length: int) -> int | None:
+        """What `size_of` says of a text of so many characters, all of ASCII.
+
+        None where only the database knows.
+        """
+        return length
+
     def row_fingerprint(
         self,
         columns: Sequence[ColumnElement],
@@ -889,6 +896,10 @@ class SQLServer(Portable):
     def size_of(self, column: ColumnElement) -> ColumnElement[int]:
         """LEN would leave blanks at the end out."""
         return func.datalength(column)
+
+    def size_of_ascii(self, length: int) -> int | None:
+        """It counts bytes, of which a character has one or two, as the column was deployed."""
+        return None
 
     def hold_rows(self, statement: Select, table: Table) -> Select:
         """It has no FOR UPDATE; the hint takes the lock of a writer, row by row."""

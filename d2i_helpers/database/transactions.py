@@ -194,6 +194,11 @@ def size_of(connection: Connection, column: ColumnElement) -> ColumnElement[int]
     return dialects.of(connection).size_of(column)
 
 
+def size_of_text(connection: Connection, text: str) -> int | None:
+    """What `size_of` says of a text once it is stored; None where only the database knows."""
+    return dialects.of(connection).size_of_ascii(len(text)) if text.isascii() else None
+
+
 def streamed(connection: Connection, statement: Select, size: int) -> Iterator[Sequence[Any]]:
     """The rows of a statement in parts, and never all of them in memory."""
     options = {"stream_results": True, "max_row_buffer": size}
