@@ -97,10 +97,10 @@ class _Read:
         self._first.append(first)
         self._last.append(last)
 
-    def in_order(self) -> Iterator[dict[int, tuple[int, int, int]]]:
-        """By the numbers of rows, in their order and in parts: state, first and last place."""
+    def in_order(self, size: int) -> Iterator[dict[int, tuple[int, int, int]]]:
+        """By the numbers of rows, so many at a time in their order: state, first and last place."""
         order = array("q", np.argsort(np.asarray(self._numbers)).tobytes())
-        for some in database.in_batches(order):
+        for some in database.in_batches(order, size):
             yield {
                 self._numbers[at]: (self._as_read[at], self._first[at], self._last[at])
                 for at in some
@@ -155,6 +155,8 @@ class AnonymousDocuments:
         self._others = array("q")  # numbers of the others' rows that have to be read
         self._persons: set[int] = set()  # digests of real persons that need not be read
         self._read = _Read()
+        # no more than a list may hold, so that one statement reads the rows of a page
+        self._page_size = min(settings.chunk_size, database.most_in_list())
         self.bear_others_ids = False  # some document so far has an id that is not that of its row
         # told the numbers of the twin's rows that stay, before the first page
         self.stay: Callable[[Sequence[int]], None] = lambda _row_ids: None
@@ -201,7 +203,7 @@ class AnonymousDocuments:
         if self._children >= _LIKELY_TO_MEET:
             self._persons |= self._real_persons(connection, order)
             self.pseudonyms.persons = self._persons
-        size, total = self.settings.chunk_size, len(order)
+        size, total = self._page_size, len(order)
         if self.settings.phase_data == "single_scrambled":
             order, size, total = array("q", sorted(order)), 1, 1  # the first child stays the same
         told = time.monotonic()
@@ -333,8 +335,7 @@ class AnonymousDocuments:
         statement = select(
             t.id, t.person_id, t.legacy_id, t.json_payload, t.current_hash, length.label("size")
         )
-        # no larger than a list of row numbers may be, so that a page is one statement
-        for row_ids in database.in_batches(order, min(size, database.most_in_list())):
+        for row_ids in database.in_batches(order, size):
             found = database.rows_numbered(connection, statement, t.id, row_ids)
             rows = {row.id: row for row in found}
             yield [rows[row_id] for row_id in row_ids]
@@ -355,7 +356,7 @@ class AnonymousDocuments:
             t.current_hash,
             database.size_of(connection, t.json_payload).label("size"),
         )
-        for read in self._read.in_order():
+        for read in self._read.in_order(self._page_size):
             found = database.rows_numbered(connection, statement, t.id, list(read))
             rows = {row.id: row for row in found}
             self.made.note_originals(

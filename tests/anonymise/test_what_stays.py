@@ -12,12 +12,13 @@ from typing import Any
 import orjson
 import pytest
 from sqlalchemy import Engine, select, update
+from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.anonymise import documents as documents_of_twin
-from d2i_helpers.anonymise import made
 from d2i_helpers.anonymise.digests import DIGESTS, Seal, keyed_digest
 from d2i_helpers.database import tables
+from d2i_helpers.document.canonical import content_hash, to_text
 from d2i_helpers.payload_spec import Document
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, attention
@@ -26,6 +27,7 @@ from d2i_helpers.staging.states import Unsent
 from tests.anonymise.test_anonymise import (
     IDENTIFIABLE,
     KEY,
+    SPEC,
     TWIN,
     acknowledge,
     gone,
@@ -39,8 +41,7 @@ PERSON = ("first_name", "surname", "date_of_birth")
 
 
 @pytest.fixture
-def settings(make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(made, "_ROWS_COPIED", 2)  # some days have as many as fill each statement
+def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(chunk_size=4)
 
 
@@ -234,6 +235,38 @@ def test_a_document_of_a_child_who_left_may_come_with_another_row(
     gone(engine, "P-1003")
     put(engine, IDENTIFIABLE, "P-1004", json_payload=former, current_hash=None)
     assert day(engine, settings)["gone"] == 1
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_two_rows_with_one_childs_document_are_seen_in_an_empty_twin(
+    engine: Engine, settings: Settings, number: int
+) -> None:
+    """Whichever of the rows comes first, on one page or on two."""
+    documents = originals(settings)
+    stage(engine, documents)
+    twice = to_text(documents[3])
+    put(engine, IDENTIFIABLE, f"P-{1000 + number}", json_payload=twice, current_hash=None)
+    counts = day(engine, settings)
+    assert (counts["new"], counts["duplicates"]) == ((10, 0) if number == 3 else (9, 1))
+
+
+def test_an_original_that_is_written_while_the_twin_is_made_is_made_anew(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = originals(settings)
+    stage(engine, documents)
+    t = tables.staging_table(IDENTIFIABLE)
+    documents[3]["child_details"]["surname"] = "Somebodyelse"
+    new = {"json_payload": to_text(documents[3]), "current_hash": content_hash(SPEC, documents[3])}
+
+    def meanwhile(_documents: Any, connection: Connection) -> None:
+        connection.execute(update(t).where(t.c.person_id == "P-1003").values(**new))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(documents_of_twin.AnonymousDocuments, "read_others", meanwhile)
+        assert run(engine, settings)["new"] == 10
+    counts = day(engine, settings)
+    assert (counts["anonymised"], counts["updated"], counts["unchanged"]) == (1, 1, 9)
 
 
 def test_the_twin_of_a_child_who_left_while_it_was_held_back_leaves_afterwards(
