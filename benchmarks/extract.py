@@ -149,8 +149,13 @@ def in_own_process(what: str, url: str, share: float = 0) -> dict[str, Any]:
     return found
 
 
-def server_cpu(url: str) -> float:
-    """Seconds that the server of a database has computed, in processes that have ended as well."""
+def server_cpu(url: str, *, for_sessions: bool = False) -> float:
+    """Seconds that the server of a database has computed, in processes that have ended as well.
+
+    Args:
+        for_sessions: only for connections to this database that are open, without what the server
+            does in between for itself (PostgreSQL's vacuum and checkpoints).
+    """
     if make_url(url).get_backend_name() == "sqlite":
         return 0.0
     engine = create_engine(make_url(url).set(database="postgres"))
@@ -158,11 +163,13 @@ def server_cpu(url: str) -> float:
         backend = connection.execute(text("select pg_backend_pid()")).scalar_one()
         parent = int(_stat(Path(f"/proc/{backend}"))[1])
     engine.dispose()
-    ticks = 0
+    ticks, session = 0, f" {make_url(url).database} "
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             state = _stat(folder)
-            if parent in (int(folder.name), int(state[1])):
+            if parent not in (int(folder.name), int(state[1])):
+                continue
+            if not for_sessions or session in (folder / "cmdline").read_text():
                 ticks += sum(map(int, state[11:15]))  # own and those of reaped children
     return ticks / _TICKS
 

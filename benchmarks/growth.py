@@ -5,8 +5,11 @@
 Each table holds documents of some 600 bytes that the receiver has acknowledged, with their log,
 notes and marks: a day of 200 children is sent, and its rows are then written again and again under
 other ids, since to send a million would take an hour. Measured are a day on which nothing changed,
-and one on which 6 % of the documents did. `exponent` says how the time grows from the size before:
-1 is as fast as the rows. A million rows need some 4 GB of disk for a while.
+and one on which 6 % of the documents did. `server` is what the database server computed for these
+two stages, `housekeeping` what it did in between for itself (PostgreSQL's vacuum and checkpoints,
+which come by the clock, and to a short day not at all). `exponent` says how the time of client and
+server grows from the size before, and with housekeeping: 1 is as fast as the rows. A million rows
+need some 4 GB of disk for a while.
 """
 
 from __future__ import annotations
@@ -111,12 +114,18 @@ def rows_of(
 def measured(engine: Engine, url: str, endpoint: Endpoint) -> dict[str, float]:
     """What both stages compute, of client and server, in seconds."""
     settings = of_submit.settings_for(url)
-    client, of_server = time.process_time(), server_cpu(url)
+    with engine.connect():  # its session is there when its time is read
+        pass
+    client, all_before = time.process_time(), server_cpu(url)
+    before = server_cpu(url, for_sessions=True)
     delta_stage.run(engine, settings, SPEC)
     result = submit.run(engine, settings, SPEC, endpoint)
+    of_client = time.process_time() - client
+    of_server = server_cpu(url, for_sessions=True) - before
     return {
-        "client": time.process_time() - client,
-        "server": server_cpu(url) - of_server,
+        "client": of_client,
+        "server": of_server,
+        "housekeeping": max(0.0, server_cpu(url) - all_before - of_server),
         "sent": result.counts["acknowledged"],
     }
 
@@ -145,10 +154,16 @@ def growth(engine: str, endpoint: Endpoint, sizes: list[int]) -> list[dict[str, 
                 found.append({"engine": engine, "rows": size, "day": day, **one})
     for day in ("quiet", "usual"):
         for less, more in pairwise(one for one in found if one["day"] == day):
-            times = (more["client"] + more["server"]) / (less["client"] + less["server"])
-            exponent = math.log(times) / math.log(more["rows"] / less["rows"])
-            more["exponent"] = exponent
+            stages = ("client", "server")
+            more["exponent"] = exponent(less, more, stages)
+            more["with housekeeping"] = exponent(less, more, (*stages, "housekeeping"))
     return found
+
+
+def exponent(less: dict[str, Any], more: dict[str, Any], parts: tuple[str, ...]) -> float:
+    """How some parts of the time grow from one size to the next."""
+    times = sum(more[part] for part in parts) / sum(less[part] for part in parts)
+    return math.log(times) / math.log(more["rows"] / less["rows"])
 
 
 def main() -> None:
@@ -167,10 +182,12 @@ def main() -> None:
         print(json.dumps({"peak": peak_mb(), "figures": found}, indent=1))
         return
     for one in found:
-        exponent = f"  exponent {one['exponent']:.2f}" if "exponent" in one else ""
         what = f"{one['engine']:<12}{one['rows']:>10,}  {one['day']:<6}"
-        taken = f"client {one['client']:.2f} s  server {one['server']:.2f} s"
-        print(f"{what}{taken}  sent {one['sent']:,}{exponent}")
+        parts = ("client", "server", "housekeeping")
+        taken = "  ".join(f"{part} {one[part]:.2f} s" for part in parts)
+        grows = [f"{name} {one[name]:.2f}" for name in ("exponent", "with housekeeping")
+                 if name in one]  # fmt: skip
+        print("  ".join([f"{what}{taken}", f"sent {one['sent']:,}", *grows]))
     print(f"at most {peak_mb():.0f} MB, with what fills the tables")
 
 
