@@ -29,7 +29,7 @@ from d2i_helpers.cohort import (
 from d2i_helpers.cohort.row_rules import rule_columns, with_rule_sources
 from d2i_helpers.document.assembly import Assembler, sources_of
 from d2i_helpers.document.canonical import to_text
-from d2i_helpers.document.driver_values import is_unreadable_date, is_unreadable_text
+from d2i_helpers.document.driver_values import EDGES, is_unreadable_date, is_unreadable_text
 from d2i_helpers.document.expectation import Use, faults
 from d2i_helpers.document.source_rows import (
     Doubt,
@@ -66,6 +66,7 @@ _CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")  # "TypeError" is said as "type err
 ALIKE = "is another child's too, but for blanks or capitals"
 TWIN = "is another child's too"
 SECOND = "a second child has this id"
+UNSEEN = "its id cannot be sent (characters at its ends that cannot be seen)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +415,9 @@ class Documents:
             self.problems.add(path, rule, person_id)
         if document is None:
             self._refuse(person_id, self.spec.root.key or "", _why_unusable(self.spec, problems))
+            return None
+        if person_id.strip(EDGES) != person_id:  # the document would be of the child without them
+            self._refuse(person_id, self.spec.root.key or "", UNSEEN)
             return None
         if page.met:
             self._withhold(person_id, page.met)

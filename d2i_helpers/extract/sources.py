@@ -478,8 +478,10 @@ class SourceReader:
             yield _without(page, self._person_read, stays)
         for key in sorted(apart):
             self._exact = True
-            of_key = [raw for raw, one in zip(ids, keys, strict=True) if one == key]
-            yield self._batch(connection, "ids", self._in_every_form(of_key), None)
+            # no others of that id, who come with a page of their own
+            persons = [row for row, one in zip(page.persons, keys, strict=True) if one == key]
+            given = self._in_every_form([row[self._id_at] for row in persons])
+            yield self._batch(connection, "ids", given, persons)
 
     def _pages(self, connection: Connection, only: Sequence[Any] | None) -> Iterator[ReadPage]:
         self.folds_capitals(connection)

@@ -70,7 +70,9 @@ class WholeTables:
         self.persons = np.zeros(0, np.int64)  # the key of each person once, sorted
         self.fingerprints = np.zeros(0, np.int64)  # of each of them
         self.repeated = np.zeros(0, np.int64)  # keys of several persons
-        self.unclear = False  # an id in the statutory cohort cannot be read
+        # an id in the statutory cohort cannot be read, or persons' ids are of several types
+        self.unclear = False
+        self._kinds: set[type] = set()  # of persons' ids
 
     def read(self, connection: Connection) -> None:
         """Read every table.
@@ -168,6 +170,7 @@ class WholeTables:
                     self._note_blanks(values)
                 if (table, name) == (person.table, person.key):
                     nulls += part.nulls[name]
+                    self._note_kinds(values)
             hashes.frombytes(part.hashes.tobytes())
         if table == person.table:
             self.without_id = nulls
@@ -225,6 +228,16 @@ class WholeTables:
         self.unclear = any(v is not None and k == NO_KEY for v, k in zip(values, keys, strict=True))
         keyed = Keyed(len(values), {"person_id": keys})
         self._tables[STATUTORY] = _Table(keyed, np.ones(len(values), np.int64))
+
+    def _note_kinds(self, values: Sequence[Any]) -> None:
+        """See whether ids are of one type that can be compared with ids of other tables.
+
+        SQLite keeps any value in any column: a number or bytes beside the text of the same id.
+        Which of their rows come together depends on the page.
+        """
+        self._kinds.update(map(type, values))
+        kinds = self._kinds - {type(None)}
+        self.unclear |= len(kinds) > 1 or bool(kinds & {bytes, bytearray, memoryview})
 
     def _note_blanks(self, values: Sequence[Any]) -> None:
         texts = [value for value in values if type(value) is str]

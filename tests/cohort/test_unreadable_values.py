@@ -420,6 +420,19 @@ def test_an_id_with_blanks_in_one_table_alone_is_joined_on_every_page(
     assert world.extract(chunk_size=100).counts["unchanged"] == 3
 
 
+@pytest.mark.parametrize("written", ["\ufeffA", "A\u200b"])
+def test_an_id_with_characters_that_cannot_be_seen_is_not_sent_as_another_one(
+    world: World, written: str
+) -> None:
+    """Its document would say that it is A's."""
+    world.add_child("A", FEW)
+    world.add("ssd_person", **{**ROWS["ssd_person"], "pers_person_id": written})
+    world.add("ssd_cin_plans", **{**ROWS["ssd_cin_plans"], "cinp_person_id": written})
+    day = world.extract()
+    assert (day.counts["new"], day.counts["refused"]) == (1, 1)
+    assert "cannot be seen" in str(day.problems)
+
+
 def test_the_statutory_cohort_knows_ids_with_blanks_too(world: World) -> None:
     for child in "ABC":
         world.add_child(child, FEW)

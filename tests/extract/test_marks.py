@@ -255,6 +255,37 @@ def test_what_a_child_has_does_not_depend_on_whom_else_a_page_holds(
     assert twice._kept(MARKED)["staged"] == on_one_page
 
 
+def test_who_is_read_apart_is_read_once(twice: Twice) -> None:
+    """Also where others of that id, but for blanks, are on another page."""
+    twice.add_children(list("ABC"))
+    twice.change("ssd_cla_episodes", "clae_cla_episode_id", "B", clae_cla_id="AL ")
+    for written in ("A ", " A"):
+        twice.put("ssd_person", [{"pers_person_id": written, "pers_dob": "2008-05-05"}])
+    twice.more["chunk_size"] = 2
+    for forename in (None, "Other", "Another"):
+        twice.change("ssd_person", "pers_person_id", "C", pers_forename=forename)
+        twice.compare()
+    said, _ = twice._run(MARKED)
+    assert said["counts"]["persons_read"] == 5
+
+
+@pytest.mark.parametrize("written", ["x'41'", "x'5a'", "1"])
+def test_ids_of_several_types_are_the_same_to_both(twice: Twice, written: str) -> None:
+    """SQLite keeps bytes and numbers beside texts; then everybody is read."""
+    _on_sqlite_alone(twice)
+    with database.transaction(twice.engine) as connection:
+        columns = ", ".join(c.name for c in tables.ssd_table("ssd_person").columns)
+        connection.execute(text("drop table ssd_person"))
+        connection.execute(text(f"create table ssd_person ({columns})"))
+    twice.add_children([*"ABCDEF", "1", "Z"])
+    born = "insert into ssd_person (pers_person_id, pers_dob) values"
+    with database.transaction(twice.engine) as connection:
+        connection.execute(text(f"{born} ({written}, '2008-05-05')"))
+    for forename in (None, "Other", "Another"):
+        twice.change("ssd_person", "pers_person_id", "A", pers_forename=forename)
+        assert twice.compare() == 9
+
+
 def _on_sqlite_alone(twice: Twice) -> None:
     if twice.engine.dialect.name != "sqlite":
         pytest.skip("what is tried here does not depend on the database")
