@@ -550,6 +550,8 @@ class PostgreSQL(Portable):
         """As the text of an array: the driver would write a list anew for each statement."""
         if of_values is None:
             return list(values)
+        if isinstance(of_values, Integer):
+            return "{" + ",".join(map(str, values)) + "}"
         texts = (str(value).replace("\\", r"\\").replace('"', r"\"") for value in values)
         return "{" + ",".join(f'"{text}"' for text in texts) + "}"
 

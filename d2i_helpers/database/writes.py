@@ -11,7 +11,17 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Table, bindparam, column, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Insert,
+    LargeBinary,
+    Table,
+    bindparam,
+    column,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.dml import Update
 
@@ -110,7 +120,8 @@ def _compiled(
     converts = {}
     for at, name in enumerate(order or names):
         convert = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
-        if convert is not None:
+        # every driver takes bytes as they are
+        if convert is not None and not isinstance(table.c[name].type, LargeBinary):
             converts[at] = convert
     return str(compiled), order, converts
 
