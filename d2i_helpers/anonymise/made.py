@@ -206,7 +206,8 @@ class Made:
                 noted.
         """
         if self._some_stayed:  # one that bears another child's id may be that of a child who left
-            _forget(connection, self._twin, list(made))
+            others = [pseudonym for pseudonym, one in made.items() if one.compared is None]
+            _forget(connection, self._twin, others)
         sizes = {
             pseudonym: size
             for pseudonym, one in made.items()
