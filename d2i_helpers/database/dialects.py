@@ -44,6 +44,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     text,
 )
@@ -496,8 +497,9 @@ class SQLite(Portable):
         return cast(column, LargeBinary())
 
     def is_not_plain(self, text: ColumnElement) -> ColumnElement[bool] | None:
-        """By code points, whatever the collation."""
-        return text.op("glob", is_comparison=True)(literal_column("'*[^!-~]*'"))
+        """By code points, whatever the collation; a pattern ends at a NUL."""
+        matches = text.op("glob", is_comparison=True)(literal_column("'*[^!-~]*'"))
+        return or_(matches, func.instr(text, func.char(literal_column("0"))) > literal_column("0"))
 
     def utc_now(self) -> ColumnElement:
         """Not `current_timestamp`, which has whole seconds only."""

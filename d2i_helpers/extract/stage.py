@@ -28,6 +28,7 @@ from d2i_helpers.extract.spelling import as_staged, staged_spellings
 from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
 from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
+from d2i_helpers.payload_spec.registry import INCLUSION_SETS
 from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Row, attention, guards, marks, pending_changes, row_counts
@@ -429,8 +430,9 @@ class Day:
         return ExtractResult(
             window=documents.window,
             counts={name: self.counts[name] for name in COUNTS},
-            reasons=dict(documents.reasons),
-            left_out=dict(documents.left_out),
+            # in an order of their own, and not that in which children were looked at
+            reasons={s.name: n for s in INCLUSION_SETS.rules() if (n := documents.reasons[s.name])},
+            left_out=dict(sorted(documents.left_out.items(), key=lambda one: (-one[1], one[0]))),
             quality=documents.quality(),
             problems=documents.problems.table(),
             warnings=warnings,
