@@ -82,7 +82,8 @@ def find_changed(
     ids = [] if same.all() else tables.raw_ids(connection, ~same)
     if ids:
         documents.reader.take_written(tables.written_ids(connection))
-    return Changed(ids, strangers, tables.rows)
+    # in the order in which a full extract counts them, as guards name them so
+    return Changed(ids, strangers, dict(sorted(tables.rows.items())))
 
 
 def _compare(

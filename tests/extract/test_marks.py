@@ -404,6 +404,15 @@ def test_a_day_that_the_guards_stopped_is_found_again(twice: Twice) -> None:
     assert twice.compare() == 8, "but not those who are in no inclusion set"
 
 
+def test_guards_name_tables_in_the_same_order(twice: Twice) -> None:
+    twice.add_children(list("ABCDEFGHIJ"))
+    twice.compare()
+    with database.transaction(twice.engine) as connection:
+        for name in ("ssd_immigration_status", "ssd_cin_plans"):
+            connection.execute(delete(table(name)))
+    assert twice.compare() == -1
+
+
 def test_a_value_that_the_driver_cannot_hand_over_costs_time_only(twice: Twice) -> None:
     """Also where no cycle is looked for in between, so that no open cursor closes by chance."""
     gc.disable()
