@@ -454,7 +454,8 @@ def test_a_mark_goes_with_its_person_and_holds_only_for_the_sets_on_record(twice
 
 
 VALUES = [
-    None, "", " ", "A", "B", "AR", "BR", "AL", "BL", "AW", "A ", " B", "31/02/2025", "2026-08-11",
+    None, "", " ", "A", "B", "AR", "BR", "AL", "BL", "AW", "A ", " B", "AR ", "AL ", " AW",
+    "31/02/2025", "2026-08-11",
     "2026-08-12", "2026-08-13", "2026-08-20", "2024-03-31", "2024-04-01", "2010-08-12", "x", "CW",
     "UASC", "F", "1900-01-01", "SSD_PH", "true", "NONE",
 ]  # fmt: skip
