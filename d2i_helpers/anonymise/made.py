@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import __version__, database
-from d2i_helpers.anonymise.digests import Seal
+from d2i_helpers.anonymise.digests import Seal, keyed_digest
 from d2i_helpers.anonymise.keyed import Keyed
 from d2i_helpers.database.tables import anonymised
 from d2i_helpers.payload_spec import Spec
@@ -39,6 +39,7 @@ from d2i_helpers.staging import Staging
 from d2i_helpers.staging.states import RowState, read_row_state
 
 _ROWS_AT_A_TIME = 1000
+_SEEN_BY = "originals seen by shard "  # how the name of a shard's fact begins
 _NOT_STAGED = (RowState.DELETED, None)  # a row in such a state is written anew
 # raise it when the same original and key give another document, or other digests are kept of it
 RULES = 2
@@ -73,8 +74,9 @@ class Made:
     def __init__(self, source: Staging, twin: Staging, depends_on: str, key: bytes) -> None:
         self._source, self._twin = source, twin
         self.made_by = Keyed(key).digest(b"made\0" + depends_on.encode()).hex()
-        self._seal = Seal(key)
+        self._seal, self._digest = Seal(key), keyed_digest(key)
         self._some_stayed = False
+        self._looked_at = 0  # a number made of the originals, which is the same in any order
         self._of_source = and_(~source.is_deleted, ~source.held_back)
         self._of_twin = and_(~twin.is_deleted, ~twin.held_back, *twin.mine)
 
@@ -84,10 +86,37 @@ class Made:
         None: one of them does not. Of a whole twin the originals are counted, of a shard its rows.
         """
         originals = self._as_noted(connection, self._source, self._of_source)
-        if originals is None:
+        if originals is None or not self._knows_originals(connection):
             return None
         twins = self._as_noted(connection, self._twin, self._of_twin)
         return twins if twins is None or not self._twin.shard.is_whole else originals
+
+    def _knows_originals(self, connection: Connection) -> bool:
+        """Whether a shard has compared its twins with the originals as they are now.
+
+        Their notes do not say so: whichever shard made the twin of one noted it.
+        """
+        if self._twin.shard.is_whole:
+            return True
+        t = self._source.table.c
+        statement = select(t.person_id, t.current_hash).where(self._of_source)
+        self._looked_at = 0
+        for rows in database.streamed(connection, statement, _ROWS_AT_A_TIME):
+            for row in rows:
+                self._look_at(row)
+        return self._twin.fact(connection, self._fact) == self._seen
+
+    def _look_at(self, original: Any) -> None:
+        document_hash = database.as_bytes(original.current_hash) or b""
+        self._looked_at += self._digest(f"{document_hash.hex()} {original.person_id}")
+
+    @property
+    def _fact(self) -> str:
+        return f"{_SEEN_BY}{self._twin.shard.number}"
+
+    @property
+    def _seen(self) -> str:
+        return f"{self._twin.shard} {self._looked_at}"
 
     def _as_noted(
         self, connection: Connection, staging: Staging, which: ColumnElement[bool]
@@ -126,7 +155,9 @@ class Made:
     # ------------------------------------------------------------------ what need not be made anew
     def originals(self, connection: Connection) -> Iterator[Noted]:
         """Rows of all originals, with what is kept of those that are as they were."""
+        self._looked_at = 0
         for row in self._rows(connection, self._source, self._of_source):
+            self._look_at(row)
             yield Noted(row.id, row.person_id, self._opened(row) if row.compared else b"")
 
     def twins(self, connection: Connection) -> Iterator[Noted]:
@@ -258,6 +289,8 @@ class Made:
         Args:
             is_mine: as for `forget`.
         """
+        if not self._twin.shard.is_whole:
+            self._twin.set_fact(connection, self._fact, self._seen)
         if not self._some_stayed:  # then all notes are of today
             return
         self._forget_gone(connection, self._source, is_mine)

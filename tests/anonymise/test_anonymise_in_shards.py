@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import datetime as dt
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from d2i_helpers import database
 from d2i_helpers.anonymise import keyed
 from d2i_helpers.anonymise import stage as anonymise
 from d2i_helpers.anonymise.documents import AnonymousDocuments
+from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
 from d2i_helpers.anonymise.upn import PupilNumbers
 from d2i_helpers.database import shards, tables
 from d2i_helpers.errors import D2IError
@@ -66,6 +68,12 @@ class Twins:
             thread.join()
         assert len(said) == of
         return sum(said, Counter())
+
+    def in_turn(self, of: int) -> None:
+        """One shard after the other."""
+        for number in range(1, of + 1):
+            settings = self._make(chunk_size=4, shard=f"{number}/{of}", shard_wait=0)
+            anonymise.run(self.engines[number - 1], settings, KEY, SPEC)
 
     def with_notes_of(self, twin: str) -> None:
         """Put what was kept of one twin in place of what is kept of the other.
@@ -151,6 +159,39 @@ def _days(twins: Twins) -> None:
 
 def test_days(twins: Twins) -> None:
     _days(twins)
+
+
+def test_a_shard_that_comes_later_looks_at_what_others_noted(twins: Twins) -> None:
+    """Else its twin could bear what a child of another shard has since today."""
+    documents = originals(Settings(), 12)
+    stage(twins.engine, documents)
+    twins.in_turn(2)
+    key = keyed.Keyed(KEY.values()[0].encode())
+    with database.reading(twins.engine) as connection:
+        is_first = shards.whose(connection, Shard(1, 2))
+        with_number = [d for d in documents if "unique_pupil_number" in d["child_details"]]
+        of_first, of_second = (
+            next(d for d in with_number if is_first(pseudonym_of(d)) is one)
+            for one in (True, False)
+        )
+    made_up = PupilNumbers(key).pseudonym(of_second["child_details"]["unique_pupil_number"])
+    assert made_up in _texts(twins)
+    of_first["child_details"]["unique_pupil_number"] = made_up
+    stage(twins.engine, [of_first])
+    twins.in_turn(2)
+    assert made_up not in _texts(twins)
+
+
+def pseudonym_of(document: dict[str, Any]) -> str:
+    """The id that the twin of a child has."""
+    made = Pseudonymiser(
+        SPEC, KEY.values()[0].encode(), max_shift_days=1, window_start=dt.date(2026, 4, 1)
+    )
+    return made.child_id(document["la_child_id"])
+
+
+def _texts(twins: Twins) -> str:
+    return "".join(row.json_payload for row in rows(twins.engine).values())
 
 
 @pytest.mark.long
