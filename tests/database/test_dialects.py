@@ -177,6 +177,8 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "fingerprint": None if hashed is None else sql(hashed),
         "copies": (sorted(dialect.copies_rows), copied(dialect)),
         "may copy": None if (asked := dialect.copy_query("s.t")) is None else sql(asked),
+        "not plain": None if (odd := dialect.is_not_plain(words)) is None else sql(odd),
+        "compared": [dialect.as_compared(text) for text in (" a ", "a\t")],
         "packed": None if packed is None else sql(packed),
         "shard": None if (number := dialect.shard_hash(words)) is None else sql(number),
         "counts": dialect.counts_rows_of_many,
@@ -185,6 +187,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
             [n for n in ("é🎈", 2, 3) if dialect.fits(n, "é🎈")],
         ),
         "size": sql(dialect.size_of(words)),
+        "size of ascii": dialect.size_of_ascii(2),
         "text": sql(dialect.as_raw_text(ROWS.c.a)),
         "whole numbers": sql(dialect.without_zero_decimals(ROWS.c.a, cast(ROWS.c.a, Text()))),
         "now": sql(dialect.utc_now()),
@@ -240,11 +243,14 @@ SAID: dict[str, dict[str, Any]] = {
         "fingerprint": None,
         "copies": ([], None),
         "may copy": None,
+        "not plain": "(c.w glob '*[^!-~]*') OR instr(c.w, char(0)) > 0",
+        "compared": [" a ", "a\t"],
         "packed": None,
         "shard": None,
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "size": "length(CAST(c.w AS BLOB))",
+        "size of ascii": 2,
         "text": "CAST(t.a AS BLOB)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS INTEGER)) THEN CAST(CAST(t.a AS INTEGER) "
                          "AS TEXT) ELSE CAST(t.a AS TEXT) END",
@@ -287,6 +293,8 @@ SAID: dict[str, dict[str, Any]] = {
         "copies": (["psycopg"], [("COPY s.t (a, b) FROM STDIN",), ((1, "x"),)]),
         "may copy": "SELECT CASE WHEN row_security_active(CAST('s.t' AS REGCLASS)) THEN 0 ELSE 1 "
                     "END AS anon_1",
+        "not plain": 'c.w COLLATE "C" ~ \'[^!-~]\'',
+        "compared": [" a ", "a\t"],
         "packed": (
             "SELECT string_agg(int8send(anon_1.w), CAST('' AS BYTEA)) AS string_agg_1, "
             "count(anon_1.a) AS count_1, "
@@ -301,6 +309,7 @@ SAID: dict[str, dict[str, Any]] = {
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "size": "octet_length(c.w)",
+        "size of ascii": 2,
         "text": "CAST(t.a AS TEXT)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
                          "CAST(CAST(t.a AS NUMERIC(38, 0)) "
@@ -312,7 +321,7 @@ SAID: dict[str, dict[str, Any]] = {
                   "t.a IN (__[POSTCOMPILE_ids])"],
         "numbered": (
             "t.a IN (SELECT unnest(%(numbers)s :: BIGINT[]) AS unnest_1)",
-            {"numbers": '{"3","5","9"}'},
+            {"numbers": "{3,5,9}"},
         ),
         "partial": True,
         "counts when told": True,
@@ -350,11 +359,14 @@ SAID: dict[str, dict[str, Any]] = {
         "fingerprint": None,
         "copies": ([], None),
         "may copy": None,
+        "not plain": None,
+        "compared": [" a", "a\t"],
         "packed": None,
         "shard": "CAST(substring(hashbytes('SHA2_256', c.w), 1, 4) AS BIGINT)",
         "counts": False,
         "footprint": ("len(c.w)", [2, 3]),
         "size": "datalength(c.w)",
+        "size of ascii": None,
         "text": "convert(nvarchar(max), t.a, 121)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
                          "CAST(CAST(t.a AS NUMERIC(38, 0)) "
@@ -396,11 +408,14 @@ SAID: dict[str, dict[str, Any]] = {
         "fingerprint": None,
         "copies": ([], None),
         "may copy": None,
+        "not plain": None,
+        "compared": [" a ", "a\t"],
         "packed": None,
         "shard": "to_number(substr(rawtohex(standard_hash(c.w, 'SHA256')), 1, 8), 'XXXXXXXX')",
         "counts": True,
         "footprint": ("c.w", ["é🎈"]),
         "size": "length(c.w)",
+        "size of ascii": 2,
         "text": "CAST(t.a AS CLOB)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
                          "CAST(CAST(t.a AS NUMERIC(38, 0)) "
