@@ -86,10 +86,12 @@ class Made:
         None: one of them does not. Of a whole twin the originals are counted, of a shard its rows.
         """
         originals = self._as_noted(connection, self._source, self._of_source)
-        if originals is None or not self._knows_originals(connection):
+        if originals is None:
             return None
         twins = self._as_noted(connection, self._twin, self._of_twin)
-        return twins if twins is None or not self._twin.shard.is_whole else originals
+        if twins is None or not self._knows_originals(connection):
+            return None
+        return originals if self._twin.shard.is_whole else twins
 
     def _knows_originals(self, connection: Connection) -> bool:
         """Whether a shard has compared its twins with the originals as they are now.

@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 
 from d2i_helpers.document.source_rows import Read, ReadPlan, SourceRow, key_text
-from d2i_helpers.extract.per_person import Keyed, Numbers, PerPerson, key_numbers, needs_a_look
-from d2i_helpers.extract.per_person import keyed as keys_of
+from d2i_helpers.extract.per_person import (
+    KeysOfQueries,
+    Numbers,
+    PerPerson,
+    key_numbers,
+    needs_a_look,
+)
 
 AsCompared = Callable[[str], str]  # an id's text as the database compares it
 
@@ -56,28 +61,14 @@ def to_be_read_apart(
                 marked[read] = np.maximum(before, in_two_ways)
     if not marked:
         return set()
-    sums = PerPerson(key_numbers(person_ids, fold=fold), _Keys(plan, rows, fold=fold).__getitem__)
+    keys = KeysOfQueries(plan, rows, fold=fold)
+    sums = PerPerson(key_numbers(person_ids, fold=fold), keys.__getitem__)
     apart = np.zeros(len(person_ids), bool)
     for read, of_rows in marked.items():
         apart |= sums.of(read, of_rows) > 0
     return {
         key_text(one) or "" for one, is_apart in zip(person_ids, apart, strict=True) if is_apart
     }
-
-
-class _Keys(dict[Read, Keyed]):
-    """The keys of the rows of each query, made when they are asked for."""
-
-    def __init__(
-        self, plan: ReadPlan, rows: Mapping[Read, Sequence[SourceRow]], *, fold: bool
-    ) -> None:
-        super().__init__()
-        self._plan, self._rows, self._fold = plan, rows, fold
-
-    def __missing__(self, read: Read) -> Keyed:
-        places = {name: self._plan.place(read, name) for name in self._plan.key_columns(read.table)}
-        self[read] = made = keys_of(self._rows[read], places, fold=self._fold)
-        return made
 
 
 def _in_two_ways(values: Sequence[Any], as_compared: AsCompared) -> Numbers | None:

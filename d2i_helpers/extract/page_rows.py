@@ -11,36 +11,13 @@ from d2i_helpers.extract.columns import DateColumns
 from d2i_helpers.extract.fingerprints import mixed, of_database, row_fingerprints
 from d2i_helpers.extract.per_person import (
     Keyed,
+    KeysOfQueries,
     Numbers,
     PerPerson,
     key_numbers,
-    keyed,
 )
 from d2i_helpers.extract.sources import STATUTORY, ReadPage, SourceReader
 from d2i_helpers.extract.valid_until import ValidUntil
-
-
-class _Keys(dict[Read, Keyed]):
-    """The keys of the rows of a page's queries, made when they are asked for.
-
-    An object of its own: if `PageRows` handed itself to `PerPerson`, page after page would stay in
-    memory until Python looks for cycles.
-    """
-
-    def __init__(self, reader: SourceReader, batch: ReadPage, *, fold: bool) -> None:
-        super().__init__()
-        self._plan, self._batch, self._fold = reader.plan, batch, fold
-
-    def __missing__(self, read: Read) -> Keyed:
-        self[read] = made = self._make(read)
-        return made
-
-    def _make(self, read: Read) -> Keyed:
-        if read.table == STATUTORY:
-            ids = self._batch.statutory or []
-            return Keyed(len(ids), {"person_id": key_numbers(ids, fold=self._fold)})
-        places = {name: self._plan.place(read, name) for name in self._plan.key_columns(read.table)}
-        return keyed(self._batch.found[read], places, fold=self._fold)
 
 
 class PageRows:
@@ -51,7 +28,10 @@ class PageRows:
     ) -> None:
         """``person_ids``: those of whom something is asked, in that order in each answer."""
         self._reader, self._batch = reader, batch
-        self._keys = _Keys(reader, batch, fold=fold)
+        self._keys = KeysOfQueries(reader.plan, batch.found, fold=fold)
+        if (ids := batch.statutory) is not None:
+            statutory = Keyed(len(ids), {"person_id": key_numbers(ids, fold=fold)})
+            self._keys[Read(STATUTORY, "person_id")] = statutory
         persons = key_numbers(person_ids, fold=fold)
         self._sums_of = PerPerson(persons, self._keys.__getitem__)
         self._sums: dict[Read, Numbers] = {}  # of the hashes of a query's rows, a number a person

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from d2i_helpers.document.driver_values import CACHE_SIZE
-from d2i_helpers.document.source_rows import Link, Read, key_text
+from d2i_helpers.document.source_rows import Link, Read, ReadPlan, key_text
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 NO_KEY = 0  # of an empty or unreadable id; Python's hash of an empty text
@@ -134,6 +134,26 @@ def keyed(rows: Sequence[Sequence[Any]], places: Mapping[str, int], *, fold: boo
         name: key_numbers([row[place] for row in rows], fold=fold) for name, place in places.items()
     }
     return Keyed(len(rows), columns, {})
+
+
+class KeysOfQueries(dict[Read, Keyed]):
+    """The keys of the rows of a page's queries, made when they are asked for.
+
+    An object of its own: if its user handed itself to `PerPerson`, page after page would stay in
+    memory until Python looks for cycles.
+    """
+
+    def __init__(
+        self, plan: ReadPlan, rows: Mapping[Read, Sequence[Sequence[Any]]], *, fold: bool
+    ) -> None:
+        """``fold``: ids that differ in capitals alone are equal."""
+        super().__init__()
+        self._plan, self._rows, self._fold = plan, rows, fold
+
+    def __missing__(self, read: Read) -> Keyed:
+        places = {name: self._plan.place(read, name) for name in self._plan.key_columns(read.table)}
+        self[read] = made = keyed(self._rows[read], places, fold=self._fold)
+        return made
 
 
 @dataclass(frozen=True)

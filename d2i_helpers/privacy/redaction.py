@@ -37,7 +37,7 @@ _GAP = 8  # characters that may stand between two words of one identifier
 _NEAR = 300  # characters around another hit in which a recent date counts as a birth date
 _BUSINESS_YEARS = 4  # records name days of these last years; children born then are less protected
 
-_NOT_ALNUM = bytes(code for code in range(128) if not chr(code).isalnum())
+NOT_ALNUM = bytes(code for code in range(128) if not chr(code).isalnum())
 _CAPITALS = bytes(range(256)).upper()  # what stands for each byte
 _LETTERS = str.maketrans(
     {"Ł": "L", "Ø": "O", "Đ": "D", "Ð": "D", "Þ": "TH", "Æ": "AE", "Œ": "OE", "Ħ": "H", "Ŧ": "T"}
@@ -68,12 +68,17 @@ _WORD = re.compile(r"[^\W_]+")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d\Z")
 
 
+def capitals_without(text: str, dropped: bytes) -> str:
+    """A text of ASCII in capitals, without some of its characters."""
+    return text.encode().translate(_CAPITALS, dropped).decode()
+
+
 def normal(text: str) -> str:
     """Letters and digits only, upper case, no accents: the form in which values are compared."""
     if text.isascii():
         if text.isalnum():
             return text.upper()
-        return text.encode().translate(_CAPITALS, _NOT_ALNUM).decode()
+        return capitals_without(text, NOT_ALNUM)
     plain = unicodedata.normalize("NFKD", text).upper().translate(_LETTERS)
     return "".join(letter for letter in plain if letter.isalnum())
 

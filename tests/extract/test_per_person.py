@@ -33,6 +33,16 @@ def _expected(read: Read, person: int, tables: dict[str, list[tuple[int, int, in
     return found
 
 
+def _per_person(persons: list[int], tables: dict[str, list[tuple[int, int, int]]]) -> PerPerson:
+    """What adds up the rows of these tables."""
+
+    def rows_of(wanted: Read) -> Keyed:
+        by, value = (np.array([r[at] for r in tables[wanted.table]], np.int64) for at in (0, 1))
+        return Keyed(len(by), {"by": by, "value": value})
+
+    return PerPerson(np.array(persons, np.int64), rows_of)
+
+
 @pytest.mark.parametrize("chain", [(), (UP,), (UP, FURTHER_UP)], ids=len)
 @given(rows=ROWS, parents=PARENTS, tops=PARENTS, persons=PERSONS)
 def test_sums_and_leasts_are_those_of_the_rows(
@@ -41,12 +51,8 @@ def test_sums_and_leasts_are_those_of_the_rows(
     tables = {"rows": rows, "parent": parents, "top": tops}
     read = Read("rows", "by", chain)
 
-    def rows_of(wanted: Read) -> Keyed:
-        by, value = (np.array([r[at] for r in tables[wanted.table]], np.int64) for at in (0, 1))
-        return Keyed(len(by), {"by": by, "value": value})
-
     values = np.array([[row[2], 1] for row in rows], np.int64).reshape(-1, 2)
-    sums = PerPerson(np.array(persons, np.int64), rows_of)
+    sums = _per_person(persons, tables)
     expected = [_expected(read, person, tables) for person in persons]
     assert sums.of(read, values).tolist() == [[sum(one), len(one)] for one in expected]
     least = sums.of(read, values[:, 0], least=True, nothing=99)
@@ -60,14 +66,10 @@ def test_what_is_forgotten_between_queries_changes_no_sum(
     tables = {"rows": rows, "parent": parents, "top": tops}
     queries = [Read("rows", "by", chain) for chain in ((UP, FURTHER_UP), (UP,), ())]
 
-    def rows_of(wanted: Read) -> Keyed:
-        by, value = (np.array([r[at] for r in tables[wanted.table]], np.int64) for at in (0, 1))
-        return Keyed(len(by), {"by": by, "value": value})
-
     values = np.array([row[2] for row in rows], np.int64)
-    sums = PerPerson(np.array(persons, np.int64), rows_of)
+    sums = _per_person(persons, tables)
     for number, read in enumerate(queries):
-        fresh = PerPerson(np.array(persons, np.int64), rows_of)
+        fresh = _per_person(persons, tables)
         assert sums.of(read, values).tolist() == fresh.of(read, values).tolist()
         sums.keep_for(queries[number + 1 :])
     assert not sums._owners
