@@ -11,7 +11,9 @@ import functools
 import hashlib
 import json
 import platform
+from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import numpy as np
@@ -76,9 +78,21 @@ def salt(engine: Engine, settings: Settings, spec: Spec, window: Window, read: A
 def _code() -> str:
     """A hash of the code that decides; not the version, which stays the same while one works."""
     digest = hashlib.sha256()
-    root = resources.files("d2i_helpers")
-    for folder in (root, *map(root.joinpath, _DECIDING)):
-        for file in sorted(folder.iterdir(), key=lambda file: file.name):
-            if file.name.endswith((".py", ".csv", ".json")):
-                digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    for file in _deciding_files():
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
+
+
+def _deciding_files() -> Iterator[Traversable]:
+    root = resources.files("d2i_helpers")
+    yield from _files(root, deep=False)
+    for package in _DECIDING:
+        yield from _files(root.joinpath(package), deep=True)
+
+
+def _files(folder: Traversable, *, deep: bool) -> Iterator[Traversable]:
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir() and deep:
+            yield from _files(entry, deep=True)
+        elif entry.name.endswith((".py", ".csv", ".json")):
+            yield entry

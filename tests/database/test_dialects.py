@@ -22,6 +22,7 @@ from sqlalchemy import (
     create_engine,
     insert,
     select,
+    text,
 )
 from sqlalchemy.dialects import mssql, oracle, postgresql, registry, sqlite
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -31,6 +32,7 @@ from sqlalchemy.schema import CreateTable
 
 from d2i_helpers import database, settings
 from d2i_helpers.database import dialects, tables
+from d2i_helpers.database.dialects import registry as registry_of_dialects
 from d2i_helpers.errors import DatabaseError
 
 SQLALCHEMY = {"sqlite": sqlite, "postgresql": postgresql, "mssql": mssql, "oracle": oracle}
@@ -518,12 +520,12 @@ class Shelf(dialects.Portable):
         self.opened.append(settings.lock_timeout)
 
     def utc_now(self) -> Any:
-        return select(dialects.text("'2026-08-10 03:00:00'")).scalar_subquery()
+        return select(text("'2026-08-10 03:00:00'")).scalar_subquery()
 
 
 def test_a_fifth_database_takes_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry.register("shelf", __name__, "ShelfOfSQLAlchemy")
-    monkeypatch.setattr(dialects, "_REGISTERED", {**dialects._REGISTERED})
+    monkeypatch.setattr(registry_of_dialects, "_REGISTERED", {**registry_of_dialects._REGISTERED})
     dialects.register(Shelf)
     monkeypatch.setenv("D2I_DATABASE_URL", f"shelf:///{tmp_path / 'shelf.db'}")
     engine = database.open_database(settings.load_settings(lock_timeout=7))

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Connection, Engine, bindparam, delete, func, select, update
 
 from d2i_helpers import database, settings
-from d2i_helpers.database import dialects, retries, tables
+from d2i_helpers.database import retries, tables
+from d2i_helpers.database.dialects.sql_server import SQLServer
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.payload_spec import load_spec
@@ -196,7 +197,7 @@ def test_a_long_text_needs_the_types_of_all_parameters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if not types_are_told:  # the mutant
-        monkeypatch.setattr(dialects.SQLServer, "type_parameters", lambda *_: None)
+        monkeypatch.setattr(SQLServer, "type_parameters", lambda *_: None)
     engine = database.open_database(make_settings())
     database.create_staging(engine, STAGING.name)
     write(engine, [{**row, "json_payload": "{}"} for row in rows_of(3)])

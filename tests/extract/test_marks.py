@@ -12,6 +12,7 @@ import gc
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, column, delete, insert, select, table, text, update
 
+import d2i_helpers
 from d2i_helpers import database
 from d2i_helpers.cohort import inclusion
 from d2i_helpers.database import tables
@@ -371,6 +373,16 @@ def test_other_code_makes_all_anew(twice: Twice, monkeypatch: pytest.MonkeyPatch
     twice.compare()
     monkeypatch.setattr(salt, "_code", lambda: "another")
     assert twice.compare() == 2
+
+
+def test_all_code_that_decides_is_in_the_salt() -> None:
+    read = {Path(str(file)) for file in salt._deciding_files()}
+    package = Path(d2i_helpers.__file__).parent
+    modules = {*package.glob("*.py")}.union(
+        *(package.joinpath(one).rglob("*.py") for one in salt._DECIDING)
+    )
+    assert package / "database" / "dialects" / "sqlite.py" in modules
+    assert modules <= read
 
 
 def test_what_other_software_did_to_staged_rows_is_seen(twice: Twice) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, column, insert, select, table, text
 
 from d2i_helpers import database
 from d2i_helpers.database import dialects, packed_rows, tables
+from d2i_helpers.database.dialects.postgresql import PostgreSQL
 from d2i_helpers.document.source_rows import Read, few_tables_at_once
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract.documents import Documents, reading_plan
@@ -113,7 +114,7 @@ def test_packed_tables_say_what_their_rows_say(
     assert ("ssd_person" in by_row) == (kind not in PACKED)
     assert "ssd_disability" not in by_row
     assert packed == _found(engine, make_settings(), {}), "in several packs"
-    monkeypatch.setattr(dialects.PostgreSQL, "packed", dialects.Portable.packed)
+    monkeypatch.setattr(PostgreSQL, "packed", dialects.Portable.packed)
     assert packed == _found(engine, make_settings(), {})
 
 

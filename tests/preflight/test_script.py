@@ -12,7 +12,8 @@ from sqlalchemy import Engine, inspect
 
 from d2i_helpers import database
 from d2i_helpers.cli import cli
-from d2i_helpers.database import dialects, tables
+from d2i_helpers.database import tables
+from d2i_helpers.database.dialects.postgresql import PostgreSQL
 from d2i_helpers.demo import simulate
 from d2i_helpers.errors import DatabaseError, SettingsError
 from d2i_helpers.preflight import stage as preflight
@@ -212,7 +213,7 @@ def test_a_table_that_a_login_may_not_see_is_granted_and_not_only_made(
         pytest.skip("SQLite has no logins")
     do(staged, "drop table ssd_person", "drop table d2i_facts")
     assert "looks missing" not in script_for(make_settings())
-    monkeypatch.setattr(dialects.PostgreSQL, "hides_tables", True)
+    monkeypatch.setattr(PostgreSQL, "hides_tables", True)
     found = script_for(make_settings())
     assert found.count("looks missing") == 2
     assert 'grant select on ssd_person to "postgres";' in found

@@ -22,6 +22,7 @@ from sqlalchemy import Engine, delete, select, update
 
 from d2i_helpers import database
 from d2i_helpers.database import dialects
+from d2i_helpers.database.dialects.sql_server import SQLServer
 from d2i_helpers.database.tables import attention, journal, notes, submission_log
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.errors import D2IError, GuardError, SettingsError
@@ -247,7 +248,7 @@ def test_each_shard_settles_its_children_of_a_batch_that_a_whole_run_left(
         return
     if by_range:  # as SQL Server takes the numbers of rows
         for name in ("numbered", "numbers"):
-            method = getattr(dialects.SQLServer, name)
+            method = getattr(SQLServer, name)
             monkeypatch.setattr(type(dialects.of(engine)), name, method)
     world, draw = World(engine, make_settings, 1, batch_size=100), random.Random(1)
     world.day(1, draw)
