@@ -30,6 +30,8 @@ _BACKSLASH = (
 _NULL = "tag:yaml.org,2002:null"
 _TEXT = "tag:yaml.org,2002:str"
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+_STANDARD_TYPE = re.compile(r"tag:yaml\.org,2002:([a-z]{1,9})")
 
 
 class Unreadable(ValueError):
@@ -78,6 +80,18 @@ def decode(content: bytes) -> str:
     return text.lstrip(BYTE_ORDER_MARK)
 
 
+def as_name(typed: object) -> str:
+    """What was typed where a name belongs, as far as it is one, to be shown in a message.
+
+    The rest may be a secret: ``client_secret:abc==`` has a colon for the equals sign.
+    """
+    text = str(typed)
+    name = _NAME.match(text)
+    if name is None:
+        return "…"
+    return name[0] if name[0] == text else f"{name[0]}…"
+
+
 def lines_of(text: str) -> list[str]:
     """The lines as an editor shows them; rarer line separators stay inside a line."""
     return _LINE_END.split(text)
@@ -122,7 +136,7 @@ class _Loader(yaml.CSafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise _NotTaken("has a list or table for a name", key.start_mark, _CHECK)
             if key.value in seen:
-                said = f"holds `{key.value}` twice in one table"
+                said = f"holds `{as_name(key.value)}` twice in one table"
                 raise _NotTaken(said, key.start_mark, "Take out the one that is not meant.")
             seen.add(key.value)
             if key.tag == _NULL:
@@ -142,8 +156,12 @@ class _Loader(yaml.CSafeLoader):
 
     def refuse_type(self, node: Any) -> Any:
         """Refuse a type that is written out, since it would turn text into something else."""
-        said = f"names the type {node.tag.rpartition(':')[2]}"
-        raise _NotTaken(said, node.start_mark, "Leave it out; put text in quotes.")
+        standard = _STANDARD_TYPE.fullmatch(node.tag)
+        if standard:
+            said, hint = f"names the type {standard[1]}", "Leave it out; put text in quotes."
+        else:  # a password may begin with an exclamation mark, so it is not quoted
+            said, hint = "has a text that begins with `!`", "Put text in quotes."
+        raise _NotTaken(said, node.start_mark, hint)
 
 
 # of the words that plain YAML converts, only these are not text

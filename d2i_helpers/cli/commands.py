@@ -112,6 +112,7 @@ def read_parameters(profile: str | None, pairs: tuple[str, ...]) -> dict[str, An
     Raises:
         SettingsError: a pair without ``=``.
     """
+    from d2i_helpers.hand_written import as_name
     from d2i_helpers.settings import as_declared
 
     given: dict[str, Any] = {}
@@ -122,7 +123,9 @@ def read_parameters(profile: str | None, pairs: tuple[str, ...]) -> dict[str, An
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
-            raise SettingsError(f"`-p {name}` is not NAME=VALUE.", hint="Example: -p phase=full")
+            raise SettingsError(
+                f"`-p {as_name(name)}` is not NAME=VALUE.", hint="Example: -p phase=full"
+            )
         name = name.strip().replace("-", "_")
         given[name] = as_declared(name, text)
     return given

@@ -87,11 +87,15 @@ def _is_at_a_terminal() -> bool:
 
 
 def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
+    from d2i_helpers.hand_written import as_name
+
     found = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
-            raise SettingsError(f"`-p {name}` is not NAME=VALUE.", hint="Example: -p phase=full")
+            raise SettingsError(
+                f"`-p {as_name(name)}` is not NAME=VALUE.", hint="Example: -p phase=full"
+            )
         found[name.strip().replace("-", "_")] = text.strip()
     return found
 

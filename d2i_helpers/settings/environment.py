@@ -27,6 +27,7 @@ _OURS = frozenset({
 })  # fmt: skip
 _OF_TESTS = f"{ENV_PREFIX}TEST_"
 _LINE = re.compile(r"(?:export[ \t]+)?(?P<name>[^\s=]+)[ \t]*=[ \t]*(?P<value>.*)", re.DOTALL)
+_NAME = re.compile(r"\w+", re.ASCII)
 _QUOTED = re.compile(r"(?P<quote>['\"])(?P<inner>.*?)(?P=quote)(?:[ \t]+#.*)?")
 _COMMENT = re.compile(r"(?:^|[ \t]+)#.*")
 
@@ -82,12 +83,13 @@ def read_variables(path: Path) -> dict[str, str]:
         if not line or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)
-        if match is None:
+        name = match["name"].upper() if match else ""
+        # what is no name and has ours in it is a slip, as in `$env:D2I_…=` and `D2I_…:secret==`
+        if match is None or ("D2I" in name and not _NAME.fullmatch(name)):
             raise SettingsError(
                 f"{path.name}, line {number}, is not NAME=value.",
-                hint="A comment begins with #; a value stands on one line.",
+                hint="A comment begins with #; a value stands on one line, after =.",
             )
-        name = match["name"].upper()
         if not name.startswith(ENV_PREFIX):
             continue  # of other software
         if name in read:

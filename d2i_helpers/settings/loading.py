@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from d2i_helpers.errors import SettingsError
-from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
+from d2i_helpers.hand_written import Unreadable, as_name, parse_yaml, read_text
 from d2i_helpers.settings import sql_server
 from d2i_helpers.settings.addresses import ADDRESSES, AddressParts, address_parts
 from d2i_helpers.settings.environment import (
@@ -120,7 +120,7 @@ def _check_names(names: Mapping[str, Any], where: str) -> None:
             )
         near = difflib.get_close_matches(str(name), Settings.model_fields, n=1)
         hint = f"Did you mean `{near[0]}`?" if near else "docs/parameters.md lists all."
-        raise SettingsError(f"{where}: there is no parameter `{name}`.", hint=hint)
+        raise SettingsError(f"{where}: there is no parameter `{as_name(name)}`.", hint=hint)
 
 
 def parameters_in_environment() -> dict[str, str]:

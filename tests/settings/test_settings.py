@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d2i_helpers.cli import read_parameters
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import Unreadable, parse_yaml
 from d2i_helpers.kernel_protocol import WITHOUT_KEYRING_VARIABLE
@@ -319,6 +320,8 @@ def test_dotenv_is_taken_as_written(bare: Path) -> None:
         ("D2I_PHASE=full\nD2I_PHASE=delta", "line 2: D2I_PHASE is there a second time"),
         ("D2I_DRYRUN=canary", "D2I_DRYRUN (did you mean D2I_DRY_RUN?)"),
         ("D2I_ABCDEFGH=canary", "D2I_ABCDEFGH"),
+        ("D2I_CLIENT_SECRET:canary==", "line 1, is not NAME=value"),
+        ("$env:D2I_CLIENT_SECRET='canary'", "line 1, is not NAME=value"),
     ],
 )
 def test_what_is_wrong_in_dotenv_is_said_without_its_content(
@@ -329,6 +332,35 @@ def test_what_is_wrong_in_dotenv_is_said_without_its_content(
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert said in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("proxy_user: !canary", "line 1, has a text that begins with `!`"),
+        ("proxy_user: !!python/object:canary x", "line 1, has a text that begins with `!`"),
+        ("{client_secret:canary==}", "no parameter `client_secret…`"),
+        ('"phase=canary": 1\n"phase=canary": 2', "line 2, holds `phase…` twice"),
+    ],
+)
+def test_no_text_of_a_profile_is_quoted_beyond_the_name_at_its_beginning(
+    bare: Path, text: str, said: str
+) -> None:
+    write(bare, text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert said in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pair", ["client_secret:canary==", "client_secret:canary", ":canary"])
+def test_no_text_of_a_command_line_is_quoted_beyond_the_name_at_its_beginning(
+    bare: Path, pair: str
+) -> None:
+    write(bare, "")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, **read_parameters(None, (pair,)))
     assert "canary" not in str(caught.value)
 
 
