@@ -55,7 +55,7 @@ def to_be_read_apart(
     for read, columns in links_of(plan).items():
         for name in columns:
             place = plan.place(read, name)
-            in_two_ways = _in_two_ways([row[place] for row in rows[read]], as_compared)
+            in_two_ways = _in_two_ways([row[place] for row in rows[read]], as_compared, fold=fold)
             if in_two_ways is not None:
                 before = marked.get(read, np.zeros(len(in_two_ways), np.int64))
                 marked[read] = np.maximum(before, in_two_ways)
@@ -71,7 +71,7 @@ def to_be_read_apart(
     }
 
 
-def _in_two_ways(values: Sequence[Any], as_compared: AsCompared) -> Numbers | None:
+def _in_two_ways(values: Sequence[Any], as_compared: AsCompared, *, fold: bool) -> Numbers | None:
     """1 for each id that another row writes in another way, else 0; None where there is none."""
     held = [value for value in values if value is not None]
     kinds = set(map(type, held))
@@ -79,14 +79,16 @@ def _in_two_ways(values: Sequence[Any], as_compared: AsCompared) -> Numbers | No
         return None
     written: dict[str, set[Any]] = {}
     keys = [key_text(value) for value in values]
+    if fold:
+        keys = [key and key.casefold() for key in keys]
     for value, key in zip(values, keys, strict=True):
         if key is not None:
-            written.setdefault(key, set()).add(_as_compared(value, as_compared))
+            written.setdefault(key, set()).add(_as_compared(value, as_compared, fold=fold))
     several = {key for key, forms in written.items() if len(forms) > 1}
     return np.array([key in several for key in keys], np.int64) if several else None
 
 
-def _as_compared(value: Any, as_compared: AsCompared) -> Any:
+def _as_compared(value: Any, as_compared: AsCompared, *, fold: bool) -> Any:
     if isinstance(value, str):
-        return as_compared(value)
+        return as_compared(value).casefold() if fold else as_compared(value)
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else value

@@ -257,6 +257,7 @@ class Documents:
         longs = counts.astype(np.uint16)
         shorts = counts.astype(np.uint8)
         are_short = counts.max(axis=1, initial=0) <= _LARGEST_SHORT
+        written = self.reader.written
         return {
             person_id: Mark(
                 person_id,
@@ -268,7 +269,7 @@ class Documents:
                 left_out=outcome.left_out,
             )
             for at, (person_id, outcome) in enumerate(zip(person_ids, outcomes, strict=True))
-            if outcome is not None and fits[at] and person_id not in self.reader.written.with_blanks
+            if outcome is not None and fits[at] and not written.is_with_blanks(person_id)
         }
 
     def take(self, kept: marks.Held) -> dict[str, int]:

@@ -87,12 +87,13 @@ class WrittenIds:
     """
 
     alike: frozenset[str] = frozenset()  # ids, without blanks, that stand for several persons
-    with_blanks: dict[str, set[str]] = field(default_factory=dict)  # by the id without blanks
+    with_blanks: dict[str, set[str]] = field(default_factory=dict)  # by `_one` of the id
+    fold: bool = False  # ids that differ in capitals alone are one
 
     @classmethod
     def read(cls, connection: Connection, reader: SourceReader) -> WrittenIds:
         """Ask every table with person ids; one pass over each column."""
-        person = reader.plan.person
+        person, fold = reader.plan.person, reader.folds_capitals(connection)
         with_blanks: dict[str, set[str]] = {}
         of_persons: set[str] = set()
         for table_name, name in reader.person_columns():
@@ -100,11 +101,13 @@ class WrittenIds:
             asked = ids_with_blanks(reader.engine, source, text, *reader.mine(text))
             for raw in _texts(connection, reader.engine, asked):
                 if (key := key_text(raw)) is not None and key != raw:
-                    with_blanks.setdefault(key, set()).add(raw)
+                    with_blanks.setdefault(_one(key, fold=fold), set()).add(raw)
                     if (table_name, name) == (person.table, person.key):
                         of_persons.add(key)
         source, text = reader.id_column(person.table, person.key)
-        variants = _several(connection, reader.engine, source, text, of_persons, with_blanks)
+        variants = _several(
+            connection, reader.engine, source, text, of_persons, with_blanks, fold=fold
+        )
         asked = repeated_ids(source, text, *reader.mine(text))
         repeated = _texts(connection, reader.engine, asked)
         for some in database.in_batches(repeated):
@@ -112,21 +115,31 @@ class WrittenIds:
             written = written.where(_trimmed(text).in_(list(some)))
             variants += _texts(connection, reader.engine, written)
         connection.rollback()
-        return cls(alike(variants), with_blanks)
+        return cls(alike(variants), with_blanks, fold)
 
     def forms(self, raw: Any) -> set[str]:
         """Every form in which an id is written, beside the given one."""
         key = key_text(raw)
         if key is None:
             return set()
-        written = self.with_blanks.get(key, set())
+        written = self.with_blanks.get(_one(key, fold=self.fold), set())
         return {key, *written} - {raw} if type(raw) is str else {*written}
 
     def in_bounds(self, raw: Sequence[Any]) -> bool:
         """Whether all rows of these persons lie between the first and the last of their ids."""
         if not self.with_blanks:
             return True
-        return not any(self.forms(value) for value in raw if key_text(value) in self.with_blanks)
+        keys = (key_text(value) for value in raw)
+        return not any(key is not None and self.is_with_blanks(key) for key in keys)
+
+    def is_with_blanks(self, key: str) -> bool:
+        """Whether some table has blanks around an id, which is given without them."""
+        return bool(self.with_blanks) and _one(key, fold=self.fold) in self.with_blanks
+
+
+def _one(key: str, *, fold: bool) -> str:
+    """What an id has in common with all that are the same id but for blanks."""
+    return key.casefold() if fold else key
 
 
 def alike(variants: Iterable[str]) -> frozenset[str]:
@@ -167,14 +180,16 @@ def _several(
     text: ColumnElement,
     keys: Iterable[str],
     with_blanks: Mapping[str, set[str]],
+    *,
+    fold: bool,
 ) -> list[str]:
     """The ids of a column, as they are written, that several of its rows have but for blanks."""
-    forms = sorted({form for key in keys for form in (key, *with_blanks[key])})
-    found: dict[str | None, list[str]] = {}
+    forms = sorted({form for key in keys for form in (key, *with_blanks[_one(key, fold=fold)])})
+    found: dict[str, list[str]] = {}
     for some in database.in_batches(forms):
         written = select(text.label("id")).select_from(source).where(text.in_(some))
         for raw in _texts(connection, engine, written):
-            found.setdefault(key_text(raw), []).append(raw)
+            found.setdefault(_one(key_text(raw) or "", fold=fold), []).append(raw)
     return [raw for raws in found.values() if len(raws) > 1 for raw in raws]
 
 

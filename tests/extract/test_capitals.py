@@ -181,3 +181,55 @@ def test_the_statutory_cohort_is_compared_in_the_same_way(
         connection.exec_driver_sql("insert into d2i_statutory values ('AB1')")
     extract.run(engine, make_settings(statutory_cohort_table="d2i_statutory"), spec)
     assert ssd.documents().keys() == {"ab1"}
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 500])
+@pytest.mark.parametrize("written", [" AB1", "\u2003aB1", "AB1\t"])
+def test_an_id_with_other_capitals_and_blanks_is_found_too(
+    folds: None,
+    ssd: Any,
+    written: str,
+    chunk_size: int,
+    engine: Engine,
+    make_settings: Callable,
+    spec: Spec,
+) -> None:
+    """It is asked for by the person's id, of which it differs in both."""
+    for child in ("aa0", "ab1", "ac2"):
+        fill(ssd, child, person=written if child == "ab1" else child, referral=f"r-{child}")
+    extract.run(engine, make_settings(chunk_size=chunk_size), spec)
+    documents = ssd.documents()
+    assert {name: plans(held) for name, held in documents.items()} == {
+        name: [f"plan-{name}"] for name in ("aa0", "ab1", "ac2")
+    }
+
+
+@pytest.mark.parametrize("chunk_size", [1, 500])
+def test_ids_that_differ_in_capitals_and_blanks_do_not_mix_children_up(
+    folds: None, ssd: Any, chunk_size: int, engine: Engine, make_settings: Callable, spec: Spec
+) -> None:
+    """The database joins `r1` to `R1` and not to one with a blank before it."""
+    fill(ssd, "aa0", person="aa0", referral="r1")
+    fill(ssd, "ab1", person="ab1", referral=" r1")
+    with database.transaction(engine) as connection:
+        for child, referral in (("aa0", "R1"), ("ab1", " r1")):
+            connection.exec_driver_sql(
+                f"update ssd_cin_episodes set cine_referral_id = '{referral}' "  # noqa: S608
+                f"where cine_person_id = '{child}'"
+            )
+    extract.run(engine, make_settings(chunk_size=chunk_size), spec)
+    documents = ssd.documents()
+    assert {name: plans(held) for name, held in documents.items()} == {
+        "aa0": ["plan-aa0"], "ab1": ["plan-ab1"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("other", [" AB1", "\u2003AB1"])
+def test_persons_whose_ids_differ_in_capitals_and_blanks_are_both_held_back(
+    folds: None, ssd: Any, other: str, engine: Engine, make_settings: Callable, spec: Spec
+) -> None:
+    fill(ssd, "ab1", person="ab1", referral="r-ab1")
+    fill(ssd, "ac2", person="ac2", referral="r-ac2")
+    fill(ssd, other, person=other, referral=f"r-{other}")
+    day = extract.run(engine, make_settings(), spec)
+    assert (day.counts["new"], day.counts["left_out"], day.counts["need_attention"]) == (1, 2, 2)
