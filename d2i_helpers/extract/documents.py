@@ -204,7 +204,7 @@ class Documents:
             return
         if only is None and not self.settings.person_ids:
             self.counts["without_id"] += self.reader.count_without_id(connection)
-        fold = self.reader.folds_capitals(connection)
+        fold = self.reader.deployed.folds_capitals(connection)
         for batch in self.reader.batches(connection, only):
             page = self.filters.page(batch.persons, batch.found)
             yield self._children(batch, page, fold=fold)

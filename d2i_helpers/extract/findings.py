@@ -67,7 +67,7 @@ def find(
     """
     settings = settings.model_copy(update={"person_ids": ()})
     documents = Documents(engine, settings, spec)
-    documents.reader.check()
+    documents.reader.deployed.check()
     listener = _Listener()
     documents.problems = listener  # type: ignore[assignment] # it takes what they take
     documents.watch = listener.watch
@@ -156,7 +156,7 @@ def offences(
     for ids in database.in_batches(list(by_person)):
         alone = settings.model_copy(update={"person_ids": tuple(ids)})
         documents = Documents(engine, alone, spec)
-        documents.reader.check()
+        documents.reader.deployed.check()
         finder = _Finder(documents)
         with database.reading(engine) as connection:
             for batch in documents.reader.batches(connection):

@@ -74,7 +74,7 @@ class _Look(Day):
 
     def look(self, progress: Progress | None) -> Found:
         """See `look` of the module; the order is that of `Day.run`."""
-        self.documents.reader.check()
+        self.documents.reader.deployed.check()
         self._ask_for_pilot()
         with database.reading(self.engine) as connection:
             self._require_tables(connection)

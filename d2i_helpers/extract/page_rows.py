@@ -80,6 +80,6 @@ class PageRows:
         if given is None:
             return None
         rows = given[read]
-        if self._reader.hashes_there:
+        if self._reader.deployed.hashes_there:
             return of_database(np.array([row[-1] for row in rows], np.int64))
         return row_fingerprints(rows)

@@ -24,6 +24,7 @@ from d2i_helpers.document.canonical import hash_of_assembled
 from d2i_helpers.document.validation import Problem, firewall_warnings
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.extract.documents import Documents, Withheld
+from d2i_helpers.extract.shard_ids import require_clear_ids
 from d2i_helpers.extract.spelling import as_staged, staged_spellings
 from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
 from d2i_helpers.garbage import few_collections
@@ -114,9 +115,9 @@ class Day:
 
     def run(self, progress: Progress | None) -> ExtractResult:
         """The whole run, see `run` of the module."""
-        warnings = self.documents.reader.check()
+        warnings = self.documents.reader.deployed.check()
         with database.reading(self.engine) as connection:
-            self.documents.reader.require_clear_ids(connection)
+            require_clear_ids(self.documents.reader.deployed, connection)
         strangers = self._ask_for_pilot()
         database.create_staging(self.engine, self.settings.staging_table)
         pending_changes.clear(self.staging)
@@ -163,7 +164,7 @@ class Day:
         self.load.live = self.staged
         self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
         changed = self._find_changed(connection)
-        today = changed.rows if changed else self.documents.reader.row_counts(connection)
+        today = changed.rows if changed else self.documents.reader.deployed.row_counts(connection)
         self.rows = row_counts.compare(connection, self.staging.name, today)
         return before, changed
 

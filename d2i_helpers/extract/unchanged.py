@@ -64,7 +64,7 @@ def find_changed(
     tables = WholeTables(documents.reader, row_counts.stored(connection, staging.name))
     try:
         tables.read(connection)
-    except documents.reader.unreadable as error:
+    except documents.reader.deployed.unreadable as error:
         # a value that the driver cannot hand over; pages find out which
         if not database.may_be_about_a_value(error):
             raise

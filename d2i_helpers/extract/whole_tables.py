@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 from d2i_helpers import database
 from d2i_helpers.database import dialects, packed_rows
 from d2i_helpers.document.source_rows import Read, key_text
+from d2i_helpers.extract.deployed_tables import source_table
 from d2i_helpers.extract.fingerprints import mixed, of_database, row_fingerprints
 from d2i_helpers.extract.per_person import (
     NO_KEY,
@@ -30,7 +31,8 @@ from d2i_helpers.extract.per_person import (
     key_numbers,
     needs_a_look,
 )
-from d2i_helpers.extract.sources import STATUTORY, SourceReader, WrittenIds, alike, source_table
+from d2i_helpers.extract.sources import STATUTORY, SourceReader
+from d2i_helpers.extract.written_ids import WrittenIds, alike
 
 _AT_A_TIME = 1000  # rows in memory; more do not stay in the cache of a processor
 _ROWS_A_PACK = 16_000  # at most, as far as the last count tells, where a database packs rows
@@ -60,7 +62,7 @@ class WholeTables:
 
     def __init__(self, reader: SourceReader, before: Mapping[str, int]) -> None:
         """``before``: how many rows each table had when they were last counted."""
-        self._reader, self._before = reader, before
+        self._reader, self._deployed, self._before = reader, reader.deployed, before
         self._tables: dict[str, _Table] = {}
         self._with_blanks: dict[str, set[str]] = {}  # ids, by the id without its outer blanks
         self._fold = False
@@ -79,10 +81,10 @@ class WholeTables:
 
         Raises:
             DatabaseError: the database ended a query each time.
-            Exception: the driver cannot hand over a value (`SourceReader.unreadable`).
+            Exception: the driver cannot hand over a value (`DeployedTables.unreadable`).
         """
         reader = self._reader
-        self._fold = reader.folds_capitals(connection)
+        self._fold = self._deployed.folds_capitals(connection)
         if statutory := reader.settings.statutory_cohort_table:
             self._read_statutory(connection, statutory)
         self._find_persons(connection)
@@ -134,15 +136,15 @@ class WholeTables:
         if table not in self._tables:
             found = database.read_again(connection, lambda: self._read(connection, table))
             self._tables[table], self.rows[table] = found, found.keyed.count
-            if not self._reader.is_there(table):
+            if not self._deployed.is_there(table):
                 # it may be, with none of the columns that are read
-                self.rows[table] = self._reader.row_count(connection, table)
+                self.rows[table] = self._deployed.row_count(connection, table)
         return self._tables[table]
 
     def _read(self, connection: Connection, table: str) -> _Table:
-        if not self._reader.is_there(table):
+        if not self._deployed.is_there(table):
             return _Table(Keyed(), np.zeros(0, np.int64))
-        persons_at = [name for at, name in self._reader.person_columns() if at == table]
+        persons_at = [name for at, name in self._deployed.person_columns() if at == table]
         packed = self._packed(connection, table)
         found = None if packed is None else self._put_together(table, persons_at, packed)
         if found is None:
@@ -184,11 +186,17 @@ class WholeTables:
         """
         reader = self._reader
         keys = reader.plan.key_columns(table)
-        if not (reader.hashes_there and all(reader.is_packable(table, name) for name in keys)):
+        if not (
+            self._deployed.hashes_there
+            and all(self._deployed.is_packable(table, name) for name in keys)
+        ):
             return None
         source = source_table(table)
-        texts = [cast(reader.expression(source, table, name), Text()).label(name) for name in keys]
-        rows = select(*texts, reader.fingerprint(source, table)).select_from(source)
+        texts = [
+            cast(self._deployed.expression(source, table, name), Text()).label(name)
+            for name in keys
+        ]
+        rows = select(*texts, self._deployed.fingerprint(source, table)).select_from(source)
         packs = 1 << (self._before.get(table, _MANY) // _ROWS_A_PACK).bit_length()
         statement = dialects.of(connection).packed(rows, packs)
         return None if statement is None else _unpacked(connection, statement, keys)
@@ -198,12 +206,12 @@ class WholeTables:
         reader = self._reader
         layout, keys = reader.plan.tables[table], reader.plan.key_columns(table)
         source = source_table(table)
-        names = keys if reader.hashes_there else layout
+        names = keys if self._deployed.hashes_there else layout
         wanted: list[ColumnElement] = [
-            reader.expression(source, table, name).label(name) for name in names
+            self._deployed.expression(source, table, name).label(name) for name in names
         ]
-        if reader.hashes_there:
-            wanted.append(reader.fingerprint(source, table))
+        if self._deployed.hashes_there:
+            wanted.append(self._deployed.fingerprint(source, table))
         places = {name: names.index(name) for name in keys}
         for rows in _parts(connection, select(*wanted).select_from(source)):
             ids = {name: [row[place] for row in rows] for name, place in places.items()}
@@ -211,7 +219,7 @@ class WholeTables:
             nulls = {name: blanks[name] and values.count(None) for name, values in ids.items()}
             hashes = (
                 of_database(np.array([row[-1] for row in rows], np.int64))
-                if reader.hashes_there
+                if self._deployed.hashes_there
                 else row_fingerprints(rows)
             )
             yield _Part(ids, nulls, blanks, hashes)
@@ -251,7 +259,7 @@ class WholeTables:
     def written_ids(self, connection: Connection) -> WrittenIds:
         """How ids are written, as `WrittenIds.read` would find it."""
         if self._fold:  # what the database takes for one id, it alone can say
-            return WrittenIds.read(connection, self._reader)
+            return WrittenIds.read(connection, self._deployed)
         repeated = set(self.repeated.tolist())
         variants: list[str] = []
         if repeated:
@@ -287,10 +295,12 @@ class WholeTables:
 
     def _ids(self, connection: Connection) -> Iterator[list[Any]]:
         """The ids of the persons who are to be looked at, as the database holds them."""
-        person, reader = self._reader.plan.person, self._reader
-        source, text = reader.id_column(person.table, person.key)
-        key = reader.expression(source, person.table, person.key)
-        for rows in _parts(connection, select(key).select_from(source).where(*reader.mine(text))):
+        person = self._reader.plan.person
+        source, text = self._deployed.id_column(person.table, person.key)
+        key = self._deployed.expression(source, person.table, person.key)
+        for rows in _parts(
+            connection, select(key).select_from(source).where(*self._deployed.mine(text))
+        ):
             yield [row[0] for row in rows]
         connection.rollback()
 

@@ -118,7 +118,7 @@ def why(engine: Engine, settings: Settings, spec: Spec, person_id: str) -> Why:
     answer = Why(person_id.strip())
     alone = settings.model_copy(update={"person_ids": (person_id,)})
     documents = Documents(engine, alone, spec)
-    documents.reader.check()
+    documents.reader.deployed.check()
     with database.reading(engine) as connection:
         batch = next(documents.reader.batches(connection))
     page = documents.filters.page(batch.persons, batch.found)

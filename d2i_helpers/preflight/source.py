@@ -29,7 +29,7 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
     What only optional sources and fields need may be missing; it counts as empty.
     """
     reader = Documents(engine, settings, spec).reader
-    gaps = reader.gaps()
+    gaps = reader.deployed.gaps()
     if gaps.required:
         yield Check(
             "source tables",
@@ -108,7 +108,7 @@ def _lookups(reader: SourceReader) -> dict[str, set[str]]:
     """By table, the columns that rows are found by, with their names here; without missing ones."""
     columns: dict[str, set[str]] = {}
     for table, column in _found_by(reader.plan):
-        name = reader.name_here(table, column)
+        name = reader.deployed.name_here(table, column)
         if name is not None:
             columns.setdefault(table, set()).add(name)
     return columns
@@ -202,7 +202,7 @@ def _indexes(engine: Engine, reader: SourceReader, gone: set[str]) -> Iterator[C
 def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Iterator[Check]:
     """Compare the number of rows of each table with the last completed run, as extract will."""
     with database.reading(engine) as connection:
-        today = reader.row_counts(connection)
+        today = reader.deployed.row_counts(connection)
         rows = row_counts.compare(connection, settings.staging_table, today)
         staging = Staging(engine, settings.staging_table)
         made_anew = (
@@ -230,7 +230,7 @@ def _sample(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
     documents = Documents(
         engine, settings.model_copy(update={"chunk_size": size, "person_ids": ()}), spec
     )
-    documents.reader.check()
+    documents.reader.deployed.check()
     with database.reading(engine) as connection:
         next(documents.pages(connection), None)
     uses = documents.column_uses()

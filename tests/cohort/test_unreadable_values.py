@@ -19,7 +19,7 @@ from d2i_helpers.database import dialects, tables
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.extract.documents import Documents
-from d2i_helpers.extract.sources import repeated_ids
+from d2i_helpers.extract.written_ids import repeated_ids
 from d2i_helpers.notebook import display
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Secrets
@@ -447,7 +447,7 @@ def test_ids_are_grouped_without_a_parameter(world: World) -> None:
     """SQL Server takes a parameter in GROUP BY for another expression and refuses the query."""
     settings = world.settings()
     documents = Documents(world.engine, settings, SPEC)
-    source, written = documents.reader.id_column("ssd_person", "pers_person_id")
+    source, written = documents.reader.deployed.id_column("ssd_person", "pers_person_id")
     said = str(repeated_ids(source, written).compile(dialect=mssql.dialect()))
     grouped = said.partition("GROUP BY")[2].partition("HAVING")[0]
     assert grouped.strip() and ":" not in grouped and "?" not in grouped

@@ -15,8 +15,8 @@ from d2i_helpers.database import dialects, packed_rows, tables
 from d2i_helpers.database.dialects.postgresql import PostgreSQL
 from d2i_helpers.document.source_rows import Read, few_tables_at_once
 from d2i_helpers.errors import DatabaseError
+from d2i_helpers.extract.deployed_tables import source_table
 from d2i_helpers.extract.documents import Documents, reading_plan
-from d2i_helpers.extract.sources import source_table
 from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings
@@ -56,7 +56,7 @@ def _fill(engine: Engine, kind: str) -> None:
 
 def _found(engine: Engine, settings: Any, before: dict[str, int]) -> dict[str, Any]:
     reader = Documents(engine, settings, SPEC).reader
-    reader.check()
+    reader.deployed.check()
     whole = WholeTables(reader, before)
     with database.reading(engine) as connection:
         whole.read(connection)
