@@ -13,6 +13,7 @@ The search need not hold those of the cohort: it asks a function that knows them
 from __future__ import annotations
 
 import datetime as dt
+import html
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -44,13 +45,32 @@ _LETTERS = str.maketrans(
 )
 _SKIP_IN_JSON = ("image/png", "image/jpeg", "application/pdf")
 
+_HEX = "[0-9a-fA-F]"
+# controls, blanks and unseen characters, as JSON and Python write them: they end a word
+_ESCAPED_BLANK = (
+    rf"u(?:00(?:[01]{_HEX}|7[fF]|[89]{_HEX}|[aA][0dD])|1680|20[0-6]{_HEX}|3000|[fF][eE][fF][fF])"
+)
+_ESCAPED_BYTE = rf"x(?:[01]{_HEX}|7[fF]|[89]{_HEX}|[aA][0dD])"
+_BYTE = r"(?:\\x|%)"  # of UTF-8, in Python or in a URL
+_BLANK_IN_BYTES = (
+    rf"{_BYTE}(?:[cC]2{_BYTE}[89abAB]{_HEX}|[eE]2{_BYTE}8[01]{_BYTE}{_HEX}{{2}}"
+    rf"|[eE]3{_BYTE}80{_BYTE}80|[eE][fF]{_BYTE}[bB][bB]{_BYTE}[bB][fF])"
+)
+# letters and digits as numbers or names of HTML
+_LETTER_IN_HTML = (
+    r"&(?:\#0*(?:4[89]|5[0-7]|6[5-9]|[78]\d|90|9[7-9]|1[01]\d|12[0-2]|19[2-9]|[2-5]\d\d)"
+    rf"|\#[xX]0*(?:3\d|[46][1-9a-fA-F]|[57][0-9aA]|[c-fC-F]{_HEX}|1{_HEX}{{2}}|2[0-4]{_HEX})"
+    r"|[A-Za-z]{1,2}(?:acute|grave|uml|circ|tilde|cedil|ring|caron|slash|lig)|eth|ETH|thorn|THORN);"
+)
+
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _SCAN = re.compile(
     r"""(?=[^\W_]|["&%\x1b\\])(?:"""  # most places are none of these: the rest is slow
     r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+"  # pictures: letters without meaning
     r'|"(?:image/png|image/jpeg|application/pdf)":\s*(?:"[^"]*"|\[[^\]]*\])'
     r"|(?:\x1b|\\u001b|\\x1b)\[[0-9;?]*[A-Za-z]"  # colours of a terminal
-    r"|&(?:\#\d+|\#x[0-9a-fA-F]+|amp|lt|gt|quot|apos|nbsp);"
+    rf"|\\(?:{_ESCAPED_BLANK}|{_ESCAPED_BYTE}(?!\\x[89abAB]))|{_BLANK_IN_BYTES}"
+    rf"|(?!{_LETTER_IN_HTML})&(?:\#\d+|\#[xX]{_HEX}+|amp|lt|gt|quot|apos|nbsp);"
     r"|%[23][0-9a-fA-F]"  # punctuation in a URL
     r"|(?=\d)(?<!\d)(?:"
     r"(?P<iso>\d{4}([-/.])\d\d\2\d\d)(?!\d)"
@@ -58,8 +78,8 @@ _SCAN = re.compile(
     rf"|(?P<long>\d{{1,2}}(?:st|nd|rd|th)?[ -](?:{_MONTHS})[a-z]*,?[ -]\d{{4}})(?!\d))"
     rf"|\b(?P<us>(?:{_MONTHS})[a-z]* \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})(?!\d)"
     r"|\bdate(?:time)?\((?P<call>\d{4}, ?\d{1,2}, ?\d{1,2})(?!\d)"
-    r"|(?P<word>(?:\\u[0-9a-fA-F]{4}|(?:\\x[89a-fA-F][0-9a-fA-F]|%[89a-fA-F][0-9a-fA-F]){2,}"
-    r"|[^\W_]+)+))"
+    rf"|(?P<word>(?:\\(?!{_ESCAPED_BLANK})u{_HEX}{{4}}"
+    rf"|(?:(?!{_BLANK_IN_BYTES}){_BYTE}[89a-fA-F]{_HEX}){{2,}}|{_LETTER_IN_HTML}|[^\W_]+)+))"
 )
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _BYTES = re.compile(r"(?:(?:\\x|%)[89a-fA-F][0-9a-fA-F])+")  # of a letter, in UTF-8
@@ -450,8 +470,9 @@ def _is_fraction(text: str, start: int, word: str) -> bool:
 
 
 def _unescaped(word: str) -> str:
-    if "\\" not in word and "%" not in word:
+    if word.isalnum():
         return word
+    word = html.unescape(word)
     word = _ESCAPED.sub(lambda m: chr(int(m[1], 16)), word)
     return _BYTES.sub(lambda m: _letters(re.findall(r"[0-9a-fA-F]{2}", m[0])), word)
 

@@ -59,6 +59,11 @@ def redactor() -> Redactor:
         "O%27Brien",
         "Zo%C3%AB",
         "Zo\\xc3\\xab",
+        "Zo&#235;",
+        "Zo&#xEB;",
+        "Zo&euml;",
+        "AB12\\xa03DE",
+        "Grace\\u2009Page",
         "2012-05-03",
         "2012-05-03T00:00:00",
         "03/05/2012",
@@ -88,6 +93,21 @@ def test_an_identity_is_found_however_it_is_written(redactor: Redactor, text: st
     assert REDACTED in clean
     assert clean.startswith("before ") and clean.endswith(" after")
     assert redactor.find(clean) == 0
+
+
+@pytest.mark.parametrize("name", ["Zoë", "Zo\\u00eb", "Zo&#235;"])
+@pytest.mark.parametrize(
+    "blank",
+    [
+        "\\xa0", "\\u00a0", "\\x0b", "\\x85", "\\u2028", "\\x1f", "\\xad", "\\ufeff", "\\\\u3000",
+        "%C2%A0", "\\xc2\\xa0", "\\xe2\\x80\\x8b", "&#160;", "&nbsp;",
+    ],
+)  # fmt: skip
+def test_a_blank_or_control_that_is_written_as_an_escape_ends_a_word(
+    redactor: Redactor, name: str, blank: str
+) -> None:
+    clean, hits = redactor.redact(f"x{blank}{name}{blank}x")
+    assert (clean, hits) == (f"x{blank}{REDACTED}{blank}x", 1)
 
 
 @pytest.mark.parametrize(
