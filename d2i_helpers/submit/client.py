@@ -227,7 +227,7 @@ class Client:
             raise ReceiverError(
                 f"The receiver cannot be reached: {meaning.detail}.", hint=meaning.hint
             )
-        elif kind is Kind.FATAL:
+        elif kind in (Kind.FATAL, Kind.ELSEWHERE):
             raise ReceiverError(f"The receiver takes nothing: {meaning.detail}.", hint=meaning.hint)
         else:
             delivery.settle(positions, _USED_UP.get(kind, Outcome.UNKNOWN), meaning.detail)

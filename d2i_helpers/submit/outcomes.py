@@ -35,13 +35,17 @@ class Kind(StrEnum):
     CRASHED = "the receiver failed on it"
     NO_ANSWER = "no answer, or not from the receiver"
     NOT_REACHED = "not reached: nothing was sent"
+    ELSEWHERE = "a redirect: the receiver may have taken it all the same"
     FATAL = "nothing of this run can be accepted"
 
 
 RETRIED = frozenset({Kind.BLOCKED, Kind.BUSY, Kind.CRASHED, Kind.NO_ANSWER, Kind.NOT_REACHED})
 # of what was not acknowledged in it
-MAYBE_STORED = frozenset({Kind.PARTLY, Kind.UNREADABLE, Kind.CRASHED, Kind.NO_ANSWER})
+MAYBE_STORED = frozenset(
+    {Kind.PARTLY, Kind.UNREADABLE, Kind.CRASHED, Kind.NO_ANSWER, Kind.ELSEWHERE}
+)
 
+_REDIRECT_HINT = "Check `api_base_url`, and whether a proxy or a filter on the way answers instead."
 _FATAL_HINTS = {
     404: "Check `api_base_url` and `la_code`: there is nothing at this address.",
     405: "Check `api_base_url`: this address takes no POST.",
@@ -96,6 +100,9 @@ def verdict(answer: Answer, count: int, receipt: re.Pattern[str] = DFE_RECEIPT) 
         return Verdict(Kind.NO_ANSWER, f"HTTP {status}: no answer from the receiver")
     if status < 200:
         return Verdict(Kind.NO_ANSWER, f"HTTP {status}: not an answer; it may be stored or not")
+    if status < 400:  # after a POST often "done, look there" (303, and 302 by custom)
+        detail = f"HTTP {status}: a redirect, which is not followed; it may be stored or not"
+        return Verdict(Kind.ELSEWHERE, detail, hint=_REDIRECT_HINT)
     if answer.problem in PROBLEM_HINTS:  # 407
         hint = PROBLEM_HINTS[answer.problem]
         return Verdict(Kind.FATAL, f"HTTP {status}: {answer.problem}", hint=hint)

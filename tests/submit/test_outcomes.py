@@ -22,7 +22,8 @@ SEVEN_DIGITS = "2026-08-10_02:15:07.3100000_0b0e5a1e-7a54-4b39-9f3b-0a3c4d5e6f70
     ("status", "kind"),
     [
         (204, Kind.EMPTY),
-        (301, Kind.FATAL),
+        (301, Kind.ELSEWHERE),
+        (303, Kind.ELSEWHERE),
         (400, Kind.UNNAMED),
         (401, Kind.UNAUTHORISED),
         (403, Kind.BLOCKED),
