@@ -17,6 +17,8 @@ import stamina
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from d2i_helpers.database import dialects
+
 VARIABLES = {"mssql": "D2I_TEST_MSSQL_URL", "oracle": "D2I_TEST_ORACLE_URL"}
 NAMES = {"mssql": "SQL Server", "oracle": "Oracle"}
 DATABASES = ["sqlite", "postgresql", *(k for k, v in VARIABLES.items() if os.environ.get(v))]
@@ -34,6 +36,12 @@ def not_tested() -> list[str]:
 def url_of(kind: str) -> str:
     """The server's URL, as its variable gives it."""
     return os.environ[VARIABLES[kind]]
+
+
+def text_type(engine: Engine, length: int) -> str:
+    """A type of text columns that holds letters of any language, as an SSD has them."""
+    kind = dialects.of(engine).characters(length)
+    return str(kind.compile(dialect=engine.dialect))
 
 
 @contextmanager

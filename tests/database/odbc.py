@@ -358,6 +358,11 @@ def _plainer(node: exp.Expression) -> exp.Expression:
         return exp.cast(node.this if isinstance(node, exp.TimeToStr) else node.expression, "text")
     if isinstance(node, exp.Length):
         return exp.Anonymous(this="LEN", expressions=[node.this.transform(_plainer)])
+    if isinstance(node, exp.Like) and "[" in str(node.expression.this):
+        pattern = exp.Literal.string(str(node.expression.this).replace("%", "*"))
+        by_code = node.this.find(exp.Collate)
+        assert by_code is not None and by_code.expression.name.endswith("_BIN2")
+        return exp.Glob(this=by_code.this.transform(_plainer), expression=pattern)
     if isinstance(node, exp.DataType):
         node.set("expressions", None)  # the length: max is none of SQLite's
     if isinstance(node, exp.Table | exp.Column):

@@ -65,6 +65,25 @@ def test_days_on_it_send_what_is_in_the_source(
     engine.dispose()
 
 
+@pytest.mark.parametrize("blank", [9, 11, 0x85, 0xA0, 0x2003])
+def test_ids_with_any_blank_at_their_ends_are_found(
+    driver: odbc.Driver, make_settings: MakeSettings, blank: int
+) -> None:
+    here = make_settings(chunk_size=3)
+    day.fill(here, 12)
+    engine = database.open_database(here)
+    spec = load_spec()
+    new = extract.run(engine, here, spec).counts["new"]
+    assert new > 3
+    with driver.plain.begin() as connection:
+        connection.exec_driver_sql(
+            "update ssd_cin_episodes set cine_person_id = char(?) || cine_person_id", (blank,)
+        )
+    counts = extract.run(engine, here, spec).counts
+    assert (counts["unchanged"], counts["gone"], counts["updated"]) == (new, 0, 0)
+    engine.dispose()
+
+
 def rows_of(count: int) -> list[dict[str, Any]]:
     names = ["Łucja 李", "محمد", "Zoë", "x" * 100_000]
     return [

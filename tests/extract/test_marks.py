@@ -34,6 +34,7 @@ from d2i_helpers.extract.filters import date_columns
 from d2i_helpers.extract.valid_until import ValidUntil
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings
+from tests import servers
 from tests.cohort.test_unreadable_values import ROWS
 
 SPEC = load_spec()
@@ -71,11 +72,12 @@ class Twice:
     def __init__(self, engine: Engine, make_settings: Callable[..., Any]) -> None:
         self.engine, self.make_settings = engine, make_settings
         self.day, self.more = START, dict[str, Any]()
+        any_text = servers.text_type(engine, 100)
         with database.transaction(engine) as connection:
             for known in tables.ssd_metadata().tables.values():
-                columns = ", ".join(f"{c.name} varchar(100)" for c in known.columns)
+                columns = ", ".join(f"{c.name} {any_text}" for c in known.columns)
                 connection.execute(text(f"create table {known.name} ({columns})"))
-            connection.execute(text("create table statutory (person_id varchar(100))"))
+            connection.execute(text(f"create table statutory (person_id {any_text})"))
         self.put("statutory", [{"person_id": "A"}, {"person_id": "B"}])
 
     def put(self, name: str, rows: list[dict[str, Any]]) -> None:

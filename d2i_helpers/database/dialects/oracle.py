@@ -26,8 +26,18 @@ class Oracle(Portable):
     )  # fmt: skip
 
     def set_up_connection(self, connection: Any, settings: Settings, info: dict[Any, Any]) -> None:
-        """One limit, in milliseconds: a session has none of its own for the wait for a lock."""
+        """One limit, in milliseconds: a session has none of its own for the wait for a lock.
+
+        Texts are sorted by their codes, as they are compared: pages of ids in the order of a
+        language would leave some out. Patterns take ranges of letters in that order as well.
+        """
         connection.call_timeout = 1000 * settings.statement_timeout
+        with connection.cursor() as cursor:
+            cursor.execute("alter session set nls_sort = binary")
+
+    def is_not_plain(self, text: ColumnElement) -> ColumnElement[bool] | None:
+        """By code points, as the session sorts."""
+        return text.regexp_match(literal_column("'[^!-~]'"))
 
     def shard_hash(self, text: ColumnElement) -> ColumnElement[int] | None:
         """By hexadecimal figures, as a RAW cannot become a number."""

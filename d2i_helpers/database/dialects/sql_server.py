@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    collate,
     event,
     func,
     literal_column,
@@ -94,6 +95,14 @@ class SQLServer(Portable):
     def as_compared(self, text: str) -> str:
         """Blanks at its end are filled up before two texts are compared."""
         return text.rstrip(" ")
+
+    def is_not_plain(self, text: ColumnElement) -> ColumnElement[bool] | None:
+        """By code points; plain blanks at its end, which make no difference here, are not counted.
+
+        All ids of a column of the type CHAR have those.
+        """
+        by_code = collate(func.rtrim(text), "Latin1_General_100_BIN2")
+        return by_code.like(literal_column("N'%[^!-~]%'"))
 
     def prepare_url(self, url: URL, settings: Settings, *, create: bool) -> URL:
         """The URL with the newest of Microsoft's ODBC drivers, where it names none.
