@@ -251,11 +251,22 @@ def test_a_record_that_crashes_the_receiver_costs_only_itself(start):
     assert result.results[5].outcome is UNKNOWN
 
 
-@pytest.mark.parametrize("status", [404, 405, 407, 415, 302, 418])
+@pytest.mark.parametrize("status", [404, 405, 407, 415, 418])
 def test_what_no_repeat_can_heal_ends_the_run(start, status):
     client, served = start({"faults": [{"status": status}]})
     result = client.send(batch(3))
     assert outcomes(result) == [UNSENT] * 3
+    assert isinstance(result.stop, ReceiverError)
+    assert str(status) in str(result.stop)
+    assert len(served.posts()) == 1
+
+
+@pytest.mark.parametrize("status", [302, 303, 307])
+@pytest.mark.parametrize("store", [True, False])
+def test_what_was_answered_with_a_redirect_may_be_stored(start, status, store):
+    client, served = start({"faults": [{"status": status, "store": store}]})
+    result = client.send(batch(3))
+    assert outcomes(result) == [UNKNOWN] * 3
     assert isinstance(result.stop, ReceiverError)
     assert str(status) in str(result.stop)
     assert len(served.posts()) == 1
