@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import functools
 import json
 import os
 import platform
@@ -65,10 +66,8 @@ from d2i_helpers.submit.endpoint import Endpoint, simulated_endpoint
 SPEC = load_spec()
 VALIDATOR = Validator(SPEC)
 TABLE = "ssd_api_data_staging"
-WAYS = ["floor", "simple", "ours"]  # and "published"
 STORIES = 150  # documents that are made; each stands for many children
 WORLDS = {"changed": (5_000, 1.0), "usual": (20_000, 0.06), "quiet": (20_000, 0.0)}
-SENDER = "D2I_BENCHMARK_SENDER"  # the folder of the published sender
 SHARE = 0.06  # that changed, of the worlds of other sizes
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -259,18 +258,19 @@ def ours(engine: Engine, endpoint: Endpoint) -> int:
     return result.counts["acknowledged"]
 
 
-def published(engine: Engine, endpoint: Endpoint) -> int:
-    """D2I's own sender."""
-    return published_sender.run(Path(os.environ[SENDER]), TABLE, engine, endpoint)
+Way = Callable[[Engine, Endpoint], int]  # gives the number of children that were sent
 
 
-_WAY: dict[str, Callable[[Engine, Endpoint], int]] = {
-    "floor": floor, "simple": simple, "published": published, "ours": ours,
-}  # fmt: skip
+def ways(sender: Path | None) -> dict[str, Way]:
+    """The ways by name, in the order in which they take turns; D2I's own where there is a copy."""
+    found: dict[str, Way] = {"floor": floor, "simple": simple}
+    if sender is not None:
+        found["published"] = functools.partial(published_sender.run, sender, TABLE)
+    return {**found, "ours": ours}
 
 
 # ------------------------------------------------------------------------------------ measuring
-def measure(way: str, url: str, address: str, *, count: bool) -> dict[str, Any]:
+def measure(way: Way, url: str, address: str, *, count: bool) -> dict[str, Any]:
     """One way, in this process."""
     engine = database.open_database(settings_for(url))
     with engine.connect():
@@ -282,7 +282,7 @@ def measure(way: str, url: str, address: str, *, count: bool) -> dict[str, Any]:
         )
     endpoint = simulated_endpoint(address, "000")
     started, computed = time.perf_counter(), time.process_time()
-    sent = _WAY[way](engine, endpoint)
+    sent = way(engine, endpoint)
     found = {
         "seconds": time.perf_counter() - started,
         "client": time.process_time() - computed,
@@ -294,13 +294,15 @@ def measure(way: str, url: str, address: str, *, count: bool) -> dict[str, Any]:
     return found
 
 
-def in_own_process(way: str, url: str, address: str, *, count: bool = False) -> dict[str, Any]:
+def in_own_process(
+    way: str, url: str, address: str, sender: Path | None, *, count: bool = False
+) -> dict[str, Any]:
     """The figures of a way, taken in a process of its own, with what the server computed."""
     command = [sys.executable, __file__, "--way", way, "--url", url, "--address", address]
+    command += ["--sender", str(sender)] if sender else []
+    command += ["--count"] if count else []
     before = server_cpu(url)
-    done = subprocess.run(
-        [*command, *(["--count"] if count else [])], check=True, stdout=subprocess.PIPE, text=True
-    )
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(done.stdout)
     found["server"] = server_cpu(url) - before
     found["cpu"] = found["client"] + found["server"]
@@ -339,26 +341,31 @@ def answering_at_once() -> Iterator[Endpoint]:
 
 
 def figures(
-    new: Callable[[str], str], name: str, world: tuple[int, float], endpoint: Endpoint, rounds: int
+    new: Callable[[str], str],
+    name: str,
+    world: tuple[int, float],
+    endpoint: Endpoint,
+    rounds: int,
+    sender: Path | None,
 ) -> dict[str, dict[str, Any]]:
     """Medians of each way in one world."""
     template, place = new(f"filled_{name}"), new(f"used_{name}")
     fill(template, endpoint, *world)
     address = "/".join(endpoint.children_url.split("/")[:3])
-    taken: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    taken: dict[str, list[dict[str, Any]]] = {way: [] for way in ways(sender)}
     for _ in range(rounds):
-        for way in WAYS:
+        for way, some in taken.items():
             copied(place, template)
-            taken[way].append(in_own_process(way, place, address))
+            some.append(in_own_process(way, place, address, sender))
     copied(place, template)
-    counted = in_own_process("ours", place, address, count=True)
+    counted = in_own_process("ours", place, address, sender, count=True)
     found = {
         way: {key: statistics.median(one[key] for one in some) for key in some[0]}
         for way, some in taken.items()
     }
     found["ours"]["statements"] = counted["statements"]
-    for way in WAYS:
-        found[way]["ratio"] = found[way]["cpu"] / found["floor"]["cpu"]
+    for one in found.values():
+        one["ratio"] = one["cpu"] / found["floor"]["cpu"]
     return found
 
 
@@ -376,12 +383,9 @@ def main() -> None:
     parser.add_argument("--address", help=argparse.SUPPRESS)
     parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.sender:
-        os.environ[SENDER] = str(options.sender.resolve())  # for the process of each way too
-    if SENDER in os.environ and not options.way:
-        WAYS.insert(2, "published")
     if options.way:
-        print(json.dumps(measure(options.way, options.url, options.address, count=options.count)))
+        way = ways(options.sender)[options.way]
+        print(json.dumps(measure(way, options.url, options.address, count=options.count)))
         return
     worlds = {name: WORLDS[name] for name in options.worlds.split(",") if name}
     worlds |= {f"of_{size}": (int(size), SHARE) for size in options.sizes.split(",") if size}
@@ -391,7 +395,7 @@ def main() -> None:
             with server(engine) as new:
                 for name, world in worlds.items():
                     found.setdefault(engine, {})[name] = figures(
-                        new, name, world, endpoint, options.rounds
+                        new, name, world, endpoint, options.rounds, options.sender
                     )
     if options.json:
         about = {"python": platform.python_version(), "cpus": os.cpu_count()}
@@ -400,8 +404,8 @@ def main() -> None:
     head = ("cpu s", "client", "server", "x floor", "seconds", "peak MB", "sent", "statements")
     print(f"{'':<12}{'world':<12}{'way':<10}" + "".join(f"{one:>11}" for one in head))
     for engine, by_world in found.items():
-        for name, ways in by_world.items():
-            for way, one in ways.items():
+        for name, by_way in by_world.items():
+            for way, one in by_way.items():
                 said = [f"{one[k]:>11.2f}" for k in ("cpu", "client", "server", "ratio", "seconds")]
                 said += [f"{one[k]:>11,.0f}" for k in ("memory", "sent", "statements")]
                 print(f"{engine:<12}{name:<12}{way:<10}" + "".join(said))
