@@ -288,16 +288,19 @@ class Day:
         """Keep what was found of a page's persons.
 
         It may be kept before the guards have passed the day: a mark holds only while its document
-        is what is staged.
+        is what is staged. Of a document that stays as it is staged, though it is written otherwise
+        today, the staged text is marked.
         """
         found = self.documents.found
         kept = [one for one in found.values() if one.left_out is not None]
-        accepted = {change.person_id for change in page.changes if change.problem is None}
+        good = {change.person_id for change in page.changes if change.problem is None}
+        accepted = good - page.reworded.keys()
         by = self.load.validator.fingerprint
         for child, new_hash in page.hashes:
             if (one := found.get(child.person_id)) and one.left_out is None:
                 one.current_hash = new_hash
-                one.text_fingerprint = marks.text_fingerprint(child.text)
+                staged = page.reworded.get(child.person_id, child.text)
+                one.text_fingerprint = marks.text_fingerprint(staged)
                 one.accepted_by = by if child.person_id in accepted else None
                 kept.append(one)
         kept = [one for one in kept if len(one.person_id) <= marks.LONGEST_ID]

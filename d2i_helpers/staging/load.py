@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Engine, bindparam, null, select
 from sqlalchemy.engine import Connection
@@ -64,6 +64,8 @@ class Compared:
     unchanged: list[Child] = field(default_factory=list)
     changed: list[Child] = field(default_factory=list)  # of those that were staged and not deleted
     duplicates: list[Child] = field(default_factory=list)  # of a child that came before today
+    # what stays staged of unchanged children, by person id, where it is not today's text
+    reworded: Mapping[str, str] = field(default_factory=dict)
     hashes: list[tuple[Child, bytes]] = field(default_factory=list)  # of the others' documents
 
 
@@ -177,9 +179,9 @@ class Load:
         }
         same = [child for child in children if child.person_id in same_hash]
         recorded = self._recorded_reasons(connection, same)
-        altered = altered_documents(connection, self.staging, same_hash)
+        altered, reworded = stored_otherwise(connection, self.staging, same_hash)
         self.counts["altered"] += len(altered)
-        page = Compared()
+        page = Compared(reworded=reworded)
         for child, new_hash in zip(children, hashes, strict=True):
             row, person_id = rows.get(child.person_id), child.person_id
             if person_id in came_before or (row is not None and not self._first_today(row)):
@@ -402,7 +404,8 @@ def write(
     same_hash = {
         d.person_id: d.payload for d in documents if is_staged(rows.get(d.person_id), d.hash)
     }
-    unchanged = same_hash.keys() - altered_documents(connection, staging, same_hash)
+    altered, _ = stored_otherwise(connection, staging, same_hash)
+    unchanged = same_hash.keys() - altered
     changing = [d for d in documents if d.person_id not in unchanged]
     stored = [rows[d.person_id] for d in changing if d.person_id in rows]
     rows |= _with_true_baselines(connection, staging, stored)
@@ -467,26 +470,36 @@ def _columns(document: Staged, now: dt.datetime) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- what other software changed
-def altered_documents(
+class StoredOtherwise(NamedTuple):
+    """Children whose stored hash is today's, and whose stored text is not."""
+
+    altered: set[str]  # it is not of that hash: other software changed it, and kept the hash
+    reworded: dict[str, str]  # it is, and stays: it is written in another way, or with other ids
+
+
+def stored_otherwise(
     connection: Connection, staging: Staging, texts: Mapping[str, str]
-) -> set[str]:
-    """Children whose stored document was changed by other software, its hash kept.
+) -> StoredOtherwise:
+    """Look at the stored texts of children whose documents have not changed.
 
     Args:
         texts: today's text of children whose stored hash is today's; where the stored text is the
             same it is not even parsed.
     """
+    found = StoredOtherwise(set(), {})
     hasher = staging.hasher
     if hasher is None:
-        return set()
+        return found
     t = staging.table.c
     stored = select(t.person_id, t.json_payload, t.current_hash)
-    return {
-        row.person_id
-        for row in database.rows_among(connection, stored, t.person_id, list(texts))
-        if row.json_payload != texts[row.person_id]
-        and not hasher.matches(row.json_payload, database.as_bytes(row.current_hash))
-    }
+    for row in database.rows_among(connection, stored, t.person_id, list(texts)):
+        if row.json_payload == texts[row.person_id]:
+            continue
+        if hasher.matches(row.json_payload, database.as_bytes(row.current_hash)):
+            found.reworded[row.person_id] = row.json_payload
+        else:
+            found.altered.add(row.person_id)
+    return found
 
 
 def _with_true_baselines(

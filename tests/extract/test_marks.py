@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -405,6 +406,34 @@ def test_what_other_software_did_to_staged_rows_is_seen(twice: Twice) -> None:
             i = tables.inclusion
             connection.execute(delete(i).where(i.c.person_id == "F"))
     assert twice.compare() == 6
+
+
+def test_a_staged_text_that_says_the_same_in_another_way_is_marked_as_it_is(twice: Twice) -> None:
+    """So is what other software staged and this project adopted; it would be read each night."""
+    _on_sqlite_alone(twice)
+    twice.add_children(list("ABC"))
+    twice.compare()
+    for staging in (MARKED, FULL):
+        held = tables.staging_table(staging)
+        with database.transaction(twice.engine) as connection:
+            for row in connection.execute(select(held.c.id, held.c.json_payload)).all():
+                spaced = json.dumps(json.loads(row.json_payload), indent=1)
+                connection.execute(
+                    update(held).where(held.c.id == row.id).values(json_payload=spaced)
+                )
+    assert [twice.compare(), twice.compare()] == [3, 0]
+
+
+def test_a_child_whose_ids_alone_changed_is_read_once(twice: Twice) -> None:
+    _on_sqlite_alone(twice)
+    twice.more["volatile_ids"] = True
+    twice.add_children(list("ABCD"))
+    twice.compare()
+    for child in "AB":
+        twice.change("ssd_cin_plans", "cinp_person_id", child, cinp_cin_plan_id=f"{child}OTHER")
+    assert [twice.compare(), twice.compare()] == [2, 0]
+    twice.change("ssd_person", "pers_person_id", "A", pers_forename="Other")
+    assert [twice.compare(), twice.compare()] == [1, 0]
 
 
 def test_a_day_that_the_guards_stopped_is_found_again(twice: Twice) -> None:
