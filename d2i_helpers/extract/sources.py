@@ -170,9 +170,10 @@ class SourceReader:
                 )
             return
         first: Any = None
+        firsts: set[Any] = set()
         while True:
             self._exact = True
-            persons, following = self._persons(connection, first)
+            persons, following = self._persons(connection, first, firsts)
             if not persons:
                 return
             raw = [row[self._id_at] for row in persons]
@@ -226,8 +227,15 @@ class SourceReader:
             of_text |= {text.lower() for text in of_text}
         return {"ids": self._listed(raw), "texts": self._dialect.listed(sorted(of_text), Text())}
 
-    def _persons(self, connection: Connection, first: Any) -> tuple[list[SourceRow], Any]:
-        """Rows of the next children and the first id after them; equal ids are never parted."""
+    def _persons(
+        self, connection: Connection, first: Any, firsts: set[Any]
+    ) -> tuple[list[SourceRow], Any]:
+        """Rows of the next children and the first id after them; equal ids are never parted.
+
+        Args:
+            firsts: the ids that pages began with, to which the next one is added. What is one id
+                to the database may be several here, in any order: no page begins twice with one.
+        """
         read, place = self._person_read, self._id_at
         whole = self.settings.part.is_whole
         limit = 1 + (self.settings.chunk_size if whole else self._ids_at_a_time)
@@ -240,7 +248,8 @@ class SourceReader:
                 return rows, None
             following = rows[-1][place]
             kept = [row for row in rows if row[place] != following]
-            if kept:
+            if kept and following not in firsts:
+                firsts.add(following)
                 return kept, following
             limit *= 2
 

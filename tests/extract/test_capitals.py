@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy.schema import CreateTable
 from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.extract import stage as extract
+from d2i_helpers.extract.documents import Documents
 from d2i_helpers.payload_spec import Spec, load_spec
 from d2i_helpers.staging import Staging, attention
 from tests.database import day
@@ -233,3 +235,24 @@ def test_persons_whose_ids_differ_in_capitals_and_blanks_are_both_held_back(
     fill(ssd, other, person=other, referral=f"r-{other}")
     day = extract.run(engine, make_settings(), spec)
     assert (day.counts["new"], day.counts["left_out"], day.counts["need_attention"]) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2])
+def test_more_persons_of_one_id_than_a_page_holds_end_too(
+    folds: None, ssd: Any, chunk_size: int, engine: Engine, make_settings: Callable, spec: Spec
+) -> None:
+    """The database sorts them in any order, and a page could begin where the last one did."""
+    persons = tables.ssd_table("ssd_person")
+    columns = ", ".join(f"{one.name} varchar(48) collate nocase" for one in persons.c)
+    with database.transaction(engine) as connection:
+        connection.exec_driver_sql("drop table ssd_person")
+        connection.exec_driver_sql(f"create table ssd_person ({columns})")  # without a key
+    for child in ("ab1", "ac2"):
+        fill(ssd, child, person=child, referral=f"r-{child}")
+    for other in ("AB1", "Ab1"):
+        ssd.add("ssd_person", {"pers_person_id": other, "pers_dob": "2012-05-17"})
+    reader = Documents(engine, make_settings(chunk_size=chunk_size), spec).reader
+    with database.reading(engine) as connection:
+        pages = itertools.islice(reader.batches(connection), 20)
+        found = [row[0] for page in pages for row in page.persons]
+    assert set(found) == {"ab1", "AB1", "Ab1", "ac2"} and len(found) < 20
