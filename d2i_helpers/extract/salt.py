@@ -45,6 +45,7 @@ _WITHOUT_EFFECT = frozenset(
         "live_la_code", "tolerate_child_errors", "stage_timeout", "log_level", "webhook_url",
         "simulate_children", "simulate_seed", "receiver_store", "receiver_port", "receiver_faults",
         "receiver_merge", "anon_table", "shard", "records_url", "shard_wait",
+        "allow_older_database",
     }
 )  # fmt: skip
 

@@ -61,7 +61,8 @@ def database_clock(engine: Engine) -> Iterator[Check]:
 def guards(settings: Settings) -> Check:
     """Check that no guard is switched off. A share of 1 lets everything pass."""
     off = [name for name in _GUARDS if getattr(settings, name) >= 1]
-    off += ["allow_fewer_rows"] if settings.allow_fewer_rows else []
+    allowing = ("allow_fewer_rows", "allow_older_database")
+    off += [name for name in allowing if getattr(settings, name)]
     if off:
         advice = "Take it out of the profile; give it to one run only, with `-p`."
         return Check("guards", WARN, f"switched off: {', '.join(off)}", advice)

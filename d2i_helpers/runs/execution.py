@@ -27,6 +27,7 @@ from d2i_helpers.runs import engine, ledger, outcome, plan, records, summary
 from d2i_helpers.runs.bookkeeping import Book
 from d2i_helpers.runs.database_ledger import DatabaseLedger, mark_of
 from d2i_helpers.runs.leaks import LeakCheck
+from d2i_helpers.runs.older_database import refuse_older_database
 from d2i_helpers.runs.plan import Step
 from d2i_helpers.runs.records import (
     ATTENTION,
@@ -120,6 +121,7 @@ class Run:
                 pool = stack.enter_context(ThreadPoolExecutor(1, "d2i-pages"))
                 with switch.ready():
                     self.leaks.renew()  # likewise
+                    self._refuse_older_database()
                     for step in steps:
                         switch.check()
                         self._lock_for(step, stack)
@@ -161,6 +163,16 @@ class Run:
         with contextlib.suppress(DatabaseError):  # the stages say so, and the entry waits
             database = DatabaseLedger(self.leaks.open(), mark_of(self.settings))
         return make_book(self.settings, self.outputs, database, self.leaks.ledger_key, self.shared)
+
+    def _refuse_older_database(self) -> None:
+        """Stop where the database was put back to a state before runs of this folder.
+
+        Raises:
+            GuardError: it was.
+        """
+        if plan.worked_tables(self.to_run, self.settings):
+            with contextlib.suppress(DatabaseError):  # the stages say so
+                refuse_older_database(self.leaks.open(), self._book(), self.settings)
 
     def _prove_storage(self) -> None:
         """See that the object storage keeps one ledger. If it is away, the record waits here.

@@ -204,6 +204,11 @@ class Settings(BaseModel):
     max_changed_share: Share = Field(
         0.5, ge=0, le=1, description="share of children that may change"
     )
+    allow_older_database: bool = Field(
+        False,
+        description="go on with a database that was put back to a state before the last runs; for "
+        "one run",
+    )
     guard_min_children: int = Field(
         20, ge=0, description="shares are not judged while there are fewer children than this"
     )
