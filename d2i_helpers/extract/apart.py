@@ -83,12 +83,13 @@ def _in_two_ways(values: Sequence[Any], as_compared: AsCompared, *, fold: bool) 
         keys = [key and key.casefold() for key in keys]
     for value, key in zip(values, keys, strict=True):
         if key is not None:
-            written.setdefault(key, set()).add(_as_compared(value, as_compared, fold=fold))
+            written.setdefault(key, set()).add(compared(value, as_compared, fold=fold))
     several = {key for key, forms in written.items() if len(forms) > 1}
     return np.array([key in several for key in keys], np.int64) if several else None
 
 
-def _as_compared(value: Any, as_compared: AsCompared, *, fold: bool) -> Any:
+def compared(value: Any, as_compared: AsCompared, *, fold: bool) -> Any:
+    """A raw id in a form that is equal for ids which the database takes for one."""
     if isinstance(value, str):
         return as_compared(value).casefold() if fold else as_compared(value)
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else value

@@ -29,7 +29,7 @@ from d2i_helpers.document.source_rows import (
     few_tables_at_once,
     key_text,
 )
-from d2i_helpers.extract.apart import to_be_read_apart
+from d2i_helpers.extract.apart import compared, to_be_read_apart
 from d2i_helpers.extract.deployed_tables import DeployedTables, source_table
 from d2i_helpers.extract.id_types import Kind
 from d2i_helpers.extract.page_queries import PageQueries
@@ -234,7 +234,8 @@ class SourceReader:
 
         Args:
             firsts: the ids that pages began with, to which the next one is added. What is one id
-                to the database may be several here, in any order: no page begins twice with one.
+                to the database for other reasons than are known here (accents, say) comes in any
+                order: no page begins twice with one.
         """
         read, place = self._person_read, self._id_at
         whole = self.settings.part.is_whole
@@ -247,11 +248,16 @@ class SourceReader:
             if len(rows) < limit:
                 return rows, None
             following = rows[-1][place]
-            kept = [row for row in rows if row[place] != following]
+            one = self._compared(connection, following)
+            kept = [row for row in rows if self._compared(connection, row[place]) != one]
             if kept and following not in firsts:
                 firsts.add(following)
                 return kept, following
             limit *= 2
+
+    def _compared(self, connection: Connection, raw: Any) -> Any:
+        fold = self.deployed.folds_capitals(connection)
+        return compared(raw, self._dialect.as_compared, fold=fold)
 
     def _batch(
         self, connection: Connection, kind: str, parameters: dict, persons: list[SourceRow] | None

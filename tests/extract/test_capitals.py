@@ -15,6 +15,7 @@ from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.extract.documents import Documents
+from d2i_helpers.extract.sources import SourceReader
 from d2i_helpers.payload_spec import Spec, load_spec
 from d2i_helpers.staging import Staging, attention
 from tests.database import day
@@ -237,11 +238,21 @@ def test_persons_whose_ids_differ_in_capitals_and_blanks_are_both_held_back(
     assert (day.counts["new"], day.counts["left_out"], day.counts["need_attention"]) == (1, 2, 2)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("chunk_size", [1, 2])
 def test_more_persons_of_one_id_than_a_page_holds_end_too(
-    folds: None, ssd: Any, chunk_size: int, engine: Engine, make_settings: Callable, spec: Spec
+    folds: None,
+    ssd: Any,
+    chunk_size: int,
+    is_known: bool,
+    engine: Engine,
+    make_settings: Callable,
+    spec: Spec,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The database sorts them in any order, and a page could begin where the last one did."""
+    if not is_known:  # as ids that differ in accents, say
+        monkeypatch.setattr(SourceReader, "_compared", lambda _reader, _connection, raw: raw)
     persons = tables.ssd_table("ssd_person")
     columns = ", ".join(f"{one.name} varchar(48) collate nocase" for one in persons.c)
     with database.transaction(engine) as connection:
@@ -255,4 +266,5 @@ def test_more_persons_of_one_id_than_a_page_holds_end_too(
     with database.reading(engine) as connection:
         pages = itertools.islice(reader.batches(connection), 20)
         found = [row[0] for page in pages for row in page.persons]
-    assert set(found) == {"ab1", "AB1", "Ab1", "ac2"} and len(found) < 20
+    assert set(found) == {"ab1", "AB1", "Ab1", "ac2"}
+    assert len(found) == 4 if is_known else len(found) < 20
