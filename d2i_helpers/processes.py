@@ -1,4 +1,4 @@
-"""Which process is meant, on which machine, and whether it may still be alive."""
+"""Which process is meant, on which machine, whether it may still be alive, and what it leaves."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ def place() -> str:
 def this_process() -> dict[str, Any]:
     """What identifies this process, even after its number was given to another one."""
     return {"place": place(), "pid": os.getpid(), "born": birth(os.getpid())}
+
+
+def leave_no_core() -> None:
+    """See that this process, and what it starts, leaves no image of its memory when it crashes.
+
+    Such a file (``core``, mostly in the working directory) holds rows of children and secrets as
+    they stood in memory. Windows has no such limit.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    hardest = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hardest))
 
 
 def birth(pid: int) -> float | None:

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from d2i_helpers.database.plain_message import without_values
 from d2i_helpers.privacy.safe_errors import traceback_of
+from d2i_helpers.processes import leave_no_core
 
 Redact = Callable[[str], str]
 LEVELS = {"warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
@@ -64,6 +65,8 @@ _HANDLER.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
 def guard_process(redact: Redact | None = None, *, level: str | None = None) -> None:
     """Make log lines, warnings and exceptions of threads safe in this process, from now on.
 
+    A crash leaves no image of its memory either.
+
     It may be called again with more to search for.
 
     Args:
@@ -71,6 +74,7 @@ def guard_process(redact: Redact | None = None, *, level: str | None = None) -> 
         level: warning, info or debug: log lines from this level on are written to standard error;
             None changes nothing.
     """
+    leave_no_core()
     if redact is not None:
         SafeRecord.redact = staticmethod(redact)
     logging.setLogRecordFactory(SafeRecord)

@@ -175,6 +175,24 @@ def test_a_dead_kernel_is_marked(tmp_path: Path, copy: Path) -> None:
     assert outputs(copy)[-1].ename == "KernelDied"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_kernel_that_crashes_leaves_no_image_of_its_memory(tmp_path: Path, copy: Path) -> None:
+    """The process may be told to by whoever starts it; the memory holds rows of children."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        crash = notebook(tmp_path, "import resource\nresource.getrlimit(resource.RLIMIT_CORE)[0]",
+                         "import os\nos.abort()")  # fmt: skip
+        with pytest.raises(KernelDied):
+            execute(crash, copy, {}, kernel=start_kernel(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert outputs(copy)[0]["data"]["text/plain"] == "0"
+    assert not list(tmp_path.glob("core*"))
+
+
 def test_a_kernel_that_died_while_it_waited_is_marked(tmp_path: Path, copy: Path) -> None:
     dead = start_kernel(tmp_path)
     os.kill(dead.manager.provisioner.pid, 9)
