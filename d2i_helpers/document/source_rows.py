@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from d2i_helpers.document.driver_values import (
@@ -174,7 +174,7 @@ class ReadPlan:
         # in the order of the specification, so that a statement is the same text in each run
         chosen = set(wanted or spec.sources)
         named = {name: source for name, source in spec.sources.items() if name in chosen}
-        self.sources = {**named, **(extra or {})}
+        self.sources = {**named, **_with_keys_that_last(extra or {}, spec)}
         self.person = spec.sources[str(spec.root.source)]
         self._columns: dict[Read, dict[str, int]] = {}
         # one layout for all queries of a table: a row is the same row, whichever query gives it
@@ -277,6 +277,15 @@ class ReadPlan:
         return lambda row: key_text(row[place])
 
 
+def _with_keys_that_last(extra: Mapping[str, Source], spec: Spec) -> dict[str, Source]:
+    """Further sources; where a key of the specification does not last, theirs does not either."""
+    passing = {(one.table, one.key) for one in spec.sources.values() if not one.lasting_key}
+    return {
+        name: replace(source, lasting_key=(source.table, source.key) not in passing)
+        for name, source in extra.items()
+    }
+
+
 # The source that gives a person's periods of care, for sources with `care_period`. Its rows are
 # those that the inclusion sets look at.
 CARE_PERIODS = "cohort.cla_episodes"
@@ -332,23 +341,25 @@ def sorter(
 ) -> Callable[[list[SourceRow]], list[SourceRow]] | None:
     """A function that gives rows of a source in its `order`; None where the order does not matter.
 
-    Nulls and unreadable values come last (first with `open`). Ties are broken by the row's key and
-    then by its whole content, so that the order never depends on how the database delivers rows.
+    Nulls and unreadable values come last (first with `open`). Ties are broken by the row's key, if
+    that lasts, and then by its whole content, so that the order never depends on how the database
+    delivers rows.
     """
     if not (source.order or source.pick_first):
         return None
     passes: list[tuple[Callable[[SourceRow], Any], bool]] = []
-    for part in reversed((*source.order, source.key)):
+    for part in reversed((*source.order, *([source.key] if source.lasting_key else []))):
         words = part.split()
         mode = words.pop(0) if words[0] in {"open", "first"} else ""
         descending = mode == "open" or words[0].startswith("-")
         readers = [_reader(plan, source, word.lstrip("-"), is_date) for word in words]
         passes.append((_sort_key(readers, nulls_high=descending == (mode == "open")), descending))
 
-    own_key = passes[0][0]
+    own_key = passes[0][0] if source.lasting_key else None
 
     def in_order(rows: list[SourceRow]) -> list[SourceRow]:
-        if len(set(map(own_key, rows))) < len(rows):  # else the key decides before the content
+        # the key of a row decides before its content, unless another row has it too
+        if own_key is None or len(set(map(own_key, rows))) < len(rows):
             rows = sorted(rows, key=_content)
         for key, reverse in passes:
             rows = sorted(rows, key=key, reverse=reverse)

@@ -129,7 +129,7 @@ class Offence:
     problem: Problem
     table: str
     column: str
-    key_column: str
+    key_column: str  # empty where the key does not last; `key` is None then
     key: str | None  # of the source row
     value: str  # as it is stored, cut where it is long; empty where there is none
 
@@ -187,18 +187,16 @@ class _Finder:
             yield Offence(problem, table if known else "", column if known else "", "", None, "")
             return
         source = self._plan.sources[field.source]
-        here = (source.table, field.column, source.key)
+        here = (source.table, field.column, source.key if source.lasting_key else "")
         reach = route(self._plan, field.source, self._plan.person.name)
         rows = reach(row, problem.person_id, page)
         found = [r for r in rows if self._problem(field, r) == problem.rule]
         if not found and field.type == "codes":
             found = list(rows)  # each row can be read, and all of them together break the rule
-        at, key = (
-            self._plan.at(field.source, field.column),
-            self._plan.text(source.name, source.key),
-        )
+        at = self._plan.at(field.source, field.column)
+        key = self._plan.text(source.name, source.key) if source.lasting_key else None
         for each in found:
-            yield Offence(problem, *here, key(each), _shown(each[at]))
+            yield Offence(problem, *here, key(each) if key else None, _shown(each[at]))
 
     def _problem(self, field: Field, row: SourceRow) -> str | None:
         """The rule that the value of a row breaks."""

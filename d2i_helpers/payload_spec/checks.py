@@ -115,7 +115,10 @@ class _References:
                 yield from self._of_columns(where, parent.get("table"), [entry["via_column"]])
             if _circular(entry, self._sources, "via"):
                 yield f"{where}: its `via` leads back to itself"
-        named = [entry[k] for k in ("key", "person", "link", "care_period") if k in entry]
+            if isinstance(parent, Mapping):
+                leads_here = [entry.get("via_column", parent.get("key"))]
+                yield from _of_passing_key(f"{where}, via", parent, leads_here)
+        named = [entry[k] for k in ("person", "link", "care_period") if k in entry]
         words = [word for part in entry.get("order", ()) for word in part.split()]
         named += [word.lstrip("-") for word in words if word not in {"open", "first"}]
         for rule in entry.get("where", ()):
@@ -127,7 +130,9 @@ class _References:
                     if not isinstance(self._sources.get(other), Mapping):
                         missing = f"looks into source `{other}`, which is not there"
                         yield f"{where}: `{called.name}` {missing}"
-        yield from self._of_columns(where, table, [*named, *entry.get("columns", ())])
+        named += entry.get("columns", ())
+        yield from _of_passing_key(where, entry, named)
+        yield from self._of_columns(where, table, [entry["key"], *named])
 
     def _of_teams(self) -> Iterator[str]:
         for entry in self._teams:
@@ -169,6 +174,7 @@ class _References:
         elif isinstance(source, Mapping):
             named = [entry[k] for k in ("column", "also", "not_before") if entry.get(k)]
             yield from self._of_columns(where, source.get("table"), named)
+            yield from _of_passing_key(where, source, named)
         for key in ("expected_with", "expected_without"):
             # an overlay may have taken the other field out; a name near to another one is a slip
             other, known = entry.get(key), block["fields"]
@@ -207,6 +213,13 @@ def _circular(entry: Any, others: Entry, link: str) -> bool:
             return False
         entry = others.get(following, {})
     return True
+
+
+def _of_passing_key(where: str, source: Entry, columns: Iterable[Any]) -> Iterator[str]:
+    """What hangs on the key of a source though each load makes it anew."""
+    if not source.get("lasting_key", True) and (key := source.get("key")) in columns:
+        why = "each load makes it anew (`lasting_key: false`)"
+        yield f"{where}: `{key}` is not to be used, as {why}"
 
 
 def _of_code_list(where: str, entry: Entry) -> Iterator[str]:

@@ -143,6 +143,7 @@ class Source:
     pick_first: bool = False
     columns: tuple[str, ...] = ()
     optional: bool = False
+    lasting_key: bool = True  # false: each load of the SSD gives the row another key
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,9 @@ class Team:
 
 def source_columns(source: Source) -> set[str]:
     """The columns of its table that a source needs to find, filter and sort rows."""
-    named = {source.key, source.person, source.link, source.care_period, *source.columns}
+    named = {source.person, source.link, source.care_period, *source.columns}
+    if source.lasting_key:
+        named.add(source.key)
     for rule in source.where:
         for kind, argument in rule.items():
             if kind != "rule":

@@ -148,6 +148,13 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         ("sources: {episodes: {person: null}}", "needs `person`, or `via` and `link`"),
         ("sources: {placements: {via_column: clae_cla_idd}}",
          "table `ssd_cla_episodes` has no column `clae_cla_idd`"),
+        ("sources: {address: {lasting_key: false}}",
+         "source `address`: `addr_table_id` is not to be used, as each load makes it anew"),
+        ("sources: {episodes: {lasting_key: false}}",
+         "source `assessments`, via: `cine_referral_id` is not to be used"),
+        ("sources: {placements: {lasting_key: false}}",
+         "placement_id`: `clap_cla_placement_id` is not to be used"),
+        ("sources: {sdq: {lasting_key: 1}}", "`lasting_key` must be true or false"),
         # code lists
         ("code_lists: {sex: {aliases: {MALE: Q}}}", "alias `MALE` is for `Q`, which is not in"),
         ("code_lists: {sex: {retired: [M]}}", "`M` is both in the list and retired"),
