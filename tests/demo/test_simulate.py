@@ -196,6 +196,26 @@ def test_the_same_days_give_the_same_rows_on_every_engine(
         other.dispose()
 
 
+def test_a_day_makes_the_keys_anew_that_systemc_makes_anew(
+    make_settings: MakeSettings, engine: Engine
+) -> None:
+    settings = make_settings()
+    simulate.init(settings, children=200)
+    nights = []
+    for _ in range(2):
+        simulate.day(settings)
+        with database.reading(engine) as connection:
+            nights.append(
+                {
+                    name: simulated_tables.column_values(connection, name, key)
+                    for name, key in simulated_tables.KEYS_OF_A_LOAD.items()
+                }
+            )
+    for name in simulated_tables.KEYS_OF_A_LOAD:
+        assert nights[0][name] and nights[1][name]
+        assert set(nights[0][name]).isdisjoint(nights[1][name])
+
+
 def test_a_hundred_children_have_each_kind_of_change_on_a_day(make_settings: MakeSettings) -> None:
     settings = make_settings()
     simulate.init(settings, children=100)

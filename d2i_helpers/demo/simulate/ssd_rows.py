@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
+    bindparam,
     delete,
     insert,
     select,
@@ -37,6 +39,11 @@ Rows = dict[str, list[Row]]  # rows by table
 
 _OWN = MetaData(schema=tables.SSD_SCHEMA)
 LOADING, READY = "loading", "ready"  # the `state` of a fictional SSD, in its marker
+KEYS_OF_A_LOAD = {
+    "ssd_linked_identifiers": "link_table_id",
+    "ssd_care_leavers": "clea_table_id",
+}
+_KEYS = uuid.UUID("d2100000-0000-4000-8000-000000000000")  # so that a day's keys are the same again
 _KEYS_AT_A_TIME = 400  # in one IN list: below every engine's limit of parameters
 
 marker = Table(
@@ -256,6 +263,21 @@ def apply(
     for name, value in deletes:
         table = tables.ssd_table(name)
         connection.execute(delete(table).where(table.c[_key(table)] == value))
+
+
+def make_keys_anew(connection: Connection, day: int) -> None:
+    """Give rows other keys where SystemC's load of the SSD does so each night (`NEWID()`)."""
+    for name, key in KEYS_OF_A_LOAD.items():
+        table = tables.ssd_table(name)
+        held = column_values(connection, name, key)
+        new = [{"held": one, "new": str(uuid.uuid5(_KEYS, f"{day} {one}"))} for one in held]
+        database.update_each(
+            connection,
+            update(table).values({key: bindparam("new")}),
+            new,
+            key=("held", table.c[key]),
+            written={"new": table.c[key]},
+        )
 
 
 def delete_child(connection: Connection, rows: Rows) -> None:

@@ -195,6 +195,7 @@ def _one_day(engine: Engine, settings: Settings) -> dict[str, int]:
             simulated_tables.delete_child(connection, rows)
             simulated_tables.keep_away(connection, person_id, rows, number)
         simulated_tables.insert_rows(connection, world.rows)
+        simulated_tables.make_keys_anew(connection, number)
         simulated_tables.write_marker(connection, {"day": number, "number": world.number})
     return counts
 
