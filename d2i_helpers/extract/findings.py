@@ -25,7 +25,7 @@ from d2i_helpers.document.source_rows import Page, SourceRow
 from d2i_helpers.document.transforms import compile_transform
 from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.per_person import Numbers
-from d2i_helpers.extract.unchanged import find_changed, salt_of
+from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
 from d2i_helpers.payload_spec import Field, Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, marks
@@ -118,7 +118,7 @@ def _changed(
         documents.take(kept)
 
     changed = find_changed(connection, documents, staging, settings, take)
-    return None if changed is None else changed.ids
+    return changed.ids if isinstance(changed, Changed) else None
 
 
 # ------------------------------------------------------------------------------ offending values

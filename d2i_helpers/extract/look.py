@@ -16,7 +16,15 @@ from d2i_helpers.database import tables
 from d2i_helpers.document.canonical import canonical_name
 from d2i_helpers.errors import D2IError, GuardError
 from d2i_helpers.extract.stage import Day, Progress, few_collections
-from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
+from d2i_helpers.extract.unchanged import (
+    NO_MARKS,
+    REASSESSED,
+    Changed,
+    Everybody,
+    find_changed,
+    salt_of,
+    why_marks_do_not_hold,
+)
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Row, Staged, guards, marks
@@ -111,14 +119,16 @@ class _Look(Day):
                 "`d2i adopt --dry-run` says what is there.",
             )
 
-    def _find_changed(self, connection: Connection) -> Changed | None:
+    def _find_changed(self, connection: Connection) -> Changed | Everybody:
         """As a run does, with the marks as they are."""
         settings = self.settings
-        if settings.person_ids or settings.reassess or self.load.first_load:
-            return None
+        if settings.person_ids or self.load.first_load:
+            return NO_MARKS
+        if settings.reassess:
+            return REASSESSED
         salt = salt_of(self.documents)
         if not marks.hold(connection, self.staging, salt, settings.today):
-            return None
+            return why_marks_do_not_hold(connection, self.staging, salt, settings.today)
         return find_changed(
             connection, self.documents, self.staging, settings, self._take_as_before
         )

@@ -2,7 +2,7 @@
 
 Where it differs from that of the last run, every document is made anew: after an upgrade or a
 change of the code, of the specification, of a setting that rules read, and on 1 April, when the
-window's first day moves.
+window's first day moves. It is a hash for each of its parts, so that a run can say what differs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,17 @@ from d2i_helpers.cohort import Window
 from d2i_helpers.database import dialects
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
+
+# The parts, as a notebook names them where one differs.
+_IN_WORDS = {
+    "settings": "a setting that rules read",
+    "specification": "the specification",
+    "window": "the window's first day",
+    "code": "the workbook's code",
+    "versions": "Python, a library, the driver or the database",
+    "read": "the tables and columns that are there",
+}
+_FIGURES = 16  # hexadecimal, of the hash of a part
 
 # The packages whose code decides what is found of a person; others act on it.
 _DECIDING = ("cohort", "database", "document", "extract", "payload_spec", "staging")
@@ -57,7 +68,7 @@ def salt(engine: Engine, settings: Settings, spec: Spec, window: Window, read: A
         read: which columns are read, and how the database gives them; anything that `repr` tells.
 
     Returns:
-        64 hexadecimal figures.
+        A hash for each part, with its name.
     """
     dbapi: Any = engine.dialect.dbapi
     parts = {
@@ -72,7 +83,24 @@ def salt(engine: Engine, settings: Settings, spec: Spec, window: Window, read: A
         ],
         "read": repr(read),
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return " ".join(f"{name}={_hash(part)}" for name, part in parts.items())
+
+
+def _hash(part: Any) -> str:
+    text = json.dumps(part, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_FIGURES]
+
+
+def differences(before: str, today: str) -> list[str]:
+    """The parts of two salts that differ, in words.
+
+    Args:
+        before: of an earlier run; an earlier release kept one without parts.
+    """
+    if "=" not in before:
+        return [_IN_WORDS["code"]]
+    then, now = (dict(part.split("=") for part in one.split()) for one in (before, today))
+    return [words for name, words in _IN_WORDS.items() if then.get(name) != now.get(name)]
 
 
 @functools.cache

@@ -26,7 +26,16 @@ from d2i_helpers.errors import SettingsError
 from d2i_helpers.extract.documents import Documents, Withheld
 from d2i_helpers.extract.shard_ids import require_clear_ids
 from d2i_helpers.extract.spelling import as_staged, staged_spellings
-from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
+from d2i_helpers.extract.unchanged import (
+    MOST_HAVE_CHANGED,
+    NO_MARKS,
+    REASSESSED,
+    Changed,
+    Everybody,
+    find_changed,
+    salt_of,
+    why_marks_do_not_hold,
+)
 from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.payload_spec.registry import INCLUSION_SETS
@@ -49,6 +58,8 @@ COUNTS = (
     "rehashed", "released", "need_attention",
 )  # fmt: skip
 _SECONDS_BETWEEN_SIGNS = 0.3
+# Where so many persons were read, and so few of their documents are other ones, it is said.
+_MANY, _MUCH, _LITTLE = 100, 0.2, 0.05
 
 
 @dataclass
@@ -64,6 +75,7 @@ class ExtractResult:
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)  # what the guards say of a day they passed
     read_anew: int = 0  # persons who were read and judged; the others' rows are as they were
+    why_read: str = ""  # why all of them were, or so many; a part of a sentence
 
 
 def run(
@@ -163,7 +175,9 @@ class Day:
         self.staged = self.staging.count_live(connection)
         self.load.live = self.staged
         self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
-        changed = self._find_changed(connection)
+        found = self._find_changed(connection)
+        changed = found if isinstance(found, Changed) else None
+        self.everybody = found if isinstance(found, Everybody) else None
         today = changed.rows if changed else self.documents.reader.deployed.row_counts(connection)
         self.rows = row_counts.compare(connection, self.staging.name, today)
         return before, changed
@@ -211,17 +225,18 @@ class Day:
         return [said] if strangers else []
 
     # ------------------------------------------------------------------------------- reading
-    def _find_changed(self, connection: Connection) -> Changed | None:
-        """The persons who have to be read; None: everybody, or those of a pilot."""
+    def _find_changed(self, connection: Connection) -> Changed | Everybody:
+        """The persons who have to be read: who changed, or everybody, or those of a pilot."""
         self._marks_before = False  # whether marks of earlier runs may be there
         if self.settings.person_ids:
-            return None
+            return NO_MARKS
         salt, today = salt_of(self.documents), self.settings.today
+        why = why_marks_do_not_hold(connection, self.staging, salt, today)
         anew = self.settings.reassess or self.load.first_load
         connection.rollback()  # no reading transaction stays open while another one writes
         self._marks_before = marks.begin(self.staging, salt, today, anew=anew)
         if not self._marks_before:
-            return None
+            return REASSESSED if self.settings.reassess and not self.load.first_load else why
         return find_changed(
             connection, self.documents, self.staging, self.settings, self._take_as_before
         )
@@ -442,7 +457,24 @@ class Day:
             warnings=warnings,
             notices=notices,
             read_anew=self.read_anew,
+            why_read=self._why_read(),
         )
+
+    def _why_read(self) -> str:
+        """Why everybody was read, and what may be the reason where many were read for little."""
+        if self.settings.person_ids:
+            return ""
+        if self.everybody and self.everybody != MOST_HAVE_CHANGED:
+            return self.everybody.why
+        said = [self.everybody.why] if self.everybody else []
+        other_documents = self.changed + self.counts["new"]
+        is_much = self.read_anew > max(_MANY, _MUCH * self.counts["persons_read"])
+        if is_much and other_documents < _LITTLE * self.read_anew:
+            said.append(
+                f"only {counted(other_documents, 'document')} changed, so perhaps each load of the "
+                "SSD gives rows other keys (docs/extract.md)"
+            )
+        return "; ".join(said)
 
 
 def _without_positions(path: str) -> str:

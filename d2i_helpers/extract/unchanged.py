@@ -1,7 +1,8 @@
 """Which persons have to be read: those whose rows, or what else a document depends on, changed.
 
 One pass over the source tables gives each person's fingerprint. Where the mark of an earlier run
-has the same one, and still holds, the person would be found as before, and is not read.
+has the same one, and still holds, the person would be found as before, and is not read. Where all
+have to be read, it is said why.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.extract.documents import Documents
-from d2i_helpers.extract.salt import salt
+from d2i_helpers.extract.salt import differences, salt
 from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, marks, row_counts
@@ -39,6 +40,36 @@ class Changed:
     rows: dict[str, int]  # number of rows of each source table
 
 
+@dataclass(frozen=True)
+class Everybody:
+    """Everybody has to be read."""
+
+    why: str  # a part of a sentence, without a child's data
+
+
+NO_MARKS = Everybody("no earlier run has kept what it found")
+REASSESSED = Everybody("`reassess` is set")
+MOST_HAVE_CHANGED = Everybody("the rows of more than half of them have changed")
+_A_LATER_DAY = Everybody("the last run was for a later day")
+_NOT_HANDED_OVER = Everybody("the driver cannot hand over a value of a table as a whole")
+_SEVERAL_TYPES = Everybody("ids of one column are of several types")
+_NOBODY = Everybody("the source holds no person")
+
+
+def why_marks_do_not_hold(
+    connection: Connection, staging: Staging, today_salt: str, day: dt.date
+) -> Everybody:
+    """Why the marks that are kept say nothing of a day; to be asked before they are removed."""
+    kept = marks.made(connection, staging)
+    named = dict.fromkeys(name for one in kept for name in differences(one.salt, today_salt))
+    if named:
+        are = "are" if len(named) > 1 else "is"
+        return Everybody(f"{' and '.join(named)} {are} not as in the last run")
+    if any(one.day > day.isoformat() for one in kept):
+        return _A_LATER_DAY
+    return NO_MARKS
+
+
 def salt_of(documents: Documents) -> str:
     """The salt of a run; `check` of the reader comes before it."""
     reader = documents.reader
@@ -48,15 +79,12 @@ def salt_of(documents: Documents) -> str:
 
 def find_changed(
     connection: Connection, documents: Documents, staging: Staging, settings: Settings, take: Take
-) -> Changed | None:
+) -> Changed | Everybody:
     """Compare today's rows with the marks.
 
     Args:
         take: called with the marks of persons who need not be read, in parts; only if there is a
             result.
-
-    Returns:
-        None where everybody has to be read.
 
     Raises:
         DatabaseError: the database refused a query.
@@ -69,13 +97,15 @@ def find_changed(
         if not database.may_be_about_a_value(error):
             raise
         connection.rollback()
-        return None
-    if tables.unclear or not len(tables.persons):
-        return None
+        return _NOT_HANDED_OVER
+    if tables.unclear:
+        return _SEVERAL_TYPES
+    if not len(tables.persons):
+        return _NOBODY
     compared = _compare(connection, tables, staging, settings.today, take)
     connection.rollback()
     if compared is None:
-        return None
+        return MOST_HAVE_CHANGED
     same, strangers = compared
     documents.counts["without_id"] += tables.without_id + tables.unreadable_id
     documents.counts["persons_read"] += tables.unreadable_id

@@ -236,15 +236,19 @@ def notices(
     _sentences("Notices", said, nothing, **{NOTICES_MIME: repeated})
 
 
-def how_many_were_read(anew: int, persons: int) -> None:
-    """Say how many persons extract read and judged; of the others nothing had changed."""
-    said = f"All {counted(persons, 'person')} were read and judged."
+def how_many_were_read(anew: int, persons: int, why: str = "") -> None:
+    """Say how many persons extract read and judged; of the others nothing had changed.
+
+    Args:
+        why: why all of them were read, or so many; a part of a sentence.
+    """
+    said = f"All {counted(persons, 'person')} were read and judged"
     if anew < persons:
         said = (
             f"{anew:,} of {counted(persons, 'person')} {verb(anew, 'was', 'were')} read and "
-            "judged; the rows of the others are as they were."
+            "judged; the rows of the others are as they were"
         )
-    _publish({"text/plain": said})
+    _publish({"text/plain": f"{said}: {safe_sentence(why)}." if why else f"{said}."})
 
 
 def attention(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -113,7 +113,7 @@ def begin(staging: Staging, salt: str, day: dt.date, *, anew: bool = False) -> b
             # what shards of another number left is not told apart by children: all of it goes
             mine = () if others else staging.mine_by(marks.c.person_id)
             connection.execute(delete(marks).where(marks.c.staging_table == staging.name, *mine))
-        now = _kept_from_now(kept, staging.shard, _Made(salt, day.isoformat()), holds=holds)
+        now = _kept_from_now(kept, staging.shard, Made(salt, day.isoformat()), holds=holds)
         _keep(connection, staging, kept, now)
         return holds
 
@@ -126,14 +126,19 @@ def hold(connection: Connection, staging: Staging, salt: str, day: dt.date) -> b
 
 
 @dataclass(frozen=True)
-class _Made:
+class Made:
     """What the marks of a shard are of."""
 
     salt: str
     day: str  # of the last run, YYYY-MM-DD
 
 
-def _hold(kept: dict[Shard, _Made], shard: Shard, salt: str, day: dt.date) -> bool:
+def made(connection: Connection, staging: Staging) -> list[Made]:
+    """What the marks that are kept are of: one for the whole, or one for each shard."""
+    return list(_kept(connection, staging).values())
+
+
+def _hold(kept: dict[Shard, Made], shard: Shard, salt: str, day: dt.date) -> bool:
     others = any(one.of not in (1, shard.of) for one in kept)
     if shard in kept and not (shard.is_whole or others):
         relevant = [kept[shard]]
@@ -146,41 +151,41 @@ def _hold(kept: dict[Shard, _Made], shard: Shard, salt: str, day: dt.date) -> bo
     )
 
 
-def _covers_all(kept: dict[Shard, _Made]) -> bool:
+def _covers_all(kept: dict[Shard, Made]) -> bool:
     numbers = {one.of for one in kept}
     return any(all(Shard(k, of) in kept for k in range(1, of + 1)) for of in numbers)
 
 
 def _kept_from_now(
-    kept: dict[Shard, _Made], shard: Shard, made: _Made, *, holds: bool
-) -> dict[Shard, _Made]:
+    kept: dict[Shard, Made], shard: Shard, made: Made, *, holds: bool
+) -> dict[Shard, Made]:
     """What is kept once a shard has begun: of the whole, and of shards of one number."""
     if shard.is_whole:
         return {WHOLE: made}
     now = {one: old for one, old in kept.items() if one.of in (1, shard.of)}
     if len(now) < len(kept):  # shards of another number; all agreed, or all marks are gone
         days = max(old.day for old in kept.values())
-        now = {WHOLE: _Made(made.salt, days)} if holds else {}
+        now = {WHOLE: Made(made.salt, days)} if holds else {}
     now[shard] = made
     if all(Shard(number, shard.of) in now for number in range(1, shard.of + 1)):
         now.pop(WHOLE, None)  # nobody's marks are of it any more
     return now
 
 
-def _kept(connection: Connection, staging: Staging) -> dict[Shard, _Made]:
+def _kept(connection: Connection, staging: Staging) -> dict[Shard, Made]:
     found: dict[Shard, dict[str, str]] = {}
     for name, value in staging.facts_like(connection, _FACTS).items():
         kind, _, shard = name.partition(" ")
         found.setdefault(read_shard(shard), {})[kind] = value
     return {
-        shard: _Made(both[_SALT_FACT], both[_DAY_FACT])
+        shard: Made(both[_SALT_FACT], both[_DAY_FACT])
         for shard, both in found.items()
         if {_SALT_FACT, _DAY_FACT} <= both.keys()
     }
 
 
 def _keep(
-    connection: Connection, staging: Staging, before: dict[Shard, _Made], now: dict[Shard, _Made]
+    connection: Connection, staging: Staging, before: dict[Shard, Made], now: dict[Shard, Made]
 ) -> None:
     for shard in before.keys() - now.keys():
         for name in (_SALT_FACT, _DAY_FACT):

@@ -116,6 +116,7 @@ class Twice:
             result = asdict(extract.run(self.engine, settings, spec))
         except D2IError as error:
             return {"stopped": str(error).replace(staging, "")}, -1
+        self.why = result.pop("why_read")
         return result, result.pop("read_anew")
 
     def compare(self) -> int:
@@ -379,6 +380,62 @@ def test_other_code_makes_all_anew(twice: Twice, monkeypatch: pytest.MonkeyPatch
     twice.compare()
     monkeypatch.setattr(salt, "_code", lambda: "another")
     assert twice.compare() == 2
+
+
+def test_it_says_why_everybody_was_read(twice: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
+    _on_sqlite_alone(twice)
+    twice.add_children(list("AB"))
+
+    def why(**more: Any) -> str:
+        return str(
+            asdict(extract.run(twice.engine, twice.settings(MARKED, **more), SPEC))["why_read"]
+        )
+
+    assert why() == "no earlier run has kept what it found"
+    assert why() == ""
+    assert why(reassess=True) == "`reassess` is set"
+    assert why(expected_dob_as_dob=True) == "a setting that rules read is not as in the last run"
+    twice.day = dt.date(2027, 4, 1)
+    assert why() == (
+        "a setting that rules read and the window's first day are not as in the last run"
+    )
+    twice.day = dt.date(2027, 3, 31)
+    assert why() == "the window's first day is not as in the last run"
+    twice.day = dt.date(2027, 3, 30)
+    assert why() == "the last run was for a later day"
+    monkeypatch.setattr(salt, "_code", lambda: "another")
+    assert why() == "the workbook's code is not as in the last run"
+    monkeypatch.setattr(unchanged, "_MOST_CHANGED", 0.1)
+    twice.change("ssd_person", "pers_person_id", "A", pers_forename="Other")
+    assert why() == "the rows of more than half of them have changed"
+    with database.transaction(twice.engine) as connection:
+        value = tables.facts.c.value
+        is_salt = tables.facts.c.name == "marks_salt"
+        connection.execute(update(tables.facts).where(is_salt).values({value: "0" * 64}))
+    assert why() == "the workbook's code is not as in the last run"
+
+
+def test_it_says_when_many_are_read_for_little(
+    twice: Twice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where each load of the SSD gives rows other keys, and the specification reads them."""
+    _on_sqlite_alone(twice)
+    monkeypatch.setattr(extract, "_MANY", 2)
+    twice.more["cms"] = "generic"
+    twice.add_children(list("ABC"))
+    twice.compare()
+    for child in "ABC":
+        twice.change("ssd_care_leavers", "clea_person_id", child, clea_table_id=f"new {child}")
+    assert twice.compare() == 3
+    assert twice.why == "`reassess` is set"  # of the one that reads everybody
+    for child in "ABC":
+        twice.change("ssd_care_leavers", "clea_person_id", child, clea_table_id=f"other {child}")
+    result = extract.run(twice.engine, twice.settings(MARKED), SPEC)
+    assert result.read_anew == 3
+    assert result.why_read == (
+        "only 0 documents changed, so perhaps each load of the SSD gives rows other keys "
+        "(docs/extract.md)"
+    )
 
 
 def test_all_code_that_decides_is_in_the_salt() -> None:

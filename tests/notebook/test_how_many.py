@@ -20,3 +20,9 @@ def test_it_says_how_many_were_read(
 ) -> None:
     display.how_many_were_read(anew, 1542)
     assert capsys.readouterr().out.strip() == said
+
+
+def test_it_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    display.how_many_were_read(1542, 1542, "`reassess` is set")
+    said = "All 1,542 persons were read and judged: `reassess` is set."
+    assert capsys.readouterr().out.strip() == said
