@@ -33,6 +33,8 @@ def folds(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     Only SQLite can be told so by column. It is asked for before the fixture `ssd`, which makes the
     tables that are missing.
     """
+    if engine.dialect.name == "mssql":
+        return  # the usual collations do
     if engine.dialect.name != "sqlite":
         pytest.skip("no collation without capitals")
     with database.transaction(engine) as connection:
@@ -73,6 +75,8 @@ def plans(document: dict[str, Any]) -> list[str]:
 @pytest.fixture
 def staging_folds(engine: Engine, folds: None) -> None:
     """Our own tables as well, as the collation of their database makes them."""
+    if engine.dialect.name == "mssql":
+        return
     ours = [tables.staging_table("ssd_api_data_staging"), *tables.our_tables().tables.values()]
     with database.transaction(engine) as connection:
         for table in ours:
@@ -123,6 +127,8 @@ def test_a_child_whose_id_is_written_otherwise_than_yesterday_is_the_same_child(
 def test_a_child_who_is_held_back_under_another_spelling_keeps_its_row(
     staging_folds: None, ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
 ) -> None:
+    if engine.dialect.name == "mssql":
+        pytest.skip("a column of dates takes no text there")
     settings = make_settings()
     fill(ssd, "ab1", person="ab1", referral="r-ab1")
     day.run(engine, settings)
@@ -157,6 +163,8 @@ def test_a_row_that_fits_two_persons_is_given_to_neither(
     ssd: Any, engine: Engine, make_settings: Callable, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database gives the rows of both for each; nothing of them can be told apart."""
+    if engine.dialect.name == "mssql":
+        pytest.skip("capitals do not make two ids there")
     monkeypatch.setattr(database, "takes_capitals_alike", lambda _connection: True)
     fill(ssd, "ab1", person="Ab1", referral="r-ab1")
     fill(ssd, "AB1", person="AB1", referral="r-AB1")
@@ -168,6 +176,8 @@ def test_a_row_that_fits_two_persons_is_given_to_neither(
 def test_where_capitals_make_two_ids_the_rows_are_nobodys(
     ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
 ) -> None:
+    if engine.dialect.name == "mssql":
+        pytest.skip("capitals do not make two ids there")
     fill(ssd, "ab1", person="AB1", referral="r-ab1")
     extract.run(engine, make_settings(), spec)
     assert ssd.documents() == {}
@@ -178,8 +188,9 @@ def test_the_statutory_cohort_is_compared_in_the_same_way(
 ) -> None:
     fill(ssd, "ab1", person="ab1", referral="r-ab1")
     with database.transaction(engine) as connection:
+        collation = "collate nocase" if engine.dialect.name == "sqlite" else ""
         connection.exec_driver_sql(
-            "create table d2i_statutory (person_id varchar(48) collate nocase)"
+            f"create table d2i_statutory (person_id varchar(48) {collation})"
         )
         connection.exec_driver_sql("insert into d2i_statutory values ('AB1')")
     extract.run(engine, make_settings(statutory_cohort_table="d2i_statutory"), spec)
@@ -254,7 +265,8 @@ def test_more_persons_of_one_id_than_a_page_holds_end_too(
     if not is_known:  # as ids that differ in accents, say
         monkeypatch.setattr(SourceReader, "_compared", lambda _reader, _connection, raw: raw)
     persons = tables.ssd_table("ssd_person")
-    columns = ", ".join(f"{one.name} varchar(48) collate nocase" for one in persons.c)
+    collation = "collate nocase" if engine.dialect.name == "sqlite" else ""
+    columns = ", ".join(f"{one.name} varchar(48) {collation}" for one in persons.c)
     with database.transaction(engine) as connection:
         connection.exec_driver_sql("drop table ssd_person")
         connection.exec_driver_sql(f"create table ssd_person ({columns})")  # without a key
