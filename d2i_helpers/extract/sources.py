@@ -248,8 +248,10 @@ class SourceReader:
             if len(rows) < limit:
                 return rows, None
             following = rows[-1][place]
-            one = self._compared(connection, following)
-            kept = [row for row in rows if self._compared(connection, row[place]) != one]
+            one, end = self._compared(connection, following), len(rows)
+            while end and self._compared(connection, rows[end - 1][place]) == one:
+                end -= 1  # they come together, at the end
+            kept = rows[:end]
             if kept and following not in firsts:
                 firsts.add(following)
                 return kept, following
