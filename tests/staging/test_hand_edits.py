@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, column, delete, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -133,8 +133,9 @@ class World:
         return connection.execute(select(t).where(t.c.person_id == person)).one()
 
     def write(self, connection: Connection, person: str, **columns: Any) -> None:
-        t = self.staging.table
-        connection.execute(update(t).where(t.c.person_id == person).values(**columns))
+        # the column without its table: what speaks T-SQL may end a transaction otherwise
+        mine = column("person_id") == person
+        connection.execute(update(self.staging.table).where(mine).values(**columns))
 
     def named(self) -> set[str]:
         """Children of whom the list says that nobody knows what the receiver holds."""

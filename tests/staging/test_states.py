@@ -604,8 +604,8 @@ def test_a_row_lives_unless_it_says_deleted(table: Table) -> None:
     words = ["new", "Updated", "unchanged", "other", "none", "Deleted", "DELETED"]
     fill(
         table,
-        *(d2i_row(f"S{word}", word, "Sent", **held) for word in words),
-        *(d2i_row(f"P{word}", word, "Pending", **held) for word in words),
+        *(d2i_row(f"S{n}", word, "Sent", **held) for n, word in enumerate(words)),
+        *(d2i_row(f"P{n}", word, "Pending", **held) for n, word in enumerate(words)),
     )
     with database.reading(table.engine) as connection:
         assert table.staging.count_live(connection) == 10
