@@ -260,7 +260,8 @@ def row_deleted(world: World, connection: Connection, case: Case) -> None:
 
 def row_duplicated(world: World, connection: Connection, case: Case) -> None:
     row = world.row(connection, case.child)._asdict()
-    connection.execute(insert(world.staging.table).values({**row, "id": 999}))
+    del row["id"]  # the table counts it up
+    connection.execute(insert(world.staging.table).values(row))
 
 
 def notes_deleted(world: World, connection: Connection, case: Case) -> None:
