@@ -34,8 +34,9 @@ from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.settings import Secrets, Settings
-from d2i_helpers.staging import Staging, attention
+from d2i_helpers.staging import Staging, attention, contents
 from d2i_helpers.staging.attention import Entry
+from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.figures_of_all import gather
 from d2i_helpers.staging.guards import Figures
 from d2i_helpers.staging.lease import BY_HAND, take_turn, working_on
@@ -84,6 +85,7 @@ def run(
         LeakError: an identifying value stands in an anonymised document; nothing was written.
         SettingsError: there is no key. SpecificationError: a field without a rule.
         GuardError: the key is not the one that the table was made with.
+        GateError: one of the two tables holds what belongs into the other.
         DatabaseError: the staging table is not there. LockError: another run works on a table.
     """
     key = None if settings.phase_data in CONSTRUCTED else pseudonym_key(settings, secrets)
@@ -92,6 +94,11 @@ def run(
     may_stay = True
     tables = [settings.staging_table, settings.anon_table]
     with working_on(engine, tables, settings.part), few_collections():
+        with database.reading(engine) as connection:
+            source = Staging(engine, settings.staging_table)
+            contents.require(connection, source, Contents.IDENTIFIABLE)
+        twin = Staging(engine, settings.anon_table, shard=settings.part)
+        contents.claim(twin, Contents.ANONYMISED)
         said = _wait_for_originals(engine, settings)
         for _ in range(_ROUNDS):
             try:

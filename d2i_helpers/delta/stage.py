@@ -34,8 +34,9 @@ from d2i_helpers.document.validation import Validator, firewall_warnings
 from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging, attention, guards, in_flight, outbox, same
+from d2i_helpers.staging import Staging, attention, contents, guards, in_flight, outbox, same
 from d2i_helpers.staging.attention import Entry
+from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.evidence import (
     CANONICAL_FACT,
     DOCUMENT,
@@ -118,6 +119,7 @@ def run(
 
     Raises:
         GuardError: an unusual share of the children would be purged or changed.
+        GateError: the table holds real children and the profile says anonymised, or the reverse.
         DatabaseError: the staging table cannot be used. LockError: another run works on it.
     """
     database.create_staging(engine, settings.send_table)
@@ -132,6 +134,8 @@ def _prepare(
     progress: Callable[[int, int | None], None] | None,
 ) -> DeltaResult:
     staging = _staging(engine, settings, spec)
+    with database.reading(engine) as connection:
+        contents.require(connection, staging, Contents(settings.source))
     lost = in_flight.recover(staging)
     counts: Counter[str] = Counter({"unknown_after_a_stop": lost})
     result = DeltaResult({}, notices=_guard(staging, settings, spec))

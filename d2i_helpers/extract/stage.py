@@ -41,8 +41,9 @@ from d2i_helpers.payload_spec import Spec
 from d2i_helpers.payload_spec.registry import INCLUSION_SETS
 from d2i_helpers.plain_english import counted, subject, verb
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Row, attention, guards, marks, pending_changes, row_counts
+from d2i_helpers.staging import Row, attention, contents, guards, marks, pending_changes, row_counts
 from d2i_helpers.staging.attention import MASKED_IDS, Entry, mask
+from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.figures_of_all import gather, note_stop
 from d2i_helpers.staging.lease import BY_HAND, take_turn, working_on
 from d2i_helpers.staging.load import Child, Compared, Load
@@ -92,6 +93,7 @@ def run(
     Raises:
         DatabaseError: required tables or columns are missing; names all of them.
         GuardError: the day looks wrong; the staging table is as it was.
+        GateError: the staging table holds anonymised documents.
         LockError: another run works on the table.
         SettingsError: none of the ids in `person_ids` is a person's; or the source or the database
             cannot be worked on in shards.
@@ -132,6 +134,7 @@ class Day:
             require_clear_ids(self.documents.reader.deployed, connection)
         strangers = self._ask_for_pilot()
         database.create_staging(self.engine, self.settings.staging_table)
+        contents.claim(self.staging, Contents.IDENTIFIABLE)
         pending_changes.clear(self.staging)
         self.counts["rehashed"] = self.load.rehash_if_needed()
         with database.reading(self.engine) as connection:

@@ -31,10 +31,11 @@ from sqlalchemy.engine import Dialect
 from d2i_helpers import database
 from d2i_helpers.database import dialects, tables
 from d2i_helpers.database.deployment import ALTER_IT
-from d2i_helpers.errors import D2IError
-from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, grants
+from d2i_helpers.errors import D2IError, GateError
+from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, failed, grants
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging
+from d2i_helpers.staging import Staging, contents
+from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.rehash import ONE_ROW_EACH, obstacle
 
 TRIAL = "d2i-preflight"  # the child of the trial row, which no other transaction ever sees
@@ -53,6 +54,7 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
     several_rows: list[Check] = []
     older: list[tuple[Table, list[str]]] = []
     with database.reading(engine) as connection:
+        yield from _mixed_up(engine, connection, settings)
         for table in _staging_tables(settings):
             if not database.has_table(connection, table):
                 missing.append(table)
@@ -82,6 +84,23 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
     yield _may_write(engine, settings, usable)
     if unindexed:
         yield _without_index(engine, unindexed)
+
+
+def _mixed_up(engine: Engine, connection: Connection, settings: Settings) -> Iterator[Check]:
+    """Check that neither staging table holds what belongs into the other."""
+    roles = (
+        (settings.staging_table, Contents.IDENTIFIABLE),
+        (settings.anon_table, Contents.ANONYMISED),
+    )
+    if not database.has_table(connection, tables.facts):
+        return
+    for name, wanted in roles:
+        if database.has_table(connection, tables.staging_table(name)):
+            try:
+                contents.require(connection, Staging(engine, name), wanted)
+            except GateError as error:
+                yield failed("staging contents", error)
+                return
 
 
 def statements_for_nothing_there(
