@@ -51,7 +51,8 @@ def refuse_older_database(engine: Engine, book: Book, settings: Settings) -> Non
             return
         compared = staging.fact(connection, COMPARED_FACT) or ""
         late = [run_id for run_id in _entered_late(book) if run_id > compared]
-        lost = [one for one in _sendings(book, late) if _is_lost(connection, one)]
+        sendings = _sendings(book, late, settings.send_table)
+        lost = [one for one in sendings if _is_lost(connection, staging.name, one)]
     if lost and not settings.allow_older_database:
         raise _error(lost)
     if late:
@@ -73,8 +74,8 @@ def _entered_late(book: Book) -> Iterator[str]:
             yield str(entry["run_id"])
 
 
-def _sendings(book: Book, run_ids: Sequence[str]) -> Iterator[Sending]:
-    """Those of some runs that sent messages; a run without a readable record tells nothing."""
+def _sendings(book: Book, run_ids: Sequence[str], table: str) -> Iterator[Sending]:
+    """Those of some runs that sent messages of a table; what has no readable record is left out."""
     senders = {stage.name for stage in STAGES if stage.sends}
     for run_id in run_ids:
         try:
@@ -82,21 +83,27 @@ def _sendings(book: Book, run_ids: Sequence[str]) -> Iterator[Sending]:
             began = dt.datetime.fromisoformat(record.started_at)
         except (RecordError, ValueError):
             continue
+        asked = record.parameters
+        sent_from = "anon_table" if asked.get("source") == "anonymised" else "staging_table"
+        if asked.get(sent_from, table) != table:
+            continue
         sent = sum(s.counts.get("sent", 0) for s in record.stages if s.name in senders)
         if sent:
             yield Sending(run_id, began.astimezone(dt.UTC).replace(tzinfo=None), int(sent))
 
 
-def _is_lost(connection: Connection, one: Sending) -> bool:
+def _is_lost(connection: Connection, table: str, one: Sending) -> bool:
     """Whether the log has older attempts and none of this run.
 
     A log that begins later was begun anew, or its older rows were deleted when their time was over.
     """
     log = submission_log.c
-    first = connection.execute(select(log.started_at).order_by(log.id).limit(1)).scalar()
+    of_table = log.staging_table == table
+    oldest = select(log.started_at).where(of_table).order_by(log.id).limit(1)
+    first = connection.execute(oldest).scalar()
     if first is None or first >= one.began:
         return False
-    of_run = select(log.id).where(log.run_id == one.run_id).limit(1)
+    of_run = select(log.id).where(of_table, log.run_id == one.run_id).limit(1)
     return connection.execute(of_run).first() is None
 
 

@@ -31,12 +31,12 @@ class Runs:
         self.book = Book(outputs, MARK, DatabaseLedger(engine, MARK, "demo"))
         self.number = 0
 
-    def run(self, *, sent: int = 3, logged: bool = True, known: bool = True) -> None:
-        """One run; `known`: the database has its entries."""
+    def run(self, *, sent: int = 3, logged: bool = True, known: bool = True, **asked: str) -> None:
+        """One run; `known`: the database has its entries; `asked`: its parameters."""
         self.number += 1
         run_id = f"2026112{self.number}T020000-0000000{self.number}"
         stage = StageRecord("submit", "04_submit.ipynb", "completed", counts={"sent": sent})
-        record = RunRecord(self.book.outputs / run_id, run_id, "demo", {}, {}, [stage])
+        record = RunRecord(self.book.outputs / run_id, run_id, "demo", asked, {}, [stage])
         records.create(record)
         record.started_at = f"2026-11-2{self.number}T02:00:00Z"
         record.save()
@@ -101,6 +101,17 @@ def test_a_database_that_was_away_at_both_ends_of_a_run_has_lost_nothing(runs: R
     runs.look()
     runs.run()
     runs.look()
+
+
+def test_each_table_is_asked_about_its_own_runs(runs: Runs) -> None:
+    tables = {"staging_table": TABLE, "anon_table": f"{TABLE}_anon"}
+    for _ in range(3):
+        runs.run(source="anonymised", logged=False, **tables)
+    runs.run(source="identifiable", **tables)
+    runs.put_back(to=2)
+    runs.log("20261120T020000-00000000", dt.datetime(2026, 11, 20))
+    with pytest.raises(GuardError, match="1 run that sent 3 messages"):
+        runs.look()
 
 
 def test_a_database_that_was_begun_anew_is_no_older_one(runs: Runs) -> None:
