@@ -271,6 +271,12 @@ class ReadPlan:
         place = self.at(source, column)
         return lambda row: date_text(row[place])
 
+    def key(self, source: str) -> Callable[[SourceRow], str | None]:
+        """A function from a row to its key as text; to None where that does not last."""
+        if not self.sources[source].lasting_key:
+            return lambda _row: None
+        return self.text(source, self.sources[source].key)
+
     def text(self, source: str, column: str) -> Callable[[SourceRow], str | None]:
         """A function from a row to the column's value as text without outer blanks."""
         place = self.at(source, column)

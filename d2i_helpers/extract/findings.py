@@ -194,9 +194,9 @@ class _Finder:
         if not found and field.type == "codes":
             found = list(rows)  # each row can be read, and all of them together break the rule
         at = self._plan.at(field.source, field.column)
-        key = self._plan.text(source.name, source.key) if source.lasting_key else None
+        key = self._plan.key(source.name)
         for each in found:
-            yield Offence(problem, *here, key(each) if key else None, _shown(each[at]))
+            yield Offence(problem, *here, key(each), _shown(each[at]))
 
     def _problem(self, field: Field, row: SourceRow) -> str | None:
         """The rule that the value of a row breaks."""

@@ -179,7 +179,7 @@ def _rows(answer: Why, documents: Documents, batch: ReadPage, page: Page) -> Non
     for name, source in documents.spec.sources.items():
         if name not in plan.sources or not plan.sources[name].where:
             continue
-        key = plan.text(name, plan.sources[name].key)
+        key = plan.key(name)
         for row in batch.found[plan.read_of(name)]:
             broken = documents.filters.broken(name, row, page)
             answer.rows.append(
@@ -263,8 +263,8 @@ def _evidence(documents: Documents, source: Source, row: SourceRow, page: Page) 
         if raw is not None:
             values[column] = date_text(raw) or str(raw)
     because = tuple(_plainly(entry, source, row, documents) for entry in broken)
-    key = key_text(row[plan.at(source.name, source.key)])
-    return Evidence(source.table, key, values, not broken, because)
+    key = plan.key(source.name)
+    return Evidence(source.table, key(row), values, not broken, because)
 
 
 def _plainly(entry: str, source: Source, row: SourceRow, documents: Documents) -> str:
@@ -320,9 +320,8 @@ def _blamed(
     """Key and stored value of each row whose value breaks a rule."""
     plan, spec = documents.plan, documents.spec
     transform = compile_transform(field, spec)
-    source = plan.sources[field.source]
     reach = route(plan, field.source, plan.person.name)
-    at, key_at = plan.at(field.source, field.column), plan.at(field.source, source.key)
+    at, key = plan.at(field.source, field.column), plan.key(field.source)
     met = list(page.met)
     stored = []
     rows = reach(row, person_id, page)
@@ -333,10 +332,10 @@ def _blamed(
             continue
         given = (raw,) if field.type == "codes" else raw
         _, problem = transform(given, lambda name, one=one: one[plan.at(field.source, name)])
-        stored.append((problem, key_text(one[key_at]), str(raw)))
-    blamed = [(key, raw) for problem, key, raw in stored if problem == rule]
+        stored.append((problem, (key(one), str(raw))))
+    blamed = [named for problem, named in stored if problem == rule]
     # a rule of several values together is broken by all of them
-    return blamed or [(key, raw) for _, key, raw in stored]
+    return blamed or [named for _, named in stored]
 
 
 def _of_doubts(doubts: Iterable[Doubt], documents: Documents, batch: ReadPage) -> list[Problem]:
@@ -348,7 +347,7 @@ def _of_doubts(doubts: Iterable[Doubt], documents: Documents, batch: ReadPage) -
         for name in names:
             if doubt.column not in plan.wanted(plan.read_of(name)):
                 continue
-            at, key = plan.at(name, doubt.column), plan.text(name, plan.sources[name].key)
+            at, key = plan.at(name, doubt.column), plan.key(name)
             for row in batch.found.get(plan.read_of(name), batch.persons):
                 if row[at] is not None and date_text(row[at]) is None:
                     stored[key(row), str(row[at])] = None

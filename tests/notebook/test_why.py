@@ -11,6 +11,7 @@ from sqlalchemy import Engine, insert
 from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.errors import GateError, SettingsError
+from d2i_helpers.extract import findings
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.notebook import explore
 from d2i_helpers.notebook.why import why
@@ -71,6 +72,28 @@ def test_a_recorded_run_may_not_ask(
     monkeypatch.setenv(RUN_ID_VARIABLE, "1")
     with pytest.raises(GateError):
         why(engine, make_settings(), load_spec(), "A1")
+
+
+def test_a_row_whose_key_does_not_last_is_shown_without_it(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    spec, settings = load_spec("systemc"), make_settings(cms="systemc")
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2008-05-17"})
+    ssd.add("ssd_cin_episodes",
+            {"cine_referral_id": "R1", "cine_person_id": "A1", "cine_referral_date": "2025-01-01"},
+            )  # fmt: skip
+    contact = {"clea_person_id": "A1", "clea_care_leaver_latest_contact": "2026-01-05"}
+    ssd.add("ssd_care_leavers",
+            {**contact, "clea_table_id": "C1", "clea_care_leaver_activity": "Q9"},
+            )  # fmt: skip
+    answer = why(engine, settings, spec, "A1")
+    assert {row["key"] for row in answer.rows if row["source"] == "care_leaver"} == {None}
+    (problem,) = [p for p in answer.problems if p.table == "ssd_care_leavers"]
+    assert (problem.column, problem.key, problem.value) == ("clea_care_leaver_activity", None, "Q9")
+    found = findings.find(engine, settings, spec)
+    offences = findings.offences(engine, settings, spec, found.problems)
+    (activity,) = [one for one in offences if one.column == "clea_care_leaver_activity"]
+    assert (activity.key_column, activity.key, activity.value) == ("", None, "Q9")
 
 
 def test_a_care_worker_that_is_left_out(ssd: Any, engine: Engine, make_settings: Callable) -> None:
