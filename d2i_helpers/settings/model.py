@@ -507,6 +507,8 @@ def _require_text(value: Any) -> None:
         unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in value
     ):
         raise ValueError(f"it holds a line break, a tab or another control character: {_WINDOWS}")
+    if any(unicodedata.category(letter) == "Cs" for letter in value):  # bytes that Python kept
+        raise ValueError("it holds bytes that are no letters here: have the terminal use UTF-8")
 
 
 def _bracketed(text: str) -> Any:

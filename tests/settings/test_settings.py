@@ -209,6 +209,16 @@ def test_what_is_no_text_is_refused_where_text_is_declared(
             load_settings({name: value})
 
 
+@pytest.mark.parametrize("name", [*TEXTS, *LISTS])
+def test_bytes_that_are_no_letters_are_refused(bare: Path, name: str) -> None:
+    """As a command line brings them whose terminal is not in UTF-8; no record could be written."""
+    write(bare, "")
+    # a profile is looked for, and addresses are read, before anything else is asked
+    said = None if name in {"profile", "database_url", "proxy"} else f"`{name}`.*UTF-8"
+    with pytest.raises(SettingsError, match=said):
+        load_settings(None, **{name: b"Si\xe2n".decode("utf-8", "surrogateescape")})
+
+
 @pytest.mark.parametrize("given", [1, 12, 99, 1000, -209])
 def test_a_number_is_an_la_code_only_where_it_has_lost_nothing(bare: Path, given: int) -> None:
     write(bare, "")
