@@ -38,8 +38,8 @@ def url_of(kind: str) -> str:
     return os.environ[VARIABLES[kind]]
 
 
-def text_type(engine: Engine, length: int) -> str:
-    """A type of text columns that holds letters of any language, as an SSD has them."""
+def text_type(engine: Engine, length: int | None) -> str:
+    """A type of text columns that holds letters of any language; without a length, any text."""
     kind = dialects.of(engine).characters(length)
     return str(kind.compile(dialect=engine.dialect))
 

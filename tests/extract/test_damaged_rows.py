@@ -12,13 +12,14 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Engine, column, insert, select, table, text
+from sqlalchemy import Engine, Text, column, insert, select, table, text
 
 from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.document.validation import Validator
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.payload_spec import load_spec
+from tests import servers
 
 ODD_TEXTS = [
     None, "", " ", "\t\n", "x", "x" * 5000, "🎈 balloon", "O'Brien; drop table ssd_person --",
@@ -45,7 +46,7 @@ SANE = {
 
 def _blank_tables(engine: Engine) -> None:
     """The SSD's tables without any type, key or index."""
-    kind = "" if engine.dialect.name == "sqlite" else " text"
+    kind = "" if engine.dialect.name == "sqlite" else f" {servers.text_type(engine, None)}"
     with database.transaction(engine) as connection:
         for known in tables.ssd_metadata().tables.values():
             columns = ", ".join(f"{c.name}{kind}" for c in known.columns)
@@ -83,9 +84,11 @@ def _rows(seed: int, number: int, odd: list[Any]) -> dict[str, list[dict[str, An
 def _run(engine: Engine, make_settings: Callable[..., Any], seed: int, number: int) -> None:
     _blank_tables(engine)
     odd = ODD_TEXTS + (ODD_VALUES if engine.dialect.name == "sqlite" else [])
+    # pyodbc has the server say the types otherwise
+    any_text = Text() if engine.dialect.name == "mssql" else None
     with database.transaction(engine) as connection:
         for name, rows in _rows(seed, number, odd).items():
-            target = table(name, *(column(c) for c in rows[0]))
+            target = table(name, *(column(c, any_text) for c in rows[0]))
             connection.execute(insert(target), rows)
     spec = load_spec()
     settings = make_settings(

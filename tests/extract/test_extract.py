@@ -288,6 +288,8 @@ def test_header_only(ssd: Any, engine: Engine, make_settings: Callable, spec: Sp
 
 
 def test_ids_that_are_no_ids(ssd: Any, engine: Engine, make_settings: Callable, spec: Spec) -> None:
+    if engine.dialect.name == "mssql":
+        pytest.skip("its keys take an id and the same with blanks behind it for one")
     _fill(ssd, 2)
     born = {"pers_dob": "2012-05-17"}
     ssd.add(
@@ -436,6 +438,8 @@ def test_progress_ends_with_everybody(
 def test_a_day_that_python_cannot_hold_is_read_as_text(
     ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
 ) -> None:
+    if engine.dialect.name == "mssql":
+        pytest.skip("it holds no day that Python does not")
     _fill(ssd, 2)
     is_postgres = engine.dialect.name == "postgresql"
     day = "'infinity'" if is_postgres else "'99999-01-01'"
