@@ -83,20 +83,27 @@ def working_on(
     ours = or_(*(run_lock.c.staging_table == _key(name, shard) for name in names))
     query = select(run_lock.c.staging_table).where(ours, run_lock.c.holder == holder)
 
+    is_taken = False
+
     def look(connection: Connection) -> None:
-        if len(connection.execute(query).all()) < len(names):
+        if is_taken and len(connection.execute(query).all()) < len(names):
             raise _lost()
 
     def look_now() -> None:
         with database.reading(engine) as connection:
             connection.begin_reading()  # and so looks
 
-    with own:
-        event.listen(engine, "begin", look)
-        try:
-            yield look_now
-        finally:
-            event.remove(engine, "begin", look)
+    # not while the thread of the lease lives, which goes through what listens
+    event.listen(engine, "begin", look)
+    try:
+        with own:
+            is_taken = True
+            try:
+                yield look_now
+            finally:
+                is_taken = False
+    finally:
+        event.remove(engine, "begin", look)
 
 
 def _lost() -> LockError:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, delete, event, select, update
 
 from d2i_helpers import database, processes
 from d2i_helpers.database.tables import run_lock
@@ -45,6 +46,25 @@ def test_a_second_run_is_refused_and_the_lease_ends_with_the_block(engine: Engin
             Lease(engine, [TABLE], "second").__enter__()
         with Lease(engine, ["c"], "third"):  # another table is free
             assert set(held(engine)) == {TABLE, "b", "c"}
+    assert held(engine) == {}
+
+
+def test_a_stage_may_end_while_its_heartbeat_is_under_way(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread goes through what listens to the engine, which must not change meanwhile."""
+    monkeypatch.setattr(lock, "Lease", functools.partial(Lease, beat_seconds=0.01))
+    is_beating = threading.Event()
+
+    def slow(_connection: Any) -> None:
+        if threading.current_thread().name == "d2i-lease":
+            is_beating.set()
+            time.sleep(0.3)
+
+    event.listen(engine, "begin", slow)
+    with working_on(engine, [TABLE]):
+        assert is_beating.wait(10)
+    event.remove(engine, "begin", slow)
     assert held(engine) == {}
 
 
