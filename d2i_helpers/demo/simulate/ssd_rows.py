@@ -20,7 +20,6 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
-    bindparam,
     delete,
     insert,
     select,
@@ -268,16 +267,9 @@ def apply(
 def make_keys_anew(connection: Connection, day: int) -> None:
     """Give rows other keys where SystemC's load of the SSD does so each night (`NEWID()`)."""
     for name, key in KEYS_OF_A_LOAD.items():
-        table = tables.ssd_table(name)
-        held = column_values(connection, name, key)
-        new = [{"held": one, "new": str(uuid.uuid5(_KEYS, f"{day} {one}"))} for one in held]
-        database.update_each(
-            connection,
-            update(table).values({key: bindparam("new")}),
-            new,
-            key=("held", table.c[key]),
-            written={"new": table.c[key]},
-        )
+        for held in column_values(connection, name, key):
+            new = str(uuid.uuid5(_KEYS, f"{day} {held}"))
+            apply(connection, [(name, held, {key: new})], ())
 
 
 def delete_child(connection: Connection, rows: Rows) -> None:
