@@ -16,6 +16,7 @@ import click
 
 from d2i_helpers import __version__
 from d2i_helpers.cli.audience import outliving_audience
+from d2i_helpers.cli.pairs import name_and_value
 from d2i_helpers.errors import D2IError, SettingsError
 from d2i_helpers.plain_english import counted, subject
 from d2i_helpers.stages import names
@@ -112,7 +113,6 @@ def read_parameters(profile: str | None, pairs: tuple[str, ...]) -> dict[str, An
     Raises:
         SettingsError: a pair without ``=``.
     """
-    from d2i_helpers.hand_written import as_name
     from d2i_helpers.settings import as_declared
 
     given: dict[str, Any] = {}
@@ -121,12 +121,7 @@ def read_parameters(profile: str | None, pairs: tuple[str, ...]) -> dict[str, An
         is_file = path.suffix in {".yaml", ".yml"} and path.is_file()
         given["profile"] = str(path.absolute()) if is_file else profile
     for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.strip():
-            raise SettingsError(
-                f"`-p {as_name(name)}` is not NAME=VALUE.", hint="Example: -p phase=full"
-            )
-        name = name.strip().replace("-", "_")
+        name, text = name_and_value(pair)
         given[name] = as_declared(name, text)
     return given
 

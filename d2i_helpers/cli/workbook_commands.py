@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from d2i_helpers.errors import SettingsError
+from d2i_helpers.cli.pairs import name_and_value
 
 _CMS = ("systemc", "mosaic", "eclipse", "azeus", "generic")
 _BY_URL = {  # systems that are not on SQL Server, with an example of their database's address
@@ -63,7 +63,7 @@ def new(
         "sql_server_database": sql_server_database,
         "sql_server_login": sql_server_login,
         "database_url": database_url,
-        **_pairs(pairs),
+        **{name: text.strip() for name, text in map(name_and_value, pairs)},
     }
     answers = make_answers(given, phase or 1)  # a wrong option is named before any question
     if not no_questions and _is_at_a_terminal():
@@ -84,20 +84,6 @@ def new(
 
 def _is_at_a_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
-
-
-def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
-    from d2i_helpers.hand_written import as_name
-
-    found = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.strip():
-            raise SettingsError(
-                f"`-p {as_name(name)}` is not NAME=VALUE.", hint="Example: -p phase=full"
-            )
-        found[name.strip().replace("-", "_")] = text.strip()
-    return found
 
 
 def _ask(given: Mapping[str, str | None], phase: int | None) -> tuple[dict[str, str | None], int]:
