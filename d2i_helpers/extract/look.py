@@ -5,7 +5,7 @@ The staging table is read as it is, and what a run would change of it is handed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
@@ -16,15 +16,6 @@ from d2i_helpers.database import tables
 from d2i_helpers.document.canonical import canonical_name
 from d2i_helpers.errors import D2IError, GuardError
 from d2i_helpers.extract.stage import Day, Progress, few_collections
-from d2i_helpers.extract.unchanged import (
-    NO_MARKS,
-    REASSESSED,
-    Changed,
-    Everybody,
-    find_changed,
-    salt_of,
-    why_marks_do_not_hold,
-)
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Row, Staged, guards, marks
@@ -119,19 +110,11 @@ class _Look(Day):
                 "`d2i adopt --dry-run` says what is there.",
             )
 
-    def _find_changed(self, connection: Connection) -> Changed | Everybody:
+    def _begin_marks(self, connection: Connection, salt: str) -> tuple[bool, Sequence[marks.Made]]:
         """As a run does, with the marks as they are."""
-        settings = self.settings
-        if settings.person_ids or self.load.first_load:
-            return NO_MARKS
-        if settings.reassess:
-            return REASSESSED
-        salt = salt_of(self.documents)
-        if not marks.hold(connection, self.staging, salt, settings.today):
-            return why_marks_do_not_hold(connection, self.staging, salt, settings.today)
-        return find_changed(
-            connection, self.documents, self.staging, settings, self._take_as_before
-        )
+        staging = self.staging
+        holds = not self._anew and marks.hold(connection, staging, salt, self.settings.today)
+        return holds, marks.made(connection, staging)
 
     def _put_aside(self, page: Compared, rows: Mapping[str, Row]) -> None:
         """Keep a page's changes; one of the inclusion sets alone changes no document."""

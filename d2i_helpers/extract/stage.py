@@ -233,16 +233,25 @@ class Day:
         self._marks_before = False  # whether marks of earlier runs may be there
         if self.settings.person_ids:
             return NO_MARKS
-        salt, today = salt_of(self.documents), self.settings.today
-        why = why_marks_do_not_hold(connection, self.staging, salt, today)
-        anew = self.settings.reassess or self.load.first_load
+        salt = salt_of(self.documents)
         connection.rollback()  # no reading transaction stays open while another one writes
-        self._marks_before = marks.begin(self.staging, salt, today, anew=anew)
-        if not self._marks_before:
-            return REASSESSED if self.settings.reassess and not self.load.first_load else why
-        return find_changed(
-            connection, self.documents, self.staging, self.settings, self._take_as_before
-        )
+        self._marks_before, kept = self._begin_marks(connection, salt)
+        if self._marks_before:
+            return find_changed(
+                connection, self.documents, self.staging, self.settings, self._take_as_before
+            )
+        if self.settings.reassess and not self.load.first_load:
+            return REASSESSED
+        return why_marks_do_not_hold(kept, salt, self.settings.today)
+
+    @property
+    def _anew(self) -> bool:
+        """Whether everybody is read, whatever marks say."""
+        return self.settings.reassess or self.load.first_load
+
+    def _begin_marks(self, _connection: Connection, salt: str) -> tuple[bool, Sequence[marks.Made]]:
+        """Whether there may be marks that hold; and what those that were there before are of."""
+        return marks.begin(self.staging, salt, self.settings.today, anew=self._anew)
 
     def _take_as_before(self, kept: marks.Held) -> None:
         """Count children whose rows, document and staging row are as they were."""

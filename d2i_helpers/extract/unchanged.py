@@ -8,7 +8,7 @@ have to be read, it is said why.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any
@@ -56,11 +56,12 @@ _SEVERAL_TYPES = Everybody("ids of one column are of several types")
 _NOBODY = Everybody("the source holds no person")
 
 
-def why_marks_do_not_hold(
-    connection: Connection, staging: Staging, today_salt: str, day: dt.date
-) -> Everybody:
-    """Why the marks that are kept say nothing of a day; to be asked before they are removed."""
-    kept = marks.made(connection, staging)
+def why_marks_do_not_hold(kept: Sequence[marks.Made], today_salt: str, day: dt.date) -> Everybody:
+    """Why marks say nothing of a day.
+
+    Args:
+        kept: what they are of.
+    """
     named = dict.fromkeys(name for one in kept for name in differences(one.salt, today_salt))
     if named:
         are = "are" if len(named) > 1 else "is"

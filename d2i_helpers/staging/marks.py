@@ -92,7 +92,9 @@ def text_fingerprint(text: str) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
-def begin(staging: Staging, salt: str, day: dt.date, *, anew: bool = False) -> bool:
+def begin(
+    staging: Staging, salt: str, day: dt.date, *, anew: bool = False
+) -> tuple[bool, list[Made]]:
     """Take the marks of the table if they hold for this salt, else remove them.
 
     Args:
@@ -101,10 +103,10 @@ def begin(staging: Staging, salt: str, day: dt.date, *, anew: bool = False) -> b
         anew: remove them in any case.
 
     Returns:
-        Whether there may be marks that hold.
+        Whether there may be marks that hold; and what those that were there before are of.
     """
 
-    def look(connection: Connection) -> bool:
+    def look(connection: Connection) -> tuple[bool, list[Made]]:
         take_turn(connection, staging.name, staging.shard)
         kept = _kept(connection, staging)
         holds = not anew and _hold(kept, staging.shard, salt, day)
@@ -115,7 +117,7 @@ def begin(staging: Staging, salt: str, day: dt.date, *, anew: bool = False) -> b
             connection.execute(delete(marks).where(marks.c.staging_table == staging.name, *mine))
         now = _kept_from_now(kept, staging.shard, Made(salt, day.isoformat()), holds=holds)
         _keep(connection, staging, kept, now)
-        return holds
+        return holds, list(kept.values())
 
     return staging.in_transaction(look)
 
