@@ -100,6 +100,14 @@ class _Look(Day):
                 "No run has made all the tables here yet, so there is nothing to compare with.",
                 hint="`d2i run --stages extract,delta` makes them and sends nothing.",
             )
+        for table in _NEEDED:
+            if set(table.columns.keys()) <= database.columns_present(connection, table):
+                continue
+            raise D2IError(
+                "A table here was made by an earlier release and lacks a column.",
+                hint="`d2i run --stages extract,delta` adds it and sends nothing; where its login "
+                "may not, `d2i check --ddl` prints the script for a DBA.",
+            )
         form = self.staging.fact(connection, CANONICAL_FACT)
         wanted = canonical_name(self.spec, self.load.volatile_ids)
         if form != wanted and self.staging.max_id(connection):

@@ -100,8 +100,10 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
     again |= {k: v for k, v in given.items() if k in ("outputs_dir", *plan.NEVER_SAVED)}
     settings = load_settings(None, **again)
     now = plan.saved_parameters(settings)
+    # a parameter that the run's release did not know yet was not another one than its default
+    then = {**plan.default_parameters(), **record.parameters}
     free = ("outputs_dir", "records_url", "webhook_url")
-    changed = sorted(k for k in now if now[k] != record.parameters.get(k) and k not in free)
+    changed = sorted(k for k in now if now[k] != then[k] and k not in free)
     if changed:
         raise SettingsError(
             f"The parameters of run {run_id} are not the same any more: {', '.join(changed)}.",

@@ -154,3 +154,12 @@ def saved_parameters(settings: Settings) -> dict[str, Any]:
         for name in type(settings).model_fields
         if name != "run_id"
     }
+
+
+def default_parameters() -> dict[str, Any]:
+    """What every parameter is where nobody gives it, as a run record would keep it."""
+    return {
+        name: saved_setting(name, field.default)
+        for name, field in Settings.model_fields.items()
+        if name != "run_id"
+    }

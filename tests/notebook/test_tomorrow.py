@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from d2i_helpers import database
 from d2i_helpers.database.tables import staging_table, submission_log
 from d2i_helpers.demo import simulate
-from d2i_helpers.errors import GuardError
+from d2i_helpers.errors import D2IError, GuardError
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.notebook import tomorrow
 from d2i_helpers.notebook.told import as_text
@@ -102,3 +102,14 @@ def test_a_day_that_the_guards_would_stop_says_so(tmp_path: Path) -> None:
     with pytest.raises(GuardError) as stopped:
         demo.prepare()
     assert stopped.value.message == said.stop.message
+
+
+def test_a_table_of_an_earlier_release_is_named_as_such(tmp_path: Path) -> None:
+    demo = Demo(tmp_path)
+    demo.prepare()
+    demo.sql("ALTER TABLE d2i_marks DROP COLUMN accepted_by")
+    with pytest.raises(D2IError, match="an earlier release") as refused:
+        tomorrow.preview(database.open_database(demo.settings), demo.settings, SPEC)
+    assert "extract,delta" in str(refused.value.hint)
+    demo.prepare()
+    assert demo.preview().going

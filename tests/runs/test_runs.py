@@ -282,6 +282,25 @@ def test_a_failed_stage_ends_the_run_and_resume_goes_on_with_it(
         project.run(resume=failed.run_id)
 
 
+def test_a_run_of_an_earlier_release_is_resumed_although_this_one_knows_more_parameters(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("extract", "from d2i_helpers.errors import GuardError\nraise GuardError('Few.')")
+    ours = plan.saved_parameters
+
+    def earlier(settings: Any) -> dict[str, Any]:
+        return {k: v for k, v in ours(settings).items() if k not in ("shard_wait", "reassess")}
+
+    with monkeypatch.context() as then:
+        then.setattr(plan, "saved_parameters", earlier)
+        failed = project.run("extract", "delta")
+    project.write("extract", "pass")
+    with monkeypatch.context() as now, pytest.raises(SettingsError, match="any more: shard_wait"):
+        now.setenv(f"{ENV_PREFIX}SHARD_WAIT", "3")
+        project.run(resume=failed.run_id)
+    assert project.run(resume=failed.run_id).exit_code == 0
+
+
 def test_a_run_that_left_something_on_the_wire_is_resumed_from_delta_on(project: Project) -> None:
     """Submit alone cannot settle an unknown outcome, whatever the record says of delta."""
     project.write("submit", "from d2i_helpers.errors import KernelDied\nraise KernelDied('Died.')")
