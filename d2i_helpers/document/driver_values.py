@@ -68,6 +68,7 @@ _MONTH_FIRST = re.compile(
     r"([A-Z]{3,9}) +(\d{1,2}),? +(\d{4})(?: .*)?", re.ASCII | re.IGNORECASE | re.DOTALL
 )
 _CLOCK = re.compile(r"[T ,]\s*[0-9:.]*\s*([AP]M)?\s*(Z|UTC|[+-]\d\d:?\d\d)?\s*", re.ASCII | re.I)
+_TIME = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:[.:](\d{1,6}))?)?\d*\s*([AP]M)?", re.ASCII | re.I)
 _MONTHS = (
     "JANUARY", "FEBRUARY", "MARCH", "APRIL", "MAY", "JUNE",
     "JULY", "AUGUST", "SEPTEMBER", "OCTOBER", "NOVEMBER", "DECEMBER",
@@ -139,6 +140,21 @@ def read_date(value: Any) -> tuple[dt.date | None, str | None]:
     if text is None:
         return None, problem and NOT_A_DATE
     return parse_date(text)
+
+
+def time_of_day(value: Any) -> str:
+    """The time of a date-time or of a text with one, as text that sorts; empty for a plain day.
+
+    Only for what is to come first: which day a value lies on is `read_date`'s to say.
+    """
+    if isinstance(value, dt.datetime):
+        moment = value if value.tzinfo is None else _in_england(value)
+        return moment.time().isoformat("microseconds")
+    if not isinstance(value, str) or not (match := _TIME.search(value)):
+        return ""
+    hour, minute, second, fraction, half = match.groups(default="")
+    hours = int(hour) % 12 + 12 * (half.upper() == "PM") if half else int(hour)
+    return f"{hours:02}:{minute}:{second or '00'}.{fraction.ljust(6, '0')}"
 
 
 def _in_england(moment: dt.datetime) -> dt.datetime:

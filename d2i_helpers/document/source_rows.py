@@ -19,6 +19,7 @@ from d2i_helpers.document.driver_values import (
     is_unreadable_date,
     read_date,
     read_text,
+    time_of_day,
 )
 from d2i_helpers.payload_spec import Source, Spec, source_columns
 
@@ -27,12 +28,15 @@ ReadText = Callable[[SourceRow], str | None]  # one value of a row as text
 _NO_ROWS: tuple[SourceRow, ...] = ()
 
 
-class _Dates(dict[Any, str | None]):
-    """A cache from raw value to date text, since days repeat often."""
+class _Remembered(dict[Any, str | None]):
+    """A cache from raw value to what is read of it, since days repeat often."""
+
+    def __init__(self, read: Callable[[Any], str | None]) -> None:
+        super().__init__()
+        self._read = read
 
     def __missing__(self, value: Any) -> str | None:
-        day, _ = read_date(value)
-        text = day.isoformat() if day else None
+        text = self._read(value)
         if value is None or type(value) in (str, dt.datetime, dt.date):
             if len(self) >= CACHE_SIZE:
                 self.clear()
@@ -40,7 +44,19 @@ class _Dates(dict[Any, str | None]):
         return text
 
 
-DATES = _Dates()  # for loops over many rows; it raises TypeError for a structure, see date_text
+def _day(value: Any) -> str | None:
+    day, _ = read_date(value)
+    return day.isoformat() if day else None
+
+
+def _moment(value: Any) -> str | None:
+    day = _day(value)
+    return day and f"{day} {time_of_day(value) or _MIDNIGHT}"
+
+
+_MIDNIGHT = "00:00:00.000000"
+DATES = _Remembered(_day)  # for loops over many rows; raises TypeError for a structure: `date_text`
+_MOMENTS = _Remembered(_moment)
 
 
 def date_text(value: Any) -> str | None:
@@ -48,6 +64,17 @@ def date_text(value: Any) -> str | None:
     try:
         return DATES[value]
     except TypeError:  # a structure, as some drivers read JSON
+        return None
+
+
+def moment_text(value: Any) -> str | None:
+    """A raw value as text of its day and time that sorts; None where `date_text` gives none.
+
+    A day without a time counts as its midnight, as databases take it.
+    """
+    try:
+        return _MOMENTS[value]
+    except TypeError:  # as in `date_text`
         return None
 
 
@@ -347,9 +374,9 @@ def sorter(
 ) -> Callable[[list[SourceRow]], list[SourceRow]] | None:
     """A function that gives rows of a source in its `order`; None where the order does not matter.
 
-    Nulls and unreadable values come last (first with `open`). Ties are broken by the row's key, if
-    that lasts, and then by its whole content, so that the order never depends on how the database
-    delivers rows.
+    Dates go by day and time. Nulls and unreadable values come last (first with `open`). Ties are
+    broken by the row's key, if that lasts, and then by its whole content, so that the order never
+    depends on how the database delivers rows.
     """
     if not (source.order or source.pick_first):
         return None
@@ -420,7 +447,10 @@ def overtaking(
 def _reader(
     plan: ReadPlan, source: Source, column: str, is_date: Callable[[str], bool]
 ) -> ReadText:
-    return plan.date(source.name, column) if is_date(column) else plan.text(source.name, column)
+    if not is_date(column):
+        return plan.text(source.name, column)
+    place = plan.at(source.name, column)
+    return lambda row: moment_text(row[place])
 
 
 def _sort_key(readers: list[ReadText], *, nulls_high: bool) -> Callable[[SourceRow], Any]:

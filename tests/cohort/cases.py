@@ -524,6 +524,17 @@ def two_addresses_of_one_day_are_settled_by_their_id(c: Child) -> None:
 
 
 @case
+def of_two_addresses_of_one_day_the_later_hour_wins(c: Child) -> None:
+    c.person()
+    c.referral()
+    times = (("b", "2024-06-01 09:15", "AB1 2CD"), ("a", "2024-06-01 16:40", "EF3 4GH"))
+    for key, since, postcode in times:
+        c.add("ssd_address", addr_table_id=f"{c.id}{key}", addr_person_id=c.id,
+              addr_address_start_date=since, addr_address_postcode=postcode)  # fmt: skip
+    c.has("child_details.postcode", "EF3 4GH")
+
+
+@case
 def disabilities_are_distinct_and_sorted(c: Child) -> None:
     c.person()
     c.referral()

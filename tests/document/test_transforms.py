@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from d2i_helpers.document.source_rows import moment_text
 from d2i_helpers.document.transforms import compile_transform
 from d2i_helpers.payload_spec import load_spec
 
@@ -332,3 +333,35 @@ def test_a_row_that_counts_sets_the_uasc_flag(raw: Any, expected: tuple) -> None
 )
 def test_the_conference_flag(raw: Any, sent: Any, problem: str | None) -> None:
     assert read(f"{S47}.icpc_required_flag", raw) == (sent, problem)
+
+
+# ------------------------------------------------------------------------- which row comes first
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("2026-03-05", "2026-03-05 00:00:01"),
+        ("2026-03-05T09:15:00", "2026-03-05T16:40:00"),
+        ("2026-03-05 09:15:00.25", "2026-03-05 09:15:00.3"),
+        ("05/03/2026 9:15", "05/03/2026 10:05"),
+        ("Mar  5 2026 12:30AM", "Mar  5 2026  9:15AM"),
+        ("Mar  5 2026 11:59AM", "Mar  5 2026 12:01PM"),
+        ("Mar  5 2026 12:01PM", "Mar  5 2026  1:00PM"),
+        ("2026-03-05 23:59:59.999", "2026-03-06"),
+        ("2026-03-05 09:15", dt.datetime(2026, 3, 5, 9, 15, 0, 1)),
+        (dt.date(2026, 3, 5), dt.datetime(2026, 3, 5, 9, 15)),
+        (dt.datetime(2026, 7, 1, 9, tzinfo=dt.UTC), dt.datetime(2026, 7, 1, 10, 30)),
+    ],
+)
+def test_the_time_of_the_day_decides_which_row_is_later(earlier: Any, later: Any) -> None:
+    first, second = moment_text(earlier), moment_text(later)
+    assert first is not None and second is not None and first < second
+
+
+@pytest.mark.parametrize("midnight", [dt.datetime(2026, 3, 5), "2026-03-05 00:00:00.000000"])
+def test_a_plain_day_is_its_midnight(midnight: Any) -> None:
+    assert moment_text(midnight) == moment_text(dt.date(2026, 3, 5)) == moment_text("2026-03-05")
+
+
+@pytest.mark.parametrize("raw", [None, "", "soon", "2026-03-45 09:15", "9999-12-31 00:00", {}])
+def test_what_is_no_day_is_no_moment(raw: Any) -> None:
+    assert moment_text(raw) is None
