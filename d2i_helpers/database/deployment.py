@@ -140,11 +140,12 @@ def _create_ours(connection: Connection) -> list[str]:
             table.create(connection, checkfirst=False)
             created.append(table.name)
         elif missing := [c for c in table.columns if c.name not in columns]:
-            _add_columns(connection, table, missing)
+            add_columns(connection, table, missing)
     return created
 
 
-def _add_columns(connection: Connection, table: Table, missing: Sequence[Column]) -> None:
+def add_columns(connection: Connection, table: Table, missing: Sequence[Column]) -> None:
+    """Add columns of ours to a table that an older version made."""
     name = quoted_name(connection, table)
     for column in missing:
         said = CreateColumn(column).compile(dialect=connection.dialect)

@@ -238,7 +238,8 @@ SITUATIONS = (
     ),
     Situation(
         "This login lacks a right on a schema, table or column",
-        "Have a DBA grant it; docs/setup.md, *Rights and tables*, lists what is needed.",
+        "Have a DBA run what `d2i check --ddl` prints: the grants, and what a new release adds. "
+        "docs/setup.md, *Rights and tables*, lists what is needed.",
         "229 230 262 297 300 2760 15151 15247 42501 ORA-01031 ORA-01950 ORA-41900",
         r"permission (?:was )?denied|does not have (?:the )?permission|insufficient privilege"
         r"|permission .{0,60} denied|must be owner",

@@ -68,7 +68,7 @@ def error_of(checks: Sequence[Check]) -> D2IError | None:
     if not failures:
         return None
     error_class = error_named(failures[0].error_name) or PreflightError
-    said = " ".join(f"{check.name}: {check.detail}" for check in failures)
+    said = " ".join(f"{check.name}: {check.detail.rstrip('.')}." for check in failures)
     return error_class(f"Preflight failed. {said}", hint=failures[0].advice)
 
 

@@ -30,7 +30,7 @@ from sqlalchemy.engine import Dialect
 
 from d2i_helpers import database
 from d2i_helpers.database import dialects, tables
-from d2i_helpers.database.deployment import ALTER_IT
+from d2i_helpers.database.deployment import ALTER_IT, add_columns
 from d2i_helpers.errors import D2IError, GateError
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, failed, grants
 from d2i_helpers.settings import Settings
@@ -214,19 +214,42 @@ def _older(
 ) -> Check:
     """Tables of ours that an older version made; the next run adds what they lack, where it may."""
     named = ", ".join(f"{table.name}.{name}" for table, gone in found for name in gone)
+    said = f"missing in tables that an older version made: {named}"
     schema = settings.staging_schema
-    return Check(
-        "our columns",
-        WARN,
-        f"missing in tables that an older version made: {named}",
-        "The next run adds them, where this login may; else have a DBA run what "
-        "`d2i check --ddl` prints.",
-        ddl=tuple(
-            database.column_statement(engine.dialect, schema, table, name)
-            for table, gone in found
-            for name in gone
-        ),
+    ddl = tuple(
+        database.column_statement(engine.dialect, schema, table, name)
+        for table, gone in found
+        for name in gone
     )
+    may = _may_add(engine, found)
+    if may is False:
+        return Check(
+            "our columns",
+            FAIL,
+            f"{said}; this user may not add them",
+            "Have a DBA run what `d2i check --ddl` prints.",
+            "DatabaseError",
+            ddl,
+        )
+    where = (
+        "" if may else ", where this login may; else have a DBA run what `d2i check --ddl` prints"
+    )
+    return Check("our columns", WARN, said, f"The next run adds them{where}.", ddl=ddl)
+
+
+def _may_add(engine: Engine, found: Sequence[tuple[Table, Sequence[str]]]) -> bool | None:
+    """Whether this login may add columns, tried and rolled back; None where that is not to be."""
+    if not dialects.of(engine).undoes_ddl:
+        return None
+    try:
+        with database.transaction(engine) as connection:
+            for table, gone in found:
+                add_columns(connection, table, [table.columns[name] for name in gone])
+            raise _Undo
+    except _Undo:
+        return True
+    except D2IError:
+        return False
 
 
 def _may_create(engine: Engine, missing: Sequence[Table], ddl: tuple[str, ...]) -> Check:

@@ -175,6 +175,43 @@ def test_rights_that_a_login_lacks_are_named(staged: Engine, limited: Any) -> No
     assert missing.detail == "missing: d2i_run_lock; this user may not create tables"
 
 
+def test_columns_of_a_new_release_are_added_where_the_login_may(
+    staged: Engine, make_settings: Callable
+) -> None:
+    do(staged, "alter table d2i_marks drop column accepted_by")
+    found = look(make_settings())["our columns"]
+    assert found.status == WARN
+    if staged.dialect.name != "sqlite":
+        assert found.advice == "The next run adds them."
+    with database.reading(staged) as connection:  # it was tried, and undone
+        assert "accepted_by" not in database.columns_present(connection, tables.marks)
+    database.create_staging(staged, STAGING)
+    assert "our columns" not in look(make_settings())
+
+
+def test_columns_of_a_new_release_that_the_login_may_not_add_fail(
+    staged: Engine, limited: Settings
+) -> None:
+    """Else a check after an update would pass, and the night would end."""
+    do(
+        staged,
+        "grant insert, update, delete on all tables in schema public to d2i_limited",
+        "grant usage on all sequences in schema public to d2i_limited",
+        "alter table d2i_marks drop column accepted_by",
+    )
+    found = look(limited)["our columns"]
+    assert (found.status, found.error_name) == (FAIL, "DatabaseError")
+    assert "d2i_marks.accepted_by; this user may not add them" in found.detail
+    engine = database.open_database(limited)
+    with pytest.raises(DatabaseError, match="lacks a right") as refused:
+        database.create_staging(engine, STAGING)
+    assert "d2i check --ddl" in str(refused.value.hint)
+    engine.dispose()
+    script, _ = preflight.ddl_script(limited)
+    do(staged, *(line for line in script.splitlines() if line and not line.startswith("--")))
+    assert {check.status for check in preflight.run(limited)} == {PASS}
+
+
 # ------------------------------------------------------------------------------- the machine
 @pytest.mark.parametrize(
     ("skew", "status"),

@@ -18,6 +18,7 @@ class Oracle(Portable):
 
     name = "oracle"
     hides_tables = True
+    undoes_ddl = False  # each such statement commits, before it and after it
     # deadlock, conflict of two writers, lock not had in time
     passing_codes = frozenset({"ORA-00060", "ORA-08177", "ORA-00054", "ORA-30006", "ORA-04021"})
     lost_codes = frozenset(

@@ -74,6 +74,9 @@ class Portable:
     def guard_transactions(self, engine: Engine) -> None:
         """Stop where a transaction was ended in its middle and the driver did not say so."""
 
+    # whether what makes or alters a table is undone with its transaction
+    undoes_ddl: ClassVar[bool] = True
+
     # -------------------------------------------------------------------------------- errors
     # codes (`messages.error_codes`) of what may go well when it is done again: the database ended
     # a step in favour of another one, a lock was not had in time, the server was away for a moment

@@ -41,6 +41,7 @@ class SQLite(Portable):
     """
 
     name = "sqlite"
+    undoes_ddl = False  # Python's driver begins a transaction with the first row that is written
     takes_password = False
     partial_indexes = True
     row_number = Integer()  # it counts up only a key of the type INTEGER
