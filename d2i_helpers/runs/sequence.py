@@ -6,8 +6,9 @@ else in a ledger was not written by this program.
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from d2i_helpers.database.plain_message import without_controls
@@ -136,23 +137,31 @@ def _inconsistent(entry: Entry, first: Entry) -> str | None:
 
 
 def _times(chain: Chain) -> Iterator[ChainFault]:
-    """Faults in time: an entry before its predecessor, a run id that is not of its start."""
+    """Faults in time: an entry out of the order of the others, a run id not of its start.
+
+    A clock that was a year ahead for one night makes that night's entries doubtful, and not all
+    that come after them: those are out of time that most of the others contradict.
+    """
     slack = dt.timedelta(seconds=CLOCK_SECONDS)
-    latest: tuple[int, dt.datetime] | None = None
-    for line, entry in enumerate(chain, 1):
-        if entry is None:
-            continue
-        at = time_of(entry.get("at"))
+    times = {line: time_of(entry.get("at")) for line, entry in enumerate(chain, 1) if entry}
+    now = dt.datetime.now(dt.UTC) + slack
+    in_order = _in_order({line: at for line, at in times.items() if at is not None and at <= now})
+    for (line, at), (before, after) in zip(
+        times.items(), _neighbours(list(times), in_order), strict=True
+    ):
+        entry = chain[line - 1]
+        assert entry is not None  # else it is not among the times
         if at is None:
             yield ChainFault(line, "was altered or added: it has no time")
             continue
-        if at > dt.datetime.now(dt.UTC) + slack:
+        if at > now:
             yield ChainFault(line, "was added, or a clock was wrong: it is of a time to come")
-        if latest is not None and at < latest[1] - slack:
+        if before and at < in_order[before] - slack:
             yield ChainFault(line, "was added or moved, or a clock was set back: it is older than "
-                             f"line {latest[0]} before it")  # fmt: skip
-        if latest is None or at > latest[1]:
-            latest = (line, at)
+                             f"line {before} before it")  # fmt: skip
+        elif after and now >= at > in_order[after] + slack:
+            yield ChainFault(line, "was added or moved, or a clock was ahead: it is younger than "
+                             f"line {after} behind it")  # fmt: skip
         if "since" in entry:  # it waited in a folder while the object storage was away
             waited_from = time_of(entry["since"])
             if waited_from is None or not -slack <= at - waited_from <= LONGEST_WAIT:
@@ -164,6 +173,45 @@ def _times(chain: Chain) -> Iterator[ChainFault]:
             continue
         if abs(at - records.time_of_id(run_id)) > slack:
             yield ChainFault(line, "was added: the run's id is of another time than its start")
+
+
+def _in_order(times: Mapping[int, dt.datetime]) -> dict[int, dt.datetime]:
+    """The most lines whose times follow one another; of two ways the one with the earlier lines.
+
+    Args:
+        times: of lines, in their order.
+    """
+
+    def backwards(line: int) -> float:
+        return -times[line].timestamp()
+
+    # From the end: `ends[n]` is the latest line from which n + 1 lines follow one another. The
+    # lines of `ends` have ever earlier times, and a line goes in front of those not before it.
+    ends: list[int] = []
+    follows: dict[int, int | None] = {}
+    for line in reversed(list(times)):
+        place = bisect.bisect_right(ends, backwards(line), key=backwards)
+        follows[line] = ends[place - 1] if place else None
+        ends[place : place + 1] = [line]
+    found, next_line = {}, ends[-1] if ends else None
+    while next_line is not None:
+        found[next_line] = times[next_line]
+        next_line = follows[next_line]
+    return found
+
+
+def _neighbours(
+    lines: Sequence[int], in_order: Mapping[int, Any]
+) -> Iterator[tuple[int | None, int | None]]:
+    """The last line in order before each line, and the first one behind it."""
+    ordered = list(in_order)
+    for line in lines:
+        place = bisect.bisect_left(ordered, line)
+        behind = place + (line in in_order)
+        yield (
+            ordered[place - 1] if place else None,
+            ordered[behind] if behind < len(ordered) else None,
+        )
 
 
 def time_of(said: Any) -> dt.datetime | None:

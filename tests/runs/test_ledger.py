@@ -481,3 +481,34 @@ def test_clocks_may_differ_a_little_and_no_more(book: Book, ids: list[str]) -> N
         changed = {**last, "at": moved}
         changed["hash"] = ledger.entry_hash(changed)
         assert len(sequence.chain_faults([*chain[:-1], changed])) == number
+
+
+@pytest.mark.parametrize("days", [366, -4000, 2])
+@pytest.mark.parametrize("ago", [1, 500])  # 500: the wrong time has come by now
+def test_a_clock_that_was_wrong_for_a_night_makes_that_night_doubtful_and_no_other(
+    book: Book, days: int, ago: int
+) -> None:
+    """Else no run could be resumed, closed or pruned until the wrong time has come."""
+    for _ in range(4):
+        end_run(book, begin_run(book))
+    chain = [dict(entry) for entry in ledger.entries(book.outputs) if entry]
+    before, begun = ledger.START, dt.datetime.now(dt.UTC) - dt.timedelta(days=ago)
+    for place, entry in enumerate(chain):
+        at = begun + dt.timedelta(hours=place, days=days if place in (2, 3) else 0)
+        entry |= {"at": at.isoformat(), "before": before}
+        if entry["kind"] == ledger.STARTED:
+            run_id = at.strftime("%Y%m%dT%H%M%S") + entry["run_id"][15:]
+        entry["run_id"] = run_id
+        entry["hash"] = before = ledger.entry_hash(entry)
+    assert {fault.line for fault in sequence.chain_faults(chain)} == {3, 4}
+
+
+def test_an_old_line_at_the_end_is_named_and_not_the_one_before_it(book: Book) -> None:
+    end_run(book, begin_run(book))
+    chain = [dict(entry) for entry in ledger.entries(book.outputs) if entry]
+    old = dt.datetime.fromisoformat(chain[0]["at"]) - dt.timedelta(days=3)
+    chain[1]["at"] = old.isoformat()
+    chain[1]["hash"] = ledger.entry_hash(chain[1])
+    (fault,) = sequence.chain_faults(chain)
+    assert fault.line == 2
+    assert "older than line 1" in fault.problem
