@@ -17,6 +17,7 @@
     ├── PreflightError            16  a preflight check failed
     ├── ClusterError              17  the cluster is not there, or was lost
     ├── StorageError              18  the object storage of the records cannot be used
+    ├── SourceMovesError          19  the SSD is being filled while it is read
     └── ChildErrors               20  the run is complete, but some children need attention
 
 0 is success, 1 a fault in the program, 2 a wrong command line. A message says what failed, what is
@@ -151,6 +152,12 @@ class StorageError(D2IError):
     exit_code = 18
 
 
+class SourceMovesError(D2IError):
+    """The SSD is being filled while it is read; nothing was staged."""
+
+    exit_code = 19
+
+
 class ChildErrors(D2IError):
     """The run is complete, but some children could not be sent and need attention."""
 
@@ -207,6 +214,7 @@ WHAT_NEXT: Mapping[int, Next] = {
     16: Next.STOP,
     17: Next.AGAIN,  # the cluster may be back
     18: Next.AGAIN,  # the storage may be back
+    19: Next.AGAIN,  # the load of the SSD ends
     20: Next.LOOK,  # to run again would find the same children
     130: Next.AGAIN,  # a machine that shuts down; who means it stops the task in the scheduler
 }

@@ -45,6 +45,7 @@ from d2i_helpers.extract.columns import DateColumns, uses_of_fields
 from d2i_helpers.extract.filters import Filters
 from d2i_helpers.extract.page_rows import PageRows
 from d2i_helpers.extract.per_person import Numbers
+from d2i_helpers.extract.read_twice import ReadTwice
 from d2i_helpers.extract.sources import ReadPage, SourceReader
 from d2i_helpers.extract.valid_until import ValidUntil
 from d2i_helpers.payload_spec import Spec
@@ -66,6 +67,7 @@ _CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")  # "TypeError" is said as "type err
 ALIKE = "is another child's too, but for blanks or capitals"
 TWIN = "is another child's too"
 SECOND = "a second child has this id"
+MOVED = "was written to while it was read, or a row that belongs to it was"
 UNSEEN = "its id cannot be sent (characters at its ends that cannot be seen)"
 
 
@@ -173,11 +175,13 @@ class Documents:
         self.problems = Problems()
         self.withheld: list[Withheld] = []  # of the last page
         self.absent = Absentees()
+        self.twice = ReadTwice()  # what the whole tables say of the persons of pages
         # told of each person beyond doubt what was counted of it, a row of numbers a person
         self.watch: Callable[[Sequence[str], Numbers], None] | None = None
         person = self.plan.person
         self._alike = Doubt(person.table, person.key, ALIKE)
         self._twin = Doubt(person.table, person.key, TWIN)
+        self._moved = Doubt(person.table, person.key, MOVED)
         self._due_doubt, self._birth_doubt = (
             unreadable(person.table, column, "the age") for column in (EXPECTED, BORN)
         )
@@ -206,11 +210,11 @@ class Documents:
             self.counts["without_id"] += self.reader.count_without_id(connection)
         fold = self.reader.deployed.folds_capitals(connection)
         for batch in self.reader.batches(connection, only):
-            page = self.filters.page(batch.persons, batch.found)
-            yield self._children(batch, page, fold=fold)
+            yield self._children(connection, batch, fold=fold)
 
-    def _children(self, batch: ReadPage, page: Page, *, fold: bool) -> list[Child]:
+    def _children(self, connection: Connection, batch: ReadPage, *, fold: bool) -> list[Child]:
         self.withheld = []
+        page = self.filters.page(batch.persons, batch.found)
         in_statutory = self._statutory(batch)
         by_id: dict[str, list[SourceRow]] = {}
         for row in batch.persons:
@@ -224,8 +228,15 @@ class Documents:
         if alike := self.reader.written.alike.intersection(by_id):
             # nobody can say whose their rows are, and the next page may have them once more
             counts[[person_id in alike for person_id in by_id], self._of_dates] = 0
+        fingerprints = None if self.settings.person_ids else rows_of_page.fingerprints()
+        moved = self._moved_of(connection, by_id, fingerprints, fold=fold)
         outcomes: list[_Outcome | None] = []
         for (person_id, rows), counted in zip(by_id.items(), counts, strict=True):
+            if person_id in moved:
+                counted[:] = 0
+                self._withhold(person_id, [self._moved])
+                outcomes.append(None)
+                continue
             identity: Verdict = self._alike if person_id in self.reader.written.alike else True
             if identity is True and any(row != rows[0] for row in rows):
                 identity = self._twin
@@ -239,20 +250,65 @@ class Documents:
         self._totals += counts.sum(axis=0)
         if self.watch is not None:
             self.watch(list(by_id), counts)
-        self.found = self._kept(rows_of_page, list(by_id), outcomes, counts)
+        self.found = {}
+        if fingerprints is not None:
+            until = rows_of_page.valid_until(self._until)
+            self.found = self._kept(fingerprints, until, list(by_id), outcomes, counts)
         return children
+
+    def _moved_of(
+        self,
+        connection: Connection,
+        by_id: Mapping[str, Sequence[SourceRow]],
+        fingerprints: Numbers | None,
+        *,
+        fold: bool,
+    ) -> set[str]:
+        """The persons of a page whose rows are not what they were with the tables as a whole."""
+        person_ids = list(by_id)
+        self.twice.meet(person_ids)
+        if fingerprints is None:
+            return set()
+        alike, with_blanks = self.reader.written.alike, self.reader.written.is_with_blanks
+        certain = [
+            len(rows) == 1 and person_id not in alike and not with_blanks(person_id)
+            for person_id, rows in by_id.items()
+        ]
+        moved = self.twice.differing(list(compress(person_ids, certain)), fingerprints[certain])
+        if each_time := self.twice.moved_each_time(moved):
+            raw_ids = [by_id[person_id][0][self._id_at] for person_id in each_time]
+            now = self._fingerprints_now(connection, raw_ids, fold=fold)
+            self.twice.restless |= {
+                person_id
+                for person_id in each_time
+                if now.get(person_id) != self.twice.moved[person_id]
+            }
+        return moved - self.twice.restless
+
+    def _fingerprints_now(
+        self, connection: Connection, raw_ids: Sequence[Any], *, fold: bool
+    ) -> dict[str, int]:
+        """The fingerprints of some persons' rows at this moment."""
+        now: dict[str, int] = {}
+        for batch in self.reader.batches(connection, raw_ids):
+            ids = [key_text(row[self._id_at]) or "" for row in batch.persons]
+            found = PageRows(self.reader, batch, ids, fold=fold).fingerprints()
+            now |= dict(zip(ids, found.tolist() if found is not None else (), strict=False))
+        return now
 
     def _kept(
         self,
-        rows: PageRows,
+        fingerprints: Numbers,
+        until: Numbers,
         person_ids: Sequence[str],
         outcomes: Sequence[_Outcome | None],
         counts: Numbers,
     ) -> dict[str, Mark]:
-        """What may be kept of the persons of a page, by their ids."""
-        if self.settings.person_ids or (fingerprints := rows.fingerprints()) is None:
-            return {}
-        until = rows.valid_until(self._until)
+        """What may be kept of the persons of a page, by their ids.
+
+        Args:
+            until: the last day for which each person's document holds, as an ordinal.
+        """
         fits = counts.max(axis=1, initial=0) <= _LARGEST
         longs = counts.astype(np.uint16)
         shorts = counts.astype(np.uint8)
@@ -288,6 +344,7 @@ class Documents:
             totals += counts.sum(axis=0, dtype=np.uint32)  # some thousand numbers of 16 bits
             if self.watch is not None:
                 of_persons[are_such] = counts
+        self.twice.meet(kept.person_ids)
         if self.watch is not None:
             self.watch(kept.person_ids, of_persons)
         self._totals += totals

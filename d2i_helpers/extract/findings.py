@@ -25,7 +25,7 @@ from d2i_helpers.document.source_rows import Page, SourceRow
 from d2i_helpers.document.transforms import compile_transform
 from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.per_person import Numbers
-from d2i_helpers.extract.unchanged import Changed, find_changed, salt_of
+from d2i_helpers.extract.unchanged import Changed, Everybody, find_changed, read_whole, salt_of
 from d2i_helpers.payload_spec import Field, Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, marks
@@ -117,7 +117,11 @@ def _changed(
     def take(kept: marks.Held) -> None:
         documents.take(kept)
 
-    changed = find_changed(connection, documents, staging, settings, take)
+    whole = read_whole(connection, documents, staging)
+    if isinstance(whole, Everybody):
+        return None
+    documents.reader.take_written(whole.written_ids(connection))
+    changed = find_changed(connection, documents, whole, staging, settings.today, take)
     return changed.ids if isinstance(changed, Changed) else None
 
 

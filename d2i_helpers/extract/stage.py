@@ -22,8 +22,9 @@ from d2i_helpers.cohort import Window
 from d2i_helpers.delta import removed_items
 from d2i_helpers.document.canonical import hash_of_assembled
 from d2i_helpers.document.validation import Problem, firewall_warnings
-from d2i_helpers.errors import SettingsError
+from d2i_helpers.errors import SettingsError, SourceMovesError
 from d2i_helpers.extract.documents import Documents, Withheld
+from d2i_helpers.extract.read_twice import ReadTwice
 from d2i_helpers.extract.shard_ids import require_clear_ids
 from d2i_helpers.extract.spelling import as_staged, staged_spellings
 from d2i_helpers.extract.unchanged import (
@@ -33,9 +34,11 @@ from d2i_helpers.extract.unchanged import (
     Changed,
     Everybody,
     find_changed,
+    read_whole,
     salt_of,
     why_marks_do_not_hold,
 )
+from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.payload_spec.registry import INCLUSION_SETS
@@ -59,6 +62,8 @@ COUNTS = (
     "rehashed", "released", "need_attention",
 )  # fmt: skip
 _SECONDS_BETWEEN_SIGNS = 0.3
+# Readings of a source that does not stand still, and the seconds between two.
+READINGS, PAUSE = 3, 5.0
 # Where so many persons were read, and so few of their documents are other ones, it is said.
 _MANY, _MUCH, _LITTLE = 100, 0.2, 0.05
 
@@ -95,19 +100,31 @@ def run(
         GuardError: the day looks wrong; the staging table is as it was.
         GateError: the staging table holds anonymised documents.
         LockError: another run works on the table.
+        SourceMovesError: the SSD is being filled; the staging table is as it was.
         SettingsError: none of the ids in `person_ids` is a person's; or the source or the database
             cannot be worked on in shards.
     """
     with working_on(engine, [settings.staging_table], settings.part), few_collections():
-        return Day(engine, settings, spec).run(progress)
+        earlier: ReadTwice | None = None
+        for left in reversed(range(READINGS)):
+            day = Day(engine, settings, spec, earlier)
+            if result := day.run(progress, again=left > 0):
+                return result
+            earlier = day.documents.twice
+            time.sleep(PAUSE)
+        raise AssertionError("the last reading gives a result, or an error")
 
 
 class Day:
     """One run of extract; `extract.look` goes the same way and writes nothing."""
 
-    def __init__(self, engine: Engine, settings: Settings, spec: Spec) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, spec: Spec, earlier: ReadTwice | None = None
+    ) -> None:
+        """``earlier``: what the reading before this one found, in which the source had moved."""
         self.engine, self.settings, self.spec = engine, settings, spec
         self.documents = Documents(engine, settings, spec)
+        self.documents.twice = ReadTwice(earlier=earlier)
         self.counts = self.documents.counts
         self.load = Load(
             engine,
@@ -127,8 +144,13 @@ class Day:
         self.attention: Counter[Entry] = Counter()
         self.respelt = 0  # children who are staged under another spelling of their id
 
-    def run(self, progress: Progress | None) -> ExtractResult:
-        """The whole run, see `run` of the module."""
+    def run(self, progress: Progress | None, *, again: bool = False) -> ExtractResult | None:
+        """The whole run, see `run` of the module.
+
+        Args:
+            again: whether the source can be read again if it moves meanwhile; nothing is kept of
+                the day then, and there is no result.
+        """
         warnings = self.documents.reader.deployed.check()
         with database.reading(self.engine) as connection:
             require_clear_ids(self.documents.reader.deployed, connection)
@@ -142,6 +164,11 @@ class Day:
             if self.load.first_load:  # its pages are written as they are read
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
             self._read_all(connection, changed, progress)
+            twice = self._look_again(connection)
+        if again and not twice.stood_still:
+            self.load.discard()
+            return None
+        self._require_rest(twice)
         if changed:
             self.staging.in_transaction(
                 lambda connection: marks.remove(connection, self.staging, changed.strangers)
@@ -181,7 +208,11 @@ class Day:
         found = self._find_changed(connection)
         changed = found if isinstance(found, Changed) else None
         self.everybody = found if isinstance(found, Everybody) else None
-        today = changed.rows if changed else self.documents.reader.deployed.row_counts(connection)
+        if whole := self.documents.twice.tables:
+            # in the order in which guards name them
+            today = dict(sorted(whole.rows.items()))
+        else:
+            today = self.documents.reader.deployed.row_counts(connection)
         self.rows = row_counts.compare(connection, self.staging.name, today)
         return before, changed
 
@@ -236,10 +267,28 @@ class Day:
         salt = salt_of(self.documents)
         connection.rollback()  # no reading transaction stays open while another one writes
         self._marks_before, kept = self._begin_marks(connection, salt)
-        if self._marks_before:
+        whole = read_whole(connection, self.documents, self.staging)
+        if isinstance(whole, WholeTables):
+            self.documents.twice.tables = whole
+        found = self._compare_with_marks(connection, whole, kept, salt)
+        if isinstance(whole, WholeTables) and (isinstance(found, Everybody) or found.ids):
+            self.documents.reader.take_written(whole.written_ids(connection))
+        return found
+
+    def _compare_with_marks(
+        self,
+        connection: Connection,
+        whole: WholeTables | Everybody,
+        kept: Sequence[marks.Made],
+        salt: str,
+    ) -> Changed | Everybody:
+        if self._marks_before and isinstance(whole, WholeTables):
             return find_changed(
-                connection, self.documents, self.staging, self.settings, self._take_as_before
-            )
+                connection, self.documents, whole, self.staging, self.settings.today,
+                self._take_as_before,
+            )  # fmt: skip
+        if self._marks_before and isinstance(whole, Everybody):
+            return whole
         if self.settings.reassess and not self.load.first_load:
             return REASSESSED
         return why_marks_do_not_hold(kept, salt, self.settings.today)
@@ -275,6 +324,31 @@ class Day:
         self.read_anew = self.counts["persons_read"] - as_before
         if progress:
             progress(self.counts["persons_read"], total)
+
+    def _look_again(self, connection: Connection) -> ReadTwice:
+        """What the source did while it was read; not asked where all is as it was before."""
+        twice, load = self.documents.twice, self.load
+        all_as_before = not self.read_anew and load.live == load.live_seen
+        if twice.tables is not None and not all_as_before:
+            deployed = self.documents.reader.deployed
+            twice.end(deployed.counts_again(connection, twice.tables.rows))
+        return twice
+
+    def _require_rest(self, twice: ReadTwice) -> None:
+        """Stop where the source is being filled; nothing is kept of the day.
+
+        Raises:
+            SourceMovesError: rows came or went while it was read, in each reading.
+        """
+        if not twice.is_being_filled:
+            return
+        self.load.discard()
+        raise SourceMovesError(
+            f"The source was written to while it was read, {counted(READINGS, 'time')} in a row "
+            f"({twice.said()}), so nobody can say which children have which rows.",
+            hint="Nothing was staged. Let this run begin after the load of the SSD has ended; a "
+            "scheduler that tries again after a while does so by itself.",
+        )
 
     def _take(self, connection: Connection, children: list[Child]) -> None:
         """Compare a page with what is staged, and put its changes aside."""
@@ -432,6 +506,16 @@ class Day:
     def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
         documents = self.documents
         notices = notices + self.staging.moves.notices()
+        if not documents.twice.stood_still:
+            notices.append(
+                f"The source was written to while it was read, {counted(READINGS, 'time')} in a "
+                "row. Children whose rows changed meanwhile are held back until the next run."
+            )
+        if restless := len(documents.twice.restless):
+            notices.append(
+                f"{subject(restless, 'person')} read three times, as some of their rows are other "
+                "ones each time: does a view make a key or a time anew? (docs/extract.md)"
+            )
         if altered := self.counts["altered"]:
             notices.append(
                 f"{counted(altered, 'staged document')} had been changed by other software and "

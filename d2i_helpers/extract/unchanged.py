@@ -20,7 +20,6 @@ from d2i_helpers import database
 from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.salt import differences, salt
 from d2i_helpers.extract.whole_tables import WholeTables
-from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, marks, row_counts
 
 # Where more of the marks that come first have changed, everybody is read: a page by its bounds
@@ -37,7 +36,6 @@ class Changed:
 
     ids: list[Any]  # as the database holds them
     strangers: list[str]  # ids with a mark that no person has any more
-    rows: dict[str, int]  # number of rows of each source table
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,10 @@ def salt_of(documents: Documents) -> str:
                 reader.reads_as())  # fmt: skip
 
 
-def find_changed(
-    connection: Connection, documents: Documents, staging: Staging, settings: Settings, take: Take
-) -> Changed | Everybody:
-    """Compare today's rows with the marks.
-
-    Args:
-        take: called with the marks of persons who need not be read, in parts; only if there is a
-            result.
+def read_whole(
+    connection: Connection, documents: Documents, staging: Staging
+) -> WholeTables | Everybody:
+    """Read every table from beginning to end; where that says nothing of persons, why.
 
     Raises:
         DatabaseError: the database refused a query.
@@ -101,9 +95,26 @@ def find_changed(
         return _NOT_HANDED_OVER
     if tables.unclear:
         return _SEVERAL_TYPES
-    if not len(tables.persons):
-        return _NOBODY
-    compared = _compare(connection, tables, staging, settings.today, take)
+    return tables if len(tables.persons) else _NOBODY
+
+
+def find_changed(
+    connection: Connection,
+    documents: Documents,
+    tables: WholeTables,
+    staging: Staging,
+    day: dt.date,
+    take: Take,
+) -> Changed | Everybody:
+    """Compare today's rows with the marks.
+
+    Args:
+        tables: as they are today.
+        day: of the run.
+        take: called with the marks of persons who need not be read, in parts; only if there is a
+            result.
+    """
+    compared = _compare(connection, tables, staging, day, take)
     connection.rollback()
     if compared is None:
         return MOST_HAVE_CHANGED
@@ -111,10 +122,7 @@ def find_changed(
     documents.counts["without_id"] += tables.without_id + tables.unreadable_id
     documents.counts["persons_read"] += tables.unreadable_id
     ids = [] if same.all() else tables.raw_ids(connection, ~same)
-    if ids:
-        documents.reader.take_written(tables.written_ids(connection))
-    # in the order in which a full extract counts them, as guards name them so
-    return Changed(ids, strangers, dict(sorted(tables.rows.items())))
+    return Changed(ids, strangers)
 
 
 def _compare(

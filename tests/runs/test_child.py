@@ -33,7 +33,7 @@ def test_every_exit_code_is_classed_and_no_other() -> None:
 def test_what_comes_after_an_exit_code() -> None:
     assert what_next(0) is Next.DONE
     assert {code for code in WHAT_NEXT if what_next(code) is Next.LOOK} == {13, 20}
-    again = {4, 8, 9, 11, 12, 14, 17, 18, 130}
+    again = {4, 8, 9, 11, 12, 14, 17, 18, 19, 130}
     assert {code for code in WHAT_NEXT if what_next(code) is Next.AGAIN} == again
     for killed in (-signal.SIGTERM, -9, 137, 143):
         assert what_next(killed) is Next.AGAIN
