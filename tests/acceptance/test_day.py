@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ def assert_fails(result, codes, said: str) -> None:
 
 def break_one_document(chain: Chain) -> None:
     """As other software would that writes the table: the row waits to be sent."""
-    with sqlite3.connect(chain.folder / "ssd.sqlite") as connection:
+    with closing(sqlite3.connect(chain.folder / "ssd.sqlite")) as connection, connection:
         connection.execute(
             "update ssd_api_data_staging set json_payload = '{', submission_status = 'Pending' "
             "where id = (select min(id) from ssd_api_data_staging)"
