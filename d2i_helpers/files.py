@@ -27,7 +27,7 @@ def make_private_folder(folder: Path) -> Path:
         _make_missing(folder)
         folder.chmod(OWNER_ONLY_FOLDER)
     except OSError as error:
-        raise _explained(error, folder) from None
+        raise as_record_error(error, folder) from None
     return folder
 
 
@@ -45,7 +45,7 @@ def make_private_file(path: Path) -> None:
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_FILE))
     except OSError as error:
-        raise _explained(error, path) from None
+        raise as_record_error(error, path) from None
 
 
 def _make_missing(folder: Path) -> None:
@@ -74,7 +74,7 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise _explained(error, path) from None
+        raise as_record_error(error, path) from None
 
 
 def append_line(path: Path, line: bytes) -> int:
@@ -104,7 +104,7 @@ def append_line(path: Path, line: bytes) -> int:
                 file.truncate(whole)
                 raise
     except OSError as error:
-        raise _explained(error, path) from None
+        raise as_record_error(error, path) from None
     return whole
 
 
@@ -119,7 +119,7 @@ def cut_off(path: Path, size: int) -> None:
             file.truncate(size)
             os.fsync(file.fileno())
     except OSError as error:
-        raise _explained(error, path) from None
+        raise as_record_error(error, path) from None
 
 
 def sha256_of(path: Path) -> str:
@@ -128,7 +128,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _explained(error: OSError, path: Path) -> RecordError:
+def as_record_error(error: OSError, path: Path) -> RecordError:
+    """What the system's refusal to write a file means for whoever runs this."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RecordError(
             f"The disk is full: {path.name} could not be written.",
@@ -163,7 +164,7 @@ def file_lock(path: Path, *, wait_seconds: float = 30.0) -> Iterator[None]:
             f"{path.name} is held by another process.", hint="Wait until it is done."
         ) from None
     except OSError as error:
-        raise _explained(error, path) from None
+        raise as_record_error(error, path) from None
     try:
         yield
     finally:

@@ -62,6 +62,14 @@ NOTHING_LISTENS = Situation(
     r"|could not open a connection|is the server running|network is unreachable"
     r"|no route to host",
 )
+# looked for by preflight too, which does not wait for it once more
+LOCK_HELD = Situation(
+    "Another transaction held what this step needs for longer than `lock_timeout`",
+    "Nothing of the step was kept. See who has the tables open (an editor, a backup, another "
+    "job), and run again; or raise `lock_timeout`.",
+    "1222 55P03 SQLITE_BUSY SQLITE_LOCKED ORA-00054 ORA-30006 ORA-04021",
+    r"lock request time.?out|lock timeout|database (?:table )?is locked",
+)
 
 SITUATIONS = (
     Situation(
@@ -168,13 +176,7 @@ SITUATIONS = (
         r"login timeout expired|connection timeout expired|connection timed out|0x274c\b|0x102\b"
         r"|timeout expired during connect|connect.{0,40}timed out",
     ),
-    Situation(
-        "Another transaction held what this step needs for longer than `lock_timeout`",
-        "Nothing of the step was kept. See who has the tables open (an editor, a backup, another "
-        "job), and run again; or raise `lock_timeout`.",
-        "1222 55P03 SQLITE_BUSY SQLITE_LOCKED ORA-00054 ORA-30006 ORA-04021",
-        r"lock request time.?out|lock timeout|database (?:table )?is locked",
-    ),
+    LOCK_HELD,
     Situation(
         "The statement took longer than `statement_timeout`, or waited so long for a lock",
         "Nothing of the step was kept. Have a DBA look at locks and at the indexes that "
@@ -201,6 +203,7 @@ SITUATIONS = (
         r"|connection (?:is |was |has been )?(?:lost|closed|reset)"
         r"|communication link failure|forcibly closed|terminating connection|broken pipe"
         r"|transport-level error|not connected to|system is (?:starting up|shutting down)"
+        r"|system is (?:in recovery mode|not (?:yet )?accepting)"
         r"|cursor's connection has been closed|closed connection",
     ),
     Situation(

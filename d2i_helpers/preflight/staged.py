@@ -31,6 +31,7 @@ from sqlalchemy.engine import Dialect
 from d2i_helpers import database
 from d2i_helpers.database import dialects, tables
 from d2i_helpers.database.deployment import ALTER_IT, add_columns
+from d2i_helpers.database.messages import LOCK_HELD
 from d2i_helpers.errors import D2IError, GateError
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, failed, grants
 from d2i_helpers.settings import Settings
@@ -284,6 +285,11 @@ def _may_write(engine: Engine, settings: Settings, usable: Sequence[Table]) -> C
         try:
             _try_to_write(engine, table)
         except D2IError as error:
+            if error.message.startswith(LOCK_HELD.meaning):  # each of the others would wait as long
+                return Check(
+                    "rights to write", FAIL, f"could not be tried on {table.name}. {error.message}",
+                    error.hint, "DatabaseError",
+                )  # fmt: skip
             refused.append(table)
             why = why or error.message
     if not refused:

@@ -27,7 +27,13 @@ from typing import Any, TypeGuard
 from d2i_helpers import __version__
 from d2i_helpers.database.plain_message import without_controls
 from d2i_helpers.errors import RecordError
-from d2i_helpers.files import TEMPORARY_PREFIX, make_private_folder, sha256_of, write_atomic
+from d2i_helpers.files import (
+    TEMPORARY_PREFIX,
+    as_record_error,
+    make_private_folder,
+    sha256_of,
+    write_atomic,
+)
 from d2i_helpers.kernel_protocol import RECORD_FILE, RUN_ID
 from d2i_helpers.processes import may_be_alive, place, this_process
 
@@ -215,11 +221,18 @@ def write_reserve(folder: Path) -> None:
 
 
 def finish(record: RunRecord) -> None:
-    """Give the reserved space back, note every file's hash, and write the record's last state."""
-    (record.folder / RESERVE_FILE).unlink(missing_ok=True)
-    for left in record.folder.glob(f"{TEMPORARY_PREFIX}*"):
-        left.unlink()
-    record.hash_files()
+    """Give the reserved space back, note every file's hash, and write the record's last state.
+
+    Raises:
+        RecordError: the folder is gone, or cannot be read or written.
+    """
+    try:
+        (record.folder / RESERVE_FILE).unlink(missing_ok=True)
+        for left in record.folder.glob(f"{TEMPORARY_PREFIX}*"):
+            left.unlink()
+        record.hash_files()
+    except OSError as error:
+        raise as_record_error(error, record.path) from None
     record.save()
 
 

@@ -47,6 +47,12 @@ UNREACHABLE = (
     "CANARY. Server is not found or not accessible."
 )
 ERRORS = [
+    (PostgresError('connection failed: connection to server at "CANARY", port 5432 failed: FATAL:  '
+                   "the database system is not yet accepting connections"),
+     "The connection to the database was lost", ""),
+    (PostgresError('connection failed: connection to server at "CANARY", port 5432 failed: FATAL:  '
+                   "the database system is in recovery mode"),
+     "The connection to the database was lost", ""),
     (odbc("08001", f"{DRIVER}SSL Provider: The certificate chain was issued by an authority that "
           "is not trusted.\r\n", -2146893019), "The server's certificate is not trusted",
      "-2146893019, 08001"),

@@ -6,6 +6,7 @@ What it asks of the receiver is tested in `api/test_preflight_receiver.py`.
 from __future__ import annotations
 
 import shutil
+import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -173,6 +174,26 @@ def test_rights_that_a_login_lacks_are_named(staged: Engine, limited: Any) -> No
     missing = look(limited)["staging tables"]
     assert missing.status == FAIL
     assert missing.detail == "missing: d2i_run_lock; this user may not create tables"
+
+
+def test_a_table_that_somebody_holds_is_waited_for_once(
+    staged: Engine, make_settings: Callable
+) -> None:
+    """SQLite locks the whole database: with a wait for each table a check took a quarter hour."""
+    settings = make_settings(lock_timeout=1)
+    if staged.dialect.name != "sqlite":
+        held = "lock table ssd_api_data_staging in exclusive mode"
+    else:
+        held = "begin immediate"
+    with staged.connect() as analyst:
+        analyst.exec_driver_sql(held)
+        begun = time.monotonic()
+        found = look(settings)["rights to write"]
+        assert time.monotonic() - begun < 5
+        analyst.rollback()
+    assert found.status == FAIL
+    assert "Another transaction held" in found.detail
+    assert "lock_timeout" in found.advice and "--ddl" not in found.advice
 
 
 def test_columns_of_a_new_release_are_added_where_the_login_may(

@@ -326,6 +326,16 @@ def test_a_run_that_left_something_on_the_wire_is_resumed_from_delta_on(project:
     assert project.content(again)["resumed"][-1]["stage"] == "submit"
 
 
+def test_a_run_whose_records_are_deleted_meanwhile_ends_with_an_error_of_records(
+    project: Project,
+) -> None:
+    project.write("extract", f"import shutil\nshutil.rmtree({str(project.outputs)!r})")
+    with pytest.raises(RecordError, match=r"could not be written \(No such file"):
+        project.run("extract")
+    project.write("extract", "pass")
+    assert project.run("extract").exit_code == 0
+
+
 def test_the_address_of_a_webhook_is_nowhere_in_the_record(project: Project) -> None:
     record = project.run("extract", webhook_url="http://127.0.0.1:9/services/T0/a-key")
     assert record.exit_code == 0
