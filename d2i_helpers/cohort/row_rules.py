@@ -325,11 +325,11 @@ def _s47_or_its_conference(compiler: Compiler, source: str) -> Test:
 
 @row_rule(
     "care_leaver_contact",
-    words="there was a contact; with `care_leaver_window`, one in the window before its end",
+    words="every row; with `care_leaver_window`, one of a contact in the window before its end",
     columns=("clea_care_leaver_latest_contact",),
 )
 def _care_leaver_contact(compiler: Compiler, source: str) -> Test:
-    """Any contact; in the window where `care_leaver_window` is set (the end excluded)."""
+    """Any row; a contact in the window where `care_leaver_window` is set (the end excluded)."""
     if not compiler.settings.care_leaver_window:
         return lambda _row, _page: True
     column = "clea_care_leaver_latest_contact"

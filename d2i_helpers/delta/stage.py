@@ -424,9 +424,7 @@ class _Work:
     def last_sent(
         self, connection: Connection, staging: Staging, rows: list[Due]
     ) -> dict[str, LastSent]:
-        """What the submission log says of these children, where the log can be relied on."""
-        if self.hasher is None:
-            return {}
+        """What the submission log says of these children."""
         return staging.evidence.last_sent(connection, [row.person_id for row in rows])
 
     def page(self, rows: list[Due], last: Mapping[str, LastSent]) -> _Page:
@@ -512,7 +510,9 @@ class _Work:
     ) -> tuple[Due, list[Document | None], bool]:
         """The row, every document that the receiver may hold, and whether that is in doubt.
 
-        None among the documents stands for nothing. The row comes with the baseline that the
+        None among the documents stands for nothing. Where other software filled the table it is
+        among them unless the baseline is what was acknowledged last: D2I's SQL keeps there what it
+        staged before, sent or not. The row comes with the baseline that the
         evidence gives. In doubt, what is sent has to be right for a receiver that holds nothing as
         well, so the whole document goes, with the marks for what an altered document names and
         today's does not: most of it is mostly what the receiver holds. Of a child that is gone the
@@ -527,6 +527,8 @@ class _Work:
             except _Unreadable:
                 sure = False
         if sure:
+            if self.hasher is None and not _is_what_was_acknowledged(row, last):
+                documents.append(None)
             return row, documents, False
         if row.deleted:
             return row, [self._ids(row)], True
@@ -570,6 +572,13 @@ class _Work:
         self.counts["characters_whole"] += len(row.json_payload)
         self.counts["characters_to_send"] += len(text)
         self.counts["firewall_warnings"] += bool(firewall_warnings(text))
+
+
+def _is_what_was_acknowledged(row: Due, last: LastSent | None) -> bool:
+    """Whether a baseline bears the hash of the document that was acknowledged last."""
+    if last is None or last.kind != DOCUMENT:  # after a purge the receiver holds nothing
+        return False
+    return last.hash is not None and last.hash == row.previous_hash
 
 
 def _parsed(text: str) -> Document:

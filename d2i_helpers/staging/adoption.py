@@ -24,7 +24,13 @@ from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging.evidence import CANONICAL_FACT, Hasher
 from d2i_helpers.staging.lease import working_on
-from d2i_helpers.staging.rehash import ONE_ROW_EACH, obstacle, rehash_if_needed, rehashed
+from d2i_helpers.staging.rehash import (
+    ONE_ROW_EACH,
+    baseline_is_doubtful,
+    obstacle,
+    rehash_if_needed,
+    rehashed,
+)
 from d2i_helpers.staging.rows import Staging
 from d2i_helpers.staging.states import RowState, Status, read_row_state, read_status
 
@@ -49,7 +55,8 @@ class Adoption:
 TAKEN_AT_ITS_WORD = "say sent without a baseline: their document is taken for what was received"
 OTHER_BASELINE = "say sent with another baseline: their document is taken for what was received"
 UNSURE_BASELINE = (
-    "wait with a baseline: D2I's SQL writes there what was staged, whether it was received or not"
+    "wait with a baseline: D2I's SQL writes there what was staged, whether it was received or not; "
+    "their whole document is sent"
 )
 PURGED = (
     "say sent, and their last message was a purge: whether the receiver holds the child is not said"
@@ -156,7 +163,7 @@ class _Examination:
             return "purges" if held else "nothing"
         if new["current_hash"] is None:
             return "unreadable"
-        if new["current_hash"] == new["previous_hash"]:
+        if new["current_hash"] == new["previous_hash"] and not baseline_is_doubtful(row):
             return "nothing"
         if self.validator.problems(_object(row.json_payload)):
             return "not_valid"
@@ -185,7 +192,7 @@ def _doubts(row: Any, new: dict[str, Any]) -> Iterator[str]:
             yield TAKEN_AT_ITS_WORD
         elif new["previous_json_payload"] != row.previous_json_payload:
             yield OTHER_BASELINE
-    elif row.previous_json_payload is not None:
+    elif baseline_is_doubtful(row):
         yield UNSURE_BASELINE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -18,11 +19,15 @@ from d2i_helpers.staging.evidence import (
     CANONICAL_FACT,
     LOG_COUNTS_FACT,
     LOG_HASHES_FACT,
+    PURGE,
     Hasher,
 )
+from d2i_helpers.staging.in_flight import UNKNOWN
 from d2i_helpers.staging.lease import in_turn
-from d2i_helpers.staging.rows import Staging, update_by_id
+from d2i_helpers.staging.rows import Staging, update_by_id, utc_now
 from d2i_helpers.staging.states import RowState, Status, read_row_state, read_status
+
+ADOPTED = "adopted"  # in place of a run, in journal entries about what other software did
 
 
 def rehash_if_needed(staging: Staging, spec: Spec, volatile_ids: bool) -> int:
@@ -56,6 +61,8 @@ def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 
     text is no JSON lose their hash and are written anew by the next extract. A row of such a table
     that says `sent` is taken at its word: the receiver holds its document, which becomes the
     baseline where another or none is kept. So nobody is sent again because the software changed.
+    Of a row that waits with a baseline nobody knows whether that was received, and the journal says
+    so: its next message is right for a receiver that holds nothing as well.
 
     Args:
         staging: the table.
@@ -80,6 +87,7 @@ def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 
             rows = connection.execute(
                 select(
                     t.id,
+                    t.person_id,
                     t.json_payload,
                     t.previous_json_payload,
                     t.current_hash,
@@ -104,6 +112,9 @@ def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 
                 != (row.current_hash, row.previous_hash)
             ]
             update_by_id(connection, staging.table, updates, ("current_hash", "previous_hash"))
+            if taken_over:
+                people = [row.person_id for row in rows if baseline_is_doubtful(row)]
+                _note_doubt(staging, connection, people)
             changed += len(updates)
 
 
@@ -163,6 +174,34 @@ def rehashed(row: Any, hasher: Hasher, *, taken_over: bool) -> dict[str, Any]:
         "previous_hash": before,
         "previous_json_payload": previous,
     }
+
+
+def baseline_is_doubtful(row: Any) -> bool:
+    """Whether a row of other software waits with a baseline that was perhaps never received.
+
+    D2I's SQL writes there what was staged before, whether it was sent or not.
+    """
+    waits = read_status(row.submission_status) is not Status.SENT
+    return waits and row.previous_json_payload is not None
+
+
+def _note_doubt(staging: Staging, connection: Connection, people: Sequence[str]) -> None:
+    """Journal that the receiver may hold nothing of these children, until it acknowledges."""
+    adopted = journal.c.staging_table == staging.name, journal.c.run_id == ADOPTED
+    noted = set(connection.execute(select(journal.c.person_id).where(*adopted)).scalars())
+    entry = {
+        "staging_table": staging.name,
+        "run_id": ADOPTED,
+        "batch_id": ADOPTED,
+        "kind": PURGE,
+        "document": None,
+        "document_hash": None,
+        "state": UNKNOWN,
+        "sent_at": utc_now(),
+    }
+    rows = [{**entry, "person_id": person_id} for person_id in people if person_id not in noted]
+    if rows:
+        database.insert_rows(connection, journal, rows)
 
 
 def _says_sent(row: Any) -> bool:

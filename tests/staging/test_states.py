@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from d2i_helpers.staging.load import write
 from d2i_helpers.staging.states import TRANSITIONS, Event, NoState, Outcome, RowState
 from d2i_helpers.submit import stage as submit
 from tests.staging.test_convergence import answered
-from tests.staging.world import HASHER, SPEC, NaiveReceiver, messages
+from tests.staging.world import HASHER, SPEC, NaiveReceiver, messages, rows_of
 
 TABLE = "ssd_api_data_staging"
 
@@ -552,6 +553,61 @@ def test_rehashing_a_table_changes_its_hashes_and_sends_nobody_again(table: Tabl
     assert rehash_all(table.staging, hasher, "1") == 0
     assert table.stage(document()) == {}
     assert table.send().counts["requests"] == 0
+
+
+def test_a_baseline_that_d2i_staged_and_nobody_acknowledged_is_not_relied_on(
+    table: Table,
+) -> None:
+    """Its SQL keeps there what it staged before, sent or not; a change must not get lost so."""
+    first, second, third = document(), with_plan("C1", "A1"), with_plan("C1", "A1")
+    third["child_details"]["postcode"] = "AB1 2CD"
+    table.receiver.store(first)  # by the old sender; the second one was staged and never sent
+    fill(table, d2i_row("C1", "Updated", "Pending", json_payload=to_text(third),
+                        current_hash=b"\x03" * 32, previous_json_payload=to_text(second),
+                        previous_hash=b"\x02" * 32))  # fmt: skip
+    table.send()
+    assert table.receiver.held["C1"] == rows_of(third)
+
+    def job(before: dict[str, Any], number: int, **details: Any) -> dict[str, Any]:
+        """D2I's SQL of the next night."""
+        now = copy.deepcopy(before)
+        now["child_details"].update(details)
+        values = {"json_payload": to_text(now), "current_hash": bytes([number]) * 32,
+                  "previous_json_payload": to_text(before),
+                  "previous_hash": bytes([number - 1]) * 32,
+                  "row_state": "Updated", "submission_status": "Pending"}  # fmt: skip
+        with database.transaction(table.engine) as connection:
+            connection.execute(update(table.staging.table).values(values))
+        return now
+
+    fourth = job(third, 4, postcode="EF3 4GH")  # before it stands what we sent: a delta is enough
+    table.send()
+    assert table.receiver.held["C1"] == rows_of(fourth)
+    assert "social_care_episodes" not in table.sent[0]
+    fifth = copy.deepcopy(fourth)
+    fifth["social_care_episodes"] += with_plan("C2", "A2")["social_care_episodes"]
+    fifth["social_care_episodes"][1]["social_care_episode_id"] = "E2"
+    job(fifth, 6, postcode="GH5 6IJ")  # the fifth was staged, and a night failed
+    table.send()
+    assert table.receiver.held["C1"] == rows_of(orjson.loads(table.row().json_payload))
+
+
+def test_a_child_that_d2i_brings_back_after_its_purge_is_sent_whole(table: Table) -> None:
+    """The SQL keeps as a baseline what stood in the row, though the receiver erased it."""
+    held = with_plan("C1", "A1")
+    table.receiver.store(held)
+    before = {"previous_json_payload": to_text(held), "previous_hash": b"\x01" * 32}
+    fill(table, d2i_row("C1", "Deleted", "Sent", json_payload=to_text(held), **before))
+    table.send()
+    assert "C1" not in table.receiver.held
+    back = copy.deepcopy(held)
+    back["child_details"]["postcode"] = "AB1 2CD"
+    values = {"json_payload": to_text(back), "current_hash": b"\x02" * 32, **before,
+              "row_state": "Updated", "submission_status": "Pending"}  # fmt: skip
+    with database.transaction(table.engine) as connection:
+        connection.execute(update(table.staging.table).values(values))
+    table.send()
+    assert table.receiver.held["C1"] == rows_of(back)
 
 
 def test_rehashing_takes_a_sent_row_at_its_word(table: Table) -> None:
