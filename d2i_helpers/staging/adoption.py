@@ -27,6 +27,7 @@ from d2i_helpers.staging.lease import working_on
 from d2i_helpers.staging.rehash import (
     ONE_ROW_EACH,
     baseline_is_doubtful,
+    is_purge,
     obstacle,
     rehash_if_needed,
     rehashed,
@@ -59,7 +60,8 @@ UNSURE_BASELINE = (
     "their whole document is sent"
 )
 PURGED = (
-    "say sent, and their last message was a purge: whether the receiver holds the child is not said"
+    "say sent, and their last message was a purge: whether the receiver holds the child is not "
+    "said; their whole document is sent"
 )
 GONE_UNSENT = "are deleted without a baseline: no purge is sent, whatever the receiver holds"
 UNREADABLE = "hold a document that is no JSON: the next extract writes it anew"
@@ -186,7 +188,7 @@ def _doubts(row: Any, new: dict[str, Any]) -> Iterator[str]:
         if row.previous_json_payload is None:
             yield GONE_UNSENT
     elif status is Status.SENT:
-        if _is_purge(row.partial_json_payload):
+        if is_purge(row.partial_json_payload):
             yield PURGED
         if row.previous_json_payload is None:
             yield TAKEN_AT_ITS_WORD
@@ -194,11 +196,6 @@ def _doubts(row: Any, new: dict[str, Any]) -> Iterator[str]:
             yield OTHER_BASELINE
     elif baseline_is_doubtful(row):
         yield UNSURE_BASELINE
-
-
-def _is_purge(partial: str | None) -> bool:
-    """Whether a message removes the whole child."""
-    return partial is not None and _object(partial).get("purge") is True
 
 
 def _object(text: str) -> Document:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
@@ -61,8 +62,9 @@ def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 
     text is no JSON lose their hash and are written anew by the next extract. A row of such a table
     that says `sent` is taken at its word: the receiver holds its document, which becomes the
     baseline where another or none is kept. So nobody is sent again because the software changed.
-    Of a row that waits with a baseline nobody knows whether that was received, and the journal says
-    so: its next message is right for a receiver that holds nothing as well.
+    Of a row that waits with a baseline nobody knows whether that was received, nor whether a child
+    is held whose last message was a purge. The journal says so: the next message of such a row is
+    right for a receiver that holds nothing as well.
 
     Args:
         staging: the table.
@@ -90,6 +92,7 @@ def rehash_all(staging: Staging, hasher: Hasher, canonical: str, *, page: int = 
                     t.person_id,
                     t.json_payload,
                     t.previous_json_payload,
+                    t.partial_json_payload,
                     t.current_hash,
                     t.previous_hash,
                     t.row_state,
@@ -177,12 +180,25 @@ def rehashed(row: Any, hasher: Hasher, *, taken_over: bool) -> dict[str, Any]:
 
 
 def baseline_is_doubtful(row: Any) -> bool:
-    """Whether a row of other software waits with a baseline that was perhaps never received.
+    """Whether other software kept a baseline that the receiver perhaps does not hold.
 
-    D2I's SQL writes there what was staged before, whether it was sent or not.
+    D2I's SQL writes there what was staged before, whether it was sent or not; and its sender writes
+    there the document of a child whom it just had erased.
     """
-    waits = read_status(row.submission_status) is not Status.SENT
-    return waits and row.previous_json_payload is not None
+    if row.previous_json_payload is None:
+        return False
+    if _says_sent(row):
+        return is_purge(row.partial_json_payload)
+    return read_status(row.submission_status) is not Status.SENT
+
+
+def is_purge(partial: str | None) -> bool:
+    """Whether a message removes the whole child."""
+    try:
+        message = orjson.loads(partial or "")
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(message, dict) and message.get("purge") is True
 
 
 def _note_doubt(staging: Staging, connection: Connection, people: Sequence[str]) -> None:

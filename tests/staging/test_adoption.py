@@ -222,6 +222,41 @@ def test_what_d2i_staged_and_never_sent_is_not_lost(
         assert receiver.held[name] == rows_of(ssd.documents()[name])
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_a_child_whose_last_message_was_a_purge_is_sent_whole(
+    engine: Engine, ssd: Any, make_settings: Callable,
+    documents: dict[str, dict[str, Any]], held: bool,
+) -> None:  # fmt: skip
+    """D2I's sender ends in the same state after a purge and after a document."""
+    deploy(engine)
+    purge = {"la_child_id": "P001", "purge": True}
+    put(engine, "P001", documents["P001"], previous_json_payload=documents["P001"],
+        partial_json_payload=purge, **SENT)  # fmt: skip
+    put(engine, "P002", documents["P002"], previous_json_payload=documents["P002"],
+        partial_json_payload=documents["P002"], **SENT)  # fmt: skip
+    settings = make_settings()
+    if engine.dialect.name == "postgresql":
+        alter(engine, settings)
+    else:
+        database.create_staging(engine, f"{STAGING}_anon")
+    found = adoption.examine(engine, settings, SPEC, STAGING)
+    assert found.first_run == {"changes": 1, "nothing": 1}
+    adoption.adopt(engine, settings, SPEC, STAGING)
+    extract.run(engine, settings, SPEC)
+    delta.run(engine, settings, SPEC)
+    with database.reading(engine) as connection:
+        messages = dict(
+            connection.execute(select(TABLE.c.person_id, TABLE.c.partial_json_payload)).all()
+        )
+    receiver = NaiveReceiver("merge")
+    if held:
+        receiver.store(documents["P001"])
+    receiver.store(json.loads(messages["P001"]))
+    assert receiver.held["P001"] == rows_of(documents["P001"])
+    due = everything(Staging(engine, STAGING), SPEC)
+    assert [reason.person_id for reason in due] == ["P001"]
+
+
 def test_a_person_with_two_rows_is_named_and_the_script_leaves_one(
     engine: Engine, ssd: Any, make_settings: Callable,
     documents: dict[str, dict[str, Any]],
@@ -293,7 +328,11 @@ HELD = {"previous_json_payload": '{"la_child_id": "1"}'}
     [
         ({**SENT, **HELD}, [], "nothing"),
         ({**SENT, "previous_json_payload": "{}"}, [adoption.OTHER_BASELINE], "nothing"),
-        ({**SENT, **HELD, "partial_json_payload": '{"purge": true}'}, [adoption.PURGED], "nothing"),
+        (
+            {**SENT, **HELD, "partial_json_payload": '{"purge": true}'},
+            [adoption.PURGED],
+            "not_valid",
+        ),
         ({**SENT, **HELD, "partial_json_payload": '[{"purge": true}]'}, [], "nothing"),
         ({"row_state": "DELETED"}, [adoption.GONE_UNSENT], "nothing"),
         ({"row_state": "Gone"}, [adoption.UNKNOWN_WORD], "not_valid"),
