@@ -62,13 +62,20 @@ NOTHING_LISTENS = Situation(
     r"|could not open a connection|is the server running|network is unreachable"
     r"|no route to host",
 )
-# looked for by preflight too, which does not wait for it once more
+# the next two hold of every table, as preflight knows
 LOCK_HELD = Situation(
     "Another transaction held what this step needs for longer than `lock_timeout`",
     "Nothing of the step was kept. See who has the tables open (an editor, a backup, another "
     "job), and run again; or raise `lock_timeout`.",
     "1222 55P03 SQLITE_BUSY SQLITE_LOCKED ORA-00054 ORA-30006 ORA-04021",
     r"lock request time.?out|lock timeout|database (?:table )?is locked",
+)
+READ_ONLY = Situation(
+    "The database can only be read",
+    "Name a database that can be written: not a read-only copy or replica (without "
+    "`ApplicationIntent=ReadOnly`); on SQLite correct the rights of the file and its folder.",
+    "3906 3908 976 978 25006 SQLITE_READONLY ORA-16000 ORA-01552",
+    r"read.?only (?:database|transaction)|attempt to write a readonly",
 )
 
 SITUATIONS = (
@@ -217,22 +224,23 @@ SITUATIONS = (
         "The database is full: its disk, file group or log has no room left",
         "Nothing of the step was kept. Have a DBA make room (on SQLite: free the disk), then run "
         "again.",
-        "1105 9002 1101 5149 53100 SQLITE_FULL ORA-01653 ORA-01654 ORA-01658 ORA-01691 ORA-01536 "
-        "ORA-30036 ORA-00257",
+        "1105 9002 1101 5149 53100 SQLITE_FULL SQLITE_IOERR_SHMSIZE ORA-01653 ORA-01654 ORA-01658 "
+        "ORA-01691 ORA-01536 ORA-30036 ORA-00257",
         r"no space left|disk is full|could not extend",
     ),
-    Situation(
-        "The database can only be read",
-        "Name a database that can be written: not a read-only copy or replica (without "
-        "`ApplicationIntent=ReadOnly`); on SQLite correct the rights of the file and its folder.",
-        "3906 3908 976 978 25006 SQLITE_READONLY ORA-16000 ORA-01552",
-        r"read.?only (?:database|transaction)|attempt to write a readonly",
-    ),
+    READ_ONLY,
     Situation(
         "The file cannot be opened as a database",
         "Check the path in `database_url` and the rights of the file and its folder; an empty or "
         "damaged file has to be put back from a copy.",
         "SQLITE_CANTOPEN SQLITE_NOTADB SQLITE_CORRUPT SQLITE_PERM SQLITE_AUTH",
+    ),
+    Situation(
+        "The database's file could not be written: a limit (quota, size of a file) or a fault of "
+        "its disk",
+        "Nothing of the step was kept. See whether this account has reached a limit; if not, stop "
+        "and tell a DBA before the next run.",
+        "SQLITE_IOERR_WRITE SQLITE_IOERR_TRUNCATE",
     ),
     Situation(
         "The database's disk or file is damaged, or cannot be read",

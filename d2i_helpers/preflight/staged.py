@@ -31,7 +31,7 @@ from sqlalchemy.engine import Dialect
 from d2i_helpers import database
 from d2i_helpers.database import dialects, tables
 from d2i_helpers.database.deployment import ALTER_IT, add_columns
-from d2i_helpers.database.messages import LOCK_HELD
+from d2i_helpers.database.messages import LOCK_HELD, READ_ONLY
 from d2i_helpers.errors import D2IError, GateError
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, failed, grants
 from d2i_helpers.settings import Settings
@@ -41,6 +41,9 @@ from d2i_helpers.staging.rehash import ONE_ROW_EACH, obstacle
 
 TRIAL = "d2i-preflight"  # the child of the trial row, which no other transaction ever sees
 _TRIAL_TIME = dt.datetime(2000, 1, 1)
+
+# why a row cannot be written whatever the table: no grant helps, and each would wait as long
+_OF_ALL = (LOCK_HELD.meaning, READ_ONLY.meaning)
 
 
 class _Undo(Exception):
@@ -285,7 +288,7 @@ def _may_write(engine: Engine, settings: Settings, usable: Sequence[Table]) -> C
         try:
             _try_to_write(engine, table)
         except D2IError as error:
-            if error.message.startswith(LOCK_HELD.meaning):  # each of the others would wait as long
+            if error.message.startswith(_OF_ALL):
                 return Check(
                     "rights to write", FAIL, f"could not be tried on {table.name}. {error.message}",
                     error.hint, "DatabaseError",

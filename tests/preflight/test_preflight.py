@@ -196,6 +196,18 @@ def test_a_table_that_somebody_holds_is_waited_for_once(
     assert "lock_timeout" in found.advice and "--ddl" not in found.advice
 
 
+def test_a_database_that_can_only_be_read_is_named_as_such(
+    staged: Engine, make_settings: Callable
+) -> None:
+    if staged.dialect.name != "postgresql":
+        pytest.skip("only a setting of PostgreSQL makes it so")
+    name = staged.url.database
+    do(staged, f'alter database "{name}" set default_transaction_read_only = on')
+    found = look(make_settings())["rights to write"]
+    assert "The database can only be read" in found.detail
+    assert "Name a database that can be written" in found.advice
+
+
 def test_columns_of_a_new_release_are_added_where_the_login_may(
     staged: Engine, make_settings: Callable
 ) -> None:
