@@ -197,11 +197,11 @@ def _not_in_file(
             )
         else:
             gone[row.ledger] = gone.get(row.ledger, 0) + 1
-    for count in gone.values():
+    for ledger_name, count in gone.items():
         yield Fault(
             "ledger",
-            f"the database of {database.name} knows a ledger of {count} entries that stood in this "
-            "folder: it was removed or replaced",
+            f"the database of {database.name} knows the ledger {ledger_name} of {count} entries, "
+            "which stood in this folder: it was removed or replaced",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -481,6 +482,21 @@ def test_clocks_may_differ_a_little_and_no_more(book: Book, ids: list[str]) -> N
         changed = {**last, "at": moved}
         changed["hash"] = ledger.entry_hash(changed)
         assert len(sequence.chain_faults([*chain[:-1], changed])) == number
+
+
+def test_rows_of_a_ledger_that_was_begun_anew_can_be_deleted_by_the_name_that_is_said(
+    book: Book, ids: list[str]
+) -> None:
+    assert book.database is not None
+    shutil.rmtree(book.outputs)
+    end_run(book, begin_run(book))
+    (fault,) = find(book).faults
+    named = re.search(r"knows the ledger (\w+) of 8 entries", fault.problem)
+    assert named is not None
+    with book.database._engine.begin() as connection:
+        there = tables.ledger_entries
+        connection.execute(there.delete().where(there.c.ledger == named[1]))
+    assert find(book).faults == []
 
 
 @pytest.mark.parametrize("days", [366, -4000, 2])
