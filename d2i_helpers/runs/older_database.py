@@ -50,18 +50,31 @@ def refuse_older_database(engine: Engine, book: Book, settings: Settings) -> Non
         if not all(database.has_table(connection, table) for table in (submission_log, facts)):
             return
         compared = staging.fact(connection, COMPARED_FACT) or ""
-        late = [run_id for run_id in _entered_late(book) if run_id > compared]
+        late = _after(compared, list(_entered_late(book)))
         sendings = _sendings(book, late, settings.send_table)
         lost = [one for one in sendings if _is_lost(connection, staging.name, one)]
     if lost and not settings.allow_older_database:
         raise _error(lost)
     if late:
-        newest = max(late)
+        newest = late[-1]
         staging.in_transaction(lambda writing: staging.set_fact(writing, COMPARED_FACT, newest))
 
 
+def _after(compared: str, run_ids: Sequence[str]) -> Sequence[str]:
+    """Those of some runs, in the ledger's order, that were not looked into yet.
+
+    Not by their ids where that can be helped: one may be of a night whose clock was a year ahead.
+    """
+    if compared in run_ids:
+        return run_ids[run_ids.index(compared) + 1 :]
+    return [run_id for run_id in run_ids if run_id > compared]
+
+
 def _entered_late(book: Book) -> Iterator[str]:
-    """Runs whose end the database did not have when a later run began; mostly none."""
+    """Runs whose end the database did not have when a later run began; mostly none.
+
+    They come in the ledger's order.
+    """
     if book.database is None:
         return
     chain = ledger.entries(book.outputs)

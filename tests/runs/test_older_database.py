@@ -31,10 +31,21 @@ class Runs:
         self.book = Book(outputs, MARK, DatabaseLedger(engine, MARK, "demo"))
         self.number = 0
 
-    def run(self, *, sent: int = 3, logged: bool = True, known: bool = True, **asked: str) -> None:
-        """One run; `known`: the database has its entries; `asked`: its parameters."""
+    def run(
+        self,
+        *,
+        sent: int = 3,
+        logged: bool = True,
+        known: bool = True,
+        year: int = 2026,
+        **asked: str,
+    ) -> None:
+        """One run; `known`: the database has its entries; `asked`: its parameters.
+
+        ``year``: of its id.
+        """
         self.number += 1
-        run_id = f"2026112{self.number}T020000-0000000{self.number}"
+        run_id = f"{year}112{self.number}T020000-0000000{self.number}"
         stage = StageRecord("submit", "04_submit.ipynb", "completed", counts={"sent": sent})
         record = RunRecord(self.book.outputs / run_id, run_id, "demo", asked, {}, [stage])
         records.create(record)
@@ -132,3 +143,20 @@ def test_what_is_known_is_not_looked_for_again(runs: Runs) -> None:
         first = connection.execute(select(submission_log.c.run_id).limit(1)).scalar_one()
         connection.execute(delete(submission_log).where(submission_log.c.run_id != first))
     runs.look()
+
+
+def test_a_night_whose_clock_was_a_year_ahead_does_not_hide_what_comes_after_it(
+    runs: Runs,
+) -> None:
+    runs.run()
+    runs.run(sent=0, known=False, year=2027)  # the database was away when it ended
+    runs.look()
+    for _ in range(2):
+        runs.run()
+    with database.transaction(runs.engine) as connection:  # put back to the state before these
+        log, entries = submission_log.c, ledger_entries.c
+        connection.execute(delete(submission_log).where(log.run_id.like("%3")))
+        connection.execute(delete(submission_log).where(log.run_id.like("%4")))
+        connection.execute(delete(ledger_entries).where(entries.entry > 4))
+    with pytest.raises(GuardError, match="2 runs that sent 6 messages"):
+        runs.look()
