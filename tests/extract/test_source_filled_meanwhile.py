@@ -266,12 +266,12 @@ def test_a_load_at_any_moment_takes_nothing_away(
     monkeypatch.setattr(read_twice, "_FEW", 0)
     loads.steps, loads.page = {}, -1
     loads.run()  # what an example before this one held back
-    for child in data.draw(st.sets(st.sampled_from(CHILDREN), min_size=1)):
+    for child in data.draw(st.sets(st.sampled_from(CHILDREN), min_size=3)):
         sex = data.draw(st.sampled_from("FMU"))
         loads.twice.change("ssd_person", "pers_person_id", child, pers_sex=sex)
     before, loads.page = loads.staged(), -1
-    for name in data.draw(st.sets(st.sampled_from(LOADED), max_size=4)):
-        page, pages = data.draw(st.integers(0, 8)), data.draw(st.integers(1, 2))
+    for name in data.draw(st.sets(st.sampled_from(LOADED), min_size=1, max_size=4)):
+        page, pages = data.draw(st.integers(0, 5)), data.draw(st.integers(1, 2))
         loads.emptied_for_a_page(name, page, pages)
     try:
         loads.run()
