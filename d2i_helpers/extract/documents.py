@@ -277,11 +277,14 @@ class Documents:
         moved = self.twice.differing(list(compress(person_ids, certain)), fingerprints[certain])
         if each_time := self.twice.moved_each_time(moved):
             raw_ids = [by_id[person_id][0][self._id_at] for person_id in each_time]
-            now = self._fingerprints_now(connection, raw_ids, fold=fold)
+            # twice, as a load that ends just now gives other rows once
+            first, second = (
+                self._fingerprints_now(connection, raw_ids, fold=fold) for _ in range(2)
+            )
             self.twice.restless |= {
-                person_id
-                for person_id in each_time
-                if now.get(person_id) != self.twice.moved[person_id]
+                one
+                for one in each_time
+                if len({self.twice.moved[one], first.get(one), second.get(one)}) == 3
             }
         return moved - self.twice.restless
 

@@ -242,7 +242,7 @@ def test_a_load_that_meets_one_page_in_each_reading_holds_its_children_back(load
     changed(loads)
     before = loads.staged()
     for page, name in ((0, PLANS), (3, "ssd_disability"), (6, "ssd_address")):
-        loads.emptied_for_a_page(name, page, 2)
+        loads.emptied_for_a_page(name, page)
     result = loads.run()
     assert loads.held_back() == {"A", "B"}
     assert (result.counts["held_back"], result.counts["updated"]) == (2, 4)
