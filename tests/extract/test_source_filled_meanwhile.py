@@ -20,6 +20,7 @@ from d2i_helpers.database import tables
 from d2i_helpers.errors import GuardError, SourceMovesError
 from d2i_helpers.extract import read_twice
 from d2i_helpers.extract import stage as extract
+from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.sources import SourceReader
 from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.payload_spec import load_spec
@@ -41,15 +42,26 @@ class Loads:
         self.away: list[Callable[[], None]] = []  # how to put back what is away
         self.page = -1
         self.every: Callable[[int], Any] = lambda _page: None
-        make_page = SourceReader._batch
+        self.goes_on_in_looks = False  # else what is looked at for a moment stays as it is
+        self._looks = False
+        make_page, look = SourceReader._batch, Documents._fingerprints_now
 
         def batch(reader: SourceReader, *given: Any) -> Any:
-            self.page += 1
-            self.every(self.page)
-            self.steps.get(self.page, lambda: None)()
+            self.every(self.page + 1)
+            if self.goes_on_in_looks or not self._looks:
+                self.page += 1
+                self.steps.get(self.page, lambda: None)()
             return make_page(reader, *given)
 
+        def look_at_once(documents: Documents, *given: Any, **more: Any) -> Any:
+            self._looks = True
+            try:
+                return look(documents, *given, **more)
+            finally:
+                self._looks = False
+
         monkeypatch.setattr(SourceReader, "_batch", batch)
+        monkeypatch.setattr(Documents, "_fingerprints_now", look_at_once)
         monkeypatch.setattr(extract, "PAUSE", 0)
 
     def taken(self, name: str, **where: Any) -> Callable[[], None]:
@@ -227,8 +239,11 @@ def test_rows_that_are_other_ones_at_each_look_hold_nobody_back(loads: Loads) ->
     loads.run()
     changed(loads)
 
-    def write(page: int) -> None:
-        postcode = f"AB1 {page % 10}C{chr(ord('D') + page // 10)}"
+    looks = iter(range(100))
+
+    def write(_page: int) -> None:
+        look = next(looks)
+        postcode = f"AB1 {look % 10}C{chr(ord('D') + look // 10)}"
         loads.twice.change("ssd_address", "addr_table_id", "A", addr_address_postcode=postcode)
 
     loads.every = write
@@ -241,6 +256,7 @@ def test_a_load_that_meets_one_page_in_each_reading_holds_its_children_back(load
     loads.run()
     changed(loads)
     before = loads.staged()
+    loads.goes_on_in_looks = True  # the last table is full again just after its page
     for page, name in ((0, PLANS), (3, "ssd_disability"), (6, "ssd_address")):
         loads.emptied_for_a_page(name, page)
     result = loads.run()
