@@ -213,9 +213,11 @@ def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes:
         click.echo("\n".join(old))
         click.echo(f"{counted(len(old), 'record')} would be removed; --yes removes what is named.")
         return
-    with open_book(load_settings(None, **parameters), folder) as book:
-        removed = retention.prune(book, old, reason=f"older than {keep_days} days")
-    write_report(folder)
+    try:
+        with open_book(load_settings(None, **parameters), folder) as book:
+            removed = retention.prune(book, old, reason=f"older than {keep_days} days")
+    finally:
+        write_report(folder)
     click.echo(f"{subject(len(removed), 'record', 'was')} removed.")
     if kept := len(old) - len(removed):
         click.echo(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from d2i_helpers.errors import LockError, RecordError
 from d2i_helpers.files import file_lock
+from d2i_helpers.plain_english import counted
 from d2i_helpers.runs import ledger, records
 from d2i_helpers.runs.bookkeeping import CLOSING_LOCK, Book
 from d2i_helpers.runs.verification import record_faults
@@ -19,10 +20,26 @@ def prune(book: Book, run_ids: Sequence[str], *, reason: str) -> list[str]:
 
     Raises:
         RecordError: a record is not as the ledger and the database have it; it is kept as evidence.
+            The others are removed all the same.
         DatabaseError: the database cannot be written; the record stays.
     """
     book.refresh()
-    return [run_id for run_id in run_ids if _prune_one(book, run_id, reason)]
+    removed: list[str] = []
+    kept: list[RecordError] = []
+    for run_id in run_ids:
+        try:
+            if _prune_one(book, run_id, reason):
+                removed.append(run_id)
+        except RecordError as error:
+            kept.append(error)
+    if kept:
+        others = f", like {len(kept) - 1} more" if len(kept) > 1 else ""
+        first = kept[0]
+        raise RecordError(
+            f"{first.message} It is kept{others}; {counted(len(removed), 'record')} removed.",
+            hint=first.hint,
+        )
+    return removed
 
 
 def _prune_one(book: Book, run_id: str, reason: str) -> bool:

@@ -258,6 +258,16 @@ def test_an_altered_record_is_not_pruned_away(book: Book, outputs: Path, ids: li
     assert (outputs / ids[0]).is_dir()
 
 
+def test_a_record_that_is_kept_does_not_keep_the_others(
+    book: Book, outputs: Path, ids: list[str]
+) -> None:
+    """Else one doubtful night would end every clean-up from then on."""
+    _edit_record(outputs / ids[0])
+    with pytest.raises(RecordError, match=rf"{ids[0]} is not pruned.* 2 records removed"):
+        retention.prune(book, ids[:3], reason="old")
+    assert {f.name for f in records.folders(outputs)} == {ids[0], ids[3]}
+
+
 def test_a_torn_last_line_is_cut_off_by_the_next_entry(book: Book, outputs: Path) -> None:
     with (outputs / ledger.LEDGER_FILE).open("ab") as file:
         file.write(b'{"entry": 9, "at"')
