@@ -282,16 +282,16 @@ class Day:
         kept: Sequence[marks.Made],
         salt: str,
     ) -> Changed | Everybody:
-        if self._marks_before and isinstance(whole, WholeTables):
-            return find_changed(
-                connection, self.documents, whole, self.staging, self.settings.today,
-                self._take_as_before,
-            )  # fmt: skip
-        if self._marks_before and isinstance(whole, Everybody):
+        if not self._marks_before:
+            if self.settings.reassess and not self.load.first_load:
+                return REASSESSED
+            return why_marks_do_not_hold(kept, salt, self.settings.today)
+        if isinstance(whole, Everybody):
             return whole
-        if self.settings.reassess and not self.load.first_load:
-            return REASSESSED
-        return why_marks_do_not_hold(kept, salt, self.settings.today)
+        return find_changed(
+            connection, self.documents, whole, self.staging, self.settings.today,
+            self._take_as_before,
+        )  # fmt: skip
 
     @property
     def _anew(self) -> bool:

@@ -203,6 +203,8 @@ def is_purge(partial: str | None) -> bool:
 
 def _note_doubt(staging: Staging, connection: Connection, people: Sequence[str]) -> None:
     """Journal that the receiver may hold nothing of these children, until it acknowledges."""
+    if not people:
+        return
     adopted = journal.c.staging_table == staging.name, journal.c.run_id == ADOPTED
     noted = set(connection.execute(select(journal.c.person_id).where(*adopted)).scalars())
     entry = {
