@@ -12,6 +12,7 @@ from d2i_helpers.database.catalogue import (
     has_table,
     indexed_columns,
     real_schema,
+    views,
 )
 from d2i_helpers.database.connections import open_database, ping
 from d2i_helpers.database.deployment import (
@@ -109,4 +110,5 @@ __all__ = [
     "transaction",
     "update_each",
     "utc_now",
+    "views",
 ]

@@ -125,6 +125,12 @@ def indexed_columns(connection: Connection, table: Table) -> set[str]:
     ).get(table.name.lower(), set())
 
 
+def views(connection: Connection, table: Table) -> set[str]:
+    """Names of the views in the schema of a table, lower case."""
+    names = inspect(connection).get_view_names(schema=real_schema(connection, table))
+    return {name.lower() for name in names}
+
+
 def has_schema(connection: Connection, schema: str | None) -> bool:
     """Whether the schema is there; None is the login's own."""
     if schema is None:

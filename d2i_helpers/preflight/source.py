@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy import Column, Engine, MetaData, Table, false, select
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Connection, Dialect
 
 from d2i_helpers import database
 from d2i_helpers.database import dialects, tables
@@ -137,7 +137,7 @@ def statements_unasked(
             yield f"-- {name}: optional; leave the next line out where the table is not there"
         yield from granted
     keys = {(row["table"], row["column"]) for row in tables.ssd_columns() if row["key"] == "pk"}
-    yield "-- Indexes on what rows are found by; leave out those that are there already."
+    yield "-- Indexes on what rows are found by; leave out those that are there, or on views."
     for name, column in sorted(set(_found_by(plan)) - keys):
         own, _, bare = name.rpartition(".")
         yield database.index_statement(dialect, own or schema, bare, column)
@@ -168,24 +168,23 @@ def _readable(
 
 
 def _indexes(engine: Engine, reader: SourceReader, gone: set[str]) -> Iterator[Check]:
-    """Check that each column by which rows are found has an index."""
-    lacking: list[tuple[str, str]] = []
-    ddl = []
+    """Check that each column by which rows are found has an index; a view takes none."""
+    ssd = Table("ssd_person", MetaData(), schema=SSD_SCHEMA)
+    lookups = _lookups(reader)
     with database.reading(engine) as connection:
-        lookups = _lookups(reader)
-        for name, columns in sorted(lookups.items()):
-            table = Table(name, MetaData(), schema=SSD_SCHEMA)
-            there = database.indexed_columns(connection, table)
-            schema = database.real_schema(connection, table)
-            for column in sorted(columns):
-                if column.lower() not in there:
-                    lacking.append((name, column))
-                    ddl.append(database.index_statement(engine.dialect, schema, name, column))
+        lacking = _without_index(connection, lookups)
+        views = database.views(connection, ssd) if lacking else set()
+        schema = database.real_schema(connection, ssd)
+    over_views = sorted({table for table, _ in lacking if table.lower() in views})
+    lacking = [(table, column) for table, column in lacking if table not in over_views]
     if not lacking and gone:
         yield _not_checked("source indexes", len(lookups), gone)
         return
     if not lacking:
-        yield Check("source indexes", PASS, "every column that rows are found by has an index")
+        said = "every column that rows are found by has an index"
+        if over_views:
+            said += f"; not looked at: the tables behind the views {', '.join(over_views)}"
+        yield Check("source indexes", PASS, said)
         return
     named = ", ".join(f"{table}.{column}" for table, column in lacking)
     if gone:
@@ -195,8 +194,24 @@ def _indexes(engine: Engine, reader: SourceReader, gone: set[str]) -> Iterator[C
         WARN,
         f"without an index, so that extract is slow on many children: {named}",
         "Have a DBA run what `d2i check --ddl` prints.",
-        ddl=tuple(ddl),
+        ddl=tuple(
+            database.index_statement(engine.dialect, schema, table, column)
+            for table, column in lacking
+        ),
     )
+
+
+def _without_index(
+    connection: Connection, lookups: Mapping[str, set[str]]
+) -> list[tuple[str, str]]:
+    """(table, column) of the columns that rows are found by and no index begins with."""
+    return [
+        (name, column)
+        for name, columns in sorted(lookups.items())
+        for table in [Table(name, MetaData(), schema=SSD_SCHEMA)]
+        for column in sorted(columns)
+        if column.lower() not in database.indexed_columns(connection, table)
+    ]
 
 
 def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Iterator[Check]:

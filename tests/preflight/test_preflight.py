@@ -99,6 +99,20 @@ def test_a_missing_index_is_named_with_the_statement_that_makes_it(
     assert look(make_settings())["source indexes"].status == PASS
 
 
+def test_a_view_is_not_asked_for_an_index(staged: Engine, make_settings: Callable) -> None:
+    """No database makes one on a plain view; SQL Server answers error 1939."""
+    do(staged, "drop index ix_ssd_ssd_cin_plans_cinp_referral_id")
+    do(staged, "alter table ssd_address rename to cms_address")
+    do(staged, "create view ssd_address as select * from cms_address")
+    check = look(make_settings())["source indexes"]
+    assert check.detail.endswith("children: ssd_cin_plans.cinp_referral_id")
+    (statement,) = check.ddl
+    do(staged, statement)
+    check = look(make_settings())["source indexes"]
+    assert (check.status, check.ddl) == (PASS, ())
+    assert check.detail.endswith("behind the views ssd_address")
+
+
 def test_the_index_on_the_child_of_a_deployed_table_is_warned_of_and_made_by_the_next_run(
     staged: Engine, make_settings: Callable
 ) -> None:
