@@ -179,7 +179,7 @@ notes = Table(
     Column("partial_current_hash", HASH),
     Column("partial_previous_hash", HASH),
     Column("partial_kind", Characters(10)),  # document | purge
-    # SHA-256 of the texts, so that submit sees whether other software changed one of them
+    # digests of the texts, so that submit sees whether other software changed one of them
     Column("partial_digest", HASH),  # of the kind and the partial document
     Column("document_digest", HASH),  # of the `json_payload` it was made from
     sqlite_with_rowid=False,  # its rows stand in the tree of the key, and need no second one

@@ -107,7 +107,7 @@ class Evidence:
                 .outerjoin_from(newest, submission_log, log.id == newest.c.acknowledged)
             )  # fmt: skip
             unknown: dict[str, int] = {}
-            for row in connection.execute(acknowledged):
+            for row in connection.execute(acknowledged).all():
                 comparable = row.id is not None and row.id > hashes_after
                 digest = database.as_bytes(row.document_hash) if comparable else None
                 sent[row.person_id] = LastSent(row.kind, digest)

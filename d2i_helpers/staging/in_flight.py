@@ -79,7 +79,7 @@ class Journal:
         messages, altered = list[Message](), list[Message]()
         for *of_message, noted_message, noted_document in read:
             message = Message(*of_message)
-            as_noted = (noted_message, noted_document) == outbox.digests(message)
+            as_noted = outbox.is_noted(message, noted_message, noted_document)
             (messages if as_noted else altered).append(message)
         if altered:
             self._mark_altered(connection, batch_id, altered)

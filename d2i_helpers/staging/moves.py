@@ -223,7 +223,7 @@ class Moves:
         known = {str(state) for state in RowState}
         refused = frozenset(
             stored_key
-            for stored_key, state in connection.execute(database.locking(named, self.table))
+            for stored_key, state in connection.execute(database.locking(named, self.table)).all()
             if (state if state in known else NoState.WORD) not in allowed
         )
         if refused:

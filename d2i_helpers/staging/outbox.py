@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import xxhash
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
@@ -72,7 +73,7 @@ class Due:
             return False
         if self.marked_hash == digest and self.marked_fingerprint == text_fingerprint(text):
             return True
-        return self.noted_hash == digest and self.noted_digest == text_digest(text)
+        return self.noted_hash == digest and is_digest_of(self.noted_digest, text)
 
     def was_accepted(self, by: int) -> bool:
         """Whether extract made this very document of the child, and these checks accepted it.
@@ -95,13 +96,30 @@ class Due:
 
 
 def text_digest(text: str) -> bytes:
-    """SHA-256 (32 bytes) of a text as it is stored."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    """XXH3 (16 bytes) of a text as it is stored.
+
+    It is there to see that a text changed by whatever way. It is no seal: who may write the notes
+    could write any digest, so a slower hash would guard nothing.
+    """
+    return xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
 
 
-def partial_digest(kind: str, text: str) -> bytes:
-    """SHA-256 (32 bytes) of a partial document and of its kind."""
-    return text_digest(f"{kind}\n{text}")
+def is_digest_of(noted: bytes | None, text: str) -> bool:
+    """Whether a digest on record is that of this text."""
+    if noted is not None and len(noted) == hashlib.sha256().digest_size:  # an earlier release's
+        return noted == hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return noted == text_digest(text)
+
+
+def is_noted(message: Message, of_message: bytes | None, of_document: bytes | None) -> bool:
+    """Whether digests on record are those of a message and of the document it was made from."""
+    return is_digest_of(of_message, _with_kind(message)) and is_digest_of(
+        of_document, message.json_payload
+    )
+
+
+def _with_kind(message: Message) -> str:
+    return f"{message.kind}\n{message.text}"
 
 
 # ----------------------------------------------------------------------------- preparing
@@ -113,7 +131,7 @@ def due_rows(connection: Connection, staging: Staging) -> array[int]:
     Read once a stage, because finding the next ones anew for each page or request lets a database
     go through everything that waits each time.
     """
-    return array("q", sorted(connection.execute(_due(staging)).scalars()))
+    return array("q", sorted(connection.execute(_due(staging)).scalars().all()))
 
 
 def _due(staging: Staging) -> CompoundSelect:
@@ -262,7 +280,7 @@ def _is_there(row: Due, message: Message) -> bool:
     """Whether the row holds this very message, made from these very documents."""
     if (row.message, row.previous_hash) != (message.text, message.previous_hash):
         return False
-    return (row.message_digest, row.noted_digest) == digests(message)
+    return is_noted(message, row.message_digest, row.noted_digest)
 
 
 def _write_notes(connection: Connection, staging: Staging, messages: Sequence[Message]) -> None:
@@ -341,7 +359,7 @@ def refuse(connection: Connection, staging: Staging, reasons: Sequence[tuple[Due
     rows = [
         {"row": row_id, "reason": said[row_id]}
         for ids in database.in_batches(list(said))
-        for row_id, status, response in connection.execute(stored, {"ids": list(ids)})
+        for row_id, status, response in connection.execute(stored, {"ids": list(ids)}).all()
         if status != Status.ERROR or response != said[row_id]
     ]
     values = {"api_response": bindparam("reason"), "partial_json_payload": null()}
@@ -421,4 +439,4 @@ def left_behind(connection: Connection, staging: Staging, *, due: int, on_its_wa
 
 def digests(message: Message) -> tuple[bytes, bytes]:
     """Digests of the message and of the whole document that it was made from."""
-    return partial_digest(message.kind, message.text), text_digest(message.json_payload)
+    return text_digest(_with_kind(message)), text_digest(message.json_payload)

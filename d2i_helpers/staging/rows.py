@@ -284,7 +284,7 @@ class Staging:
         return {
             row.id: database.as_bytes(row.current_hash)
             for ids in database.in_batches(list(row_ids))
-            for row in connection.execute(held, {"ids": list(ids)})
+            for row in connection.execute(held, {"ids": list(ids)}).all()
         }
 
     def count(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
