@@ -8,6 +8,7 @@ that this project fills, with a receiver of the tests' own.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -394,3 +395,45 @@ def test_a_child_in_doubt_is_made_certain_by_erasing_it_and_sending_it_anew(
     world.attention = 0
     world.day()
     assert world.attention == 0
+
+
+def noted_by_sha256(world: World) -> None:
+    """Note all messages and documents as releases before December 2026 did."""
+    t = world.staging.table.c
+
+    def sha256(text: str) -> bytes:
+        return hashlib.sha256(text.encode()).digest()
+
+    with world.engine.begin() as connection:
+        texts = select(t.person_id, t.partial_json_payload, t.json_payload, notes.c.partial_kind)
+        rows = connection.execute(texts.join_from(world.staging.table, notes, world.staging.noted))
+        for row in rows.all():
+            message = sha256(f"{row.partial_kind}\n{row.partial_json_payload}")
+            digests = {"partial_digest": message, "document_digest": sha256(row.json_payload)}
+            mine = column("person_id") == row.person_id
+            connection.execute(update(notes).where(mine).values(**digests))
+
+
+def test_messages_that_an_earlier_release_prepared_are_sent_and_an_edit_is_still_seen(
+    engine: Engine, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(engine, make_settings(max_deleted_share=1, guard_min_children=10_000))
+    extract(engine, world.staging, world.source)
+    world.delta()
+    noted_by_sha256(world)
+    edited = Case("before submit", "loses a plan")
+    with engine.begin() as connection:
+        partial_edited(world, connection, edited)
+    world.submit()
+    assert world.attention == 1
+    assert world.differing() == {edited.child}
+    world.change()
+    extract(engine, world.staging, world.source)
+    hashed = list[str]()
+    monkeypatch.setattr(type(HASHER), "matches", lambda _, text, *__: hashed.append(text) or True)
+    world.attention = 0
+    world.delta()
+    assert not [text for text in hashed if '"B"' in text]  # notes prove what the receiver holds
+    world.submit()
+    assert world.attention == 0
+    assert world.differing() == set()
