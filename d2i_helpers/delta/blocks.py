@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
+from d2i_helpers.payload_spec import PURGE, Block, Document, Spec, with_taken_out
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,8 +32,11 @@ class BlockPlan:
 
 @functools.lru_cache(maxsize=32)
 def plan_of(spec: Spec) -> BlockPlan:
-    """The plan of the child, with those of all blocks nested in it."""
-    return _block_plan(spec.root)
+    """The plan of the child, with those of all blocks nested in it.
+
+    A block that an overlay took out is among them: what is held of it is erased by its marks.
+    """
+    return _block_plan(with_taken_out(spec))
 
 
 def _block_plan(block: Block) -> BlockPlan:

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from d2i_helpers.payload_spec import Block, Document, Spec
+from d2i_helpers.payload_spec import Block, Document, Spec, load_spec, with_taken_out
 from d2i_helpers.settings import Settings
 
 
@@ -35,9 +35,13 @@ def canonical_name(spec: Spec, volatile_ids: bool) -> str:
     """Name of the canonical form, such as ``1``, or ``1v`` without item ids.
 
     It is stored with a staging table, so that an upgrade is noticed and does not resend the whole
-    cohort by accident.
+    cohort by accident. The same document has another hash where an overlay gives a list another
+    key, adds one, or says of other fields that they are volatile: such a form has a name with a
+    digest of what differs.
     """
-    return f"{spec.canonical_form}{'v' if volatile_ids else ''}"
+    name = f"{spec.canonical_form}{'v' if volatile_ids else ''}"
+    here, published = (_deciding(_form(one, volatile_ids)) for one in (spec, load_spec()))
+    return name if here == published else f"{name}-{hashlib.sha256(here).hexdigest()[:12]}"
 
 
 def content_hash(spec: Spec, document: Document, *, volatile_ids: bool = False) -> bytes:
@@ -187,6 +191,17 @@ class _Form:
 _NOTHING = _Form(frozenset(), {})  # of a list of codes
 
 
+def _deciding(form: _Form) -> bytes:
+    """All of a form on which the hash of a document hangs."""
+
+    def of(form: _Form) -> dict[str, Any]:
+        inner = {name: said for name, one in form.inner.items() if (said := of(one))}
+        said = {"key": form.key, "leave_out": sorted(form.leave_out), "inner": inner}
+        return {name: held for name, held in said.items() if held}
+
+    return orjson.dumps(of(form), option=orjson.OPT_SORT_KEYS)
+
+
 @functools.lru_cache(maxsize=8)
 def _form(spec: Spec, volatile_ids: bool) -> _Form:
     def of(block: Block) -> _Form:
@@ -198,7 +213,7 @@ def _form(spec: Spec, volatile_ids: bool) -> _Form:
         key = None if block.key in volatile else block.key
         return _Form(frozenset(volatile), inner, key, tuple(lists))
 
-    return of(spec.root)
+    return of(with_taken_out(spec))
 
 
 def _canonical(block: Mapping[str, Any], form: _Form) -> dict[str, Any]:

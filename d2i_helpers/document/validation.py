@@ -131,12 +131,21 @@ def _schema_problems(schema: Any, document: Document) -> Iterator[Problem]:
             yield Problem(_joined(path, error.kind.property), rule)
         elif keyword == "additionalProperties":
             for name in error.kind.unexpected:
-                # a name of another shape than a field's might itself be data
-                yield Problem(_joined(path, name) if _NAME.fullmatch(name) else path, rule)
+                yield _unknown(path, name)
+        elif "additionalProperties" in error.schema_path:  # in a delta it may be null
+            *above, name = error.instance_path
+            yield _unknown(_path(above), name)
         elif keyword == "maxItems" and "then" in error.schema_path:
             yield Problem(path, "code that must stand alone beside others")
         else:
             yield Problem(path, rule)
+
+
+def _unknown(path: str, name: str) -> Problem:
+    """A field that the specification does not know, in the block at this path."""
+    # a name of another shape than a field's might itself be data
+    shown = _joined(path, name) if _NAME.fullmatch(name) else path
+    return Problem(shown, _RULES["additionalProperties"])
 
 
 def _block_problems(block: Block, held: Document, path: str, *, partial: bool) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from d2i_helpers.payload_spec.loading import (
     load_spec,
     merge,
     merged_text,
+    with_taken_out,
 )
 from d2i_helpers.payload_spec.model import (
     PURGE,
@@ -34,4 +35,5 @@ __all__ = [
     "merge",
     "merged_text",
     "source_columns",
+    "with_taken_out",
 ]

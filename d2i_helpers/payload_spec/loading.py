@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,36 @@ def merged_text(cms: str = "generic", overlay: str | Path | None = None) -> dict
         name = f"overlays/{cms}.yaml"
         merged = merge(merged, _read(resources.files(__package__).joinpath(name), name))
     if overlay:
-        merged = merge(merged, _read(Path(overlay), Path(overlay).name))
+        ours = _read(Path(overlay), Path(overlay).name)
+        merged = _without_gaps_of_what_went(merge(merged, ours), merged, ours)
     return typed(merged)
+
+
+def _without_gaps_of_what_went(
+    text: dict[str, Any], before: Mapping[str, Any], ours: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The merged text without the system's gaps of blocks and fields that an overlay took out.
+
+    Gaps that the overlay itself names stay, so that a slip in them is found.
+    """
+    gaps, named = text.get("known_gaps"), ours.get("known_gaps")
+    if not isinstance(gaps, Mapping):
+        return text
+    named = named if isinstance(named, Mapping) else {}
+    went = {place for place in gaps if _is_there(before, place) and not _is_there(text, place)}
+    return {
+        **text,
+        "known_gaps": {p: why for p, why in gaps.items() if p in named or p not in went},
+    }
+
+
+def _is_there(text: Mapping[str, Any], place: str) -> bool:
+    """Whether a text has a block, or with a dot a field of it."""
+    block, _, field = place.partition(".")
+    held: Any = text
+    for name in ("blocks", block, "fields", field) if field else ("blocks", block):
+        held = held.get(name) if isinstance(held, Mapping) else None
+    return held is not None
 
 
 def _read(path: Any, name: str) -> dict[str, Any]:
@@ -173,6 +201,36 @@ def build_spec(text: Mapping[str, Any]) -> Spec:
         fingerprint=hashlib.sha256(
             json.dumps(_text_keys(text), sort_keys=True, default=str).encode()
         ).hexdigest(),
+    )
+
+
+# ------------------------------------------------------------------------ what was taken out
+@functools.lru_cache(maxsize=8)
+def with_taken_out(spec: Spec) -> Block:
+    """The root block of a specification with what an overlay took out of the published one.
+
+    The receiver knows all that is published, and may hold what was sent before it was taken out.
+    So a message has to be able to erase it. No document of today holds any of it.
+    """
+    return _with_taken_out(spec.root, load_spec().root)
+
+
+def _with_taken_out(block: Block, published: Block) -> Block:
+    inner = (*block.values, *block.blocks)
+    names = {field.name for field in block.fields} | {part.name for part in inner}
+    before = {part.name: part for part in (*published.values, *published.blocks)}
+    inside = {part.name: part for part in inner}
+    for name, part in before.items():
+        if name not in names:
+            inside[name] = part
+        elif name in inside and inside[name].kind == part.kind:
+            inside[name] = _with_taken_out(inside[name], part)
+    taken = [replace(f, mandatory=False) for f in published.fields if f.name not in names]
+    return replace(
+        block,
+        fields=(*block.fields, *taken),
+        values=tuple(part for part in inside.values() if part.kind == "values"),
+        blocks=tuple(part for part in inside.values() if part.kind != "values"),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from d2i_helpers.payload_spec.loading import Spec, load_spec
+from d2i_helpers.payload_spec.loading import Spec, load_spec, with_taken_out
 from d2i_helpers.payload_spec.model import PURGE, Block, Field
 from d2i_helpers.payload_spec.registry import (
     ANONYMISING_RULES,
@@ -36,13 +36,14 @@ def json_schema(spec: Spec, *, partial: bool = False) -> Schema:
     Args:
         spec: the specification, overlays applied.
         partial: for a delta: null for a field that is gone, a block or item as its key with
-            ``purge: true``, a child that is gone as its identifiers with ``purge: true``.
+            ``purge: true``, a child that is gone as its identifiers with ``purge: true``. What is
+            no longer in the specification may be erased in the same way.
     """
     subject = "delta" if partial else "document"
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"{subject} of one child, specification {spec.version}",
-        **_block_schema(spec.root, partial),
+        **_block_schema(with_taken_out(spec) if partial else spec.root, partial),
     }
 
 
@@ -65,7 +66,7 @@ def _block_schema(block: Block, partial: bool) -> Schema:
         "description": block.meaning,
         "properties": properties,
         "required": required,
-        "additionalProperties": False,
+        "additionalProperties": {"type": "null"} if partial else False,
     }
     schema.update(_purged(block, partial))
     return schema

@@ -212,6 +212,28 @@ def test_a_block_with_a_fault_is_still_known_by_the_names_of_its_fields() -> Non
     assert "field name `Nationality`" in fault
 
 
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        ("blocks: {adoption: null}", None),
+        ("blocks: {child_details: {fields: {expected_date_of_birth: null}}}", None),
+        ("blocks: {adoption: null}\nknown_gaps: {adoption: none}", "no block or field `adoption`"),
+        ("known_gaps: {adoptions: none}", "no block or field `adoptions` (did you mean"),
+    ],
+)
+def test_the_gaps_of_a_system_go_with_what_is_taken_out(
+    ours: str, said: str | None, tmp_path: Path
+) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text(ours, encoding="utf-8")
+    if said is None:
+        assert len(load_spec("systemc", overlay).known_gaps) == 3
+        return
+    with pytest.raises(SpecificationError) as caught:
+        load_spec("systemc", overlay)
+    assert said in str(caught.value)
+
+
 def test_all_faults_are_told_at_once_and_with_where_to_read(tmp_path: Path) -> None:
     overlay = tmp_path / "ours.yaml"
     overlay.write_text(in_details("sex: {codes: sexes}, surname: {max_length: x}"))
