@@ -19,12 +19,10 @@ from d2i_helpers.errors import Next, SettingsError, what_next
 from d2i_helpers.runs import authority as shared
 from d2i_helpers.runs import child
 from d2i_helpers.runs.authority import PREFLIGHT
+from d2i_helpers.stages import stages_again
 
 SUMMARY = "summary"  # key of the XCom in which a task leaves the summary of its run
 BEGUN = dt.datetime(2026, 1, 1)  # its time zone is the DAG's
-# a receiver's message that is on its way when submit fails has an unknown outcome, and only delta
-# makes messages that are right for every document that the receiver may hold
-_AGAIN_WITH = {"submit": "delta,submit"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ class _Order:
         given = {**self.authority.parameters, "run_date": run_date.isoformat()}
         if self.authority.shards > 1 and self.shard:
             given["shard"] = f"{self.shard}/{self.authority.shards}"
-        wanted = _AGAIN_WITH.get(self.stages, self.stages) if attempt > 1 else self.stages
+        stages = self.stages.split(",")
+        wanted = ",".join(stages_again(stages) if attempt > 1 else stages)
         profile = self.authority.profile or self.authority.name
         command = child.run_command(self.python, profile, given, stages=wanted, leashed=True)
         return child.with_variables(command, self.authority.env_file)

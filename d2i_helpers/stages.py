@@ -7,7 +7,7 @@ one entry here and its notebook.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,3 +76,13 @@ def stages_named(wanted: Iterable[str]) -> list[Stage]:
     """The stages with these names, in the order of the day; unknown names are left out."""
     chosen = set(wanted)
     return [stage for stage in STAGES if stage.name in chosen]
+
+
+def stages_again(wanted: Sequence[str]) -> list[str]:
+    """The stages of a further try: submit comes with delta.
+
+    A message that is on its way when submit fails has an unknown outcome, and only delta makes
+    messages that are right for every document that the receiver may hold.
+    """
+    alone = "submit" in wanted and "delta" not in wanted
+    return ["delta", *wanted] if alone else list(wanted)

@@ -8,9 +8,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from d2i_helpers.cli.pairs import name_and_value
 from d2i_helpers.errors import D2IError, SettingsError
 from d2i_helpers.plain_english import counted, subject
 from d2i_helpers.stages import names
+
+if TYPE_CHECKING:
+    from d2i_helpers.runs.records import RunRecord
 
 _OF_THE_PROFILE = "profile"  # `--ddl` without a dialect
 STOPPED = 130  # as shells say it of a command that was stopped
@@ -172,6 +175,22 @@ def _work_in(folder: Path) -> None:
 @click.option("--outputs", type=click.Path(path_type=Path), help="Folder of the run records.")
 @click.option("--resume", metavar="RUN_ID", help="Go on with a run that failed or was stopped.")
 @click.option(
+    "--tries",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Begin anew, so often at most, where the exit code says that another try may help.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 24 * 60),
+    default=20.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Between two tries.",
+)
+@click.option(
     "--summary", type=click.Choice(["json"]), help="One line of JSON on stdout, the rest on stderr."
 )
 @click.option(
@@ -197,6 +216,8 @@ def run(
     stages: str | None,
     outputs: Path | None,
     resume: str | None,
+    tries: int,
+    wait: float,
     summary: str | None,
     end_with_stdin: bool,
     cluster: str | None,
@@ -204,19 +225,21 @@ def run(
     shards: int,
 ) -> int:
     """Run the day, or some of its stages."""
-    from d2i_helpers.cli.console import ConsoleListener, make_console, show_run
+    from d2i_helpers.cli.console import ConsoleListener, make_console, show_run, shown
     from d2i_helpers.runs.day import run_day
     from d2i_helpers.runs.stopping import end_with
     from d2i_helpers.runs.summary import summary_of, summary_without_record
+    from d2i_helpers.runs.tries import run_with_tries
 
     console = make_console(to_stderr=summary is not None)
     if end_with_stdin:
         end_with(sys.stdin.fileno())
     if cluster:
-        if outputs or resume:
+        if outputs or resume or tries > 1:
             raise SettingsError(
-                "--outputs and --resume are not for a cluster.",
-                hint="`-p outputs_dir=…` names the folder on the workers.",
+                "--outputs, --resume and --tries are not for a cluster.",
+                hint="`-p outputs_dir=…` names the folder on the workers; a cluster counts tries "
+                "itself.",
             )
         return _on_cluster(cluster, parameters, stages, authorities, shards, summary)
     if authorities or shards != 1:
@@ -224,17 +247,29 @@ def run(
             "--authorities and --shards go with --cluster.",
             hint="One shard here: -p shard=2/4. Many machines: --cluster ADDRESS.",
         )
+    if resume and tries > 1:
+        raise SettingsError(
+            "--tries is not for a run that is resumed.", hint="Resume it once, or start a new run."
+        )
     wanted = stages.split(",") if stages is not None else None
-    listener = ConsoleListener(console)
+
+    def run_once(stages: Sequence[str] | None) -> RunRecord:
+        listener = ConsoleListener(console)
+        record = run_day(parameters, stages, outputs, resume=resume, listener=listener)
+        show_run(record, console)
+        return record
+
+    def say(text: str) -> None:
+        console.print(shown(text), soft_wrap=True)
+
     try:
         if not resume:
             _first_demo(parameters, console)
-        record = run_day(parameters, wanted, outputs, resume=resume, listener=listener)
+        record = run_with_tries(run_once, wanted, tries=tries, minutes=wait, say=say)
     except D2IError as error:
         if summary:
             click.echo(json.dumps(summary_without_record(error), separators=(",", ":")))
         raise
-    show_run(record, console)
     if summary:
         click.echo(json.dumps(summary_of(record), separators=(",", ":")))
     return record.exit_code or 0

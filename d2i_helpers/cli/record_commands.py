@@ -365,6 +365,14 @@ def _spec(parameters: dict[str, Any]) -> Any:
     metavar="NAME",
     help="The service account that runs it; an administrator installs the entry.",
 )
+@click.option(
+    "--tries",
+    type=click.IntRange(1, 20),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="As of `d2i run`; not for Airflow, which counts them itself.",
+)
 @click.option("--to", type=click.Path(path_type=Path), help="Folder to write the files to.")
 def schedule(
     parameters: dict[str, Any],
@@ -373,13 +381,20 @@ def schedule(
     target: str | None,
     env_file: Path | None,
     account: str | None,
+    tries: int,
     to: Path | None,
 ) -> None:
     """Print ready-to-install entries for cron, systemd, Windows, SQL Server Agent and Airflow."""
     from d2i_helpers.runs.schedules import entries_for
 
     entries = entries_for(
-        parameters, time=time, days=days, target=target, env_file=env_file, account=account
+        parameters,
+        time=time,
+        days=days,
+        target=target,
+        env_file=env_file,
+        account=account,
+        tries=tries,
     )
     for entry in entries:
         if to is not None:

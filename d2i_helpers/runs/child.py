@@ -48,6 +48,7 @@ def run_command(
     *,
     stages: str | None = None,
     leashed: bool = False,
+    tries: int = 1,
 ) -> list[str]:
     """The command of a run that says its summary on standard output.
 
@@ -56,6 +57,7 @@ def run_command(
         parameters: of the run; those that are None are left out.
         stages: as for `--stages`; None: the whole day.
         leashed: whether the run ends with its standard input.
+        tries: how often it begins at most, where another try may help.
     """
     command = [python, "-m", "d2i_helpers", "run", "--summary", "json"]
     if leashed:
@@ -63,6 +65,8 @@ def run_command(
     command += ["--params", profile]
     if stages:
         command += ["--stages", stages]
+    if tries > 1:
+        command += ["--tries", str(tries)]
     for name, value in parameters.items():
         if name != "profile" and value is not None:
             command += ["-p", f"{name}={written(value)}"]

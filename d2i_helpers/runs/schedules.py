@@ -96,6 +96,7 @@ def entries_for(
     target: str | None = None,
     env_file: Path | None = None,
     account: str | None = None,
+    tries: int = 3,
 ) -> list[Entry]:
     """The entries for a profile and a time.
 
@@ -107,6 +108,7 @@ def entries_for(
         env_file: file of ``D2I_…`` variables; ``.env`` in the project's folder is read anyway.
         account: the service account that runs it, installed by an administrator; None: whoever
             installs the entry.
+        tries: how often the run begins at most, from 1. Not for Airflow, which counts them itself.
 
     Raises:
         SettingsError: a parameter, the account, the time or the days are wrong; there is no such
@@ -118,7 +120,7 @@ def entries_for(
     if env_file:
         _look_at(env_file)
     profile = str(parameters.get("profile") or settings.profile)
-    command = run_command(sys.executable, profile, parameters)
+    command = run_command(sys.executable, profile, parameters, tries=tries)
     _check_account(account)
     outputs = settings.path(settings.outputs_dir)
     if account is None:  # the log lies there, and systemd makes no folder for it

@@ -50,11 +50,12 @@ def test_the_cron_line_has_its_time_and_runs_in_the_projects_folder(odd_folder: 
     words = shlex.split(command)
     assert words[words.index("cd") + 1] == str(odd_folder)
     start = words.index(sys.executable)
-    assert words[start + 1 : start + 9] == [
-        "-m", "d2i_helpers", "run", "--summary", "json", "--params", "demo", "-p",
-    ]  # fmt: skip
-    assert words[start + 9 :][0] == "phase=full"
+    run = ["-m", "d2i_helpers", "run", "--summary", "json", "--params", "demo"]
+    given = ["-p", "phase=full"]
+    assert words[start + 1 : start + 12] == [*run, "--tries", "3", *given]
     assert words[-1] == "2>&1"
+    once = shlex.split(entries(tries=1)[".cron"].text.splitlines()[-1])
+    assert once[once.index(sys.executable) + 1 :][:9] == [*run, *given]
 
 
 def test_a_profile_or_environment_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_the_windows_task_is_utf16_xml_with_the_whole_command(odd_folder: Path) 
     assert [day.tag.rpartition("}")[2] for day in days] == ["Monday", "Friday"]
     assert root.findtext(".//t:WorkingDirectory", namespaces=space) == str(odd_folder)
     arguments = root.findtext(".//t:Arguments", namespaces=space) or ""
-    assert "-m d2i_helpers run --summary json --params demo -p phase=full" in arguments
+    assert "-m d2i_helpers run --summary json --params demo --tries 3 -p phase=full" in arguments
     assert root.find(".//t:ScheduleByDay", space) is None
     daily = ET.fromstring(entries()[".xml"].content)
     assert daily.findtext(".//t:DaysInterval", namespaces=space) == "1"
