@@ -27,6 +27,7 @@ _CHECK = "Check indentation, colons and quotes."
 _BACKSLASH = (
     "In double quotes a backslash begins an escape: put a Windows path in single quotes or in none."
 )
+_TAB = "The line begins with a tab. Put blanks in its place: YAML takes no tab for indentation."
 _NULL = "tag:yaml.org,2002:null"
 _TEXT = "tag:yaml.org,2002:str"
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -113,9 +114,17 @@ def parse_yaml(text: str) -> Any:
             raise Unreadable(f"{where} {error.problem}", error.hint) from None
         problem = str(getattr(error, "problem", "") or "")
         escape = "escape" in problem or "hexdecimal" in problem
-        raise Unreadable(f"{where} is not valid YAML", _BACKSLASH if escape else _CHECK) from None
+        hint = _BACKSLASH if escape else _TAB if _begins_with_tab(text, mark) else _CHECK
+        raise Unreadable(f"{where} is not valid YAML", hint) from None
     except RecursionError:
         raise Unreadable(" is nested too deeply", _CHECK) from None
+
+
+def _begins_with_tab(text: str, mark: Any) -> bool:
+    """Whether there is a tab before the first word of the line where reading stopped."""
+    lines = lines_of(text)
+    line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    return "\t" in line[: len(line) - len(line.lstrip())]
 
 
 class _NotTaken(yaml.constructor.ConstructorError):

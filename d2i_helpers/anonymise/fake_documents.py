@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from d2i_helpers.anonymise import keyed
-from d2i_helpers.anonymise.rules import id_length, names
+from d2i_helpers.anonymise.rules import id_length, names, score_range
 from d2i_helpers.anonymise.upn import upn_text
 from d2i_helpers.payload_spec import PURGE, Block, Document, Field, Spec
 
@@ -91,7 +91,7 @@ class _Maker:
         if kind in {"child_id", "item_id", "worker_id"}:
             return keyed.id_text(draw, id_length(field))
         if kind in {"first_name", "surname"}:
-            pool = names(kind, field.max_length)
+            pool = names(kind, field.max_length, field.pattern)
             return pool[keyed.number(draw, len(pool))][0]
         if kind == "date":
             # what holds lists ends after everything that is in them
@@ -103,7 +103,7 @@ class _Maker:
         if kind == "flag":
             return field.transform == "present" or draw[0] % 2 == 0
         if kind == "score":
-            low, high = field.minimum or 0, 40 if field.maximum is None else field.maximum
+            low, high = score_range(field)
             return low + draw[0] % (high - low + 1)
         return self._codes(field, draw)
 

@@ -36,6 +36,8 @@ from d2i_helpers.privacy.redaction import normal
 
 IDS_OF_OURS = frozenset({"child_id", "item_id", "worker_id"})
 _LONGEST_ID = 24
+_LONGEST_NAME = 12  # letters of the longest name that is drawn
+_FEWEST_NAMES = 50  # from which one is drawn; a child's own have to be avoided
 _PART = 4  # letters of a name that shows inside of a longer one: Robert in Roberts
 _DRAWS = np.dtype(">u2")  # what decides a code's place: two bytes
 _JITTER = 5  # points that a score may move either way
@@ -165,13 +167,16 @@ def _upn(rules: Rules, _block: Block, _field: Field) -> Rule:
 @anonymising_rule("surname", type="string", words="a made-up name")
 @anonymising_rule("first_name", type="string", words="a made-up name")
 def _name(_rules: Rules, _block: Block, field: Field) -> Rule:
-    kind, longest = field.anonymise, field.max_length
+    kind, longest, pattern = field.anonymise, field.max_length, field.pattern
+    if pattern or (longest or _LONGEST_NAME) < _LONGEST_NAME:  # else there are thousands
+        names(kind, longest, pattern)
     start = kind.encode() + b"\0"
 
     def rule(child: RuleContext, value: Any) -> str | None:
         if type(value) is not str:
             return None
-        pool = names(kind, longest)  # not before a name is drawn: a quiet day need not load them
+        # not before a name is drawn: a quiet day need not load them
+        pool = names(kind, longest, pattern)
         said = keyed.drawn(child.key, start + value.encode() + bytes(child.round))
         while True:
             name, plain = pool[keyed.number(said, len(pool))]
@@ -220,7 +225,7 @@ def _date(rules: Rules, _block: Block, _field: Field) -> Rule:
 
 @anonymising_rule("score", type="integer", words="a few points more or less, within the limits")
 def _score(_rules: Rules, _block: Block, field: Field) -> Rule:
-    low, high = field.minimum or 0, 40 if field.maximum is None else field.maximum
+    low, high = score_range(field)
     salt = b"score\0" + field.path.encode()
 
     def rule(child: RuleContext, value: Any) -> int | None:
@@ -367,14 +372,35 @@ def id_length(field: Field) -> int:
     return length
 
 
+def score_range(field: Field) -> tuple[int, int]:
+    """Least and greatest number that stands for one of the field."""
+    low = field.minimum or 0
+    return low, low + 40 if field.maximum is None else field.maximum
+
+
 @functools.lru_cache(maxsize=8)
-def names(kind: str, max_length: int | None) -> tuple[tuple[str, str], ...]:
+def names(kind: str, max_length: int | None, pattern: str | None) -> tuple[tuple[str, str], ...]:
     """Names of the United Kingdom with their normal forms, each as likely as any other.
 
     Faker's lists without its weights: a frequent name is no more likely to be drawn.
+
+    Raises:
+        SpecificationError: too few of them are short enough and of the field's pattern, so that
+            one of a child's own could not be avoided, or would be guessed.
     """
     from faker.providers.person.en_GB import Provider
 
     pools = {"first_name": Provider.first_names, "surname": Provider.last_names}
-    unique = dict.fromkeys(pools[kind])
-    return tuple((n, normal(n)) for n in unique if len(n) <= (max_length or len(n)))
+    fits = whole_match(pattern) if pattern else None
+    unique = [
+        name
+        for name in dict.fromkeys(pools[kind])
+        if len(name) <= (max_length or len(name)) and (fits is None or fits(name))
+    ]
+    if len(unique) < _FEWEST_NAMES:
+        raise SpecificationError(
+            f"Only {len(unique)} made-up names are short enough, or of the pattern, of a field "
+            f"with `anonymise: {kind}`.",
+            hint="Give it more `max_length`, another `pattern`, or `anonymise: drop`.",
+        )
+    return tuple((name, normal(name)) for name in unique)

@@ -293,15 +293,31 @@ def schema(parameters: dict[str, Any], partial: bool) -> None:
 @profile_options
 def check_spec(parameters: dict[str, Any]) -> None:
     """Check the specification with the profile's overlays."""
+    from d2i_helpers.anonymise.rule_checks import require_rules
+
     specification = _spec(parameters)
+    require_rules(specification)
     fields = sum(1 for _ in specification.fields())
     click.echo(
         f"Specification {specification.version} is sound: {fields} fields in "
         f"{len(specification.blocks)} blocks, {len(specification.code_lists)} code lists "
         f"(fingerprint {specification.fingerprint[:16]})."
     )
+    for said in _of_overlay(parameters):
+        click.echo(f"Your overlay {said}.")
     for place, why in specification.known_gaps.items():
         click.echo(f"Known gap: {place}: {why}.")
+
+
+def _of_overlay(parameters: dict[str, Any]) -> list[str]:
+    """What the authority's own overlay makes of the specification; nothing where there is none."""
+    from d2i_helpers.payload_spec import merged_text
+    from d2i_helpers.payload_spec.differences import differences
+    from d2i_helpers.settings import load_settings
+
+    settings = load_settings(None, **parameters)
+    overlay = settings.overlay_path
+    return differences(merged_text(settings.cms), merged_text(settings.cms, overlay))
 
 
 @spec.command("docs")

@@ -159,11 +159,12 @@ def _text(field: Field, spec: Spec) -> Transform:
     makes="string",
     words="upper case, one blank before the last three characters",
     reads="a postcode with blanks anywhere or nowhere",
-    problems=(NOT_A_POSTCODE, PLACEHOLDER),
+    problems=(NOT_A_POSTCODE, TOO_LONG, PLACEHOLDER),
 )
 def _postcode(field: Field, spec: Spec) -> Transform:
     """Upper case, with one blank before the last three characters, wherever blanks were stored."""
     shape = whole_match(field.pattern) if field.pattern else None
+    longest = field.max_length or 10**6
 
     def read(value: Any) -> Result:
         text, problem = read_text(value)
@@ -175,7 +176,7 @@ def _postcode(field: Field, spec: Spec) -> Transform:
         postcode = f"{parts[1]} {parts[2]}" if parts else None
         if postcode is None or (shape and not shape(postcode)):
             return None, NOT_A_POSTCODE
-        return postcode, None
+        return (postcode, None) if len(postcode) <= longest else (None, TOO_LONG)
 
     return by_value(remembered(read))
 
@@ -282,6 +283,8 @@ def _integer(field: Field, spec: Spec) -> Transform:
 )
 def _upn(field: Field, spec: Spec) -> Transform:
     """13 characters of a valid shape; a UNx code in this column is a reason, not a number."""
+    shape = whole_match(field.pattern) if field.pattern else None
+    longest = field.max_length or 13
 
     def read_value(value: Any, row_lookup: RowLookup | None = None) -> Result:
         text, problem = read_text(value)
@@ -289,7 +292,9 @@ def _upn(field: Field, spec: Spec) -> Transform:
             return None, problem
         plain = text.upper()
         if _UPN.fullmatch(plain):
-            return plain, None
+            if shape and not shape(plain):
+                return None, NOT_A_UPN
+            return (plain, None) if longest >= 13 else (None, TOO_LONG)
         if _UN_CODE.match(plain):
             return None, UN_CODE_AS_UPN
         if plain in spec.placeholders:

@@ -8,6 +8,8 @@ of wrong shape.
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -183,6 +185,7 @@ class _References:
         yield from _of_rules(where, entry)
         yield from self._of_codes(where, entry)
         yield from _of_limits(where, entry)
+        yield from _of_default(where, entry)
 
     def _of_codes(self, where: str, entry: Entry) -> Iterator[str]:
         code_map = entry.get("code_map", {})
@@ -261,3 +264,31 @@ def _of_limits(where: str, entry: Entry) -> Iterator[str]:
             whole_match(entry["pattern"])
         except ValueError:
             yield f"{where}: {_NO_LINEAR_TIME}"
+
+
+def _of_default(where: str, entry: Entry) -> Iterator[str]:
+    """Faults of a default that the field itself would not take: it is sent as it stands."""
+    default, makes = entry.get("default"), TRANSFORMS[entry["transform"]].makes
+    if isinstance(default, str) and makes == "date" and not _is_day(default):
+        yield f"{where}: `default` must be a day such as 2024-05-31"
+    if isinstance(default, str) and makes == "string" and "codes" not in entry:
+        if not default.strip():
+            yield f"{where}: `default` is blank"
+        if len(default) > entry.get("max_length", len(default)):
+            yield f"{where}: `default` is longer than `max_length`"
+        with contextlib.suppress(ValueError):  # a pattern that cannot be used is told above
+            if "pattern" in entry and not whole_match(entry["pattern"])(default):
+                yield f"{where}: `default` does not match `pattern`"
+    if isinstance(default, int) and makes == "integer":
+        low, high = entry.get("minimum", default), entry.get("maximum", default)
+        if not low <= default <= high:
+            yield f"{where}: `default` is out of the range of `minimum` and `maximum`"
+    if isinstance(default, list) and len(default) > entry.get("max_items", len(default)):
+        yield f"{where}: `default` has more codes than `max_items`"
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

@@ -110,8 +110,14 @@ def _field_schema(field: Field, *, nullable: bool) -> Schema:
         if field.max_length:
             schema["maxLength"] = field.max_length
         if field.pattern:
-            schema["pattern"] = field.pattern
+            schema["pattern"] = _whole(field.pattern)
     return {"description": field.meaning, **(_nullable(schema) if nullable else schema)}
+
+
+def _whole(pattern: str) -> str:
+    """A pattern that JSON Schema matches with the whole value; by itself it looks for a part."""
+    anchored = pattern.startswith("^") and pattern.endswith("$") and "|" not in pattern
+    return pattern if anchored else f"^(?:{pattern})$"
 
 
 def _code_schema(field: Field) -> Schema:

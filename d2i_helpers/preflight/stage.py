@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from d2i_helpers import database
-from d2i_helpers.errors import D2IError
+from d2i_helpers.anonymise.key import require_key
+from d2i_helpers.anonymise.rule_checks import require_rules
+from d2i_helpers.errors import D2IError, SettingsError, SpecificationError
 from d2i_helpers.payload_spec import Spec, load_spec
 from d2i_helpers.preflight import machine, profile, receiving, script, source, staged
 from d2i_helpers.preflight.checks import (
@@ -42,7 +44,8 @@ def run(settings: Settings, secrets: Secrets | None = None) -> list[Check]:
         return [*checks, failed("secrets", error), *skipped]
     checks += profile.checks(settings, secrets)
     spec, check = _spec(settings)
-    checks += [check, *_known_gaps(spec), machine.guards(settings)]
+    checks += [check, *_anonymising(settings, secrets, spec), *_known_gaps(spec)]
+    checks += [machine.guards(settings)]
     checks += _database(settings, secrets, spec)
     checks += receiving.checks(settings, secrets, spec)
     checks += [machine.disk(settings), *machine.versions()]
@@ -81,6 +84,29 @@ def _spec(settings: Settings) -> tuple[Spec | None, Check]:
         return None, failed("specification", error)
     said = f"version {spec.version}, {sum(1 for _ in spec.fields())} fields"
     return spec, Check("specification", PASS, said)
+
+
+def _anonymising(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[Check]:
+    """A rule that the stage anonymise would end with; a failure where the twin is needed."""
+    if spec is None:
+        return []
+    try:
+        require_rules(spec)
+    except SpecificationError as error:
+        if settings.source == "anonymised" or _has_key(settings, secrets):
+            return [failed("anonymising rules", error)]
+        advice = f"{error.hint} Or leave the stage out, with --stages."
+        said = f"{error.message} anonymise would fail."
+        return [Check("anonymising rules", WARN, said, advice)]
+    return []
+
+
+def _has_key(settings: Settings, secrets: Secrets) -> bool:
+    try:
+        require_key(settings, secrets)
+    except SettingsError:
+        return False
+    return True
 
 
 def _known_gaps(spec: Spec | None) -> list[Check]:

@@ -246,6 +246,23 @@ UPN = "A123456789012"
 
 
 @pytest.mark.parametrize(
+    ("path", "raw", "limits", "problem"),
+    [
+        ("child_details.postcode", "AB12 3DE", {"max_length": 7}, "too long"),
+        ("child_details.postcode", "AB12 3DE", {"pattern": "M.*"}, "not a postcode"),
+        ("child_details.unique_pupil_number", UPN, {"max_length": 12}, "too long"),
+        ("child_details.unique_pupil_number", UPN, {"pattern": "B.*"}, "not a UPN"),
+    ],
+)
+def test_limits_hold_whatever_the_transform(
+    path: str, raw: str, limits: dict[str, Any], problem: str
+) -> None:
+    _, field = next((b, f) for b, f in SPEC.fields() if f.path == path)
+    assert compile_transform(field, SPEC)(raw, None) == (raw, None)
+    assert compile_transform(replace(field, **limits), SPEC)(raw, None) == (None, problem)
+
+
+@pytest.mark.parametrize(
     ("raw", "sent", "problem"),
     [
         (UPN, UPN, None),

@@ -109,6 +109,21 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         (in_details("surname: {mandatory: maybe}"), "`mandatory` must be true or false"),
         (in_details("surname: {default: [a]}"), "`default` must be a string"),
         (in_details("uasc_flag: {default: 'never'}"), "`default` must be a boolean"),
+        *(
+            (in_details(f"x: {{column: pers_dob, anonymise: drop, {rest}}}"), f"`default` {said}")
+            for rest, said in (
+                ("transform: date, default: unknown", "must be a day such as 2024-05-31"),
+                ("transform: date, default: 31/05/2024", "must be a day such as 2024-05-31"),
+                ("transform: date, default: 2024-02-30", "must be a day such as 2024-05-31"),
+                ("transform: text, max_length: 3, default: none", "is longer than `max_length`"),
+                ("transform: text, default: ' '", "is blank"),
+                ("transform: id, pattern: '[0-9]+', default: X1", "does not match `pattern`"),
+                ("transform: integer, minimum: 0, default: -1", "is out of the range"),
+                ("transform: integer, maximum: 5, default: 6", "is out of the range"),
+                ("transform: code_set, codes: disability, max_items: 1, default: [HAND, NONE]",
+                 "has more codes than `max_items`"),
+            )
+        ),
         (in_details(f"nationality: {{item: 6, {GOOD_FIELD}}}"),
          "item 6 is claimed by `child_details.first_name` and by `child_details.nationality`"),
         (in_details(f"Nationality: {{{GOOD_FIELD}}}"), "field name `Nationality` must be small"),
@@ -199,6 +214,13 @@ def test_a_fault_is_told_with_its_place_and_the_nearest_name(overlay: str, fault
         + in_details("school: {source: school, column: school, transform: id, anonymise: drop}"),
         "blocks: {care_worker_details: {fields: {worker_id: {column: prof_staff_id}}}}",
         "code_lists: {sex: {aliases: {MALE: M, FEMALE: F}}}",
+        in_details(
+            "x: {column: pers_gender, transform: date, default: 2024-02-29, anonymise: drop}"
+        ),
+        in_details(
+            "x: {column: pers_gender, transform: text, pattern: '[a-z]+', max_length: 4, "
+            "default: none, anonymise: drop}"
+        ),
     ],
 )
 def test_a_good_overlay_has_no_faults(overlay: str) -> None:
@@ -232,6 +254,15 @@ def test_the_gaps_of_a_system_go_with_what_is_taken_out(
     with pytest.raises(SpecificationError) as caught:
         load_spec("systemc", overlay)
     assert said in str(caught.value)
+
+
+def test_a_tab_is_named_where_it_stands_for_blanks(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text("blocks:\n  child_details:\n\tfields: {}\n")
+    with pytest.raises(SpecificationError) as caught:
+        load_spec("generic", overlay)
+    assert "ours.yaml, line 3," in str(caught.value)
+    assert "begins with a tab" in caught.value.hint
 
 
 def test_all_faults_are_told_at_once_and_with_where_to_read(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from d2i_helpers.payload_spec import load_spec
+from d2i_helpers.document.validation import Validator
+from d2i_helpers.payload_spec import build_spec, load_spec, merge, merged_text
 from d2i_helpers.payload_spec.outputs import code_list_page, payload_page, write_pages
 
 SPEC = load_spec()
@@ -65,3 +66,13 @@ def test_a_system_never_changes_what_may_be_sent(cms: str) -> None:
     assert [field.path for _, field in theirs.fields()] == [f.path for _, f in SPEC.fields()]
     for name, codes in SPEC.code_lists.items():
         assert theirs.code_lists[name].codes == codes.codes
+
+
+@pytest.mark.parametrize("pattern", ["[A-Z]+", "^[A-Z]+", "^A$|^B$", "[A-Z]+$"])
+def test_the_schema_of_a_field_matches_a_pattern_with_the_whole_value(pattern: str) -> None:
+    overlay = {"blocks": {"child_details": {"fields": {"surname": {"pattern": pattern}}}}}
+    validator = Validator(build_spec(merge(merged_text(), overlay)))
+    for surname, fits in (("A", True), ("A1", False), ("1A", False)):
+        document = {"la_child_id": "1", "purge": False}
+        document["child_details"] = {"surname": surname, "purge": False}
+        assert validator.accepts(document) is fits

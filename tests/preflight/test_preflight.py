@@ -404,6 +404,19 @@ def test_the_pseudonym_key_is_looked_at_and_none_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("endpoint", "status"), [("simulated", FAIL), ("test", WARN)])
+def test_a_field_that_cannot_be_anonymised_is_found_before_the_night(
+    staged: Engine, make_settings: Callable, tmp_path: Path, endpoint: str, status: str
+) -> None:
+    overlay = tmp_path / "ours.yaml"
+    field = "{meaning: x, column: pers_gender, transform: text, anonymise: code}"
+    overlay.write_text(f"blocks: {{child_details: {{fields: {{ours: {field}}}}}}}")
+    found = look(make_settings(spec_overlay=str(overlay), endpoint=endpoint))
+    check = found["anonymising rules"]
+    assert (check.status, found["specification"].status) == (status, PASS)  # `test` has no key
+    assert "`child_details.ours` has no code list" in check.detail
+
+
 @pytest.mark.parametrize("name", sorted(Secrets.model_fields))
 def test_a_secret_that_cannot_be_used_fails_by_its_name(
     staged: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch, name: str
