@@ -59,6 +59,45 @@ def _block_plan(block: Block) -> BlockPlan:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TypedParts:
+    """The fields of a block that are flags or whole numbers, and the parts that have such."""
+
+    own: tuple[tuple[str, type[Any]], ...]
+    inside: tuple[tuple[str, TypedParts], ...]
+
+
+@functools.lru_cache(maxsize=32)
+def typed_parts_of(spec: Spec) -> TypedParts:
+    """Where the child's document has flags and whole numbers."""
+    return _typed_parts(with_taken_out(spec))
+
+
+def _typed_parts(block: Block) -> TypedParts:
+    types: dict[str, type[Any]] = {"boolean": bool, "integer": int}
+    own = tuple((one.name, types[one.type]) for one in block.fields if one.type in types)
+    parts = ((part.name, _typed_parts(part)) for part in (*block.values, *block.blocks))
+    return TypedParts(own, tuple((name, part) for name, part in parts if part.own or part.inside))
+
+
+def has_other_types(parts: TypedParts, held: Document) -> bool:
+    """Whether a flag or a whole number of the document is of another type than the specification's.
+
+    To a comparison in Python 1 is true and 0 is false, so it may not see that such a value differs.
+    """
+    for name, expected in parts.own:
+        value = held.get(name)
+        if value is not None and type(value) is not expected:
+            return True
+    for name, part in parts.inside:
+        inner = held.get(name)
+        items = inner if type(inner) is list else (inner,)
+        for item in items:
+            if type(item) is dict and has_other_types(part, item):
+                return True
+    return False
+
+
 def layers(plan: BlockPlan, items: list[Any]) -> list[dict[Any, Document]]:
     """Items by key. Where a foreign document repeats a key, the receiver may hold either item: the
     second ones are a layer more, and are treated as one baseline more."""

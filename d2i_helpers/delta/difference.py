@@ -12,16 +12,19 @@ What is returned shares parts with what was passed in: nothing is copied, so cha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from orjson import dumps, loads
 
 from d2i_helpers.delta.blocks import (
     BlockPlan,
+    has_other_types,
     layers,
     own_content,
     plan_of,
     same_bag,
+    typed_parts_of,
     unique,
     whole,
 )
@@ -56,6 +59,8 @@ def delta(
     """
     plan = plan_of(spec)
     clear = cleared_fields == "null"
+    if current is not None and _may_look_equal(spec, current, baselines):
+        baselines = (*baselines, None)  # the whole document is right, whatever is held
     if len(baselines) == 1:
         base = baselines[0]
         if base and current and base.get(PURGE) is not True and current.get(PURGE) is not True:
@@ -66,6 +71,16 @@ def delta(
     new = len(known) < len(baselines) or not baselines
     known = [base for base in known if base != current]
     return _difference(plan, current, known, new, clear) if known or new else None
+
+
+def _may_look_equal(spec: Spec, current: Document, baselines: Sequence[Document | None]) -> bool:
+    """Whether a version has a number for a flag, or a flag for a number.
+
+    So it may where the specification was changed, or where other software made it.
+    """
+    typed = typed_parts_of(spec)
+    odd = any(base is not None and has_other_types(typed, base) for base in baselines)
+    return odd and not has_other_types(typed, current)
 
 
 def delta_text(

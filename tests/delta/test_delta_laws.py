@@ -244,6 +244,32 @@ def test_documents_of_other_software_converge_too(history, data):
     assert not removed_items(SPEC, current, current)[0].total()
 
 
+def with_numbers_for_flags(value: Any) -> Any:
+    """The same with 1 for true and 0 for false, and true and false for the numbers 1 and 0."""
+    if isinstance(value, dict):
+        return {
+            name: one if name == "purge" else with_numbers_for_flags(one)
+            for name, one in value.items()
+        }
+    if isinstance(value, list):
+        return [with_numbers_for_flags(one) for one in value]
+    if isinstance(value, bool):
+        return int(value)
+    return bool(value) if value in (0, 1) else value
+
+
+@given(history=histories(SPEC, 2, 3))
+def test_a_number_for_a_flag_is_a_difference_though_python_takes_them_for_equal(history):
+    *baselines, current = history
+    baselines = [with_numbers_for_flags(one) for one in baselines]
+    baselines.append(with_numbers_for_flags(current))
+    assert baselines[-1] == current  # to Python
+    message = delta(SPEC, current, *baselines)
+    for base, mode in product(baselines, MODES):
+        after = settled(SPEC, base) if message is None else apply(SPEC, base, message, mode=mode)
+        assert text(after) == text(settled(SPEC, current))
+
+
 @given(history=histories(SPEC, 2, 2), pick=st.sampled_from(["first", "last"]), data=st.data())
 def test_a_repeated_key_converges_whichever_item_the_receiver_kept(history, pick, data):
     base, current = history

@@ -183,3 +183,33 @@ def test_a_form_of_hashes_has_a_name_of_its_own_where_it_is_another_one(nights: 
     assert len(names | {canonical_name(load_spec(), True)}) == 3
     for overlay in OTHER_HASHES.values():  # nothing is left out where ids count
         assert canonical_name(nights.begin(overlay)[1], False) == "1"
+
+
+NUMBER = "{}"
+FLAG = (
+    "blocks: {sdq_assessments: {fields: {score: {transform: boolean, type: boolean, "
+    "minimum: null, maximum: null, anonymise: flag}}}}"
+)
+
+
+def as_json(held: dict[str, Any]) -> dict[str, Any]:
+    """What is held of each child, each block as JSON, which tells 1 from true."""
+    return {
+        child: {path: orjson.dumps(own, option=orjson.OPT_SORT_KEYS) for path, own in rows.items()}
+        for child, rows in held.items()
+    }
+
+
+@pytest.mark.parametrize("score", ["0", "1"])
+@pytest.mark.parametrize("loses_answers", [False, True])
+def test_a_number_becomes_a_flag_though_python_takes_one_for_the_other(
+    nights: Nights, engine: Engine, ssd: Any, score: str, loses_answers: bool
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"update ssd_sdq_scores set csdq_sdq_score = '{score}'")  # noqa: S608
+    nights.play(NUMBER, loses_answers=loses_answers)
+    for overlay in (FLAG, NUMBER):
+        assert nights.play(overlay)["need_attention"] == 0
+        wanted = {one: rows_of(held) for one, held in ssd.documents().items()}
+        assert as_json(nights.receiver.held) == as_json(wanted)
+        assert nights.play(overlay)["ready_to_send"] == 0
