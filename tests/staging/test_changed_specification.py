@@ -113,8 +113,17 @@ def nights(ssd: Any, engine: Engine, make_settings: Callable, tmp_path: Path) ->
 
 
 @pytest.mark.database_in_turn
-@pytest.mark.parametrize(("flavour", "cleared", "phase"), RECEIVERS)
-@pytest.mark.parametrize("overlay", TAKEN_OUT.values(), ids=TAKEN_OUT.keys())
+@pytest.mark.parametrize(
+    ("overlay", "flavour", "cleared", "phase"),
+    [
+        pytest.param(
+            overlay, *receiver, id="-".join((name, *receiver)),
+            marks=() if at % len(RECEIVERS) == of else pytest.mark.long,
+        )
+        for at, (name, overlay) in enumerate(TAKEN_OUT.items())
+        for of, receiver in enumerate(RECEIVERS)
+    ],
+)  # fmt: skip
 def test_what_is_taken_out_goes_at_the_receiver_and_comes_back(
     nights: Nights, ssd: Any, overlay: str, flavour: str, cleared: str, phase: str
 ) -> None:
@@ -129,6 +138,7 @@ def test_what_is_taken_out_goes_at_the_receiver_and_comes_back(
         assert (nights.receiver.held == before) is (text == "{}")
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize("overlay", TAKEN_OUT.values(), ids=TAKEN_OUT.keys())
 def test_the_receiver_of_the_rehearsal_takes_the_message_that_erases_it(
     nights: Nights, ssd: Any, overlay: str
@@ -145,6 +155,7 @@ def test_the_receiver_of_the_rehearsal_takes_the_message_that_erases_it(
             assert validator.partial_problems(orjson.loads(text)) == []
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize("overlay", TAKEN_OUT.values(), ids=TAKEN_OUT.keys())
 def test_a_document_keeps_its_hash_where_a_block_is_taken_out(
     nights: Nights, ssd: Any, overlay: str
@@ -200,6 +211,7 @@ def as_json(held: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.database_in_turn
 @pytest.mark.parametrize("score", ["0", "1"])
 @pytest.mark.parametrize("loses_answers", [False, True])
 def test_a_number_becomes_a_flag_though_python_takes_one_for_the_other(
