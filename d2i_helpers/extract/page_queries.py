@@ -104,23 +104,27 @@ class PageQueries:
         person = self._deployed.person_at
         mine = () if "ids" in kind else self._deployed.mine_of(column, place)
         if not kind or self._types.alike(place, person):
-            return and_(self._condition(kind, column), *mine)
+            return and_(self._condition(kind, column, place), *mine)
         compared = self._types.compared(column, place, person)
         if kind == "ids":
-            return self._dialect.among(compared, "texts", Text())
+            as_deployed = self._types.deployed(place) if compared is column else None
+            return self._dialect.among(
+                compared, "texts", self._dialect.beside(as_deployed) or Text()
+            )
         source = source_table(person[0]).alias("persons")
         own = self._deployed.column(source, *person)
         ids = select(self._types.compared(own, person, place)).select_from(source)
-        return and_(compared.in_(ids.where(self._condition(kind, own))), *mine)
+        return and_(compared.in_(ids.where(self._condition(kind, own, person))), *mine)
 
-    def _condition(self, kind: str, person: ColumnElement) -> ColumnElement[bool]:
+    def _condition(self, kind: str, person: ColumnElement, place: Place) -> ColumnElement[bool]:
         """The condition on a person id: a list, the bounds of a page, or both."""
+        beside = self._dialect.beside(self._types.deployed(place))
         parts: list[ColumnElement[bool]] = [person.is_not(None)] if kind.startswith("page") else []
         if "first" in kind:
-            parts.append(person >= bindparam("first"))
+            parts.append(person >= bindparam("first", type_=beside))
         if "last" in kind:
-            parts.append(person <= bindparam("last"))
+            parts.append(person <= bindparam("last", type_=beside))
         if "ids" in kind:
             own = self._types.of_values(self._deployed.person_at)
-            parts.append(self._dialect.among(person, "ids", own))
+            parts.append(self._dialect.among(person, "ids", beside or own))
         return and_(*parts) if parts else true()

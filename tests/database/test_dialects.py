@@ -11,7 +11,10 @@ from unittest.mock import MagicMock
 
 import pytest
 from sqlalchemy import (
+    CHAR,
     INTEGER,
+    NVARCHAR,
+    VARCHAR,
     Column,
     Integer,
     LargeBinary,
@@ -29,6 +32,8 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import BindParameter
 
 from d2i_helpers import database, settings
 from d2i_helpers.database import dialects, tables
@@ -199,6 +204,16 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
             str(dialect.among(ROWS.c.a, "ids", known).compile(dialect=library.dialect()))
             for known in (Text(), None)
         ],
+        "beside": [
+            str(kind)
+            for of in (CHAR(20), VARCHAR(48), NVARCHAR(48), None)
+            if (kind := dialect.beside(of)) is not None
+        ],
+        "types among": [
+            str(part.type)
+            for part in visitors.iterate(dialect.among(ROWS.c.a, "ids", VARCHAR(48)))
+            if isinstance(part, BindParameter)
+        ],
         "numbered": (
             str(dialect.numbered(ROWS.c.a).compile(dialect=library.dialect())),
             dialect.numbers([3, 5, 9]),
@@ -261,6 +276,8 @@ SAID: dict[str, dict[str, Any]] = {
         "server": "sqlite 16.2",
         "held": "SELECT t.a FROM t",
         "among": ["t.a IN (__[POSTCOMPILE_ids])", "t.a IN (__[POSTCOMPILE_ids])"],
+        "beside": [],
+        "types among": ["INTEGER"],
         "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9]}),
         "partial": True,
         "undoes ddl": False,
@@ -323,6 +340,8 @@ SAID: dict[str, dict[str, Any]] = {
         "held": "SELECT t.a FROM t FOR UPDATE OF t",
         "among": ["t.a IN (SELECT unnest(%(ids)s :: TEXT[]) AS unnest_1)",
                   "t.a IN (__[POSTCOMPILE_ids])"],
+        "beside": [],
+        "types among": ["NULL"],
         "numbered": (
             "t.a IN (SELECT unnest(%(numbers)s :: BIGINT[]) AS unnest_1)",
             {"numbers": "{3,5,9}"},
@@ -382,6 +401,8 @@ SAID: dict[str, dict[str, Any]] = {
         "server": "mssql 16.2",
         "held": "SELECT t.a FROM t with (updlock, rowlock)",
         "among": ["t.a IN (__[POSTCOMPILE_ids])", "t.a IN (__[POSTCOMPILE_ids])"],
+        "beside": ["VARCHAR(20)", "VARCHAR(48)"],
+        "types among": ["VARCHAR(48)"],
         "numbered": ("t.a BETWEEN :lowest AND :highest", {"lowest": 3, "highest": 9}),
         "partial": False,
         "undoes ddl": True,
@@ -432,6 +453,8 @@ SAID: dict[str, dict[str, Any]] = {
         "server": "oracle 16.2",
         "held": "SELECT t.a FROM t FOR UPDATE OF t.a",
         "among": ["t.a IN (__[POSTCOMPILE_ids])", "t.a IN (__[POSTCOMPILE_ids])"],
+        "beside": [],
+        "types among": ["INTEGER"],
         "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9]}),
         "partial": False,
         "undoes ddl": False,

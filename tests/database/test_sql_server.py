@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,6 +83,51 @@ def test_ids_with_any_blank_at_their_ends_are_found(
     counts = extract.run(engine, here, spec).counts
     assert (counts["unchanged"], counts["gone"], counts["updated"]) == (new, 0, 0)
     engine.dispose()
+
+
+def test_ids_in_varchar_are_asked_for_in_varchar(
+    driver: odbc.Driver, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the server converts the column, past its index and by another order of texts."""
+    here = make_settings(chunk_size=5)
+    day.fill(here, 12)
+    with driver.plain.begin() as connection:
+        connection.exec_driver_sql("pragma writable_schema = 1")
+        for name in ("pers_person_id", "cine_person_id"):
+            connection.exec_driver_sql(
+                "update sqlite_master set sql = replace(sql, ? || ' NVARCHAR', ? || ' VARCHAR')",
+                (name, name),
+            )
+        # a letter that the code page lacks
+        connection.exec_driver_sql(
+            "update ssd_cin_episodes set cine_person_id = 'Ł' || cine_person_id "
+            "where cine_person_id = (select min(pers_person_id) from ssd_person)"
+        )
+        connection.exec_driver_sql(
+            "update ssd_person set pers_person_id = 'Ł' || pers_person_id "
+            "where pers_person_id = (select min(pers_person_id) from ssd_person)"
+        )
+    asked: list[tuple[str, tuple[Any, ...], list[Any]]] = []
+    execute = odbc.Cursor.execute
+
+    def look(cursor: odbc.Cursor, statement: str, parameters: Any = ()) -> Any:
+        asked.append((statement, tuple(parameters), cursor.types or []))
+        return execute(cursor, statement, parameters)
+
+    monkeypatch.setattr(odbc.Cursor, "execute", look)
+    engine = database.open_database(here)
+    counts = extract.run(engine, here, load_spec()).counts
+    assert counts["persons_read"] == 12
+    engine.dispose()
+    narrow = 0
+    for statement, parameters, types in asked:
+        if not re.search(r"(pers|cine)_person_id (>=|<=|IN \(\?)", statement):
+            continue
+        for value, kind in zip(parameters, types, strict=True):
+            wanted = odbc.SQL_VARCHAR if value.isascii() else odbc.SQL_WVARCHAR
+            assert kind[0] == wanted, statement
+            narrow += kind[0] == odbc.SQL_VARCHAR
+    assert narrow > 5
 
 
 def rows_of(count: int) -> list[dict[str, Any]]:

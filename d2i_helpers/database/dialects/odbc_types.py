@@ -30,8 +30,15 @@ def types_of(context: Any) -> list[TypeEngine[Any]]:
             continue
         repeated = context._expanded_parameters
         number = len(repeated[name]) if name in repeated else 1
-        types += [bound.type._unwrapped_dialect_impl(context.dialect)] * number
+        types += [_own(bound.type, context.dialect)] * number
     return types
+
+
+def _own(kind: TypeEngine[Any], dialect: Any) -> TypeEngine[Any]:
+    """The type as the dialect has it; VARCHAR as it is, which would be any text there."""
+    if isinstance(kind, sqltypes.VARCHAR):
+        return kind
+    return kind._unwrapped_dialect_impl(dialect)
 
 
 def length_in_utf16(values: Iterable[Any]) -> int:
@@ -47,13 +54,17 @@ def odbc_type(dbapi: Any, kind: TypeEngine[Any], values: Sequence[Any]) -> Any:
     """Type, size and digits of a parameter; None where only its value tells the type.
 
     A text is given its column's length, so that one plan serves all rows; where a value is
-    longer, any length, so that the server compares or refuses it and no driver cuts it.
+    longer, any length, so that the server compares or refuses it and no driver cuts it. Only a text
+    that every code page has is ever of VARCHAR.
     """
     if isinstance(kind, String):
         size = kind.length or _ANY_LENGTH
         if size > _MOST_OF_NVARCHAR or length_in_utf16(values) > size:
             size = _ANY_LENGTH
-        return dbapi.SQL_WVARCHAR, size, 0
+        narrow = isinstance(kind, sqltypes.VARCHAR) and all(
+            value.isascii() for value in values if isinstance(value, str)
+        )
+        return dbapi.SQL_VARCHAR if narrow else dbapi.SQL_WVARCHAR, size, 0
     if isinstance(kind, sqltypes._Binary):
         size = kind.length or _ANY_LENGTH
         # pyodbc has an object of its own for a binary null

@@ -139,6 +139,14 @@ class Portable:
         """
         return column.in_(bindparam(name, expanding=True))
 
+    def beside(self, deployed: TypeEngine[Any] | None) -> TypeEngine[Any] | None:
+        """The type of a parameter that is compared with a column, where it has to be said.
+
+        Args:
+            deployed: the type of the column; None where it is not known.
+        """
+        return None
+
     def listed(self, values: Iterable[Any], of_values: TypeEngine[Any] | None) -> Any:
         """The parameter of `among` for some values, none of them null."""
         return list(values)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    CHAR,
     URL,
+    VARCHAR,
     BigInteger,
     ColumnElement,
     Engine,
@@ -255,6 +257,24 @@ class SQLServer(Portable):
     def hold_rows(self, statement: Select, table: Table) -> Select:
         """It has no FOR UPDATE; the hint takes the lock of a writer, row by row."""
         return statement.with_hint(table, "with (updlock, rowlock)", self.name)
+
+    def beside(self, deployed: TypeEngine[Any] | None) -> TypeEngine[Any] | None:
+        """VARCHAR beside VARCHAR and CHAR, while a value is ASCII (`odbc_type`).
+
+        Beside a parameter of NVARCHAR it is the column that is converted. Under a collation whose
+        name begins with SQL_ no index serves it then, and the two types are sorted by different
+        rules: an id with a hyphen would be on no page.
+        """
+        if isinstance(deployed, VARCHAR | CHAR):
+            return VARCHAR(deployed.length)
+        return None
+
+    def among(
+        self, column: ColumnElement, name: str, of_values: TypeEngine[Any] | None
+    ) -> ColumnElement[bool]:
+        """With the type of `beside`, where that is given."""
+        narrow = of_values if isinstance(of_values, VARCHAR) else None
+        return column.in_(bindparam(name, expanding=True, type_=narrow))
 
     def numbered(
         self, row_number: ColumnElement[int], *of_all: ColumnElement[bool]
