@@ -64,7 +64,7 @@ class Pseudonymiser:
         self._met: set[int] = set()  # of these, those that a pseudonym did equal
         self._rules = Rules(spec, self._keyed, avoid, digest)
         self._days = self._rules.day_numbers
-        self.unusable: Counter[str] = Counter()  # values that were left out, by path
+        self.unusable: Counter[str] = Counter()  # values that no rule can read, by path
         self._person = person_reader(spec)
         self._births = _birth_fields(spec)
         self._root = self._block(spec.root)
@@ -155,6 +155,7 @@ class Pseudonymiser:
         }
         rules[PURGE] = _is_true
         paths = {field.name: field.path for field in block.fields}
+        dropped = {field.name for field in block.fields if field.anonymise == "drop"}
         flags = _kept_true(block)
         inner = {
             child.name: (child.path, child.kind != "object", self._block(child), _resort(child))
@@ -169,7 +170,7 @@ class Pseudonymiser:
                     new = rule(child, value)
                     if new is not None:
                         built[name] = new
-                    elif value is not None:
+                    elif value is not None and name not in dropped:
                         self.unusable[paths[name]] += 1
                 elif name in inner:
                     path, is_list, rewrite_inner, sort = inner[name]

@@ -474,7 +474,7 @@ class Day:
                 *guards.check(self._with_columns(together), self.settings),
             ]
         except guards.GuardError as error:
-            error.message = " ".join([error.message, *all_shards.notices])
+            error.message = " ".join([error.message, *self._other_cause(), *all_shards.notices])
             self.load.discard()
             note_stop(self.staging, STAGE)
             raise
@@ -486,6 +486,12 @@ class Day:
     def _with_columns(self, figures: guards.Figures) -> guards.Figures:
         pilot = bool(self.settings.person_ids)
         return replace(figures, values={} if pilot else self.values, columns=self.columns)
+
+    def _other_cause(self) -> list[str]:
+        """What else than the source may be why a day looks wrong, such as another overlay."""
+        if self.everybody is None or not self.everybody.may_change_documents:
+            return []
+        return [f"Or is it meant? {self.everybody.why[0].upper()}{self.everybody.why[1:]}."]
 
     def _counts_of_children(self, before: str | None) -> guards.Figures:
         pilot = bool(self.settings.person_ids)

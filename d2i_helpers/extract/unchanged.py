@@ -43,6 +43,7 @@ class Everybody:
     """Everybody has to be read."""
 
     why: str  # a part of a sentence, without a child's data
+    may_change_documents: bool = False  # what they are made with is not as in the last run
 
 
 NO_MARKS = Everybody("no earlier run has kept what it found")
@@ -63,7 +64,7 @@ def why_marks_do_not_hold(kept: Sequence[marks.Made], today_salt: str, day: dt.d
     named = dict.fromkeys(name for one in kept for name in differences(one.salt, today_salt))
     if named:
         are = "are" if len(named) > 1 else "is"
-        return Everybody(f"{' and '.join(named)} {are} not as in the last run")
+        return Everybody(f"{' and '.join(named)} {are} not as in the last run", True)
     if any(one.day > day.isoformat() for one in kept):
         return _A_LATER_DAY
     return NO_MARKS

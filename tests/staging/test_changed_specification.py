@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.document.canonical import canonical_name, content_hash
 from d2i_helpers.document.validation import Validator
+from d2i_helpers.errors import GuardError
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.payload_spec import Spec, load_spec
 from d2i_helpers.settings import Settings
@@ -225,3 +226,16 @@ def test_a_number_becomes_a_flag_though_python_takes_one_for_the_other(
         wanted = {one: rows_of(held) for one, held in ssd.documents().items()}
         assert as_json(nights.receiver.held) == as_json(wanted)
         assert nights.play(overlay)["ready_to_send"] == 0
+
+
+def test_a_guard_that_stops_the_day_says_that_the_specification_is_another_one(
+    nights: Nights,
+) -> None:
+    nights.play("{}")
+    nights.parameters |= {"guard_min_children": 1}
+    settings, spec = nights.begin(TAKEN_OUT["a list"])
+    with pytest.raises(GuardError) as caught:
+        extract.run(nights.engine, settings, spec)
+    assert "Or is it meant? " in caught.value.message
+    assert "he specification" in caught.value.message
+    assert "not as in the last run" in caught.value.message
