@@ -262,7 +262,7 @@ class SQLServer(Portable):
         """VARCHAR beside VARCHAR and CHAR, while a value is ASCII (`odbc_type`).
 
         Beside a parameter of NVARCHAR it is the column that is converted. Under a collation whose
-        name begins with SQL_ no index serves it then, and the two types are sorted by different
+        name begins with ``SQL_`` no index serves it then, and the two types are sorted by different
         rules: an id with a hyphen would be on no page.
         """
         if isinstance(deployed, VARCHAR | CHAR):
