@@ -205,13 +205,12 @@ def _without_index(
     connection: Connection, lookups: Mapping[str, set[str]]
 ) -> list[tuple[str, str]]:
     """(table, column) of the columns that rows are found by and no index begins with."""
-    return [
-        (name, column)
-        for name, columns in sorted(lookups.items())
-        for table in [Table(name, MetaData(), schema=SSD_SCHEMA)]
-        for column in sorted(columns)
-        if column.lower() not in database.indexed_columns(connection, table)
-    ]
+    lacking: list[tuple[str, str]] = []
+    for name, columns in sorted(lookups.items()):
+        table = Table(name, MetaData(), schema=SSD_SCHEMA)
+        there = database.indexed_columns(connection, table)
+        lacking += [(name, column) for column in sorted(columns) if column.lower() not in there]
+    return lacking
 
 
 def _row_counts(engine: Engine, settings: Settings, reader: SourceReader) -> Iterator[Check]:

@@ -27,7 +27,6 @@ from d2i_helpers.submit import stage as submit
 from tests.staging.test_convergence import Link
 from tests.staging.world import NaiveReceiver, rows_of
 
-EPISODE = "social_care_episodes"
 TAKEN_OUT = {
     "a field": "blocks: {child_details: {fields: {ethnicity: null}}}",
     "a field of an item": "blocks: {social_care_episodes: {fields: {referral_source: null}}}",
