@@ -311,13 +311,14 @@ def check_spec(parameters: dict[str, Any]) -> None:
 
 def _of_overlay(parameters: dict[str, Any]) -> list[str]:
     """What the authority's own overlay makes of the specification; nothing where there is none."""
-    from d2i_helpers.payload_spec import merged_text
+    from d2i_helpers.payload_spec import merged_text, takes_out_nothing
     from d2i_helpers.payload_spec.differences import differences
     from d2i_helpers.settings import load_settings
 
     settings = load_settings(None, **parameters)
     overlay = settings.overlay_path
-    return differences(merged_text(settings.cms), merged_text(settings.cms, overlay))
+    said = differences(merged_text(settings.cms), merged_text(settings.cms, overlay))
+    return said + [one.said for one in takes_out_nothing(settings.cms, overlay)]
 
 
 @spec.command("docs")

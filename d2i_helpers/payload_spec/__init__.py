@@ -7,6 +7,7 @@ from d2i_helpers.payload_spec.loading import (
     load_spec,
     merge,
     merged_text,
+    takes_out_nothing,
     with_taken_out,
 )
 from d2i_helpers.payload_spec.model import (
@@ -35,5 +36,6 @@ __all__ = [
     "merge",
     "merged_text",
     "source_columns",
+    "takes_out_nothing",
     "with_taken_out",
 ]

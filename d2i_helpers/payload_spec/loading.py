@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,7 @@ from d2i_helpers.payload_spec.checks import faults
 from d2i_helpers.payload_spec.model import Block, CodeList, Field, Source, Team
 from d2i_helpers.payload_spec.registry import TRANSFORMS
 from d2i_helpers.payload_spec.shape import typed
+from d2i_helpers.payload_spec.taken_out import NotThere, not_there
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,21 @@ def _stamp(overlay: str | Path | None) -> float | None:
 
 @functools.lru_cache(maxsize=8)
 def _cached(cms: str, overlay: str | None, _stamp: float | None) -> Spec:
-    return build_spec(merged_text(cms, overlay))
+    slips = [one.slip for one in takes_out_nothing(cms, overlay) if one.slip]
+    return build_spec(merged_text(cms, overlay), slips)
+
+
+def takes_out_nothing(cms: str, overlay: str | Path | None) -> list[NotThere]:
+    """Each `null` of an authority's overlay of which nothing is there that it could take out.
+
+    Raises:
+        SpecificationError: a file is missing, is not YAML, or is no table of names.
+    """
+    if not overlay:
+        return []
+    # what the system's overlay has taken out already may be taken out once more
+    known = merge(merged_text(), merged_text(cms))
+    return not_there(known, typed(_read(Path(overlay), Path(overlay).name)))
 
 
 def merged_text(cms: str = "generic", overlay: str | Path | None = None) -> dict[str, Any]:
@@ -159,13 +174,17 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def build_spec(text: Mapping[str, Any]) -> Spec:
+def build_spec(text: Mapping[str, Any], further_faults: Sequence[str] = ()) -> Spec:
     """A specification from its (merged) text.
 
+    Args:
+        text: merged, with its types.
+        further_faults: what was found in an overlay before it was merged.
+
     Raises:
-        SpecificationError: lists every fault that `faults` finds.
+        SpecificationError: lists every fault that `faults` finds, and the further ones.
     """
-    said = faults(text)
+    said = [*faults(text), *further_faults]
     if said:
         raise SpecificationError(
             "The specification has faults: " + "; ".join(said) + ".",

@@ -6,7 +6,7 @@ from d2i_helpers import database
 from d2i_helpers.anonymise.key import require_key
 from d2i_helpers.anonymise.rule_checks import require_rules
 from d2i_helpers.errors import D2IError, SettingsError, SpecificationError
-from d2i_helpers.payload_spec import Spec, load_spec
+from d2i_helpers.payload_spec import Spec, load_spec, takes_out_nothing
 from d2i_helpers.preflight import machine, profile, receiving, script, source, staged
 from d2i_helpers.preflight.checks import (
     COUNTS,
@@ -44,7 +44,8 @@ def run(settings: Settings, secrets: Secrets | None = None) -> list[Check]:
         return [*checks, failed("secrets", error), *skipped]
     checks += profile.checks(settings, secrets)
     spec, check = _spec(settings)
-    checks += [check, *_anonymising(settings, secrets, spec), *_known_gaps(spec)]
+    checks += [check, *_overlay(settings, spec)]
+    checks += [*_anonymising(settings, secrets, spec), *_known_gaps(spec)]
     checks += [machine.guards(settings)]
     checks += _database(settings, secrets, spec)
     checks += receiving.checks(settings, secrets, spec)
@@ -84,6 +85,18 @@ def _spec(settings: Settings) -> tuple[Spec | None, Check]:
         return None, failed("specification", error)
     said = f"version {spec.version}, {sum(1 for _ in spec.fields())} fields"
     return spec, Check("specification", PASS, said)
+
+
+def _overlay(settings: Settings, spec: Spec | None) -> list[Check]:
+    """What the authority's overlay takes out though it is not there; a slip is a fault already."""
+    if spec is None:
+        return []
+    in_vain = takes_out_nothing(settings.cms, settings.overlay_path)
+    if not in_vain:
+        return []
+    said = f"it {'; '.join(one.said for one in in_vain)}"
+    advice = "Is it called otherwise now? Then it is sent. `d2i spec docs` lists what there is."
+    return [Check("overlay", WARN, said, advice)]
 
 
 def _anonymising(settings: Settings, secrets: Secrets, spec: Spec | None) -> list[Check]:

@@ -16,7 +16,15 @@ from d2i_helpers.anonymise.rules import Rules
 from d2i_helpers.document import transforms
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.hand_written import parse_yaml
-from d2i_helpers.payload_spec import build_spec, faults, load_spec, merge, merged_text
+from d2i_helpers.payload_spec import (
+    build_spec,
+    faults,
+    load_spec,
+    loading,
+    merge,
+    merged_text,
+    takes_out_nothing,
+)
 from d2i_helpers.payload_spec import registry as registry_module
 from d2i_helpers.payload_spec.outputs import payload_page, rule_tables
 from d2i_helpers.payload_spec.schema import inlined, specification_schema, under
@@ -461,3 +469,65 @@ def test_an_overlay_that_leaves_a_value_open_is_refused(
     overlay.write_text(text, encoding="utf-8")
     with pytest.raises(SpecificationError, match=said):
         load_spec("generic", overlay)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "fault"),
+    [
+        ("blocks: {section_47_assesments: null}",
+         "block `section_47_assesments` is taken out, and there is none "
+         "(did you mean `section_47_assessments`?)"),
+        (in_details("etnicity: null"),
+         "field `child_details.etnicity` is taken out, and there is none "
+         "(did you mean `ethnicity`?)"),
+        (in_details("mis_child_id: null"),
+         "field `child_details.mis_child_id` is taken out, and there is none "
+         "(it is a field of `child`)"),
+        (in_details("ethnicity: {pattrn: null}"),
+         "field `child_details.ethnicity`: unknown key `pattrn` (did you mean `pattern`?)"),
+        ("blcks: null", "the specification: unknown key `blcks` (did you mean `blocks`?)"),
+        ("code_lists: {ethnicityy: null}", "(did you mean `ethnicity`?)"),
+    ],
+)  # fmt: skip
+def test_a_slip_in_what_is_taken_out_is_a_fault_because_it_would_be_sent(
+    tmp_path: Path, overlay: str, fault: str
+) -> None:
+    ours = tmp_path / "ours.yaml"
+    ours.write_text(overlay, encoding="utf-8")
+    with pytest.raises(SpecificationError) as caught:
+        load_spec("systemc", ours)
+    assert fault in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        (in_details("shoe_size: null"),
+         ["takes out field `child_details.shoe_size`, and there is none"]),
+        ("code_lists: {ethnicity: {codes: {WBRJ: null}}}",  # near to a code, and perhaps retired
+         ["takes out `WBRJ` of code list `ethnicity`, and there is none"]),
+        ("booleans: {true: null}", []),
+        (in_details("ethnicity: {pattern: null}, postcode: null"), []),  # a key that may be there
+        ("blocks: {care_leavers: null}\nknown_gaps: {}", []),
+    ],
+)  # fmt: skip
+def test_what_is_taken_out_and_not_there_is_told(
+    tmp_path: Path, overlay: str, said: list[str]
+) -> None:
+    ours = tmp_path / "ours.yaml"
+    ours.write_text(overlay, encoding="utf-8")
+    load_spec("systemc", ours)
+    assert [one.said for one in takes_out_nothing("systemc", ours)] == said
+
+
+def test_what_the_system_lacks_already_may_be_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = loading.merged_text
+    monkeypatch.setattr(
+        loading, "merged_text",
+        lambda *given: merge(merged(*given), {"blocks": {"adoption": None}} if given else {}),
+    )  # fmt: skip
+    ours = tmp_path / "ours.yaml"
+    ours.write_text("blocks: {adoption: null}", encoding="utf-8")
+    assert takes_out_nothing("systemc", ours) == []

@@ -46,3 +46,11 @@ def test_the_check_says_it(tmp_path: Path) -> None:
     answer = CliRunner().invoke(cli, given)
     assert answer.exit_code == 0
     assert "Your overlay changes field `child_details.sex`: `code_map`." in answer.output
+
+
+def test_the_check_says_what_is_taken_out_and_not_there(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text("blocks: {child_details: {fields: {shoe_size: null}}}")
+    answer = CliRunner().invoke(cli, ["spec", "check", "-p", f"spec_overlay={overlay}"])
+    assert answer.exit_code == 0
+    assert "takes out field `child_details.shoe_size`, and there is none." in answer.output

@@ -417,6 +417,17 @@ def test_a_field_that_cannot_be_anonymised_is_found_before_the_night(
     assert "`child_details.ours` has no code list" in check.detail
 
 
+def test_a_field_that_is_to_be_taken_out_and_is_not_there_is_told(
+    staged: Engine, make_settings: Callable, tmp_path: Path
+) -> None:
+    overlay = tmp_path / "ours.yaml"
+    overlay.write_text("blocks: {child_details: {fields: {shoe_size: null}}}")
+    found = look(make_settings(spec_overlay=str(overlay)))
+    assert (found["specification"].status, found["overlay"].status) == (PASS, WARN)
+    assert "`child_details.shoe_size`" in found["overlay"].detail
+    assert "overlay" not in look(make_settings())
+
+
 @pytest.mark.parametrize("name", sorted(Secrets.model_fields))
 def test_a_secret_that_cannot_be_used_fails_by_its_name(
     staged: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch, name: str
