@@ -11,7 +11,7 @@ A person who has no mark in any case (an id that is another one's too, two rows)
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,17 @@ class ReadTwice:
         tables: what the pass over the whole tables found; None: there could be none.
         earlier: the reading before this one. A person whose page says the same in both has stood
             still, whatever the tables as a whole say.
+        staged: gives for persons the fingerprint of the page from which their staged documents
+            were made. Whose page is as it was then has stood still too: nothing can be lost by it.
+            The tables as a whole may say otherwise each night, as they join ids on which rows hang
+            and that the database tells apart by a blank.
     """
 
     tables: WholeTables | None = None
     earlier: ReadTwice | None = None
+    staged: Callable[[Sequence[str]], Mapping[str, int]] = lambda _person_ids: {}
     moved: dict[str, int] = field(default_factory=dict)  # the fingerprint of the page, by person
+    as_staged: set[str] = field(default_factory=set)  # of these who was staged from the same page
     lost: frozenset[int] = frozenset()  # keys of persons who were there, and then were not
     newly_lost: bool = False  # whether there are any who were not lost in the reading before
     restless: set[str] = field(default_factory=set)  # persons whose rows are others at each look
@@ -68,12 +74,15 @@ class ReadTwice:
         same[there] = self.tables.fingerprints[places[there]] == fingerprints[there]
         moved = {person_ids[at]: int(fingerprints[at]) for at in np.flatnonzero(~same).tolist()}
         self.moved |= moved
+        if moved and not self.earlier:  # what this run itself has marked is not to be asked
+            staged = self.staged([*moved])
+            self.as_staged |= {one for one, page in moved.items() if staged.get(one) == page}
         return {person_id for person_id in moved if not self._as_before(person_id)}
 
     def _as_before(self, person_id: str) -> bool:
-        """Whether the page said the same of a person in the reading before."""
+        """Whether the page said the same of a person in the reading before, or when staged."""
         before = self.earlier.moved if self.earlier else {}
-        return before.get(person_id) == self.moved[person_id]
+        return person_id in self.as_staged or before.get(person_id) == self.moved[person_id]
 
     def moved_each_time(self, person_ids: Iterable[str]) -> list[str]:
         """Of these persons those who moved in the two readings before, in order.
@@ -107,7 +116,7 @@ class ReadTwice:
 
     @property
     def stood_still(self) -> bool:
-        """Whether nothing moved but what had moved in the same way in the reading before."""
+        """Whether nobody moved but who had moved in the same way before."""
         return not self.rows and not self.newly_lost and all(map(self._as_before, self.moved))
 
     @property

@@ -7,6 +7,7 @@ of their own; only when the guards have passed the whole day are they written (s
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -270,6 +271,10 @@ class Day:
         whole = read_whole(connection, self.documents, self.staging)
         if isinstance(whole, WholeTables):
             self.documents.twice.tables = whole
+            if self._marks_before:
+                self.documents.twice.staged = functools.partial(
+                    marks.fingerprints, connection, self.staging
+                )
         found = self._compare_with_marks(connection, whole, kept, salt)
         if isinstance(whole, WholeTables) and (isinstance(found, Everybody) or found.ids):
             self.documents.reader.take_written(whole.written_ids(connection))

@@ -19,7 +19,7 @@ from itertools import compress
 
 import orjson
 import xxhash
-from sqlalchemy import and_, case, delete, or_, select
+from sqlalchemy import ColumnElement, and_, case, delete, or_, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
@@ -208,11 +208,8 @@ def stored(connection: Connection, staging: Staging, day: dt.date) -> Iterator[H
     and the inclusion sets on record are the marked ones.
     """
     m, t, i = marks.c, staging.table.c, inclusion.c
-    live = [database.constant(s) for s in RowState if s is not RowState.DELETED]
     staged = and_(
-        t.person_id == m.person_id,
-        t.current_hash == m.current_hash,
-        staging.state.in_(live),
+        t.person_id == m.person_id, t.current_hash == m.current_hash, staging.state.in_(_live())
     )
     recorded = and_(i.staging_table == m.staging_table, i.person_id == m.person_id)
     as_was = or_(m.current_hash.is_(None), and_(t.id.is_not(None), i.reasons == m.reasons))
@@ -228,6 +225,30 @@ def stored(connection: Connection, staging: Staging, day: dt.date) -> Iterator[H
     )  # fmt: skip
     for part in database.streamed(connection, statement, _AT_A_TIME):
         yield Held(*zip(*part, strict=True))
+
+
+def fingerprints(
+    connection: Connection, staging: Staging, person_ids: Sequence[str]
+) -> dict[str, int]:
+    """The marked fingerprints of those persons of whom is staged what was found with them.
+
+    Of a person who was not in the cohort nothing is staged.
+    """
+    m, t = marks.c, staging.table.c
+    live = and_(t.person_id == m.person_id, staging.state.in_(_live()))
+    nothing = and_(m.current_hash.is_(None), t.id.is_(None))
+    statement = (
+        select(m.person_id, m.fingerprint)
+        .select_from(marks.outerjoin(staging.table, live))
+        .where(m.staging_table == staging.name, or_(nothing, t.current_hash == m.current_hash))
+    )
+    found = database.rows_among(connection, statement, m.person_id, person_ids)
+    return {row.person_id: row.fingerprint for row in found}
+
+
+def _live() -> list[ColumnElement[str]]:
+    """The states of a row whose child is in the cohort."""
+    return [database.constant(s) for s in RowState if s is not RowState.DELETED]
 
 
 def problems_of(kept: str | None) -> Problems:

@@ -6,6 +6,7 @@ what an extract of the source at rest stages in a table of its own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,12 +26,14 @@ from d2i_helpers.extract.sources import SourceReader
 from d2i_helpers.extract.whole_tables import WholeTables
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.staging import Staging, attention
+from d2i_helpers.staging.load import Load
 from tests.extract.test_marks import Twice
 
 SPEC = load_spec()
 CHILDREN = ["A", "B", "C", "D", "E", "F"]
 STAGED, AT_REST = "staged", "staged_at_rest"
 PLANS = "ssd_cp_plans"
+TOO_OLD = "1950-05-05"
 
 
 class Loads:
@@ -322,10 +325,10 @@ def test_persons_who_go_in_each_reading_stop_the_run(loads: Loads) -> None:
     assert loads.staged() == before
 
 
-def test_a_page_that_always_differs_from_the_tables_holds_nobody_back(
+def test_a_page_that_always_differs_from_the_tables_costs_one_reading_more_once(
     loads: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that gives a row otherwise by another statement costs a reading, and no child."""
+    """The tables as a whole may join ids that the database tells apart by a blank."""
     read = WholeTables.read
 
     def read_otherwise(whole: WholeTables, connection: Any) -> None:
@@ -333,19 +336,79 @@ def test_a_page_that_always_differs_from_the_tables_holds_nobody_back(
         whole.fingerprints = whole.fingerprints + 1
 
     monkeypatch.setattr(WholeTables, "read", read_otherwise)
+    readings = count_readings(monkeypatch)
+    loads.twice.change("ssd_person", "pers_person_id", "E", pers_dob=TOO_OLD)
     result = loads.run()
-    assert (result.counts["new"], result.counts["need_attention"]) == (len(CHILDREN), 0)
+    assert (result.counts["new"], result.counts["need_attention"]) == (len(CHILDREN) - 1, 0)
+    assert len(readings) == 2
+    result = loads.run()
+    assert (result.read_anew, len(readings)) == (len(CHILDREN), 3)
+    loads.twice.change("ssd_person", "pers_person_id", "A", pers_sex="M")
+    result = loads.run()
+    assert (result.counts["updated"], len(readings)) == (1, 5)
+    assert [loads.run().counts["updated"], len(readings)] == [0, 6]
     loads.assert_as_at_rest()
 
 
-def test_a_source_at_rest_is_read_once(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
-    days: list[int] = []
+def test_what_a_run_marked_that_staged_nothing_is_not_believed(
+    loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a child would go whose row was away for a moment in two nights."""
+    loads.run()
+    born = functools.partial(loads.twice.change, "ssd_person", "pers_person_id", "A")
+    born(pers_dob=TOO_OLD)
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(Load, "write_pending", _stop)
+        loads.run()
+    born(pers_dob="2010-05-05")
+    loads.page = -1
+    loads.then(0, lambda: born(pers_dob=TOO_OLD))
+    discard = Load.discard  # between two readings
+
+    def put_back(load: Load) -> None:
+        discard(load)
+        born(pers_dob="2010-05-05")
+
+    monkeypatch.setattr(Load, "discard", put_back)
+    assert loads.run().counts["gone"] == 0
+    loads.assert_as_at_rest()
+
+
+def _stop(*_given: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one with each reading of the source."""
+    readings: list[int] = []
     run = extract.Day.run
     monkeypatch.setattr(
-        extract.Day, "run", lambda day, *given, **more: days.append(1) or run(day, *given, **more)
+        extract.Day,
+        "run",
+        lambda day, *given, **more: readings.append(1) or run(day, *given, **more),
     )
+    return readings
+
+
+def test_a_source_at_rest_is_read_once(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = count_readings(monkeypatch)
     loads.run()
     changed(loads)
     loads.run()
     loads.run()
-    assert len(days) == 3
+    assert len(readings) == 3
+
+
+def test_a_source_with_ids_that_differ_by_a_blank_is_read_once_from_the_second_day(
+    loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = count_readings(monkeypatch)
+    loads.twice.change("ssd_cla_episodes", "clae_cla_episode_id", "B", clae_cla_id="AL ")
+    loads.run()
+    before = len(readings)
+    for number in range(2):
+        loads.twice.change("ssd_person", "pers_person_id", "C", pers_sex=str(number))
+        loads.run()
+        loads.run()
+    assert len(readings) == before + 4
+    loads.assert_as_at_rest()
