@@ -49,6 +49,10 @@ def _applied(plan: BlockPlan, held: Document, message: Document, replace: bool) 
         sub = nested.get(name)
         if value is None:
             result.pop(name, None)
+        elif name not in plan.names and _is_marks(value):
+            left = _unmarked(result.pop(name, None), value)
+            if left:
+                result[name] = left
         elif sub is None or type(value) is not sub.shape:
             result[name] = value
         elif sub.shape is list:
@@ -67,6 +71,24 @@ def _applied(plan: BlockPlan, held: Document, message: Document, replace: bool) 
             old = result.get(name)
             result[name] = _applied(sub, old if type(old) is dict else {}, value, replace)
     return result
+
+
+def _is_marks(value: Any) -> bool:
+    """Whether a value erases a block that the specification does not know, or items of one."""
+    marks = value if type(value) is list else [value]
+    return bool(marks) and all(type(mark) is dict and mark.get(PURGE) is True for mark in marks)
+
+
+def _unmarked(held: Any, marks: Any) -> list[Any]:
+    """The items that no mark means; of an object nothing is left."""
+    if type(held) is not list or type(marks) is not list:
+        return []
+    keys = [{name: value for name, value in mark.items() if name != PURGE} for mark in marks]
+    return [
+        item
+        for item in held
+        if not (type(item) is dict and any(key.items() <= item.items() for key in keys))
+    ]
 
 
 def with_removals(spec: Spec, document: Document, partial: Document | None) -> Document:

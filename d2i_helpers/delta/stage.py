@@ -34,7 +34,16 @@ from d2i_helpers.document.validation import Validator, firewall_warnings
 from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging, attention, contents, guards, in_flight, outbox, same
+from d2i_helpers.staging import (
+    Staging,
+    attention,
+    contents,
+    guards,
+    in_flight,
+    outbox,
+    own_blocks,
+    same,
+)
 from d2i_helpers.staging.attention import Entry
 from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.evidence import (
@@ -134,8 +143,11 @@ def _prepare(
     progress: Callable[[int, int | None], None] | None,
 ) -> DeltaResult:
     staging = _staging(engine, settings, spec)
+    if own := own_blocks.own_blocks(spec):
+        staging.in_transaction(functools.partial(_note_own_blocks, staging, own))
     with database.reading(engine) as connection:
         contents.require(connection, staging, Contents(settings.source))
+        of_messages = own_blocks.with_noted(connection, staging, spec)
     lost = in_flight.recover(staging)
     counts: Counter[str] = Counter({"unknown_after_a_stop": lost})
     result = DeltaResult({}, notices=_guard(staging, settings, spec))
@@ -145,7 +157,7 @@ def _prepare(
         much_is_new = len(rows) >= MANY and len(rows) * ONE_IN >= staging.count(
             connection, *staging.mine
         )
-    work = _Work(spec, Validator(spec), settings, counts, Counter(), staging.hasher)
+    work = _Work(of_messages, Validator(spec), settings, counts, Counter(), staging.hasher)
     for start in range(0, len(rows), PAGE):
         page = rows[start : start + PAGE].tolist()
         staging.in_transaction(functools.partial(_write_page, staging, work, page))
@@ -172,6 +184,12 @@ def _prepare(
     result.notices += staging.moves.notices()
     result.problems = dict(work.problems.most_common())
     return result
+
+
+def _note_own_blocks(
+    staging: Staging, own: list[own_blocks.OwnBlock], connection: Connection
+) -> None:
+    own_blocks.note(connection, staging, own)
 
 
 def _renew_statistics(staging: Staging) -> None:
@@ -219,7 +237,13 @@ class Decisions:
     """Decides of rows as the stage does, for whoever wants to know it; nothing is written."""
 
     def __init__(self, staging: Staging, settings: Settings, spec: Spec) -> None:
-        """``staging``: with a hasher where the table's hashes are in today's form."""
+        """Make them ready.
+
+        Args:
+            staging: with a hasher where the table's hashes are in today's form.
+            settings: what is sent.
+            spec: as `own_blocks.with_noted` gives it.
+        """
         self._staging = staging
         self._work = _Work(spec, Validator(spec), settings, Counter(), Counter(), staging.hasher)
 
@@ -393,7 +417,7 @@ def _documents(
 class _Work:
     """What is the same for every row of a run."""
 
-    spec: Spec
+    spec: Spec  # as `own_blocks.with_noted` gives it
     validator: Validator
     settings: Settings
     counts: Counter[str]

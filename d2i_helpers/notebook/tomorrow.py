@@ -28,7 +28,7 @@ from d2i_helpers.notebook.comparison import SAME, compare
 from d2i_helpers.notebook.told import Cell, Part, Words
 from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings, load_secrets
-from d2i_helpers.staging import Row, Staged, Staging, attention, outbox
+from d2i_helpers.staging import Row, Staged, Staging, attention, outbox, own_blocks
 from d2i_helpers.staging.load import Child, Load, event_of
 from d2i_helpers.staging.outbox import Due
 from d2i_helpers.staging.states import Event
@@ -247,6 +247,7 @@ def _originals(original: _Day, settings: Settings) -> Iterator[tuple[str, str, s
 def _decide(
     connection: Connection, day: _Day, settings: Settings, spec: Spec, result: Tomorrow
 ) -> None:
+    spec = own_blocks.with_noted(connection, day.staging, spec)
     decisions = Decisions(day.staging, settings, spec)
     for rows in _due(connection, day):
         for decided in decisions.of(connection, rows):

@@ -28,6 +28,15 @@ _DATE = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
 REGENERATE = "d2i spec docs"
 SYSTEMS = ("systemc", "mosaic", "eclipse", "azeus")  # those with an overlay of their own
 
+# what a delta may say of a field or block that the specification does not know: that it is gone
+_MARK: Schema = {
+    "type": "object",
+    "properties": {PURGE: {"const": True}},
+    "required": [PURGE],
+    "maxProperties": 2,  # the mark, and the key of an item
+}
+_ERASED: Schema = {"anyOf": [{"type": "null"}, _MARK, {"type": "array", "items": _MARK}]}
+
 
 # ----------------------------------------------------------------------------------- JSON Schema
 def json_schema(spec: Spec, *, partial: bool = False) -> Schema:
@@ -37,7 +46,7 @@ def json_schema(spec: Spec, *, partial: bool = False) -> Schema:
         spec: the specification, overlays applied.
         partial: for a delta: null for a field that is gone, a block or item as its key with
             ``purge: true``, a child that is gone as its identifiers with ``purge: true``. What is
-            no longer in the specification may be erased in the same way.
+            no longer in the specification, or never was, may be erased in the same way.
     """
     subject = "delta" if partial else "document"
     return {
@@ -66,7 +75,7 @@ def _block_schema(block: Block, partial: bool) -> Schema:
         "description": block.meaning,
         "properties": properties,
         "required": required,
-        "additionalProperties": {"type": "null"} if partial else False,
+        "additionalProperties": _ERASED if partial else False,
     }
     schema.update(_purged(block, partial))
     return schema

@@ -23,7 +23,7 @@ from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.plain_english import counted
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging, contents, in_flight, outbox
+from d2i_helpers.staging import Staging, contents, in_flight, outbox, own_blocks
 from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.evidence import DOCUMENT
 from d2i_helpers.staging.lease import BY_HAND, working_on
@@ -103,6 +103,7 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     staging, settings = sender.staging, sender.settings
     with database.reading(staging.engine) as connection:
         contents.require(connection, staging, Contents(settings.source))
+        sender.spec = own_blocks.with_noted(connection, staging, sender.spec)
     lost = in_flight.recover(staging)
     with database.reading(staging.engine) as connection:
         sender.rows, size, unprepared = outbox.ready_rows(connection, staging)

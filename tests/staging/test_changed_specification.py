@@ -16,6 +16,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine
 
+from d2i_helpers.delta import apply
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.document.canonical import canonical_name, content_hash
 from d2i_helpers.document.validation import Validator
@@ -24,6 +25,7 @@ from d2i_helpers.extract import stage as extract
 from d2i_helpers.payload_spec import Spec, load_spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.submit import stage as submit
+from tests.staging import world
 from tests.staging.test_convergence import Link
 from tests.staging.world import NaiveReceiver, rows_of
 
@@ -40,6 +42,18 @@ TAKEN_OUT = {
     "care_leavers: null}",
 }
 RECEIVERS = [("merge", "null", "delta"), ("replace", "omit", "delta"), ("merge", "null", "full")]
+
+
+def each_with_a_receiver(overlays: dict[str, str]) -> list[Any]:
+    """Each overlay with a receiver; with the others where long tests are asked for."""
+    return [
+        pytest.param(
+            overlay, *receiver, id="-".join((name, *receiver)),
+            marks=() if at % len(RECEIVERS) == of else pytest.mark.long,
+        )
+        for at, (name, overlay) in enumerate(overlays.items())
+        for of, receiver in enumerate(RECEIVERS)
+    ]  # fmt: skip
 
 
 def fill(ssd: Any) -> None:
@@ -114,16 +128,8 @@ def nights(ssd: Any, engine: Engine, make_settings: Callable, tmp_path: Path) ->
 
 @pytest.mark.database_in_turn
 @pytest.mark.parametrize(
-    ("overlay", "flavour", "cleared", "phase"),
-    [
-        pytest.param(
-            overlay, *receiver, id="-".join((name, *receiver)),
-            marks=() if at % len(RECEIVERS) == of else pytest.mark.long,
-        )
-        for at, (name, overlay) in enumerate(TAKEN_OUT.items())
-        for of, receiver in enumerate(RECEIVERS)
-    ],
-)  # fmt: skip
+    ("overlay", "flavour", "cleared", "phase"), each_with_a_receiver(TAKEN_OUT)
+)
 def test_what_is_taken_out_goes_at_the_receiver_and_comes_back(
     nights: Nights, ssd: Any, overlay: str, flavour: str, cleared: str, phase: str
 ) -> None:
@@ -168,6 +174,74 @@ def test_a_document_keeps_its_hash_where_a_block_is_taken_out(
         for document in documents.values():
             before = content_hash(load_spec(), document, volatile_ids=volatile)
             assert content_hash(spec, document, volatile_ids=volatile) == before
+
+
+OWN_SOURCE = "sources: {legs: {table: ssd_linked_identifiers, person: link_person_id, "
+OWN_SOURCE += "key: link_table_id, order: [link_table_id]}}\n"
+OWN_FIELDS = (
+    "note: {source: legs, column: link_identifier_type, transform: text, anonymise: drop}, "
+    "leg_id: {source: legs, column: link_identifier_value, transform: id, mandatory: true, "
+    "anonymise: drop}"
+)
+OWN = {
+    "a list": "blocks: {legs: {path: 'legs[]', in: child, kind: list, key: leg_id, purge: true, "
+    f"source: legs, fields: {{{OWN_FIELDS}}}}}}}",
+    "an object": "blocks: {legs: {path: legs, in: child, kind: object, purge: true, "
+    f"source: legs, fields: {{{OWN_FIELDS}}}}}}}",
+    "a list in the child's details": "blocks: {legs: {path: 'child_details.legs[]', "
+    "in: child_details, kind: list, key: leg_id, purge: true, source: legs, "
+    f"fields: {{{OWN_FIELDS}}}}}}}",
+}
+
+
+@pytest.mark.database_in_turn
+@pytest.mark.parametrize(("overlay", "flavour", "cleared", "phase"), each_with_a_receiver(OWN))
+def test_a_block_of_the_authoritys_own_is_erased_by_its_marks_once_it_is_deleted(
+    nights: Nights, ssd: Any, monkeypatch: pytest.MonkeyPatch, overlay: str, flavour: str,
+    cleared: str, phase: str,
+) -> None:  # fmt: skip
+    """The receiver keeps it by itself, so a `null` in its holder would not reach it."""
+    for person in ("P1", "P2"):
+        for number in "12":
+            own = {"link_person_id": person, "link_table_id": f"L{number}{person}"}
+            said = {"link_identifier_type": "left", "link_identifier_value": f"{number}{person}"}
+            ssd.add("ssd_linked_identifiers", own | said)
+    if "kind: list" in overlay:
+        monkeypatch.setitem(world.LISTS, "legs", "leg_id")
+    else:
+        monkeypatch.setattr(world, "OBJECTS", world.OBJECTS | {"legs"})
+    nights.receiver = NaiveReceiver(flavour)
+    nights.parameters |= {"cleared_fields": cleared, "phase": phase}
+    for text in (OWN_SOURCE + overlay, "{}", OWN_SOURCE + overlay, "{}"):
+        assert nights.play(text)["need_attention"] == 0
+        documents = ssd.documents()
+        assert nights.receiver.held == {one: rows_of(held) for one, held in documents.items()}
+        has_own = [
+            any("legs" in str(path) for path in rows) for rows in nights.receiver.held.values()
+        ]
+        assert has_own == [text != "{}"] * 2
+        assert nights.play(text)["ready_to_send"] == 0
+
+
+@pytest.mark.database_in_turn
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+@pytest.mark.parametrize("overlay", OWN.values(), ids=OWN.keys())
+def test_the_receiver_of_the_rehearsal_erases_what_its_specification_never_had(
+    nights: Nights, ssd: Any, overlay: str, mode: str
+) -> None:
+    own = {"link_person_id": "P1", "link_table_id": "L1"}
+    said = {"link_identifier_type": "left", "link_identifier_value": "1"}
+    ssd.add("ssd_linked_identifiers", own | said)
+    nights.play(OWN_SOURCE + overlay)
+    before = ssd.staged()["P1"]["document"]
+    settings, spec = nights.begin("{}")
+    extract.run(nights.engine, settings, spec)
+    delta_stage.run(nights.engine, settings, spec)
+    row = ssd.staged()["P1"]
+    message = orjson.loads(row["partial_json_payload"])
+    assert b'"purge":true' in orjson.dumps(message)
+    assert Validator(spec).partial_problems(message) == []
+    assert apply(spec, before, message, mode=mode) == row["document"]
 
 
 OTHER_HASHES = {
