@@ -19,6 +19,9 @@ from d2i_helpers.document.driver_values import CACHE_SIZE
 from d2i_helpers.document.source_rows import Link, Read, ReadPlan, key_text
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+# of persons; four bytes, as there is one for each row on which others hang
+Places = np.ndarray[Any, np.dtype[np.int32]]
+Either = np.ndarray[Any, np.dtype[Any]]
 NO_KEY = 0  # of an empty or unreadable id; Python's hash of an empty text
 
 
@@ -26,12 +29,12 @@ NO_KEY = 0  # of an empty or unreadable id; Python's hash of an empty text
 class Groups:
     """Rows with equal keys beside one another."""
 
-    keys: Numbers  # each once, sorted
+    keys: Either  # each once, sorted
     order: Numbers  # the numbers of the rows, in the order of their keys
     starts: Numbers  # where the rows of each key begin in that order
 
     @classmethod
-    def of(cls, keys: Numbers) -> Groups:
+    def of(cls, keys: Either) -> Groups:
         """Sort some keys."""
         order = np.argsort(keys)  # rows of one key in any order, which sorts twice as fast
         keys = keys[order]
@@ -161,10 +164,10 @@ class _Owners:
     """The person to whom each key of a column leads, where it leads to one at most."""
 
     keys: Numbers  # sorted
-    persons: Numbers  # their places; -1 for nobody
+    persons: Places  # -1 for nobody
 
     @classmethod
-    def of(cls, keys: Numbers, persons: Numbers) -> _Owners | None:
+    def of(cls, keys: Numbers, persons: Places) -> _Owners | None:
         """Put them in order; None where a key comes twice."""
         order = np.argsort(keys)
         keys = keys[order]
@@ -172,7 +175,7 @@ class _Owners:
             return None
         return cls(keys, persons[order])
 
-    def of_keys(self, wanted: Numbers) -> Numbers:
+    def of_keys(self, wanted: Numbers) -> Places:
         """The place of the person to whom each key leads, or -1."""
         return _look_up(self.keys, self.persons, wanted, -1)
 
@@ -239,21 +242,27 @@ class PerPerson:
 
     def _find_owners(self, chain: tuple[Link, ...]) -> _Owners | None:
         if not chain:
-            return _Owners.of(self.persons, np.arange(len(self.persons)))
+            return _Owners.of(self.persons, np.arange(len(self.persons), dtype=np.int32))
         step, above = chain[0], self._owners_of(chain[1:])
         if above is None:
             return None
         rows = self._rows_of(Read(step.table, step.by, chain[1:]))
         keys = rows.of(step.value)
         are_keys = keys != NO_KEY
-        return _Owners.of(keys[are_keys], above.of_keys(rows.of(step.by)[are_keys]))
+        persons = above.of_keys(rows.of(step.by))
+        if not are_keys.all():
+            keys, persons = keys[are_keys], persons[are_keys]
+        return _Owners.of(keys, persons)
 
 
-def _look_up(keys: Numbers, values: Numbers, wanted: Numbers, nothing: int) -> Numbers:
+def _look_up(keys: Either, values: Either, wanted: Numbers, nothing: int) -> Either:
     """The value of each wanted key; `nothing` where there is none, or no key."""
     if not len(keys):
-        return np.full((len(wanted), *values.shape[1:]), nothing, np.int64)
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.full((len(wanted), *values.shape[1:]), nothing, values.dtype)
+    places = np.searchsorted(keys, wanted)
+    np.minimum(places, len(keys) - 1, out=places)
+    are_others = keys[places] != wanted
+    are_others |= wanted == NO_KEY
     found = values[places]
-    found[(keys[places] != wanted) | (wanted == NO_KEY)] = nothing
+    found[are_others] = nothing
     return found
