@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from d2i_helpers.document.driver_values import PLACEHOLDER, UNREADABLE
-from d2i_helpers.document.field_values import FieldMaker, Remembered, links, route
+from d2i_helpers.document.driver_values import PLACEHOLDER, UNREADABLE, Remembered, Result
+from d2i_helpers.document.field_values import FieldMaker, links, route
 from d2i_helpers.document.source_rows import Page, ReadPlan, SourceRow, unreadable
 from d2i_helpers.document.transforms import UN_CODE_AS_UPN
 from d2i_helpers.payload_spec import PURGE, Block, Document, Spec
@@ -244,7 +244,7 @@ class Assembler:
         self.spec, self.plan = spec, plan
         self.header_only, self.once_per_child = header_only, once_per_child
         self.source_of: dict[str, str] = {}
-        self.shared: dict[str, Remembered] = {}
+        self.shared: dict[str, Remembered[Result]] = {}
         self.problems: list[FieldProblem] = []
         # what was counted while the last document was made, each thing at a place of its own: so
         # the counts of many children are added up as rows of numbers

@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 WRONG_TYPE = "wrong type"
@@ -28,6 +28,7 @@ TOO_LONG = "too long"
 UNREADABLE = frozenset({WRONG_TYPE, NOT_TEXT, NOT_EXACT, NOT_A_DATE, DATE_RANGE})
 
 RowLookup = Callable[[str], Any]  # from a column's name to the raw value in the same row
+Answer = TypeVar("Answer")
 Result = tuple[Any, str | None]  # (value or None, problem or None)
 Transform = Callable[..., Result]  # called as transform(value, row_lookup)
 NOTHING: Result = (None, None)
@@ -35,6 +36,8 @@ NOTHING: Result = (None, None)
 # Values that one cache remembers: as many as there are birth dates in a cohort. Times of the day
 # hardly come twice, and with a larger cache they would fill memory as the cohort grows.
 CACHE_SIZE = 10_000
+_KEPT = (dt.date, dt.datetime, type(None))
+_LONGEST_KEPT = 100  # characters of a text
 FIRST_YEAR, LAST_YEAR = 1900, 2100
 # Systems write these days where they know none: SystemC 1900-01-01, others the first day of .NET,
 # of SQL Server or of Access, or a day in a far year.
@@ -225,25 +228,30 @@ _FIRST_DAY = dt.date(FIRST_YEAR, 1, 1).toordinal()
 
 
 # ---------------------------------------------------------------------------------------- helpers
-def remembered(read: Callable[[Any], Result]) -> Callable[[Any], Result]:
-    """``read`` with a cache of its answers for short texts; other types are read every time."""
-    cache: dict[str, Result] = {}
+class Remembered(dict[Any, Answer]):
+    """What a function makes of a raw value, made once, since values repeat.
 
-    def remembered(value: Any) -> Result:
-        if value is None:
-            return NOTHING
-        if type(value) is not str:
-            return read(value)
-        result = cache.get(value)
-        if result is None:
-            result = read(value)
-            if len(value) <= 100:
-                if len(cache) >= CACHE_SIZE:
-                    cache.clear()
-                cache[value] = result
-        return result
+    Days, times, short texts and null are remembered. Values of other types can be equal as keys
+    without being the same (1, 1.0 and True). A structure, as some drivers read JSON, is no key:
+    asking for it raises TypeError, and `anew` answers.
+    """
 
-    return remembered
+    def __init__(self, read: Callable[[Any], Answer]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, value: Any) -> Answer:
+        answer = self._read(value)
+        kind = type(value)
+        if kind in _KEPT or (kind is str and len(value) <= _LONGEST_KEPT):
+            if len(self) >= CACHE_SIZE:
+                self.clear()
+            self[value] = answer
+        return answer
+
+    def anew(self, value: Any) -> Answer:
+        """The answer for any value, which is not remembered."""
+        return self._read(value)
 
 
 def by_value(read: Callable[[Any], Result]) -> Transform:

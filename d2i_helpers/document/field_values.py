@@ -5,36 +5,16 @@ Also how to get from a row of one source to the rows of another. `assembly` comb
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from d2i_helpers.document.driver_values import CACHE_SIZE, Result, Transform
+from d2i_helpers.document.driver_values import Remembered, Result, Transform
 from d2i_helpers.document.source_rows import Page, ReadPlan, SourceRow, key_text
 from d2i_helpers.document.transforms import compile_transform
 from d2i_helpers.payload_spec import Field, Spec
 
 Rows = Callable[[SourceRow, str, Page], Sequence[SourceRow]]
 _NO_ROWS: tuple[SourceRow, ...] = ()
-
-
-class Remembered(dict[Any, Result]):
-    """A cache of a transform that depends on its value only, because values repeat."""
-
-    def __init__(self, transform: Callable[..., Result]) -> None:
-        self._transform = transform
-
-    def __missing__(self, value: Any) -> Result:
-        answer = self._transform(value, None)
-        if type(value) in (str, dt.datetime, dt.date):  # 1, 1.0 and True would be one key
-            if len(self) >= CACHE_SIZE:
-                self.clear()
-            self[value] = answer
-        return answer
-
-    def anew(self, value: Any) -> Result:
-        """The answer for a value that cannot be a key of the cache, such as a JSON structure."""
-        return self._transform(value, None)
 
 
 class FieldMaker:
@@ -51,11 +31,11 @@ class FieldMaker:
         block_source: str,
         spec: Spec,
         plan: ReadPlan,
-        shared: dict[str, Remembered],
+        shared: dict[str, Remembered[Result]],
     ) -> None:
         """Compile a field; ``shared`` holds the caches of transforms that several fields share."""
         self.name, self.path, self.at = field.name, field.path, plan.at(field.source, field.column)
-        self.remembered: Remembered | None = None
+        self.remembered: Remembered[Result] | None = None
         self.direct: Callable[[Any, SourceRow], Result] | None = None
         self.routed: Callable[[SourceRow, str, Page], Result] | None = None
         transform = compile_transform(field, spec)

@@ -8,14 +8,13 @@ name.
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from d2i_helpers.document.driver_values import (
-    CACHE_SIZE,
+    Remembered,
     is_unreadable_date,
     read_date,
     read_text,
@@ -26,22 +25,6 @@ from d2i_helpers.payload_spec import Source, Spec, source_columns
 SourceRow = Sequence[Any]  # as the driver gives it, one value a column
 ReadText = Callable[[SourceRow], str | None]  # one value of a row as text
 _NO_ROWS: tuple[SourceRow, ...] = ()
-
-
-class _Remembered(dict[Any, str | None]):
-    """A cache from raw value to what is read of it, since days repeat often."""
-
-    def __init__(self, read: Callable[[Any], str | None]) -> None:
-        super().__init__()
-        self._read = read
-
-    def __missing__(self, value: Any) -> str | None:
-        text = self._read(value)
-        if value is None or type(value) in (str, dt.datetime, dt.date):
-            if len(self) >= CACHE_SIZE:
-                self.clear()
-            self[value] = text
-        return text
 
 
 def _day(value: Any) -> str | None:
@@ -55,8 +38,8 @@ def _moment(value: Any) -> str | None:
 
 
 _MIDNIGHT = "00:00:00.000000"
-DATES = _Remembered(_day)  # for loops over many rows; raises TypeError for a structure: `date_text`
-_MOMENTS = _Remembered(_moment)
+DATES = Remembered(_day)  # for loops over many rows; raises TypeError for a structure: `date_text`
+_MOMENTS = Remembered(_moment)
 
 
 def date_text(value: Any) -> str | None:

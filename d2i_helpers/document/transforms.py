@@ -10,7 +10,6 @@ value makes a transform raise, and nothing is cut to fit.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import unicodedata
 from collections.abc import Callable
@@ -42,13 +41,13 @@ from d2i_helpers.document.driver_values import (
     NOTHING,
     PLACEHOLDER,
     TOO_LONG,
+    Remembered,
     Result,
     RowLookup,
     Transform,
     by_value,
     read_date,
     read_text,
-    remembered,
 )
 from d2i_helpers.payload_spec import Field, Spec
 from d2i_helpers.payload_spec.patterns import whole_match
@@ -178,7 +177,7 @@ def _postcode(field: Field, spec: Spec) -> Transform:
             return None, NOT_A_POSTCODE
         return (postcode, None) if len(postcode) <= longest else (None, TOO_LONG)
 
-    return by_value(remembered(read))
+    return by_value(read)
 
 
 # ------------------------------------------------------------------------------------------ dates
@@ -199,20 +198,15 @@ def _date(field: Field, spec: Spec) -> Transform:
         day, problem = read_date(value)
         return (day.isoformat() if day else None), problem
 
-    by_text = remembered(read)
-    by_day: dict[dt.date, Result] = {}
+    if not not_before:
+        return by_value(read)
+    days = Remembered(read)
 
-    def read_value(value: Any, row_lookup: RowLookup | None = None) -> Result:
-        type_ = type(value)
-        # times with zones can be equal and yet lie on different days, so they are not remembered
-        if type_ is dt.date or (type_ is dt.datetime and value.tzinfo is None):
-            result = by_day.get(value)
-            if result is None:
-                if len(by_day) >= CACHE_SIZE:
-                    by_day.clear()
-                result = by_day[value] = read(value)
-            return result
-        return by_text(value)
+    def read_value(value: Any) -> Result:
+        try:
+            return days[value]
+        except TypeError:  # a structure
+            return days.anew(value)
 
     def guarded(value: Any, row_lookup: RowLookup | None = None) -> Result:
         day, problem = read_value(value)
@@ -221,7 +215,7 @@ def _date(field: Field, spec: Spec) -> Transform:
         start = read_value(row_lookup(str(not_before)))[0]
         return (None, BEFORE_START) if start is not None and day < start else (day, None)
 
-    return guarded if not_before else read_value
+    return guarded
 
 
 # ------------------------------------------------------------------------------ flags and numbers
@@ -233,7 +227,7 @@ def _date(field: Field, spec: Spec) -> Transform:
     problems=(NOT_YES_NO,),
 )
 def _boolean(field: Field, spec: Spec) -> Transform:
-    return by_value(remembered(lambda value: read_boolean(value, spec.booleans)))
+    return by_value(lambda value: read_boolean(value, spec.booleans))
 
 
 @transform("present", makes="boolean", words="true where a row counts")
@@ -271,7 +265,7 @@ def _integer(field: Field, spec: Spec) -> Transform:
         number = int(text.partition(".")[0])
         return (number, None) if low <= number <= high else (None, OUT_OF_RANGE)
 
-    return by_value(remembered(read))
+    return by_value(read)
 
 
 # ------------------------------------------------------------------------------ pupil's number
@@ -485,7 +479,7 @@ def _json_flag(field: Field, spec: Spec) -> Transform:
             return (None, problem) if problem else from_structure(held)
         return from_sentence(text)
 
-    return by_value(remembered(read))
+    return by_value(read)
 
 
 def _phrases(phrases: Any) -> re.Pattern[str] | None:

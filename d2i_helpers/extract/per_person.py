@@ -7,7 +7,6 @@ and for whole tables. Ids are compared as their texts are (`key_text`).
 
 from __future__ import annotations
 
-import datetime as dt
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from d2i_helpers.document.driver_values import CACHE_SIZE
+from d2i_helpers.document.driver_values import Remembered
 from d2i_helpers.document.source_rows import Link, Read, ReadPlan, key_text
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -72,20 +71,8 @@ class Keyed:
         return self.remembered[column]
 
 
-class NumbersOfDates(dict[Any, int]):
-    """A number for each raw value of date columns, made once, since days repeat often."""
-
-    def __init__(self, make: Callable[[Any], int]) -> None:
-        """``make``: from a raw value to its number."""
-        self._make = make
-
-    def __missing__(self, value: Any) -> int:
-        number = self._make(value)
-        if value is None or type(value) in (str, dt.datetime, dt.date):  # 1 and True are one key
-            if len(self) >= CACHE_SIZE:
-                self.clear()
-            self[value] = number
-        return number
+class NumbersOfDates(Remembered[int]):
+    """A number for each raw value of date columns."""
 
     def of_column(self, rows: Sequence[Sequence[Any]], place: int) -> Numbers:
         """The number of each row's value at a place."""
@@ -99,7 +86,7 @@ class NumbersOfDates(dict[Any, int]):
         try:
             return self[value]
         except TypeError:
-            return self._make(value)
+            return self.anew(value)
 
 
 def key_numbers(values: Sequence[Any], *, fold: bool = False, blanks: bool = True) -> Numbers:
