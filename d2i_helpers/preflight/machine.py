@@ -17,11 +17,10 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from sqlalchemy import Engine
 
-from d2i_helpers import __version__, database
+from d2i_helpers import database
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check
-from d2i_helpers.settings import Settings, project_root
-from d2i_helpers.workbook import read_manifest
-from d2i_helpers.workbook.manifest import MANIFEST
+from d2i_helpers.settings import Settings
+from d2i_helpers.workbook import other_version
 
 LITTLE_SPACE = 200 * 1024 * 1024  # bytes
 HARDLY_ANY_SPACE = 20 * 1024 * 1024
@@ -100,22 +99,12 @@ def versions() -> Iterator[Check]:
     advice = "Install again, with `python -m pip install -c constraints.txt -e .`"
     if missing:
         yield Check("versions", FAIL, f"not installed: {', '.join(missing)}", advice)
-    elif laid_out := _other_version():
-        found = f"this workbook is of version {laid_out}, the package of {__version__}"
-        yield Check("versions", WARN, found, "`d2i upgrade` renews the workbook.")
+    elif workbook := other_version():
+        yield Check("versions", WARN, workbook.said, workbook.advice)
     elif other:
         yield Check("versions", WARN, f"not as asked for: {', '.join(other)}", advice)
     else:
         yield Check("versions", PASS, ", ".join(said))
-
-
-def _other_version() -> str | None:
-    """The version that laid this workbook out, where it is not that of the package."""
-    root = project_root()
-    if not (root / MANIFEST).is_file():  # a clone
-        return None
-    version = read_manifest(root).version
-    return version if version != __version__ else None
 
 
 def _requirements() -> list[Requirement]:

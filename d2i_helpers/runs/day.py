@@ -102,12 +102,14 @@ def _resumed(run_id: str, given: dict[str, Any], stages: Sequence[str] | None) -
     now = plan.saved_parameters(settings)
     # a parameter that the run's release did not know yet was not another one than its default
     then = {**plan.default_parameters(), **record.parameters}
-    free = ("outputs_dir", "records_url", "webhook_url")
+    # how many children are read at a time changes nothing of them, and its default may be another
+    free = ("outputs_dir", "records_url", "webhook_url", "chunk_size")
     changed = sorted(k for k in now if now[k] != then[k] and k not in free)
     if changed:
         raise SettingsError(
             f"The parameters of run {run_id} are not the same any more: {', '.join(changed)}.",
-            hint="Put them back in the profile or the environment, or start a new run.",
+            hint="Put them back in the profile or the environment, or start a new run. The run's "
+            "run.json says what they were; a release may have another default.",
         )
     record, after = _closed(record, settings, _trusted(record, given))
     left = _stages_left(record, settings)

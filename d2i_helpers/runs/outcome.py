@@ -6,12 +6,15 @@ import json
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d2i_helpers.errors import D2IError, NotebookError, error_named
 from d2i_helpers.files import write_atomic
 from d2i_helpers.kernel_protocol import COUNTS_MIME, GATE_MIME, NOTICES_MIME
 from d2i_helpers.runs.records import StageRecord
+
+if TYPE_CHECKING:
+    from d2i_helpers.workbook import OtherVersion
 
 Redact = Callable[[str], tuple[str, int]]
 
@@ -32,9 +35,24 @@ def error_of(failure: BaseException, notebook: str) -> D2IError:
     where = f"{notebook}, cell {count}" if count else notebook
     if not name.isidentifier():
         name = "error"
+    workbook = _other_version()
+    if workbook is not None:  # its notebooks may ask for what this package has not
+        return NotebookError(
+            f"{where} failed with {name}, and {workbook.said}.",
+            hint=f"{workbook.advice} The executed notebook shows where it failed and why.",
+        )
     return NotebookError(
         f"{where} failed with {name}.", hint="The executed notebook shows where and why."
     )
+
+
+def _other_version() -> OtherVersion | None:
+    from d2i_helpers.workbook import other_version  # few runs need it
+
+    try:
+        return other_version()
+    except D2IError:  # preflight says it
+        return None
 
 
 def fault_of(failure: BaseException) -> D2IError:

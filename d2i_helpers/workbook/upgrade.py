@@ -24,13 +24,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
-
 from d2i_helpers import __version__
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.stages import STAGES
 from d2i_helpers.workbook.manifest import MANIFEST, Manifest, as_text, fingerprint, read_manifest
 from d2i_helpers.workbook.release_files import release_files
+from d2i_helpers.workbook.versions import is_newer
 
 RENEW, ADD, KEEP, BESIDE, REMOVE, AWAY = "renew", "add", "keep", "beside", "remove", "away"
 _TEMPORARY = ".writing-"
@@ -148,11 +147,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _require_not_newer(version: str) -> None:
-    try:
-        newer = Version(version) > Version(__version__)
-    except InvalidVersion:
-        newer = False
-    if newer:
+    if is_newer(version):
         raise SettingsError(
             f"This workbook is of version {version}, and {__version__} is installed.",
             hint="Install that version or a newer one; an upgrade never goes back.",

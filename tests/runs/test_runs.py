@@ -301,6 +301,18 @@ def test_a_run_of_an_earlier_release_is_resumed_although_this_one_knows_more_par
     assert project.run(resume=failed.run_id).exit_code == 0
 
 
+def test_a_run_of_an_earlier_release_is_resumed_although_another_number_is_read_at_a_time(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("extract", "from d2i_helpers.errors import GuardError\nraise GuardError('Few.')")
+    ours = plan.saved_parameters
+    with monkeypatch.context() as then:
+        then.setattr(plan, "saved_parameters", lambda given: {**ours(given), "chunk_size": 500})
+        failed = project.run("extract", "delta")
+    project.write("extract", "pass")
+    assert project.run(resume=failed.run_id).exit_code == 0
+
+
 def test_a_run_that_left_something_on_the_wire_is_resumed_from_delta_on(project: Project) -> None:
     """Submit alone cannot settle an unknown outcome, whatever the record says of delta."""
     project.write("submit", "from d2i_helpers.errors import KernelDied\nraise KernelDied('Died.')")

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from d2i_helpers import __version__
 from d2i_helpers.cli import cli
 from d2i_helpers.cli import workbook_commands as commands
 from d2i_helpers.errors import SettingsError
 from d2i_helpers.hand_written import parse_yaml
 from d2i_helpers.preflight.machine import versions
+from d2i_helpers.runs.outcome import error_of
 from d2i_helpers.settings import is_workbook, load_settings, project_root
 from d2i_helpers.workbook import Answers, lay_out, make_answers
 from d2i_helpers.workbook.manifest import MANIFEST
@@ -199,3 +201,22 @@ def test_preflight_warns_of_a_workbook_of_another_version(
     (empty / "w" / MANIFEST).write_text(held.replace('"version": "', '"version": "0.0.'))
     (check,) = versions()
     assert (check.status, "d2i upgrade" in check.advice) == ("warn", True)
+    (empty / "w" / MANIFEST).write_text(held.replace('"version": "', '"version": "9'))
+    (check,) = versions()  # whoever goes back to an earlier release: `d2i upgrade` would refuse
+    assert (check.status, "d2i upgrade" in check.advice) == ("warn", False)
+    assert "Install that version again" in check.advice
+
+
+def test_a_run_that_fails_in_a_notebook_of_another_version_says_so(
+    empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(empty / "w", make_answers({}))
+    monkeypatch.chdir("w")
+    assert "version" not in str(error_of(AttributeError("why_read"), "01_extract.ipynb"))
+    held = (empty / "w" / MANIFEST).read_text(encoding="utf-8")
+    (empty / "w" / MANIFEST).write_text(held.replace('"version": "', '"version": "9'))
+    failed = error_of(AttributeError("why_read"), "01_extract.ipynb")
+    assert f"this workbook is of version 9{__version__}, the package of" in failed.message
+    assert "Install that version again" in failed.hint
+    (empty / "w" / MANIFEST).write_text("{", encoding="utf-8")
+    assert "version" not in str(error_of(AttributeError("why_read"), "01_extract.ipynb"))
