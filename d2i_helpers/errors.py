@@ -193,6 +193,8 @@ class Next(enum.StrEnum):
     STOP = "stop"  # the same run would end in the same way: somebody has to act first
 
 
+STOPPED_EXIT = 130  # as shells say it of a command that was stopped
+
 # Each exit code of ours; a new kind of error is classed here, and a test holds that.
 WHAT_NEXT: Mapping[int, Next] = {
     0: Next.DONE,
@@ -216,7 +218,8 @@ WHAT_NEXT: Mapping[int, Next] = {
     18: Next.AGAIN,  # the storage may be back
     19: Next.AGAIN,  # the load of the SSD ends
     20: Next.LOOK,  # to run again would find the same children
-    130: Next.AGAIN,  # a machine that shuts down; who means it stops the task in the scheduler
+    # a machine that shuts down; who means it stops the task in the scheduler
+    STOPPED_EXIT: Next.AGAIN,
 }
 _ENDED_BY_A_SIGNAL = 128  # and its number, as shells say it
 

@@ -17,7 +17,7 @@ import click
 from d2i_helpers import __version__
 from d2i_helpers.cli.audience import outliving_audience
 from d2i_helpers.cli.pairs import name_and_value
-from d2i_helpers.errors import D2IError, SettingsError
+from d2i_helpers.errors import STOPPED_EXIT, D2IError, SettingsError
 from d2i_helpers.plain_english import counted, subject
 from d2i_helpers.stages import names
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from d2i_helpers.runs.records import RunRecord
 
 _OF_THE_PROFILE = "profile"  # `--ddl` without a dialect
-STOPPED = 130  # as shells say it of a command that was stopped
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -53,7 +52,7 @@ def main() -> None:
         try:
             code = _run_command()
         except KeyboardInterrupt:  # while an error was shown
-            code = STOPPED
+            code = STOPPED_EXIT
     sys.exit(code)
 
 
@@ -68,7 +67,7 @@ def _run_command() -> int:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
-        code = STOPPED
+        code = STOPPED_EXIT
     except D2IError as error:
         from d2i_helpers.cli.console import make_console, show_error
 

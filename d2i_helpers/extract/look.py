@@ -72,7 +72,7 @@ class _Look(Day):
         self.found = Found()
 
     def look(self, progress: Progress | None) -> Found:
-        """See `look` of the module; the order is that of `Day.run`."""
+        """See `look` of the module; the order is that of `Day.read` and `stage`."""
         self.documents.reader.deployed.check()
         self._ask_for_pilot()
         with database.reading(self.engine) as connection:

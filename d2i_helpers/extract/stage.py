@@ -106,14 +106,16 @@ def run(
             cannot be worked on in shards.
     """
     with working_on(engine, [settings.staging_table], settings.part), few_collections():
-        earlier: ReadTwice | None = None
-        for left in reversed(range(READINGS)):
-            day = Day(engine, settings, spec, earlier)
-            if result := day.run(progress, again=left > 0):
-                return result
-            earlier = day.documents.twice
+        day = Day(engine, settings, spec)
+        twice = day.read(progress)
+        for _ in range(READINGS - 1):
+            if twice.stood_still:
+                break
+            day.load.discard()
             time.sleep(PAUSE)
-        raise AssertionError("the last reading gives a result, or an error")
+            day = Day(engine, settings, spec, twice)
+            twice = day.read(progress)
+        return day.stage()
 
 
 class Day:
@@ -145,36 +147,36 @@ class Day:
         self.attention: Counter[Entry] = Counter()
         self.respelt = 0  # children who are staged under another spelling of their id
 
-    def run(self, progress: Progress | None, *, again: bool = False) -> ExtractResult | None:
-        """The whole run, see `run` of the module.
+    def read(self, progress: Progress | None) -> ReadTwice:
+        """Read and judge everybody, and put aside what changed.
 
-        Args:
-            again: whether the source can be read again if it moves meanwhile; nothing is kept of
-                the day then, and there is no result.
+        Returns:
+            Whether the source stood still meanwhile. Where it did not, it can be read again by
+            another `Day`, and nothing is kept of this one.
         """
-        warnings = self.documents.reader.deployed.check()
+        self.warnings = self.documents.reader.deployed.check()
         with database.reading(self.engine) as connection:
             require_clear_ids(self.documents.reader.deployed, connection)
-        strangers = self._ask_for_pilot()
+        self.strangers = self._ask_for_pilot()
         database.create_staging(self.engine, self.settings.staging_table)
         contents.claim(self.staging, Contents.IDENTIFIABLE)
         pending_changes.clear(self.staging)
         self.counts["rehashed"] = self.load.rehash_if_needed()
         with database.reading(self.engine) as connection:
-            before, changed = self._begin(connection)
+            self.before, self.to_read = self._begin(connection)
             if self.load.first_load:  # its pages are written as they are read
                 guards.check(guards.Figures(staged=0, rows=self.rows), self.settings)
-            self._read_all(connection, changed, progress)
-            twice = self._look_again(connection)
-        if again and not twice.stood_still:
-            self.load.discard()
-            return None
-        self._require_rest(twice)
-        if changed:
+            self._read_all(connection, self.to_read, progress)
+            return self._look_again(connection)
+
+    def stage(self) -> ExtractResult:
+        """Write what was put aside, if the guards pass the day; see `run` of the module."""
+        self._require_rest(self.documents.twice)
+        if changed := self.to_read:
             self.staging.in_transaction(
                 lambda connection: marks.remove(connection, self.staging, changed.strangers)
             )
-        notices = strangers + self._ask_guards(before)
+        notices = self.strangers + self._ask_guards(self.before)
         entries, run_id = self._entries(), self.settings.run_id or BY_HAND
         # before anything can be sent
         self.staging.in_transaction(
@@ -191,7 +193,7 @@ class Day:
                 connection, self.staging, STAGE, entries, only=self.settings.person_ids
             )
         )
-        return self._result(warnings, notices)
+        return self._result(notices)
 
     def _begin(self, connection: Connection) -> tuple[str | None, Changed | None]:
         """Compare the source with the last run before anybody is read.
@@ -514,7 +516,7 @@ class Day:
         )
 
     # ------------------------------------------------------------------------------- result
-    def _result(self, warnings: list[str], notices: list[str]) -> ExtractResult:
+    def _result(self, notices: list[str]) -> ExtractResult:
         documents = self.documents
         notices = notices + self.staging.moves.notices()
         if not documents.twice.stood_still:
@@ -533,7 +535,7 @@ class Day:
                 f"{verb(altered, 'was', 'were')} written anew."
             )
         for rule, count in sorted(self.firewall.items()):
-            warnings.append(
+            self.warnings.append(
                 f"{counted(count, 'changed document')} may be stopped by a firewall: {rule}"
             )
         if self.respelt:
@@ -561,7 +563,7 @@ class Day:
             left_out=dict(sorted(documents.left_out.items(), key=lambda one: (-one[1], one[0]))),
             quality=documents.quality(),
             problems=documents.problems.table(),
-            warnings=warnings,
+            warnings=self.warnings,
             notices=notices,
             read_anew=self.read_anew,
             why_read=self._why_read(),

@@ -18,7 +18,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2i_helpers import __version__
-from d2i_helpers.errors import ClusterError, D2IError, LockError, Next, SettingsError, what_next
+from d2i_helpers.errors import (
+    STOPPED_EXIT,
+    ClusterError,
+    D2IError,
+    LockError,
+    Next,
+    SettingsError,
+    what_next,
+)
 from d2i_helpers.runs import child, cluster_task, records
 from d2i_helpers.runs.authority import (
     PREFLIGHT,
@@ -30,7 +38,6 @@ from d2i_helpers.runs.cluster_task import BEGAN, SAID, Order, Result
 from d2i_helpers.runs.outcome import error_entry
 from d2i_helpers.runs.plan import stages_in_order
 from d2i_helpers.runs.stopping import (
-    STOPPED_EXIT,
     Interrupted,
     StopSwitch,
     stoppable,

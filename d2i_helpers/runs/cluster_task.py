@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from d2i_helpers import __version__
-from d2i_helpers.errors import SettingsError
+from d2i_helpers.errors import STOPPED_EXIT, SettingsError
 from d2i_helpers.runs import child
-from d2i_helpers.runs.stopping import STOPPED_EXIT
 from d2i_helpers.settings.root import is_workbook
 
 LOOK_SECONDS = 1.0

@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from d2i_helpers.errors import D2IError
+from d2i_helpers.errors import STOPPED_EXIT, D2IError
 
-STOPPED_EXIT = 130  # as shells say it of a command that was stopped
 LEASH_SECONDS = 60.0  # in which a run whose starter is gone closes its record
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from d2i_helpers.errors import D2IError, Next, what_next
+from d2i_helpers.errors import STOPPED_EXIT, D2IError, Next, what_next
 from d2i_helpers.runs.records import RunRecord
-from d2i_helpers.runs.stopping import STOPPED_EXIT
 from d2i_helpers.stages import stages_again
 
 Run = Callable[[Sequence[str] | None], RunRecord]  # runs these stages; None: the whole day

@@ -381,11 +381,9 @@ def _stop(*_given: Any) -> None:
 def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by one with each reading of the source."""
     readings: list[int] = []
-    run = extract.Day.run
+    read = extract.Day.read
     monkeypatch.setattr(
-        extract.Day,
-        "run",
-        lambda day, *given, **more: readings.append(1) or run(day, *given, **more),
+        extract.Day, "read", lambda day, progress: readings.append(1) or read(day, progress)
     )
     return readings
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from d2i_helpers import errors
-from d2i_helpers.runs.stopping import STOPPED_EXIT
+from d2i_helpers.errors import STOPPED_EXIT
 
 PAGE = Path(__file__).parents[2] / "docs" / "running.md"
 

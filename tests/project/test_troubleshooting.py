@@ -8,8 +8,8 @@ from pathlib import Path
 
 from d2i_helpers import errors
 from d2i_helpers.database.messages import table_of_situations
+from d2i_helpers.errors import STOPPED_EXIT
 from d2i_helpers.payload_spec.outputs import with_generated
-from d2i_helpers.runs.stopping import STOPPED_EXIT
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

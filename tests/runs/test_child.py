@@ -13,10 +13,10 @@ import pytest
 
 from d2i_helpers import errors
 from d2i_helpers.cli import read_parameters
-from d2i_helpers.errors import WHAT_NEXT, D2IError, Next, SettingsError, what_next
+from d2i_helpers.errors import STOPPED_EXIT, WHAT_NEXT, D2IError, Next, SettingsError, what_next
 from d2i_helpers.processes import birth
 from d2i_helpers.runs import child
-from d2i_helpers.runs.stopping import STOPPED_EXIT, Interrupted
+from d2i_helpers.runs.stopping import Interrupted
 from d2i_helpers.runs.summary import summary_without_record
 from d2i_helpers.settings import load_settings
 
