@@ -143,7 +143,8 @@ def _prepare(
     progress: Callable[[int, int | None], None] | None,
 ) -> DeltaResult:
     staging = _staging(engine, settings, spec)
-    if own := own_blocks.own_blocks(spec):
+    # without an overlay there is none, and to read the published specification takes 0.1 s
+    if settings.spec_overlay and (own := own_blocks.own_blocks(spec)):
         staging.in_transaction(functools.partial(_note_own_blocks, staging, own))
     with database.reading(engine) as connection:
         contents.require(connection, staging, Contents(settings.source))
