@@ -40,6 +40,7 @@ def open_database(
             url,
             hide_parameters=True,  # no child's data in an exception
             pool_pre_ping=True,
+            pool_use_lifo=True,  # the last one has what its server understood and read
             **dialect.engine_options(url.get_driver_name(), settings),
         )
     except (NoSuchModuleError, ModuleNotFoundError, ImportError, ArgumentError) as error:

@@ -74,6 +74,8 @@ def reading(engine: Engine) -> Iterator[Reading]:
         connection = Reading(engine)
         with connection:
             yield connection
+            if not connection.invalidated:
+                connection.commit()  # with a rollback psycopg forgets what the server understood
     except failures(engine) as error:
         raise explained(error, engine) from None
 

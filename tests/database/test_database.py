@@ -125,6 +125,17 @@ def test_a_cost_of_pages_that_somebody_chose_stays(
             connection.execute(text(f"alter role {login} reset random_page_cost"))
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_the_server_has_understood_is_used_again_after_a_look(engine: Engine) -> None:
+    prepared = text("select count(*) from pg_prepared_statements where statement = 'select 7'")
+    for _ in range(12):
+        with database.transaction(engine) as connection:
+            connection.execute(text("select 7"))
+        with database.reading(engine) as connection:
+            seen = connection.execute(prepared).scalar_one()
+    assert seen == 1
+
+
 def the_error(engine: Engine, statement: str) -> DatabaseError:
     with pytest.raises(DatabaseError) as caught, database.transaction(engine) as connection:
         connection.execute(text(statement))
