@@ -171,7 +171,7 @@ class Evidence:
                 purged.c.id > sent.c.id,
             )
         )
-        held = exists(
+        return exists(
             select(sent.c.id).where(
                 sent.c.staging_table == self.name,
                 sent.c.person_id == self.table.c.person_id,
@@ -184,7 +184,6 @@ class Evidence:
                 ~purged_later,
             )
         )
-        return and_(self.filled_by_us, held)
 
     def rows_missing(self, connection: Connection, *whose: ColumnElement[bool]) -> list[str]:
         """Children that the receiver holds according to the log, but that have no staging row.

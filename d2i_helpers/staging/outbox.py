@@ -137,9 +137,7 @@ def due_rows(connection: Connection, staging: Staging) -> array[int]:
 def _due(staging: Staging) -> CompoundSelect:
     """Numbers of all rows that are due, in no order: for one SQLite would read the whole table."""
     number = staging.table.c.id
-    return union_all(
-        *(select(number).where(part, staging.is_due_there) for part in staging.may_be_due)
-    )
+    return union_all(*(select(number).where(part) for part in staging.due_in_parts))
 
 
 def _waiting(staging: Staging, about_message: ColumnElement) -> CompoundSelect:
@@ -153,8 +151,8 @@ def _waiting(staging: Staging, about_message: ColumnElement) -> CompoundSelect:
         *(
             select(staging.table.c.id, said)
             .outerjoin_from(staging.table, notes, staging.noted)
-            .where(part, staging.is_due_there)
-            for part in staging.may_be_due
+            .where(part)
+            for part in staging.due_in_parts
         )
     )
 

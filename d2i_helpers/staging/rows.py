@@ -157,8 +157,8 @@ class Staging:
         return shards.condition(self.engine, self.shard, person_id)
 
     @functools.cached_property
-    def may_be_due(self) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-        """Two conditions on the shard's rows; whatever is due fulfils exactly one of them.
+    def due_in_parts(self) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        """Two conditions on the shard's rows; each row that is due fulfils exactly one of them.
 
         Each finds its rows by an index: that of unsettled rows, and the journal. They stand in two
         statements of a UNION ALL. With both in one list of row numbers PostgreSQL, which expects
@@ -173,41 +173,39 @@ class Staging:
             journal.c.staging_table == self.name, *self.mine_by(journal.c.person_id)
         )
         return (
-            self.table.c.id.in_(of_unsettled),
-            and_(self.table.c.person_id.in_(in_journal), ~self.unsettled),
+            and_(self.table.c.id.in_(of_unsettled), self.is_due_there),
+            # settled rows are not deleted, and what is in the journal is due (`is_due_there`)
+            and_(self.table.c.person_id.in_(in_journal), ~self.unsettled, ~self.held_back),
         )
 
     @functools.cached_property
     def is_due_there(self) -> ColumnElement[bool]:
         """Something of the child is still to be sent.
 
-        For a statement that names its rows, or finds them by `may_be_due`.
+        For a statement that names its rows; `due_in_parts` finds them.
         """
         t, filled_by_us = self.table.c, self.evidence.filled_by_us
         # a row that says `sent` has to be what was acknowledged; of hashes that other software
         # made nothing follows, so there its word is taken
-        says_sent_wrongly = and_(
-            filled_by_us,
-            or_(
-                self.state != database.constant(RowState.UNCHANGED),
-                t.current_hash.is_(None),
-                t.previous_hash.is_(None),
-                t.current_hash != t.previous_hash,
-                ~self.acknowledged,
-            ),
+        says_sent_wrongly = or_(
+            self.state != database.constant(RowState.UNCHANGED),
+            t.current_hash.is_(None),
+            t.previous_hash.is_(None),
+            t.current_hash != t.previous_hash,
+            ~self.acknowledged,
         )
         waits_or_failed = or_(
-            self.status != database.constant(Status.SENT), self.in_flight, says_sent_wrongly
+            self.status != database.constant(Status.SENT), and_(filled_by_us, says_sent_wrongly)
         )
         may_still_be_held = or_(
-            self.held,
-            and_(filled_by_us, t.previous_hash.is_not(None)),
-            self.evidence.log_says_held(),
+            self.acknowledged,
+            and_(filled_by_us, or_(t.previous_hash.is_not(None), self.evidence.log_says_held())),
         )
         return and_(
             or_(
                 and_(~self.is_deleted, waits_or_failed),
                 and_(self.is_deleted, may_still_be_held),
+                self.in_flight,
             ),
             ~self.held_back,
         )
