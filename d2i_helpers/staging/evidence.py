@@ -39,7 +39,7 @@ LOG_COUNTS_FACT, LOG_HASHES_FACT = "log_counts_after", "log_hashes_after"
 Hasher = TextHasher  # a document's text to its hash; None: it is no JSON
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as many are made
 class LastSent:
     """What the submission log and the journal say of a child together."""
 
@@ -48,7 +48,7 @@ class LastSent:
     journal_lost: bool = False  # a later outcome is unknown, and the journal has no document of it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as many are made
 class Baseline:
     """The document that the receiver acknowledged last."""
 
@@ -107,12 +107,11 @@ class Evidence:
                 .outerjoin_from(newest, submission_log, log.id == newest.c.acknowledged)
             )  # fmt: skip
             unknown: dict[str, int] = {}
-            for row in connection.execute(acknowledged).all():
-                comparable = row.id is not None and row.id > hashes_after
-                digest = database.as_bytes(row.document_hash) if comparable else None
-                sent[row.person_id] = LastSent(row.kind, digest)
-                if row.unknown is not None and row.unknown > (row.id or 0):
-                    unknown[row.person_id] = row.unknown
+            for person_id, later, number, kind, hashed in connection.execute(acknowledged).all():
+                comparable = number is not None and number > hashes_after
+                sent[person_id] = LastSent(kind, database.as_bytes(hashed) if comparable else None)
+                if later is not None and later > (number or 0):
+                    unknown[person_id] = later
             for person_id in self._without_journal(connection, unknown):
                 before = sent[person_id]
                 sent[person_id] = LastSent(before.kind, before.hash, journal_lost=True)

@@ -32,7 +32,7 @@ class Batch:
     altered: int = 0  # rows that another hand changed after delta: not sent, and marked
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as above
 class RecordResult:
     """How sending one record (the JSON of one message) ended."""
 

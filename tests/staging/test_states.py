@@ -215,6 +215,23 @@ def test_a_delta_after_an_unknown_outcome_is_right_in_both_cases(table: Table) -
     assert {(p["child_in_need_plan_id"], p["purge"]) for p in plans} == {("A", False), ("B", True)}
 
 
+def test_a_row_that_another_hand_settled_is_due_by_the_journal(table: Table) -> None:
+    table.stage(with_plan("C1", "A"))
+    table.send()
+    acknowledged = table.row()._asdict()
+    table.stage(with_plan("C1", "B"))
+    table.send(Outcome.UNKNOWN)
+    with database.transaction(table.engine) as connection:
+        connection.execute(update(table.staging.table).values(acknowledged))
+    assert table.states() == ("unchanged", "sent", True)
+    with database.reading(table.engine) as connection:
+        assert outbox.count_due(connection, table.staging) == 1
+    table.send()  # the receiver may hold B
+    plans = table.sent[0]["social_care_episodes"][0]["child_in_need_plans"]
+    assert {(p["child_in_need_plan_id"], p["purge"]) for p in plans} == {("A", False), ("B", True)}
+    assert table.journalled() == 0
+
+
 def test_not_sent_at_all_leaves_the_row_as_it_was(table: Table) -> None:
     table.stage(document())
     table.send(Outcome.UNSENT)
