@@ -33,6 +33,9 @@ class Reading(Connection):
 
     Nothing is lost with its transaction, because each statement sees what is committed when it
     begins. A long-lived one outlives a connection that was lost between two pages.
+
+    What was read in order is ended by a commit: with a rollback psycopg forgets the statements that
+    the server has understood, and a page of a first load has dozens of them.
     """
 
     _begins = False  # what is executed meanwhile is a part of the beginning, and fails with it
@@ -75,7 +78,7 @@ def reading(engine: Engine) -> Iterator[Reading]:
         with connection:
             yield connection
             if not connection.invalidated:
-                connection.commit()  # with a rollback psycopg forgets what the server understood
+                connection.commit()
     except failures(engine) as error:
         raise explained(error, engine) from None
 

@@ -164,7 +164,7 @@ class DeployedTables:
             if self.is_there(name)
         ]
         found = connection.execute(select(*counting)).one()
-        connection.rollback()
+        connection.commit()
         return dict(found._mapping)
 
     def row_count(self, connection: Connection, name: str) -> int:

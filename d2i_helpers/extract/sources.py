@@ -109,7 +109,7 @@ class SourceReader:
             given = self._as_parameters(connection, self._types.values(self._person_at, ids), ids)
             rows = self._rows(connection, self._person_read, "ids", given)
             held |= {(key_text(row[place]) or "").casefold() for row in rows}
-        connection.rollback()
+        connection.commit()
         return [person_id for person_id in wanted if person_id.strip().casefold() not in held]
 
     def take_written(self, written: WrittenIds) -> None:
@@ -273,7 +273,7 @@ class SourceReader:
         statutory = None
         if self.settings.statutory_cohort_table:
             statutory = self._statutory(connection, kind, parameters)
-        connection.rollback()  # ends the reading transaction: no locks, no old snapshot
+        connection.commit()  # ends the reading transaction: no locks, no old snapshot
         as_given = dict(found) if self._exact else None
         if self.deployed.folds_capitals(connection):
             people = found[self._person_read]

@@ -268,7 +268,7 @@ class Day:
         if self.settings.person_ids:
             return NO_MARKS
         salt = salt_of(self.documents)
-        connection.rollback()  # no reading transaction stays open while another one writes
+        connection.commit()  # no reading transaction stays open while another one writes
         self._marks_before, kept = self._begin_marks(connection, salt)
         whole = read_whole(connection, self.documents, self.staging)
         if isinstance(whole, WholeTables):
@@ -384,7 +384,7 @@ class Day:
         for child in page.unchanged:
             self.items_before.update(child.items)
         self._compare_items(connection, page.changed)
-        connection.rollback()  # no reading transaction stays open while another one writes
+        connection.commit()  # no reading transaction stays open while another one writes
         self._put_aside(page, rows)
 
     def _put_aside(self, page: Compared, _rows: Mapping[str, Row]) -> None:

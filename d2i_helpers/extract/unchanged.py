@@ -116,7 +116,7 @@ def find_changed(
             result.
     """
     compared = _compare(connection, tables, staging, day, take)
-    connection.rollback()
+    connection.commit()
     if compared is None:
         return MOST_HAVE_CHANGED
     same, strangers = compared

@@ -90,7 +90,7 @@ class WholeTables:
         self._find_persons(connection)
         sums = PerPerson(self.persons, functools.partial(self._keyed, connection))
         self.fingerprints = mixed(self._sums(connection, sums), len(self.persons))
-        connection.rollback()
+        connection.commit()
 
     def _find_persons(self, connection: Connection) -> None:
         self._table(connection, self._reader.plan.person.table)
@@ -302,7 +302,7 @@ class WholeTables:
             connection, select(key).select_from(source).where(*self._deployed.mine(text))
         ):
             yield [row[0] for row in rows]
-        connection.rollback()
+        connection.commit()
 
 
 def _unpacked(

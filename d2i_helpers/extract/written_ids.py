@@ -56,7 +56,7 @@ class WrittenIds:
             written = select(text.label("id")).select_from(source)
             written = written.where(_trimmed(text).in_(list(some)))
             variants += _texts(connection, deployed.engine, written)
-        connection.rollback()
+        connection.commit()
         return cls(alike(variants), with_blanks, fold)
 
     def forms(self, raw: Any) -> set[str]:
