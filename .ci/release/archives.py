@@ -22,6 +22,12 @@ def pack(files: dict[str, bytes], path: Path) -> None:
         _tar(files, path)
 
 
+def unpack(archive: tarfile.TarFile, folder: Path | str) -> None:
+    """Write what an archive holds into a folder, and nothing beside it."""
+    archive.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+    archive.extractall(folder)
+
+
 def _zip(files: dict[str, bytes], path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name in sorted(files):

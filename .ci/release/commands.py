@@ -139,7 +139,7 @@ def _committed(folder: Path) -> Path:
         ["git", "-C", str(ROOT), "archive", "--format=tar", "HEAD"], capture_output=True, check=True
     ).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as held:
-        held.extractall(folder, filter="data")
+        archives.unpack(held, folder)
     return folder
 
 

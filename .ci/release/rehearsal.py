@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from release import archives
+
 # `unshare` gives the shell a network of its own, with nothing in it but a loopback that is down
 _SCRIPT = """
 set -eu
@@ -32,7 +34,7 @@ def rehearse(bundle: Path, python: str) -> None:
     """Install BUNDLE and run a demo day in a network namespace without any network (Linux)."""
     with tempfile.TemporaryDirectory() as scratch:
         with tarfile.open(bundle) as archive:
-            archive.extractall(scratch, filter="data")
+            archives.unpack(archive, scratch)
         (inside,) = Path(scratch).iterdir()
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         done = subprocess.run(

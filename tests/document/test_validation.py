@@ -323,16 +323,22 @@ def test_the_schema_is_itself_valid_and_closed(partial: bool) -> None:
     assert jsonschema_rs.meta.is_valid(schema)
 
     def objects(part: Any) -> list[dict]:
-        inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        inner: Any = part if isinstance(part, list) else ()
+        if isinstance(part, dict):
+            inner = [held for name, held in part.items() if name != "additionalProperties"]
         found = [one for value in inner for one in objects(value)]
         is_object = isinstance(part, dict) and part.get("type") == "object"
         return [*found, part] if is_object else found
 
     closed = objects(schema)
     assert len(closed) == len(SPEC.blocks)
-    # in a delta, a field that the specification no longer knows may be cleared
-    others = {"type": "null"} if partial else False
+    others = closed[0]["additionalProperties"]
     assert all(one["additionalProperties"] == others for one in closed)
+    # in a delta, what the specification does not know may be erased, and nothing else
+    erased = (None, {"purge": True}, [{"block_id": "B1", "purge": True}])
+    said = (*erased, "text", 1, {}, {"block_id": "B1"}, [{"block_id": "B1"}], {"purge": False})
+    validator = jsonschema_rs.validator_for(others)
+    assert [one for one in said if validator.is_valid(one)] == [*(erased if partial else ())]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ def test_another_place_another_time_and_another_umask_give_the_same_bytes(
 ) -> None:
     """The second tree is what the sdist holds, so that it is also shown to be whole."""
     with tarfile.open(built[".gz"]) as sdist:
-        sdist.extractall(tmp_path / "elsewhere", filter="data")
+        sdist.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+        sdist.extractall(tmp_path / "elsewhere")
     (tree,) = (tmp_path / "elsewhere").iterdir()
     (tree / "PKG-INFO").unlink()  # an sdist's own, made by its build
     for path in tree.rglob("*"):
