@@ -145,7 +145,7 @@ def _prepare(
     staging = _staging(engine, settings, spec)
     # without an overlay there is none, and to read the published specification takes 0.1 s
     if settings.spec_overlay and (own := own_blocks.own_blocks(spec)):
-        staging.in_transaction(functools.partial(_note_own_blocks, staging, own))
+        staging.in_transaction(lambda connection: own_blocks.note(connection, staging, own))
     with database.reading(engine) as connection:
         contents.require(connection, staging, Contents(settings.source))
         of_messages = own_blocks.with_noted(connection, staging, spec)
@@ -185,12 +185,6 @@ def _prepare(
     result.notices += staging.moves.notices()
     result.problems = dict(work.problems.most_common())
     return result
-
-
-def _note_own_blocks(
-    staging: Staging, own: list[own_blocks.OwnBlock], connection: Connection
-) -> None:
-    own_blocks.note(connection, staging, own)
 
 
 def _renew_statistics(staging: Staging) -> None:

@@ -233,7 +233,7 @@ class Remembered(dict[Any, Answer]):
 
     Days, times, short texts and null are remembered. Values of other types can be equal as keys
     without being the same (1, 1.0 and True). A structure, as some drivers read JSON, is no key:
-    asking for it raises TypeError, and `anew` answers.
+    to look it up raises TypeError, and `anew` answers. `of` answers for any value.
     """
 
     def __init__(self, read: Callable[[Any], Answer]) -> None:
@@ -252,6 +252,13 @@ class Remembered(dict[Any, Answer]):
     def anew(self, value: Any) -> Answer:
         """The answer for any value, which is not remembered."""
         return self._read(value)
+
+    def of(self, value: Any) -> Answer:
+        """The answer for any value; one call slower than to look it up."""
+        try:
+            return self[value]
+        except TypeError:
+            return self.anew(value)
 
 
 def by_value(read: Callable[[Any], Result]) -> Transform:

@@ -202,17 +202,11 @@ def _date(field: Field, spec: Spec) -> Transform:
         return by_value(read)
     days = Remembered(read)
 
-    def read_value(value: Any) -> Result:
-        try:
-            return days[value]
-        except TypeError:  # a structure
-            return days.anew(value)
-
     def guarded(value: Any, row_lookup: RowLookup | None = None) -> Result:
-        day, problem = read_value(value)
+        day, problem = days.of(value)
         if day is None or row_lookup is None:
             return day, problem
-        start = read_value(row_lookup(str(not_before)))[0]
+        start = days.of(row_lookup(str(not_before)))[0]
         return (None, BEFORE_START) if start is not None and day < start else (day, None)
 
     return guarded

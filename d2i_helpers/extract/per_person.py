@@ -80,13 +80,7 @@ class NumbersOfDates(Remembered[int]):
             numbers = map(self.__getitem__, map(operator.itemgetter(place), rows))
             return np.fromiter(numbers, np.int64, len(rows))
         except TypeError:  # a structure, as some drivers read JSON, is no key
-            return np.array([self._of_any(row[place]) for row in rows], np.int64)
-
-    def _of_any(self, value: Any) -> int:
-        try:
-            return self[value]
-        except TypeError:
-            return self.anew(value)
+            return np.array([self.of(row[place]) for row in rows], np.int64)
 
 
 def key_numbers(values: Sequence[Any], *, fold: bool = False, blanks: bool = True) -> Numbers:

@@ -37,12 +37,7 @@ from d2i_helpers.runs.authority import (
 from d2i_helpers.runs.cluster_task import BEGAN, SAID, Order, Result
 from d2i_helpers.runs.outcome import error_entry
 from d2i_helpers.runs.plan import stages_in_order
-from d2i_helpers.runs.stopping import (
-    Interrupted,
-    StopSwitch,
-    stoppable,
-    stopped_by,
-)
+from d2i_helpers.runs.stopping import Interrupted, StopSwitch, stoppable, stopped_by
 from d2i_helpers.settings import project_root
 
 CONNECT_SECONDS = 30

@@ -58,7 +58,8 @@ def with_noted(connection: Connection, staging: Staging, spec: Spec) -> Spec:
     """
     noted = staging.facts_like(connection, _FACT).values()
     known = [OwnBlock(**orjson.loads(text)) for text in noted]
-    lost = [one for one in known if one not in own_blocks(spec)] if known else []
+    today = own_blocks(spec) if known else []
+    lost = [one for one in known if one not in today]
     return replace(spec, root=_with(spec.root, lost)) if lost else spec
 
 
