@@ -117,7 +117,8 @@ class Notebook:
             display.remark("No earlier completed run of this profile to compare with.")
         else:
             display.remark(f"The run before is {before.run_id}.")
-        display.states(self._before, self._states(), beside_others=not settings.part.is_whole)
+        if self._table is not None:
+            display.states(self._before, self._states(), beside_others=not settings.part.is_whole)
         ended: dict[str, Counts] = {**counts_so_far(settings), name: counts}
         self._sentence = story.sentence_of_stage(name, counts, is_dry=settings.dry_run)
         self._steps = story.funnel(ended)

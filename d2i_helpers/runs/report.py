@@ -146,7 +146,7 @@ def _compared(record: RunRecord, before: RunRecord | None) -> str:
         if now is not None and then is not None and now != then:
             said.append(f"{now - then:+,} {words}")
     if not said:
-        return "as before" if ours.keys() & theirs.keys() else ""
+        return "as before" if _is_complete(record) and ours.keys() & theirs.keys() else ""
     return ", ".join(said)
 
 

@@ -17,8 +17,11 @@ from d2i_helpers.files import write_atomic
 from d2i_helpers.kernel_protocol import ATTENTION_TITLE
 from d2i_helpers.notebook import pictures, story
 from d2i_helpers.notebook.earlier_runs import EarlierRun, Kind, run_before
+from d2i_helpers.plain_english import subject
 from d2i_helpers.runs import pages, records
 from d2i_helpers.runs.records import RUN_PAGE, RunRecord, StageRecord
+
+_CHECKS = "preflight"  # the stage that does nothing but look
 
 
 def write_run_page(record: RunRecord) -> Path:
@@ -45,8 +48,15 @@ def counts_by_stage(record: RunRecord) -> dict[str, Mapping[str, float]]:
 
 
 def sentence_of(record: RunRecord) -> str:
-    """What the run did, in one sentence; empty where no stage ended."""
-    return story.sentence_of_run(counts_by_stage(record), is_dry=record.is_dry)
+    """What the run did, in one sentence; empty where no stage ended.
+
+    Of a run that failed after preflight it is empty too: that all checks passed is not what came
+    out of it.
+    """
+    counts = counts_by_stage(record)
+    if record.error and record.error.get("stage") != _CHECKS and counts.keys() == {_CHECKS}:
+        return ""
+    return story.sentence_of_run(counts, is_dry=record.is_dry)
 
 
 def kind_of(record: RunRecord) -> Kind:
@@ -75,6 +85,7 @@ def _page(record: RunRecord) -> bytes:
         before_page=_page_of(record.folder.parent, before),
         attention=_attention(record),
         given=record.given,
+        given_words=subject(len(record.given), "parameter", "was"),
         versions=record.environment.get("versions") or {},
         at=records.now(),
         is_running=record.status == records.RUNNING,
@@ -105,10 +116,16 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         "workbook": (about.get("versions") or {}).get("d2i-workbook", ""),
         "Python": about.get("python", ""),
         "commit": commit + ("" if not commit or git.get("clean") else ", with changed files"),
-        "specification": str(spec.get("version", "")),
+        "specification": _specification(spec),
         "resumed": "; ".join(_resumed(mark) for mark in record.resumed),
     }
     return [(name, str(value)) for name, value in facts.items() if value not in ("", None)]
+
+
+def _specification(spec: Mapping[str, Any]) -> str:
+    """Its version and the fingerprint by which `d2i spec check` names it too."""
+    version, fingerprint = spec.get("version", ""), spec.get("fingerprint", "")
+    return f"{version}, fingerprint {fingerprint[:16]}" if fingerprint else str(version)
 
 
 def _resumed(mark: Mapping[str, Any]) -> str:

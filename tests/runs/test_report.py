@@ -126,3 +126,20 @@ def test_a_record_that_was_edited_breaks_no_page(tmp_path: Path) -> None:
     make_record(tmp_path, 2, environment={"git": 3}, resumed=[3])
     good, edited = rows(report.write_report(tmp_path))
     assert "damaged" in edited and "completed" in good
+
+
+def test_a_run_that_failed_after_its_checks_begins_with_the_reason(tmp_path: Path) -> None:
+    checks = StageRecord("preflight", "00_preflight.ipynb", "completed", counts={"pass": 19})
+    first = make_record(tmp_path, 1, stages=[checks])
+    first.environment["specification"] = {"version": "0.9", "fingerprint": "5f6b" * 16}
+    said = words(write_run_page(first))
+    assert "specification 0.9, fingerprint " + "5f6b" * 4 + " " in said
+    assert "completed 19 checks, none with a warning, none failed." in said
+    make_record(tmp_path, 2, status="failed", exit_code=6, stages=[checks],
+                error={"name": "GuardError", "message": "Too many.", "stage": "extract"})  # fmt: skip
+    failed, whole = rows(report.write_report(tmp_path))
+    assert "Too many." in failed and "19 checks" not in failed and "as before" not in failed
+    assert "19 checks" in whole
+    make_record(tmp_path, 3, status="failed", exit_code=4, stages=[checks], given={"phase": "full"},
+                error={"name": "DatabaseError", "message": "No.", "stage": "preflight"})  # fmt: skip
+    assert "19 checks" in rows(report.write_report(tmp_path))[0]
