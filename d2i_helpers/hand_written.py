@@ -23,7 +23,7 @@ _MARKS = {  # the longer marks first: that of UTF-32 begins like that of UTF-16
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _SAVE = "Save it as UTF-8 in your editor (Notepad: Save as, Encoding: UTF-8)."
-_CHECK = "Check indentation, colons and quotes."
+_CHECK = "Check indentation, colons and quotes there, and in the line before."
 _BACKSLASH = (
     "In double quotes a backslash begins an escape: put a Windows path in single quotes or in none."
 )

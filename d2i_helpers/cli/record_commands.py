@@ -318,7 +318,8 @@ def _of_overlay(parameters: dict[str, Any]) -> list[str]:
     settings = load_settings(None, **parameters)
     overlay = settings.overlay_path
     said = differences(merged_text(settings.cms), merged_text(settings.cms, overlay))
-    return said + [one.said for one in takes_out_nothing(settings.cms, overlay)]
+    said += [one.said for one in takes_out_nothing(settings.cms, overlay)]
+    return said or (["changes nothing"] if overlay else [])
 
 
 @spec.command("docs")

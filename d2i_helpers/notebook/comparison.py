@@ -17,6 +17,7 @@ from d2i_helpers.notebook.document_tree import field_of, told
 from d2i_helpers.notebook.told import Part, Told, as_words, breakable, folded, html_table
 from d2i_helpers.payload_spec import PURGE, Block, Document, Field, Spec
 
+_NO_DOCUMENT = "There is none: neither today nor acknowledged."
 SAME, CHANGED, NEW, GONE = "same", "changed", "new", "gone"
 # a colour beside the word: the bar shows on light and dark grounds alike
 _COLOURS = {CHANGED: "#d55e00", NEW: "#009e73", GONE: "#cc79a7"}
@@ -150,7 +151,8 @@ def as_part(lines: Sequence[Line]) -> Part:
         if line.mark != SAME
     )
     header = ("field", "item", "what", "acknowledged", "today")
-    said = () if rows else ("Today's document is the acknowledged one.",)
+    same = "Today's document is the acknowledged one." if lines else _NO_DOCUMENT
+    said = () if rows else (same,)
     return Part("What differs from the acknowledged document", said, header, rows)
 
 
@@ -161,7 +163,7 @@ def side_by_side(lines: Sequence[Line], *, whole: bool) -> str:
     alike = [line for line in lines if line.mark == SAME]
     caption = "What differs between the acknowledged document and today's"
     header = ("field", "what", "acknowledged", "today")
-    shown = "<p>The two are the same.</p>"
+    shown = f"<p>{'The two are the same.' if lines else _NO_DOCUMENT}</p>"
     if differ:
         shown = html_table(caption, header, [_row(line, whole=whole) for line in differ])
     rest = ""

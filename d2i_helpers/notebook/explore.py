@@ -78,13 +78,16 @@ def child(engine: Engine, settings: Settings, person_id: str | int | None = None
     statement = select(staging.table, *words, *told).limit(1)
     person_id = _as_text(engine, staging, person_id)
     if person_id:
-        statement = statement.where(t.person_id == person_id)
+        # as typed or copied: ids are staged without outer blanks, by other software perhaps with
+        statement = statement.where(t.person_id.in_({person_id, person_id.strip()}))
     # a number, because T-SQL and Oracle cannot order by a condition
     waits_first = case((staging.status == "sent", 1), else_=0)
     with database.reading(engine) as connection:
         row = connection.execute(statement.order_by(waits_first, t.id)).first()
         if row is None and person_id:
-            return StagedChild(person_id, "not staged", "not staged", None, None, None, None, [])
+            return StagedChild(
+                person_id.strip(), "not staged", "not staged", None, None, None, None, []
+            )
         if row is None:
             raise D2IError("The staging table is empty.", hint="Run the extract stage.")
         said = to_send(

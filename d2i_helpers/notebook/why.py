@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -241,15 +241,33 @@ def _because(one: InclusionSet, verdict: Verdict, rows: list[Evidence], of_child
         return str(verdict)
     if verdict:
         return one.words
-    tables = list(dict.fromkeys(source.table for source in one.sources))
-    without = [table for table in tables if not any(row.table == table for row in rows)]
-    said = list(of_child)
-    if without:
-        said.append(f"no row in {', '.join(without)}")
+    said = [*of_child, *_without_rows(one, {row.table for row in rows})]
     if refused := [row for row in rows if not row.counts]:
         words = Counter(words for row in refused for words in row.because)
         said += [f"{words} ({n} rows)" if n > 1 else words for words, n in words.items()]
     return "; ".join(said) or "no row leads to another that counts"
+
+
+def _without_rows(one: InclusionSet, held: Set[str]) -> list[str]:
+    """The sources of a set of which the child has no row, in words.
+
+    What hangs on a row that is not there itself is not missing. Of a set that tells why a row does
+    not count (`why_not`), what hangs on others may be missing, as an assessment that is waited for.
+
+    Args:
+        held: tables of which a row was found.
+    """
+    by_name = {source.name: source for source in one.sources}
+    said = []
+    for source in one.sources:
+        if source.table in held:
+            continue
+        above = by_name.get(source.via or "")
+        if above is None:
+            said.append(f"no row in {source.table}")
+        elif above.table in held and one.why_not is None:
+            said.append(f"no row in {source.table} to which one in {above.table} leads")
+    return said
 
 
 def _evidence(documents: Documents, source: Source, row: SourceRow, page: Page) -> Evidence:

@@ -141,10 +141,13 @@ def _is_there(text: Mapping[str, Any], place: str) -> bool:
 
 def _read(path: Any, name: str) -> dict[str, Any]:
     try:
-        content = parse_yaml(read_text(path))
+        written = read_text(path)
+        content = parse_yaml(written)
     except FileNotFoundError:
         raise SpecificationError(
-            f"There is no specification file {name}.", hint="Check `cms` and `spec_overlay`."
+            f"There is no specification file {name}.",
+            hint="Check `spec_overlay`: a path is seen from the workbook's folder, such as "
+            "params/ours.yaml.",
         ) from None
     except Unreadable as error:
         raise SpecificationError(f"{name}{error.said}.", hint=error.hint) from None
@@ -153,6 +156,12 @@ def _read(path: Any, name: str) -> dict[str, Any]:
             f"{name} cannot be read ({error.strerror or type(error).__name__}).",
             hint="Check `spec_overlay`.",
         ) from None
+    if not written.strip():  # as a save to a full disk leaves it; its fields would be erased
+        raise SpecificationError(
+            f"{name} is empty.",
+            hint="Put back what it held. If nothing is to differ, take `spec_overlay` out of the "
+            "profile.",
+        )
     if content is None:  # nothing but comments: nothing differs
         return {}
     if not isinstance(content, dict):

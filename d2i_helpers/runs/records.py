@@ -185,7 +185,7 @@ def folder_of(outputs: Path, run_id: str) -> Path:
     if not is_run_id(run_id):
         raise RecordError(
             f"`{without_controls(run_id)[:40]}` is not the id of a run.",
-            hint="`d2i runs list` shows the ids, such as 20261122T020000-3f9a.",
+            hint="`d2i runs list` shows the ids, such as 20261122T020000-3f9a5c07.",
         )
     return outputs / run_id
 

@@ -42,6 +42,13 @@ _SECRET_OF = {
     "api_base_url": "CLIENT_SECRET",
     "token_url": "CLIENT_SECRET",
 }
+# what pydantic calls a fault: what is needed
+_PLAIN_WORDS = {
+    "bool_parsing": "true or false is needed",
+    "int_parsing": "a whole number is needed",
+    "int_from_float": "a whole number is needed",
+    "float_parsing": "a number is needed, such as 1.5 (with a point, not with a comma)",
+}
 _NEVER_WITH_A_LOGIN = frozenset({"api_base_url", "token_url"})
 
 
@@ -49,8 +56,8 @@ def read_profile(profile: str) -> dict[str, Any]:
     """The parameters in ``params/<profile>.yaml`` (or in the file that ``profile`` names), as text.
 
     Raises:
-        SettingsError: there is no such file, it is not YAML or not UTF-8, a name stands twice in
-            it, or it is not a table of names.
+        SettingsError: there is no such file, it is empty, not YAML or not UTF-8, a name stands
+            twice in it, or it is not a table of names.
     """
     path = Path(profile)
     if profile.startswith("~"):
@@ -61,9 +68,18 @@ def read_profile(profile: str) -> dict[str, Any]:
         path = project_root() / path
     if not path.is_file():
         known = sorted(p.stem for p in (project_root() / "params").glob("*.yaml"))
-        raise SettingsError(f"There is no profile {path.name}.", hint=f"Known: {', '.join(known)}.")
+        said = f"There is no profile {path.name}."
+        if Path(profile).is_dir():
+            said = f"{profile} is a folder, and a profile is a file."
+        raise SettingsError(said, hint=f"Known: {', '.join(known)}.")
     with said_of(path):
-        content = parse_yaml(read_text(path))
+        text = read_text(path)
+        content = parse_yaml(text)
+    if not text.strip():  # as a save to a full disk leaves it; the defaults would be the demo's
+        raise SettingsError(
+            f"{path.name} is empty.",
+            hint="Put back what it held; `params/demo.yaml` is an example.",
+        )
     if content is not None and not isinstance(content, dict):
         raise SettingsError(f"{path.name} must be a list of `name: value` lines.")
     return {"profile": path.stem, **(content or {})}
@@ -212,8 +228,16 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         name = ".".join(str(part) for part in fault["loc"]) or "settings"
-        lines.append(f"`{name}`: {fault['msg'].removeprefix('Value error, ')}.")
+        lines.append(f"`{name}`: {_in_plain_words(fault['type'], fault['msg'], name)}.")
     return "Wrong parameter: " + " ".join(lines)
+
+
+def _in_plain_words(kind: str, said: str, name: str) -> str:
+    """What pydantic says of a value, for people who know neither its types nor its patterns."""
+    if kind == "string_pattern_mismatch" and name in Settings.model_fields:
+        return f"not of the form that is needed: {Settings.model_fields[name].description}"
+    said = said.removeprefix("Value error, ").replace("Input should be", "it has to be")
+    return _PLAIN_WORDS.get(kind, said)
 
 
 def check_addresses(parameters: Mapping[str, Any]) -> None:

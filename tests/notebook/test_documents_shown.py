@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from d2i_helpers import delta
-from d2i_helpers.notebook.comparison import CHANGED, GONE, NEW, SAME, compare, side_by_side
+from d2i_helpers.notebook.comparison import CHANGED, GONE, NEW, SAME, as_part, compare, side_by_side
 from d2i_helpers.notebook.document_tree import tree
 from d2i_helpers.payload_spec import load_spec
 
@@ -82,6 +82,14 @@ def test_each_difference_is_said_in_a_word() -> None:
     }
     shown = side_by_side(compare(SPEC, document(), today), whole=True)
     assert ">changed<" in shown and "Anna" in shown and 'scope="row"' in shown
+
+
+def test_of_nobody_it_says_that_there_is_no_document() -> None:
+    nobody = compare(SPEC, None, None)
+    assert as_part(nobody).said == ("There is none: neither today nor acknowledged.",)
+    assert "neither today nor acknowledged" in side_by_side(nobody, whole=True)
+    alike = compare(SPEC, document(), document())
+    assert as_part(alike).said == ("Today's document is the acknowledged one.",)
 
 
 def test_they_differ_exactly_where_delta_has_something_to_send() -> None:

@@ -154,6 +154,8 @@ def test_a_number_stands_for_the_only_id_that_it_can_have_been(
 
     stage("10000017", "0123")
     assert explore.child(engine, settings, 10000017).person_id == "10000017"
+    assert explore.child(engine, settings, " 10000017\t").row_state == "new"  # copied with blanks
+    assert explore.child(engine, settings, " 9 ").person_id == "9"
     assert explore.child(engine, settings, 123).person_id == "0123"
     assert explore.child(engine, settings, 9).row_state == "not staged"
     stage("123")
@@ -181,11 +183,26 @@ def test_each_no_has_its_reason_and_the_rows_that_decided(
     assert because["waiting_assessment"].endswith("the referral is closed")
     assert because["cin_plan"] == "starts after the window"
     assert because["cp_plan"] == "switched off by `cp_plan_inclusion`"
-    assert because["looked_after_by_placement"].startswith("no row in ssd_cla_episodes")
+    assert because["looked_after_by_referral"] == "no row in ssd_cla_episodes"
+    assert because["waiting_assessment"] == "the referral is closed"
     assert "the child is not aged 16" in because["care_leaver"]
     (row,) = next(one for one in answer.sets if one.name == "active_referral").rows
     assert (row.table, row.key, row.counts) == ("ssd_cin_episodes", "R1", False)
     assert row.values == {"cine_referral_date": "2019-01-01", "cine_close_date": "2020-01-01"}
+
+
+def test_a_link_that_leads_nowhere_is_named(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2012-05-17"})
+    ssd.add("ssd_cla_episodes",
+            {"clae_cla_episode_id": "E1", "clae_person_id": "A1", "clae_cla_id": "Y1"})  # fmt: skip
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    because = {one.name: one.because for one in answer.sets}
+    leads = "to which one in ssd_cla_episodes leads"
+    assert because["looked_after_by_referral"] == f"no row in ssd_cin_episodes {leads}"
+    assert because["looked_after_by_placement"] == f"no row in ssd_cla_placement {leads}"
+    assert because["waiting_assessment"] == "no row in ssd_cin_episodes"
 
 
 def test_a_problem_names_the_stored_value_and_its_row(

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from d2i_helpers.cli import cli
+from d2i_helpers.errors import SpecificationError
 from d2i_helpers.hand_written import parse_yaml
 from d2i_helpers.payload_spec import merge, merged_text
 from d2i_helpers.payload_spec.differences import differences
@@ -46,6 +47,17 @@ def test_the_check_says_it(tmp_path: Path) -> None:
     answer = CliRunner().invoke(cli, given)
     assert answer.exit_code == 0
     assert "Your overlay changes field `child_details.sex`: `code_map`." in answer.output
+
+
+def test_the_check_says_where_nothing_differs_and_refuses_an_empty_file(tmp_path: Path) -> None:
+    overlay = tmp_path / "ours.yaml"
+    given = ["spec", "check", "-p", f"spec_overlay={overlay}"]
+    overlay.write_text("# every line is a comment yet\n")
+    assert "Your overlay changes nothing." in CliRunner().invoke(cli, given).output
+    assert "Your overlay" not in CliRunner().invoke(cli, given[:2]).output
+    overlay.write_text("\n")
+    fault = CliRunner().invoke(cli, given).exception
+    assert isinstance(fault, SpecificationError) and "ours.yaml is empty" in fault.message
 
 
 def test_the_check_says_what_is_taken_out_and_not_there(tmp_path: Path) -> None:

@@ -135,11 +135,11 @@ def test_a_run_that_failed_after_its_checks_begins_with_the_reason(tmp_path: Pat
     said = words(write_run_page(first))
     assert "specification 0.9, fingerprint " + "5f6b" * 4 + " " in said
     assert "completed 19 checks, none with a warning, none failed." in said
-    make_record(tmp_path, 2, status="failed", exit_code=6, stages=[checks],
-                error={"name": "GuardError", "message": "Too many.", "stage": "extract"})  # fmt: skip
+    error = {"name": "GuardError", "message": "Too many.", "stage": "extract"}
+    make_record(tmp_path, 2, status="failed", exit_code=6, stages=[checks], error=error)
     failed, whole = rows(report.write_report(tmp_path))
     assert "Too many." in failed and "19 checks" not in failed and "as before" not in failed
     assert "19 checks" in whole
-    make_record(tmp_path, 3, status="failed", exit_code=4, stages=[checks], given={"phase": "full"},
-                error={"name": "DatabaseError", "message": "No.", "stage": "preflight"})  # fmt: skip
+    error = {"name": "DatabaseError", "message": "No.", "stage": "preflight"}
+    make_record(tmp_path, 3, status="failed", exit_code=4, stages=[checks], error=error)
     assert "19 checks" in rows(report.write_report(tmp_path))[0]

@@ -114,7 +114,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "params").mkdir()
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "01_extract.ipynb").touch()
-    (tmp_path / "params" / "demo.yaml").touch()
+    (tmp_path / "params" / "demo.yaml").write_text("# defaults only")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from d2i_helpers.errors import GateError, SettingsError
@@ -37,3 +39,31 @@ def test_the_live_profile_does_not_pass_the_gates_as_committed() -> None:
 def test_an_unknown_profile_lists_the_known() -> None:
     with pytest.raises(SettingsError, match="demo"):
         load_settings({"profile": "dmeo"})
+    with pytest.raises(SettingsError, match="is a folder, and a profile is a file") as caught:
+        load_settings({"profile": str(project_root() / "params")})
+    assert "demo" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("text", ["", " \r\n", "\ufeff"])
+def test_an_empty_profile_does_not_stand_for_the_demo(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "phase5_live.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"phase5_live\.yaml is empty"):
+        load_settings({"profile": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("la_code", "12", "not of the form that is needed: DfE code of the authority, 3 digits"),
+        ("dry_run", "ja", "true or false is needed"),
+        ("batch_size", "1.5", "a whole number is needed"),
+        ("pause_seconds", "1,5", "with a point, not with a comma"),
+        ("phase", "fulll", "it has to be 'delta' or 'full'"),
+        ("batch_size", "101", "it has to be less than or equal to 100"),
+    ],
+)
+def test_what_is_needed_is_said_in_plain_words(name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, **{name: value})
+    assert said in caught.value.message

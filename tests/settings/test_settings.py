@@ -44,6 +44,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def write(folder: Path, text: str, name: str = "demo") -> None:
+    text = text or "# defaults only\n"  # an empty file is refused
     (folder / "params" / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
