@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _MANY = {"child": "children", "entry": "entries", "ledger entry": "ledger entries"}
 
 
@@ -48,3 +50,9 @@ def needs_attention(number: float) -> str:
 def none_or(number: float) -> str:
     """The number, or ``none``."""
     return f"{number:,}" if number else "none"
+
+
+def in_a_row(names: Iterable[str]) -> str:
+    """Names as a sentence has them: ``a``, ``a and b``, ``a, b and c``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

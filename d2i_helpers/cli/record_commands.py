@@ -32,9 +32,17 @@ def _place(parameters: dict[str, Any], outputs: Path | None) -> Place:
 
 
 def _outputs(parameters: dict[str, Any], outputs: Path | None) -> Path:
+    """The folder of the records.
+
+    Raises:
+        RecordError: the folder that is given is not there: an empty one would look as if all were
+            well.
+    """
     from d2i_helpers.settings import load_settings
 
     if outputs is not None:
+        if not outputs.is_dir():
+            raise RecordError(f"There is no folder {outputs}.", hint="Check `--outputs`.")
         return outputs
     settings = load_settings(None, **parameters)
     return settings.path(settings.outputs_dir)
@@ -150,10 +158,14 @@ def verify(
             f"({len(findings.faults)} found).",
             hint=hint,
         )
-    click.echo(
-        f"{counted(len(place.ids()), 'record')} and "
-        f"{counted(len(findings.chain), 'ledger entry')} are intact."
-    )
+    number = len(place.ids())
+    if not number and not findings.chain:
+        click.echo("Nothing to verify: there is no record and no ledger.")
+    else:
+        click.echo(
+            f"{counted(number, 'record')} and "
+            f"{counted(len(findings.chain), 'ledger entry')} are intact."
+        )
     if last := ledger.head_of(findings.chain):
         click.echo(f"Head of the ledger: entry {last['entry']}, {last['hash']}")
     if strict and findings.open_points:

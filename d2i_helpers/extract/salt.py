@@ -28,12 +28,12 @@ from d2i_helpers.settings import Settings
 
 # The parts, as a notebook names them where one differs.
 _IN_WORDS = {
-    "settings": "a setting that rules read",
+    "settings": "a setting of who is in or what is sent",
     "specification": "the specification",
     "window": "the window's first day",
     "code": "the workbook's code",
-    "versions": "Python, a library, the driver or the database",
-    "read": "the tables and columns that are there",
+    "versions": "the version of Python, a library, the driver or the database",
+    "read": "which tables and columns are there",
 }
 _FIGURES = 16  # hexadecimal, of the hash of a part
 
@@ -57,6 +57,7 @@ _WITHOUT_EFFECT = frozenset(
         "simulate_children", "simulate_seed", "receiver_store", "receiver_port", "receiver_faults",
         "receiver_merge", "anon_table", "shard", "records_url", "shard_wait",
         "allow_older_database",
+        "spec_overlay",  # what stands in it is of the specification
     }
 )  # fmt: skip
 

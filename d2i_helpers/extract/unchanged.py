@@ -20,6 +20,7 @@ from d2i_helpers import database
 from d2i_helpers.extract.documents import Documents
 from d2i_helpers.extract.salt import differences, salt
 from d2i_helpers.extract.whole_tables import WholeTables
+from d2i_helpers.plain_english import in_a_row
 from d2i_helpers.staging import Staging, marks, row_counts
 
 # Where more of the marks that come first have changed, everybody is read: a page by its bounds
@@ -63,8 +64,7 @@ def why_marks_do_not_hold(kept: Sequence[marks.Made], today_salt: str, day: dt.d
     """
     named = dict.fromkeys(name for one in kept for name in differences(one.salt, today_salt))
     if named:
-        are = "are" if len(named) > 1 else "is"
-        return Everybody(f"{' and '.join(named)} {are} not as in the last run", True)
+        return Everybody(f"since the last run {in_a_row(named)} changed", True)
     if any(one.day > day.isoformat() for one in kept):
         return _A_LATER_DAY
     return NO_MARKS

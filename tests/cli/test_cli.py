@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from d2i_helpers.cli import cli, main, read_parameters
 from d2i_helpers.cli import commands as module
-from d2i_helpers.errors import GateError, SettingsError, help_page
+from d2i_helpers.errors import GateError, RecordError, SettingsError, help_page
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.privacy import human_present as attended
 from d2i_helpers.settings import ENV_PREFIX
@@ -234,3 +234,18 @@ def test_the_command_reads_notebooks_without_the_grammar_of_addresses() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "show", "verify", "report", "seal"])
+def test_a_folder_of_records_that_is_not_there_is_no_empty_one(
+    tmp_path: Path, command: str
+) -> None:
+    given = ["runs", command, "--outputs", str(tmp_path / "nowhere")]
+    fault = CliRunner().invoke(cli, given).exception
+    assert isinstance(fault, RecordError) and "There is no folder" in fault.message
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_is_not_called_intact(tmp_path: Path) -> None:
+    said = CliRunner().invoke(cli, ["runs", "verify", "--no-database", "--outputs", str(tmp_path)])
+    assert "Nothing to verify" in said.output and "intact" not in said.output

@@ -396,17 +396,21 @@ def test_it_says_why_everybody_was_read(twice: Twice, monkeypatch: pytest.Monkey
     assert why() == "no earlier run has kept what it found"
     assert why() == ""
     assert why(reassess=True) == "`reassess` is set"
-    assert why(expected_dob_as_dob=True) == "a setting that rules read is not as in the last run"
+    assert (
+        why(expected_dob_as_dob=True)
+        == "since the last run a setting of who is in or what is sent changed"
+    )
     twice.day = dt.date(2027, 4, 1)
     assert why() == (
-        "a setting that rules read and the window's first day are not as in the last run"
+        "since the last run a setting of who is in or what is sent and the window's first day "
+        "changed"
     )
     twice.day = dt.date(2027, 3, 31)
-    assert why() == "the window's first day is not as in the last run"
+    assert why() == "since the last run the window's first day changed"
     twice.day = dt.date(2027, 3, 30)
     assert why() == "the last run was for a later day"
     monkeypatch.setattr(salt, "_code", lambda: "another")
-    assert why() == "the workbook's code is not as in the last run"
+    assert why() == "since the last run the workbook's code changed"
     monkeypatch.setattr(unchanged, "_MOST_CHANGED", 0.1)
     twice.change("ssd_person", "pers_person_id", "A", pers_forename="Other")
     assert why() == "the rows of more than half of them have changed"
@@ -414,7 +418,7 @@ def test_it_says_why_everybody_was_read(twice: Twice, monkeypatch: pytest.Monkey
         value = tables.facts.c.value
         is_salt = tables.facts.c.name == "marks_salt"
         connection.execute(update(tables.facts).where(is_salt).values({value: "0" * 64}))
-    assert why() == "the workbook's code is not as in the last run"
+    assert why() == "since the last run the workbook's code changed"
 
 
 def test_it_says_when_many_are_read_for_little(
