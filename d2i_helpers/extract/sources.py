@@ -203,10 +203,14 @@ class SourceReader:
     ) -> Iterator[ReadPage]:
         """Batches of children whose id is written with outer blanks in one table or another.
 
-        Ids that are alike but for blanks come together, as far as one page holds them.
+        Rows of one id come together, and ids that are alike but for blanks as far as one page holds
+        them: a person who is there twice is told by the page.
         """
-        together = sorted(zip(raw, persons, strict=True), key=lambda pair: key_text(pair[0]) or "")
-        for some in database.in_batches(together, self._ids_at_a_time):
+        by_key: dict[str, list[tuple[Any, SourceRow]]] = {}
+        for pair in zip(raw, persons, strict=True):
+            by_key.setdefault(key_text(pair[0]) or "", []).append(pair)
+        for keys in database.in_batches(sorted(by_key), self._ids_at_a_time):
+            some = [pair for key in keys for pair in by_key[key]]
             given = self._in_every_form(connection, [one for one, _ in some])
             yield self._batch(connection, "ids", given, [person for _, person in some])
 

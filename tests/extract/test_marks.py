@@ -283,6 +283,20 @@ def test_who_is_read_apart_is_read_once(twice: Twice) -> None:
     assert said["counts"]["persons_read"] == 5
 
 
+def test_a_person_who_is_there_twice_is_told_though_a_page_holds_one(twice: Twice) -> None:
+    """Who is in no cohort, too, and whose id has a blank behind it in another table."""
+    twice.add_children(list("ABC"))
+    twice.put("ssd_person", [{"pers_person_id": "D", "pers_dob": "1990-01-01"}] * 2)
+    twice.put("ssd_address", [{**EXTRA["ssd_address"], "addr_person_id": "D "}])
+    twice.more["chunk_size"] = 1
+    for forename in (None, "Other"):
+        twice.change("ssd_person", "pers_person_id", "A", pers_forename=forename)
+        twice.compare()
+        said, _ = twice._run(FULL, reassess=True)
+        assert said["counts"]["refused"] == 1
+        assert said["left_out"] == {"aged 26 when the window starts": 1}
+
+
 @pytest.mark.parametrize("written", ["x'41'", "x'5a'", "1"])
 def test_ids_of_several_types_are_the_same_to_both(twice: Twice, written: str) -> None:
     """SQLite keeps bytes and numbers beside texts; then everybody is read."""
