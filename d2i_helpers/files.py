@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +21,30 @@ TEMPORARY_PREFIX = ".writing-"
 def make_private_folder(folder: Path) -> Path:
     """Make the folder and those above it where they are missing, readable by the owner only.
 
+    A folder that is there gets these rights too, unless it is everybody's. What we write there is
+    readable by the owner only in any case.
+
     Raises:
-        RecordError: the folder cannot be made.
+        RecordError: the folder cannot be made, or a file has its name.
     """
     try:
         _make_missing(folder)
-        folder.chmod(OWNER_ONLY_FOLDER)
+        if not folder.is_dir():
+            raise RecordError(
+                f"{folder} is a file, and a folder is needed there.",
+                hint="Correct the path (`outputs_dir`, `--outputs`), or move the file.",
+            )
+        if not _is_everybodys(folder):
+            folder.chmod(OWNER_ONLY_FOLDER)
     except OSError as error:
         raise as_record_error(error, folder) from None
     return folder
+
+
+def _is_everybodys(folder: Path) -> bool:
+    """Whether others work there as well: a folder such as /tmp, or the root of all."""
+    real = folder.resolve()
+    return real == real.parent or bool(real.stat().st_mode & stat.S_ISVTX)
 
 
 def make_private_file(path: Path) -> None:

@@ -100,6 +100,22 @@ def test_an_atomic_write_is_private_and_leaves_nothing_behind(tmp_path: Path) ->
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
+def test_a_private_folder_takes_no_rights_from_a_file_or_from_a_folder_of_everybody(
+    tmp_path: Path,
+) -> None:
+    file, shared, ours = tmp_path / "passwd", tmp_path / "tmp", tmp_path / "outputs"
+    file.touch(0o644)
+    with pytest.raises(RecordError, match="is a file, and a folder is needed"):
+        files.make_private_folder(file)
+    shared.mkdir()
+    shared.chmod(0o1777)
+    ours.mkdir(0o755)
+    for folder in (shared, ours):
+        files.make_private_folder(folder)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (file, shared, ours)]
+    assert modes == [0o644, 0o1777, 0o700]
+
+
 def test_a_full_disk_leaves_the_old_file_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
