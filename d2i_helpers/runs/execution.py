@@ -271,6 +271,7 @@ class Run:
         error = error or self._leak() or self._child_errors()
         if error is not None:
             error = self.leaks.clean(error)
+            error.hint = error.hint.replace("--resume`", f"--resume {record.run_id}`")
             failed = next((s.name for s in record.stages if s.error and s.status == FAILED), None)
             record.error = outcome.error_entry(error, failed)
         record.exit_code = error.exit_code if error else 0

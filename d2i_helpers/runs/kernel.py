@@ -204,6 +204,9 @@ def run_notebook(
         client.on_cell_executed = client.see_reply
         with _ready(client, book):
             _run_cells(client, book, limit, sources or {})
+    except KeyboardInterrupt:
+        run_sync(_forget_what_is_half_done)()
+        raise
     finally:
         if client is not None and client.kc is not None:
             client.kc.stop_channels()
@@ -211,6 +214,15 @@ def run_notebook(
             kernel.discard(ask_first=client is not None and not client.must_be_killed)
         book.notebook_complete()
     return nb
+
+
+async def _forget_what_is_half_done() -> None:
+    """Let asyncio not log what a stop tore apart on nbclient's loop: nobody will ask for it.
+
+    A stop comes in the middle of the loop. Its tasks end while the kernel is ended, each with an
+    error, and asyncio would print them with tracebacks below the run's own message.
+    """
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _about: None)
 
 
 class _Limit:

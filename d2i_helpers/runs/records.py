@@ -251,7 +251,9 @@ def read(folder: Path) -> RunRecord:
         content = json.loads((folder / RECORD_FILE).read_bytes())
     except FileNotFoundError:
         raise RecordError(
-            f"There is no run record {folder.name}.", hint="`d2i runs list` shows all."
+            f"There is no run record {folder.name} in {folder.parent}.",
+            hint="`d2i runs list` shows all. If it is a run of a profile with an `outputs_dir` of "
+            "its own, name the profile with -P.",
         ) from None
     except (ValueError, OSError, RecursionError):
         raise RecordError(f"The run record {folder.name} cannot be read.") from None

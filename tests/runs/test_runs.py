@@ -564,6 +564,25 @@ def test_quick_interrupts_leave_a_truthful_record_and_no_traceback(
     assert project.faults() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_that_reaches_the_kernel_too_says_nothing_of_the_inside(
+    project: Project, number: int
+) -> None:
+    """A terminal sends Ctrl-C to each of its processes, and systemd SIGTERM."""
+    project.write("extract", "print(1)", TOO_LONG)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    runner = _start_command(project, "--stages", "extract", start_new_session=True, **pipes)
+    _wait_for(lambda: [r for r in _records(project) if r.stages[0].status == "running"])
+    time.sleep(1)  # in the second cell
+    os.killpg(runner.pid, number)
+    said, _ = runner.communicate(timeout=60)
+    assert runner.returncode == 130
+    assert "asyncio" not in said and "exception" not in said and "nbclient" not in said, said
+    (record,) = _records(project)
+    assert (record.status, record.exit_code) == ("interrupted", 130)
+    assert f"--resume {record.run_id}" in said
+
+
 @pytest.mark.parametrize("kept_back", ["turned into an error", "lost", "lost at the end"])
 def test_an_interrupt_that_a_library_keeps_to_itself_stops_the_run(
     project: Project, kept_back: str, monkeypatch: pytest.MonkeyPatch
