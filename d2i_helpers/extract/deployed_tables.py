@@ -63,7 +63,8 @@ class DeployedTables:
         if gaps.required:
             raise DatabaseError(
                 f"The SSD lacks {', '.join(gaps.required)}.",
-                hint="Check `ssd_schema` and `cms`; a `spec_overlay` can name other columns.",
+                hint="Check `ssd_schema`, `cms` and `statutory_cohort_table`; a `spec_overlay` can "
+                "name other columns.",
             )
         return [f"{name} is not there and is taken as empty" for name in gaps.optional]
 

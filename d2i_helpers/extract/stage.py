@@ -251,8 +251,8 @@ class Day:
             strangers = self.documents.reader.without_person(connection)
         if len(strangers) == number:
             raise SettingsError(
-                f"None of the {counted(number, 'id')} in `person_ids` is a person's in the source.",
-                hint="Compare them with ssd_person: zeros in front, blanks, capitals. Quote them.",
+                f"No person in the source has an id of `person_ids` ({counted(number, 'id')}).",
+                hint="Compare them with ssd_person: zeros in front, blanks, capitals.",
             )
         self.counts["pilot_of_nobody"] = len(strangers)
         shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])

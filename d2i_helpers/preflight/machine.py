@@ -77,7 +77,8 @@ def disk(settings: Settings) -> Check:
         said = "the folder of the run records cannot be written"
         return Check("disk", FAIL, said, "Correct its rights, or set `outputs_dir`.", "RecordError")
     free = shutil.disk_usage(folder).free
-    said = f"{free / 1024**3:,.1f} GB free for run records"
+    size = f"{free / 1024**3:,.1f} GB" if free >= 1024**3 else f"{free / 1024**2:,.0f} MB"
+    said = f"{size} free for run records"
     if free >= LITTLE_SPACE:
         return Check("disk", PASS, said)
     status = FAIL if free < HARDLY_ANY_SPACE else WARN

@@ -35,8 +35,7 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
             "source tables",
             FAIL,
             f"missing: {', '.join(gaps.required)}",
-            "Deploy the SSD completely, check `ssd_schema` and `cms`, or name other columns in a "
-            "`spec_overlay`.",
+            _where_it_may_be(settings, gaps.required),
             "DatabaseError",
             _grants_on_hidden(engine, settings, gaps.required),
         )
@@ -56,6 +55,18 @@ def checks(engine: Engine, settings: Settings, spec: Spec) -> Iterator[Check]:
         yield from guarded("source values", lambda: _sample(engine, settings, spec))
     if settings.person_ids and not gaps.required:
         yield _pilot(engine, reader)
+
+
+def _where_it_may_be(settings: Settings, missing: Sequence[str]) -> str:
+    """What to do about tables and columns that are missing."""
+    of_pilot = settings.statutory_cohort_table
+    named = [name.partition(".")[0] for name in missing]
+    if of_pilot and set(named) == {of_pilot}:
+        return "Correct `statutory_cohort_table`: the table it names needs a column person_id."
+    return (
+        "Deploy the SSD completely, check `ssd_schema` and `cms`, or name other columns in a "
+        "`spec_overlay`."
+    )
 
 
 def _grants_on_hidden(
@@ -86,7 +97,7 @@ def _pilot(engine: Engine, reader: SourceReader) -> Check:
     shown = ", ".join(mask(person_id) for person_id in strangers[:MASKED_IDS])
     fit = verb(len(strangers), "fits", "fit")
     said = f"{len(strangers)} of {counted(number, 'id')} in `person_ids` {fit} no person ({shown})"
-    advice = "Compare them with ssd_person: zeros in front, blanks, capitals. Quote them."
+    advice = "Compare them with ssd_person: zeros in front, blanks, capitals."
     status = FAIL if len(strangers) == number else WARN
     return Check("pilot", status, said, advice, "SettingsError")
 

@@ -33,6 +33,7 @@ from d2i_helpers.database import dialects, tables
 from d2i_helpers.database.deployment import ALTER_IT, add_columns
 from d2i_helpers.database.messages import LOCK_HELD, READ_ONLY
 from d2i_helpers.errors import D2IError, GateError
+from d2i_helpers.plain_english import subject
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, failed, grants
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, contents
@@ -41,6 +42,8 @@ from d2i_helpers.staging.rehash import ONE_ROW_EACH, obstacle
 
 TRIAL = "d2i-preflight"  # the child of the trial row, which no other transaction ever sees
 _TRIAL_TIME = dt.datetime(2000, 1, 1)
+
+_KINDS = {"staging_table": Contents.IDENTIFIABLE, "anon_table": Contents.ANONYMISED}
 
 # why a row cannot be written whatever the table: no grant helps, and each would wait as long
 _OF_ALL = (LOCK_HELD.meaning, READ_ONLY.meaning)
@@ -78,8 +81,9 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
             else:
                 usable.append(table)
         ddl = _all_of(engine, settings, missing, connection)
+        others = _filled_in_place_of(connection, settings, missing)
     if missing:
-        yield _may_create(engine, missing, ddl)
+        yield _may_create(engine, missing, ddl, others)
     else:
         yield Check("staging tables", PASS, "all are there")
     yield from several_rows
@@ -92,10 +96,7 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
 
 def _mixed_up(engine: Engine, connection: Connection, settings: Settings) -> Iterator[Check]:
     """Check that neither staging table holds what belongs into the other."""
-    roles = (
-        (settings.staging_table, Contents.IDENTIFIABLE),
-        (settings.anon_table, Contents.ANONYMISED),
-    )
+    roles = [(getattr(settings, parameter), kind) for parameter, kind in _KINDS.items()]
     if not database.has_table(connection, tables.facts):
         return
     for name, wanted in roles:
@@ -105,6 +106,32 @@ def _mixed_up(engine: Engine, connection: Connection, settings: Settings) -> Ite
             except GateError as error:
                 yield failed("staging contents", error)
                 return
+
+
+def _filled_in_place_of(
+    connection: Connection, settings: Settings, missing: Sequence[Table]
+) -> list[tuple[str, str, list[str]]]:
+    """Staging tables of the same kind that runs have filled here, where the profile's is missing.
+
+    Returns:
+        (parameter, table that is missing, tables that are there).
+    """
+    if not database.has_table(connection, tables.facts):
+        return []
+    ours = (settings.staging_table, settings.anon_table)
+    found = []
+    for parameter, kind in _KINDS.items():
+        name = getattr(settings, parameter)
+        if not any(table.name == name for table in missing):
+            continue
+        others = [
+            other
+            for other in contents.tables_with(connection, kind)
+            if other not in ours and database.has_table(connection, tables.staging_table(other))
+        ]
+        if others:
+            found.append((parameter, name, others))
+    return found
 
 
 def statements_for_nothing_there(
@@ -256,9 +283,20 @@ def _may_add(engine: Engine, found: Sequence[tuple[Table, Sequence[str]]]) -> bo
         return False
 
 
-def _may_create(engine: Engine, missing: Sequence[Table], ddl: tuple[str, ...]) -> Check:
-    """Try to make a table, and drop it again."""
-    said = f"{len(missing)} are not there yet and will be made"
+def _may_create(
+    engine: Engine,
+    missing: Sequence[Table],
+    ddl: tuple[str, ...],
+    others: Sequence[tuple[str, str, list[str]]],
+) -> Check:
+    """Try to make a table, and drop it again.
+
+    Args:
+        others: as of `_filled_in_place_of`.
+    """
+    said = f"{subject(len(missing), 'table')} not there yet and will be made"
+    if len(missing) <= len(_KINDS):
+        said += f": {', '.join(table.name for table in missing)}"
     probe = Table(
         f"d2i_probe_{uuid.uuid4().hex[:12]}",
         MetaData(schema=tables.STAGING_SCHEMA),
@@ -278,7 +316,17 @@ def _may_create(engine: Engine, missing: Sequence[Table], ddl: tuple[str, ...]) 
             "DatabaseError",
             ddl,
         )
-    return Check("staging tables", PASS, said, ddl=ddl)
+    if not others:
+        return Check("staging tables", PASS, said, ddl=ddl)
+    slips = [
+        f"`{parameter}` names {name}, which is not there; runs here have filled {', '.join(held)}"
+        for parameter, name, held in others
+    ]
+    advice = (
+        "If that one is meant, correct the name: a new table knows nothing of what the receiver "
+        "holds, so that all are sent anew and nobody who left is erased."
+    )
+    return Check("staging tables", WARN, f"{said}. {'; '.join(slips)}", advice, ddl=ddl)
 
 
 def _may_write(engine: Engine, settings: Settings, usable: Sequence[Table]) -> Check:

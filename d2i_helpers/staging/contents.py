@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
+from d2i_helpers.database.tables import facts
 from d2i_helpers.errors import GateError
 from d2i_helpers.staging.rows import Staging
 
@@ -63,12 +65,19 @@ def require(connection: Connection, staging: Staging, contents: Contents) -> Non
     )
 
 
+def tables_with(connection: Connection, contents: Contents) -> list[str]:
+    """The staging tables of which it was noted that they hold this kind, by name."""
+    column = facts.c
+    noted = select(column.staging_table).where(column.name == _FACT, column.value == contents.value)
+    return list(connection.execute(noted.order_by(column.staging_table)).scalars())
+
+
 def known(connection: Connection, staging: Staging) -> Contents | None:
     """What the table holds by what was noted; None where that is not known."""
-    facts = staging.facts_like(connection, "")
-    noted = facts.get(_FACT)
+    said = staging.facts_like(connection, "")
+    noted = said.get(_FACT)
     if noted in set(Contents):
         return Contents(noted)
-    if any(name.startswith(_OF_EXTRACT) for name in facts):
+    if any(name.startswith(_OF_EXTRACT) for name in said):
         return Contents.IDENTIFIABLE
-    return Contents.ANONYMISED if any(name in _OF_ANONYMISE for name in facts) else None
+    return Contents.ANONYMISED if any(name in _OF_ANONYMISE for name in said) else None

@@ -261,7 +261,7 @@ def test_a_pilot_of_nobody_ends_before_anything_is_written(
     ssd: Any, engine: Engine, make_settings: Callable, spec: Spec
 ) -> None:
     _fill(ssd, 2)
-    with pytest.raises(SettingsError, match="None of the 2 ids"):
+    with pytest.raises(SettingsError, match="No person in the source"):
         extract.run(engine, make_settings(person_ids="0001,0002"), spec)
     assert not inspect(engine).has_table("ssd_api_data_staging")
 

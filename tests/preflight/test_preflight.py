@@ -23,6 +23,9 @@ from d2i_helpers.preflight import stage as preflight
 from d2i_helpers.preflight.checks import FAIL, PASS, SKIPPED, WARN, Check
 from d2i_helpers.preflight.profile import checks as profile_checks
 from d2i_helpers.settings import Secrets, Settings, load_settings, project_root
+from d2i_helpers.staging import Staging
+from d2i_helpers.staging import contents as contents_of
+from d2i_helpers.staging.contents import Contents
 from tests.preflight.logins import do, limited_login
 
 STAGING = "ssd_api_data_staging"
@@ -68,6 +71,21 @@ def test_tables_that_are_missing_will_be_made(
     assert found["staging tables"].status == PASS
     assert "will be made" in found["staging tables"].detail
     assert contents(engine) == before
+
+
+def test_a_slip_in_the_name_of_a_staging_table_is_noticed(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    settings = make_settings()
+    database.create_staging(engine, settings.staging_table)
+    contents_of.claim(Staging(engine, settings.staging_table), Contents.IDENTIFIABLE)
+    slip = look(make_settings(staging_table="ssd_api_data_stagin"))["staging tables"]
+    assert slip.status == WARN
+    assert "`staging_table` names ssd_api_data_stagin, which is not there" in slip.detail
+    assert f"filled {settings.staging_table}" in slip.detail
+    assert look(settings)["staging tables"].status == PASS  # the twin alone is missing
+    named = look(make_settings(statutory_cohort_table="cohrt"))["source tables"]
+    assert (named.status, "`statutory_cohort_table`" in named.advice) == (FAIL, True)
 
 
 def test_a_database_that_is_not_there_fails_with_its_own_code(make_settings: Callable) -> None:
