@@ -100,6 +100,8 @@ def show(parameters: dict[str, Any], outputs: Path | None, run_id: str | None) -
     if run_id is None and not known:
         raise RecordError("There are no run records.", hint="`d2i run` makes one.")
     record = records.read(records.folder_of(folder, run_id) if run_id else known[-1])
+    if record.status == records.RUNNING and records.state_of(record) == records.INTERRUPTED:
+        records.mark_interrupted(record)  # on the screen, as the next run will in the record
     console = make_console()
     said = f"Run {record.run_id}, profile {record.profile}, started {record.started_at}"
     console.print(shown(said), soft_wrap=True)

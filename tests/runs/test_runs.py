@@ -492,6 +492,9 @@ def test_a_killed_runner_leaves_a_truthful_record_and_the_next_run_is_fine(
     assert (killed.status, killed.exit_code) == ("running", None)
     assert records.state_of(killed) == "interrupted"
     assert [s.status for s in killed.stages] == ["running"]
+    shown = CliRunner().invoke(runs, ["show", "--outputs", str(project.outputs)]).output
+    assert "it was killed" in shown and f"--resume {folder.name}" in shown
+    assert records.read(folder).status == "running"  # only shown otherwise
     index = (project.outputs / "index.html").read_text(encoding="utf-8")
     assert f'href="{folder.name}/run.html"' in index
     assert "At work when this page was made" in (folder / "run.html").read_text(encoding="utf-8")
