@@ -492,7 +492,9 @@ def test_a_killed_runner_leaves_a_truthful_record_and_the_next_run_is_fine(
     assert (killed.status, killed.exit_code) == ("running", None)
     assert records.state_of(killed) == "interrupted"
     assert [s.status for s in killed.stages] == ["running"]
-    shown = CliRunner().invoke(runs, ["show", "--outputs", str(project.outputs)]).output
+    shown = (
+        CliRunner().invoke(runs, ["show", folder.name, "--outputs", str(project.outputs)]).output
+    )
     assert "it was killed" in shown and f"--resume {folder.name}" in shown
     assert records.read(folder).status == "running"  # only shown otherwise
     index = (project.outputs / "index.html").read_text(encoding="utf-8")
