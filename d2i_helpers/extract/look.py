@@ -84,6 +84,7 @@ class _Look(Day):
         try:
             guards.check(self._figures(before), self.settings)
         except GuardError as error:
+            error.message = " ".join([error.message, *self._other_cause()])
             found.stop = error
         if not self.settings.person_ids:
             found.gone = {row_id: one for page in self.load.unseen() for row_id, one in page}

@@ -124,12 +124,13 @@ class FilteredTable:
         self._on_pick = on_pick
         self._words = _searchable(rows)
         wide = widgets.Layout(width="auto", min_width="14em")
+        uncut = {"description_width": "initial"}  # else a label has room for one short word
         self.search = widgets.Text(
             description="Search", placeholder="any words, in any column", layout=wide
         )
         self.choices = {
             name: widgets.Dropdown(
-                options=[_ALL, *words], description=name.capitalize(), layout=wide
+                options=[_ALL, *words], description=name.capitalize(), layout=wide, style=uncut
             )
             for name in filters
             if (words := _words_of(rows[name]))

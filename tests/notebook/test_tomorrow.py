@@ -104,6 +104,17 @@ def test_a_day_that_the_guards_would_stop_says_so(tmp_path: Path) -> None:
     assert stopped.value.message == said.stop.message
 
 
+def test_it_says_where_a_setting_is_why_a_day_would_be_stopped(tmp_path: Path) -> None:
+    demo = Demo(tmp_path)
+    demo.prepare()
+    demo.settings = demo.settings.model_copy(update={"extract_scope": "header"})
+    said = demo.preview()
+    assert isinstance(said.stop, GuardError) and "Or is it meant?" in said.stop.message
+    with pytest.raises(GuardError) as stopped:
+        demo.prepare()
+    assert stopped.value.message == said.stop.message
+
+
 def test_a_table_of_an_earlier_release_is_named_as_such(tmp_path: Path) -> None:
     demo = Demo(tmp_path)
     demo.prepare()
