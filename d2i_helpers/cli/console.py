@@ -125,7 +125,7 @@ class ConsoleListener(Listener):
 
 def show_run(record: RunRecord, console: Console) -> None:
     """The run's stages in a table, its outcome and where its record is."""
-    from d2i_helpers.runs.records import state_of
+    from d2i_helpers.runs.records import ATTENTION, state_of
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("Stage", "Status", "Seconds", "Counts"):
@@ -153,9 +153,9 @@ def show_run(record: RunRecord, console: Console) -> None:
     console.print(f"[{colour}]{shown(state)}[/]{code}{dry}", soft_wrap=True)
     if record.error:
         where = f" ({shown(record.error['stage'])})" if record.error.get("stage") else ""
-        console.print(
-            f"[bold red]Failed{where}:[/] {shown(record.error['message'])}", soft_wrap=True
-        )
+        is_complete = record.status == ATTENTION
+        head = "[bold yellow]Attention:[/]" if is_complete else f"[bold red]Failed{where}:[/]"
+        console.print(f"{head} {shown(record.error['message'])}", soft_wrap=True)
         if record.error.get("hint"):
             console.print(f"[bold]To do:[/] {shown(record.error['hint'])}", soft_wrap=True)
     show_help_page(record.exit_code or 0, console)

@@ -15,10 +15,13 @@ from __future__ import annotations
 import datetime as dt
 import html
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote
+
+from d2i_helpers.notebook.told import breakable
 
 Number = int | float
 
@@ -290,6 +293,8 @@ def _image(parts: Sequence[str], looks: Sequence[Look], height: float, alt: str)
 
 # --------------------------------------------------------------------------------------- tables
 _TABLE = "border-collapse:collapse;font-size:0.95em;margin:0.3em 0;min-width:18em"
+# the name of a field, table, column or parameter; whatever else a text is, a search for it finds it
+_NAME = re.compile(r"[a-z0-9]+(?:\[\])?(?:[._]+[a-z0-9]+(?:\[\])?)+", re.ASCII)
 _CELL = "padding:0.25em 0.9em 0.25em 0;border-bottom:1px solid rgba(128,128,128,.4)"
 _CELL += ";vertical-align:top;background:none;white-space:normal"
 _CAPTION = "caption-side:top;text-align:left;padding:0.5em 0 0.2em;font-weight:bold"
@@ -297,6 +302,11 @@ _CAPTION += ";color:inherit;font-size:1em;font-style:normal"
 # so many columns fit on a phone where all but the first are numbers; else two do. A page shows the
 # rows of wider tables as cards
 _MOST_NUMBERS = 4
+
+
+def _in_lines(text: str) -> str:
+    """A text as HTML; a long name may go on in the next line behind a dot or an underscore."""
+    return breakable(text) if _NAME.fullmatch(text) else html.escape(text)
 
 
 def table(
@@ -319,7 +329,7 @@ def table(
         weight = ";font-weight:normal" if tag == "th" and "row" in more else ""
         numeric = ";font-variant-numeric:tabular-nums" if align[place] == "right" else ""
         style = f"{_CELL};text-align:{align[place]}{weight}{numeric}"
-        return f'<{tag}{more} style="{style}">{html.escape(text)}</{tag}>'
+        return f'<{tag}{more} style="{style}">{_in_lines(text)}</{tag}>'
 
     head = "".join(
         cell(place, name, "th" if name else "td", ' scope="col"' if name else "")

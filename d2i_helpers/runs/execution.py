@@ -326,8 +326,10 @@ class Run:
                 self.record.warnings.append(problem)
 
     def _child_errors(self) -> D2IError | None:
-        entries = [s.error for s in self.record.stages if s.status == ATTENTION and s.error]
-        return ChildErrors(entries[0]["message"]) if entries else None
+        """The error of the stage that names most children: a later one counts the earlier's too."""
+        found = [s for s in self.record.stages if s.status == ATTENTION and s.error]
+        most = max(found, key=lambda stage: stage.counts.get("need_attention", 0), default=None)
+        return ChildErrors(most.error["message"]) if most and most.error else None
 
     def _leak(self) -> D2IError | None:
         redactions = {s.notebook: s.redactions for s in self.record.stages if s.redactions}

@@ -19,7 +19,7 @@ from d2i_helpers.notebook import pictures, story
 from d2i_helpers.notebook.earlier_runs import EarlierRun, Kind, run_before
 from d2i_helpers.plain_english import subject
 from d2i_helpers.runs import pages, records
-from d2i_helpers.runs.records import RUN_PAGE, RunRecord, StageRecord
+from d2i_helpers.runs.records import ATTENTION, RUN_PAGE, RunRecord, StageRecord
 
 _CHECKS = "preflight"  # the stage that does nothing but look
 
@@ -111,6 +111,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         "took": pages.took(record.seconds),
         "exit code": code,
         "dry run": "yes: nothing is sent" if record.is_dry else "no",
+        **_where_to(record),
         "who": about.get("user", ""),
         "where": " ".join(filter(None, (about.get("host"), about.get("platform")))),
         "workbook": (about.get("versions") or {}).get("d2i-workbook", ""),
@@ -120,6 +121,17 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         "resumed": "; ".join(_resumed(mark) for mark in record.resumed),
     }
     return [(name, str(value)) for name, value in facts.items() if value not in ("", None)]
+
+
+def _where_to(record: RunRecord) -> dict[str, str]:
+    """Which table might go where, who allowed it, or why not: the last decision of a gate."""
+    decisions = [gate for stage in record.stages for gate in stage.gates]
+    if not decisions:
+        return {}
+    last = decisions[-1]
+    receiver = ", ".join(filter(None, (last["endpoint"], last["address"], last["host"])))
+    facts = {"table": last["table"], "receiver": receiver, "sign-off": last["sign_off"]}
+    return facts if last["allowed"] else {**facts, "gate": f"closed: {last['reason']}"}
 
 
 def _specification(spec: Mapping[str, Any]) -> str:
@@ -143,7 +155,8 @@ def _stage(record: RunRecord, stage: StageRecord) -> dict[str, Any]:
         "said": story.sentence_of_stage(stage.name, stage.counts, is_dry=record.is_dry)
         if stage.counts
         else "",
-        "error": stage.error["message"] if stage.error else "",
+        # of a stage that is complete the sentence says it
+        "error": stage.error["message"] if stage.error and stage.status != ATTENTION else "",
         "earlier": [
             (n, Path(one["notebook"]).with_suffix(".html").name, one.get("status", ""))
             for n, one in enumerate(stage.earlier, 1)

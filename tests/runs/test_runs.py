@@ -244,6 +244,25 @@ def test_a_refusal_of_a_gate_is_in_the_record(project: Project, schema: Any) -> 
     assert not decided["allowed"]
     assert (decided["endpoint"], decided["table"]) == ("test", "identifiable")
     assert decided["reason"] == "The identifiable table may not go to a test endpoint."
+    page = re.sub(r"<[^>]+>", " ", (record.folder / "run.html").read_text(encoding="utf-8"))
+    said = " ".join(page.split())
+    assert "table identifiable receiver test, receiver-test.example.org gate closed: The" in said
+
+
+def test_the_run_says_how_many_need_attention_by_the_stage_that_names_most(
+    project: Project,
+) -> None:
+    for stage, number in (("extract", 3), ("delta", 113)):
+        project.write(
+            stage,
+            "from d2i_helpers.errors import ChildErrors\nfrom d2i_helpers.notebook import display\n"
+            f"display.closing('{stage}', {{'need_attention': {number}}})\n"
+            f"raise ChildErrors('{number} children.')",
+        )
+    record = project.run("extract", "delta")
+    assert (record.exit_code, record.error["message"]) == (20, "113 children.")
+    shown = CliRunner().invoke(runs, ["show", "--outputs", str(project.outputs)]).output
+    assert "Attention: 113 children." in shown and "Failed" not in shown
 
 
 def test_a_failed_stage_ends_the_run_and_resume_goes_on_with_it(
