@@ -4,9 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Iterator
 
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
+# What was left out is searched once the memory in use is so many times what it was.
+_GROWN = 1.5
+
+
+class _LeftOut:
+    """What was there before a stage, and is left out of the search meanwhile."""
+
+    def __init__(self) -> None:
+        self._known = 0  # blocks of memory, when nothing that nobody needs was among them
+
+    def begin(self) -> None:
+        """Leave out what is there.
+
+        What an earlier stage of the same process left behind, such as an engine with its
+        statements, is among it. Python would never find that, as it takes what was left out for
+        searched, and the process would grow from stage to stage.
+        """
+        # to count the objects themselves would take as long as to search them
+        if self._known and sys.getallocatedblocks() > _GROWN * self._known:
+            gc.collect()
+            self._known = 0
+        self._known = self._known or sys.getallocatedblocks()
+        gc.freeze()
+
+
+_left_out = _LeftOut()
 
 
 @contextlib.contextmanager
@@ -19,7 +46,7 @@ def few_collections() -> Iterator[None]:
     """
     before, is_left_out = gc.get_threshold(), gc.get_freeze_count() > 0
     if not is_left_out:
-        gc.freeze()
+        _left_out.begin()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *before[1:])
     try:
         yield

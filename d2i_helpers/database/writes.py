@@ -101,7 +101,7 @@ def _copy(
     )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)  # a stage has fewer; each holds its engine in memory
 def _compiled(
     table: Table, names: tuple[str, ...], dialect: Dialect, schemas: tuple[tuple[Any, Any], ...]
 ) -> tuple[str, tuple[str, ...] | None, dict[int, Callable[[Any], Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import pytest
 
@@ -24,3 +25,22 @@ def test_a_stage_leaves_the_search_for_cycles_as_it_was(frozen_before: bool) -> 
         assert gc.get_freeze_count() <= frozen
     finally:
         gc.unfreeze()
+
+
+def test_what_stages_leave_behind_is_found_in_time() -> None:
+    """What is there when a stage begins and nobody needs after it, as an engine's statements."""
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    gc.unfreeze()
+    gc.collect()
+    alive: weakref.WeakSet[Cycle] = weakref.WeakSet()
+    before = len(gc.get_objects())
+    for _ in range(40):
+        made = [Cycle() for _ in range(before // 40)]
+        alive.update(made)
+        with few_collections():
+            del made
+    assert len(alive) < before / 2
