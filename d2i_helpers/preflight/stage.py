@@ -35,7 +35,10 @@ def run(settings: Settings, secrets: Secrets | None = None) -> list[Check]:
     Returns:
         One or more checks of each subject. A failed check is returned, not raised.
     """
-    checks = [Check("settings", PASS, f"profile {settings.profile}, endpoint {settings.endpoint}")]
+    said = f"profile {settings.profile}, endpoint {settings.endpoint}"
+    if settings.dry_run:
+        said += ", dry run: nothing will be sent"
+    checks = [Check("settings", PASS, said)]
     try:
         secrets = secrets or load_secrets()
     except D2IError as error:

@@ -14,6 +14,8 @@ from d2i_helpers.kernel_protocol import WITHOUT_KEYRING_VARIABLE
 from d2i_helpers.settings.environment import (
     SECRETS_DIRECTORY,
     process_variables,
+    refuse_unknown,
+    unknown_names,
     variables_in_dotenv,
 )
 from d2i_helpers.settings.model import ENV_PREFIX, Secrets
@@ -101,7 +103,12 @@ def _faults(name: str, text: str) -> Iterator[str]:
 
 
 def _in_directory() -> dict[str, str]:
-    """Secrets that are files of a folder, by file name in capitals."""
+    """Secrets that are files of a folder, by file name in capitals.
+
+    Raises:
+        SettingsError: the folder is not there, a file cannot be read, or its name is near to that
+            of a secret that is not there, such as one to which an editor added `.txt`.
+    """
     named = os.environ.get(SECRETS_DIRECTORY)
     if not named:
         return {}
@@ -111,11 +118,15 @@ def _in_directory() -> dict[str, str]:
             f"{SECRETS_DIRECTORY} names a folder that is not there.",
             hint="Correct it, or take it out of the environment.",
         )
-    return {
-        path.name.upper(): _file_text(path)
+    files = {
+        path.name.upper(): path
         for path in sorted(folder.iterdir())
         if path.name.upper().startswith(ENV_PREFIX) and path.is_file()
     }
+    # beside the secret itself it is an old copy
+    slips = [name for name, near in unknown_names(files).items() if near and near not in files]
+    refuse_unknown(dict.fromkeys(slips, ""), f"The folder of {SECRETS_DIRECTORY}")
+    return {name: _file_text(path) for name, path in files.items()}
 
 
 def _file_text(path: Path) -> str:

@@ -132,6 +132,22 @@ def test_secrets_come_from_the_environment_dotenv_and_files_and_are_masked(
     assert "canary" not in repr(found) + str(found)
 
 
+@pytest.mark.parametrize("name", ["D2I_LEDGER_KEY.txt", "d2i_ledgerkey", "D2I_CLIENT_SECRT"])
+def test_a_slip_in_the_name_of_a_secrets_file_is_refused(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (bare / "secrets").mkdir()
+    (bare / "secrets" / name).write_text("canary")
+    (bare / "secrets" / "D2I_OF_OTHER_SOFTWARE").write_text("canary")
+    monkeypatch.setenv("D2I_SECRETS_DIR", str(bare / "secrets"))
+    with pytest.raises(SettingsError, match="did you mean D2I_") as caught:
+        load_secrets()
+    assert "canary" not in str(caught.value) and "OTHER" not in str(caught.value)
+    right = {"D2I_CLIENT_SECRT": "D2I_CLIENT_SECRET"}.get(name, "D2I_LEDGER_KEY")
+    (bare / "secrets" / right).write_text("canary-1")  # so the other is an old copy
+    assert set(load_secrets().values()) == {"canary-1"}
+
+
 # ------------------------------------------------------------------------ text stays as it is typed
 TEXTS = sorted(name for name in Settings.model_fields if declared(name) == "text")
 LISTS = sorted(name for name in Settings.model_fields if declared(name) == "list")
