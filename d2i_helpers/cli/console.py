@@ -291,7 +291,7 @@ def show_checks(checks: Sequence[Check], console: Console) -> None:
     """Preflight's checks as a table, and what to do about each that did not pass."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("Check", "Status", "Found"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     colours = {"pass": "green", "warn": "yellow", "fail": "red"}
     for check in checks:
         colour = colours.get(check.status, "dim")

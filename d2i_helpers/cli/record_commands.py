@@ -429,10 +429,16 @@ def schedule(
         tries=tries,
     )
     for entry in entries:
-        if to is not None:
-            to.mkdir(parents=True, exist_ok=True)
-            (to / entry.file_name).write_bytes(entry.content)
-            click.echo(to / entry.file_name)
-        else:
+        if to is None:
             click.echo(f"# ---- {entry.file_name}: {entry.how}")
             click.echo(entry.text)
+            continue
+        try:
+            to.mkdir(parents=True, exist_ok=True)
+            (to / entry.file_name).write_bytes(entry.content)
+        except OSError as error:
+            raise SettingsError(
+                f"{entry.file_name} could not be written to `{to}` ({error.strerror}).",
+                hint="Name a folder that this user may write to: --to FOLDER.",
+            ) from None
+        click.echo(to / entry.file_name)

@@ -249,3 +249,13 @@ def test_a_folder_of_records_that_is_not_there_is_no_empty_one(
 def test_an_empty_folder_is_not_called_intact(tmp_path: Path) -> None:
     said = CliRunner().invoke(cli, ["runs", "verify", "--no-database", "--outputs", str(tmp_path)])
     assert "Nothing to verify" in said.output and "intact" not in said.output
+
+
+def test_entries_of_a_schedule_that_cannot_be_written_are_no_fault_of_the_program(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for to in (file, file / "below"):
+        fault = CliRunner().invoke(cli, ["schedule", "--for", "cron", "--to", str(to)]).exception
+        assert isinstance(fault, SettingsError) and "could not be written" in fault.message
