@@ -57,6 +57,7 @@ Progress = Callable[[int, int | None], None]
 
 STAGE = "extract"  # whose entries of d2i_attention these are
 WINDOW_FACT = "window_start"
+STOPPED_FACT = "stopped_for"  # why a guard stopped the last day, beside the source
 COUNTS = (
     "persons_read", "without_id", "eligible", "in_cohort", "new", "updated", "undone", "back",
     "unchanged", "gone", *WHY_GONE, "held_back", "left_out", "refused", "not_valid", "altered",
@@ -202,12 +203,14 @@ class Day:
             The first day of the last run's window, and whom to read (None: everybody, or those of a
             pilot).
         """
-        before = self.staging.fact(connection, WINDOW_FACT)
+        noted = self.staging.facts_like(connection, "")
+        before = noted.get(WINDOW_FACT)
+        self.made_anew = noted.get(guards.MADE_ANEW) == "yes"
+        self.stopped_for = noted.get(STOPPED_FACT, "")
         self.load.begin(connection, was_loaded=before is not None)
         # after the highest row number is known: what is added meanwhile is looked for, not missed
         self.staged = self.staging.count_live(connection)
         self.load.live = self.staged
-        self.made_anew = self.staging.fact(connection, guards.MADE_ANEW) == "yes"
         found = self._find_changed(connection)
         changed = found if isinstance(found, Changed) else None
         self.everybody = found if isinstance(found, Everybody) else None
@@ -237,6 +240,8 @@ class Day:
         row_counts.store_values(connection, self.staging.name, self.values)
         if self.made_anew:
             self.staging.set_fact(connection, guards.MADE_ANEW, "no")
+        if self.stopped_for:
+            self.staging.forget_fact(connection, STOPPED_FACT)
 
     def _ask_for_pilot(self) -> list[str]:
         """What is to be said of ids in `person_ids` that fit nobody.
@@ -484,6 +489,7 @@ class Day:
             error.message = " ".join([error.message, *self._other_cause(), *all_shards.notices])
             self.load.discard()
             note_stop(self.staging, STAGE)
+            self._note_other_cause()
             raise
 
     def _figures(self, before: str | None) -> guards.Figures:
@@ -495,10 +501,26 @@ class Day:
         return replace(figures, values={} if pilot else self.values, columns=self.columns)
 
     def _other_cause(self) -> list[str]:
-        """What else than the source may be why a day looks wrong, such as another overlay."""
-        if self.everybody is None or not self.everybody.may_change_documents:
-            return []
-        return [f"Or is it meant? {self.everybody.why[0].upper()}{self.everybody.why[1:]}."]
+        """What else than the source may be why a day looks wrong, such as another overlay.
+
+        Marks are of the day that was stopped, so the next day is compared with that. What was noted
+        then counts until a day has passed the guards.
+        """
+        why = self._changed_since() or self.stopped_for
+        return [f"Or is it meant? {why[0].upper()}{why[1:]}."] if why else []
+
+    def _changed_since(self) -> str:
+        """What documents are made with and is not as in the last run; empty where nothing is."""
+        found = self.everybody
+        return found.why if found is not None and found.may_change_documents else ""
+
+    def _note_other_cause(self) -> None:
+        """Keep why the day was stopped, beside the source, for the days that follow."""
+        why = self._changed_since()
+        if why and not self.settings.person_ids:
+            self.staging.in_transaction(
+                lambda connection: self.staging.set_fact(connection, STOPPED_FACT, why)
+            )
 
     def _counts_of_children(self, before: str | None) -> guards.Figures:
         pilot = bool(self.settings.person_ids)

@@ -113,6 +113,21 @@ def test_it_says_where_a_setting_is_why_a_day_would_be_stopped(tmp_path: Path) -
     with pytest.raises(GuardError) as stopped:
         demo.prepare()
     assert stopped.value.message == said.stop.message
+    for _ in range(2):  # marks are of the day that was stopped, and the cause is still said
+        with pytest.raises(GuardError) as again:
+            demo.prepare()
+        assert again.value.message == stopped.value.message == demo.preview().stop.message
+    demo.settings = demo.settings.model_copy(
+        update={"max_changed_share": 1.0, "max_purged_items_share": 1.0}
+    )
+    demo.prepare()
+    demo.settings = demo.settings.model_copy(
+        update={"max_changed_share": 0.5, "max_purged_items_share": 0.1}
+    )
+    demo.sql("DELETE FROM ssd_cin_episodes WHERE cine_referral_id > 'R100004'")
+    with pytest.raises(GuardError) as another:
+        demo.prepare()
+    assert "Or is it meant?" not in another.value.message
 
 
 def test_a_table_of_an_earlier_release_is_named_as_such(tmp_path: Path) -> None:
