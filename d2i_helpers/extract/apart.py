@@ -5,6 +5,9 @@ A row hangs on another one by an id. The database compares such ids as they are 
 that the page holds for one child could come to another one as well, and not on the next day, when
 other children are read together. What a child has must not depend on that: it is what the database
 finds for the child alone.
+
+So it is where the database takes capitals alike. A row is then given to what it hangs on by the
+one spelling that this has (`spelling`), and of two children's spellings on a page to one at most.
 """
 
 from __future__ import annotations
@@ -75,7 +78,9 @@ def _in_two_ways(values: Sequence[Any], as_compared: AsCompared, *, fold: bool) 
     """1 for each id that another row writes in another way, else 0; None where there is none."""
     held = [value for value in values if value is not None]
     kinds = set(map(type, held))
-    if len(kinds) < 2 and (kinds != {str} or not needs_a_look(held)):
+    if len(kinds) < 2 and (
+        kinds != {str} or not (needs_a_look(held) or (fold and _differ_in_capitals(held)))
+    ):
         return None
     written: dict[str, set[Any]] = {}
     keys = [key_text(value) for value in values]
@@ -83,9 +88,14 @@ def _in_two_ways(values: Sequence[Any], as_compared: AsCompared, *, fold: bool) 
         keys = [key and key.casefold() for key in keys]
     for value, key in zip(values, keys, strict=True):
         if key is not None:
-            written.setdefault(key, set()).add(compared(value, as_compared, fold=fold))
+            written.setdefault(key, set()).add(compared(value, as_compared, fold=False))
     several = {key for key, forms in written.items() if len(forms) > 1}
     return np.array([key in several for key in keys], np.int64) if several else None
+
+
+def _differ_in_capitals(texts: Sequence[str]) -> bool:
+    written = set(texts)
+    return len(set(map(str.casefold, written))) < len(written)
 
 
 def compared(value: Any, as_compared: AsCompared, *, fold: bool) -> Any:

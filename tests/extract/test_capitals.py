@@ -159,6 +159,27 @@ def test_rows_belong_to_the_child_that_the_database_joins_them_to(
     assert documents["ab1"]["social_care_episodes"][0]["social_care_episode_id"] == "r-ab1"
 
 
+@pytest.mark.parametrize("chunk_size", [1, 500])
+def test_what_a_child_has_does_not_depend_on_how_others_of_its_page_are_written(
+    folds: None, ssd: Any, chunk_size: int, engine: Engine, make_settings: Callable, spec: Spec
+) -> None:
+    """One worker of two children, whose number one of them has in other capitals."""
+    for child, worker in (("ab1", "w1"), ("ab2", "W1"), ("ab3", "W3")):
+        fill(ssd, child, person=child, referral=f"r-{child}")
+        involved = {"invo_professional_id": worker, "invo_professional_role_id": "CW"}
+        since = {"invo_referral_id": f"r-{child}", "invo_involvement_start_date": "2025-01-10"}
+        ssd.add("ssd_involvements", {"invo_involvements_id": f"i-{child}", **involved, **since})
+    for worker in ("w1", "W3"):
+        number = {"prof_social_worker_registration_no": f"SW{worker}"}
+        ssd.add("ssd_professionals", {"prof_professional_id": worker, **number})
+    extract.run(engine, make_settings(chunk_size=chunk_size), spec)
+    workers = {
+        child: [one["worker_id"] for one in held["social_care_episodes"][0]["care_worker_details"]]
+        for child, held in ssd.documents().items()
+    }
+    assert workers == {"ab1": ["SWw1"], "ab2": ["SWw1"], "ab3": ["SWW3"]}
+
+
 def test_a_row_that_fits_two_persons_is_given_to_neither(
     ssd: Any, engine: Engine, make_settings: Callable, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
