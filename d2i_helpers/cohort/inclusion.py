@@ -363,8 +363,9 @@ def _not_leaving_care(inclusion: Inclusion) -> Against:
         if is_open(row) is False:
             return _CLOSED
         day = referred(row)
-        made = isinstance(day, str) and day <= window.last
-        return None if made else "the referral comes after the window's end"
+        if not isinstance(day, str):
+            return str(day) if isinstance(day, Doubt) else "the referral has no date"
+        return None if day <= window.last else "the referral comes after the window's end"
 
     def of_contact(row: SourceRow) -> str | None:
         day = contact(row)

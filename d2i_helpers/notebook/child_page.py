@@ -9,7 +9,7 @@ from typing import Any
 
 from d2i_helpers.notebook.explore import StagedChild
 from d2i_helpers.notebook.told import Cell, Part, Told, Words
-from d2i_helpers.notebook.why import Evidence, Problem, Why
+from d2i_helpers.notebook.why import UNSAID, Evidence, Problem, Why
 from d2i_helpers.staging.attention import Reason, mask
 from d2i_helpers.staging.evidence import PURGE
 
@@ -55,13 +55,20 @@ def verdict(answer: Why) -> str:
     sets = [one.name for one in answer.sets if one.holds is True]
     if answer.is_in:
         return f"In the cohort by {', '.join(sets)}."
+    rules = [rule for rule in answer.rules if not rule["rule"].startswith("inclusion set ")]
+    doubts = [rule for rule in rules if rule["holds"] == UNSAID]
+    is_out = any(rule["holds"] is False for rule in rules)
+    in_no_set = not sets and not any("inclusion set" in rule["rule"] for rule in doubts)
+    if doubts and not is_out and not in_no_set:
+        why = dict.fromkeys(rule["detail"] for rule in doubts)
+        return f"Whether it is in cannot be said, so nothing of it changes: {'; '.join(why)}."
     against = [
         f"{rule['rule']}: {'no' if rule['holds'] is False else rule['holds']}"
         + (f" ({rule['detail']})" if rule["detail"] else "")
-        for rule in answer.rules
-        if rule["holds"] is not True and not rule["rule"].startswith("inclusion set ")
+        for rule in rules
+        if rule["holds"] is not True
     ]
-    if not sets and not any("inclusion set" in words for words in against):
+    if in_no_set:
         against.append("it is in no inclusion set")
     return f"Out: {'; '.join(against)}."
 
@@ -117,7 +124,7 @@ def problems(answer: Why, reasons: list[Reason]) -> Part:
     known = {(one.path, one.rule) for one in answer.problems}
     rows += [
         (
-            reason.path or "",
+            _place(reason.path or ""),
             reason.rule,
             f"{reason.source_table}.{reason.source_column}" if reason.source_table else "",
             "",
@@ -134,7 +141,11 @@ def problems(answer: Why, reasons: list[Reason]) -> Part:
 def _problem(one: Problem) -> tuple[Cell, ...]:
     value: Cell = "" if one.value is None else Told(one.value, f"{len(one.value)} characters")
     column = f"{one.table}.{one.column}" if one.table else ""
-    return one.path, one.rule, column, _key(one.key), value
+    return _place(one.path), one.rule, column, _key(one.key), value
+
+
+def _place(path: str) -> str:
+    return "the document" if path == "$" else path
 
 
 def history(child: StagedChild) -> Part:

@@ -35,6 +35,7 @@ from d2i_helpers.payload_spec.registry import INCLUSION_SETS, InclusionSet
 from d2i_helpers.settings import Settings
 
 UNSAID = "cannot be said"
+_OF_COLUMNS = ("overlaps", "inside", "known", "equals")  # the rules that name columns
 
 
 @dataclass(frozen=True)
@@ -288,11 +289,11 @@ def _evidence(documents: Documents, source: Source, row: SourceRow, page: Page) 
 def _plainly(entry: str, source: Source, row: SourceRow, documents: Documents) -> str:
     """A condition that does not hold, in words that need no manual."""
     rule, _, rest = entry.partition(" ")
-    if ":" in rest:
-        return entry.removeprefix("rule ")
+    if ":" in rest:  # of these that a value cannot be read
+        return rest.partition(": ")[2] if rule in _OF_COLUMNS else entry.removeprefix("rule ")
     if rule == "equals":
         return f"holds another word in {rest}"
-    if rule not in ("overlaps", "inside", "known"):
+    if rule not in _OF_COLUMNS:
         return entry.removeprefix("rule ").replace(" (counts if ", ": only if ").rstrip(")")
     columns = rest.split(", ")
     days = [date_text(row[documents.plan.at(source.name, column)]) for column in columns]

@@ -13,7 +13,7 @@ from d2i_helpers.database import tables
 from d2i_helpers.errors import GateError, SettingsError
 from d2i_helpers.extract import findings
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
-from d2i_helpers.notebook import explore
+from d2i_helpers.notebook import child_page, explore
 from d2i_helpers.notebook.why import why
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.privacy.safe_words import HIDDEN, safe_value
@@ -203,6 +203,25 @@ def test_a_link_that_leads_nowhere_is_named(
     assert because["looked_after_by_referral"] == f"no row in ssd_cin_episodes {leads}"
     assert because["looked_after_by_placement"] == f"no row in ssd_cla_placement {leads}"
     assert because["waiting_assessment"] == "no row in ssd_cin_episodes"
+
+
+def test_of_a_doubt_it_says_neither_in_nor_out(
+    ssd: Any, engine: Engine, make_settings: Callable
+) -> None:
+    ssd.add("ssd_person", {"pers_person_id": "A1", "pers_dob": "2009-05-17"})
+    ssd.add("ssd_cin_episodes", {"cine_referral_id": "R1", "cine_person_id": "A1",
+                                 "cine_referral_date": "2150-01-01"})  # fmt: skip
+    answer = why(engine, make_settings(), load_spec(), "A1")
+    said = child_page.verdict(answer)
+    assert said.startswith("Whether it is in cannot be said, so nothing of it changes: ssd_cin_ep")
+    assert said.count("cine_referral_date") == 1
+    words = " ".join(str(cell) for row in child_page.rows_that_decide(answer).rows for cell in row)
+    assert "overlaps" not in words.replace("whether it overlaps", "")
+    assert "comes after" not in words
+    ssd.add("ssd_person", {"pers_person_id": "A 2", "pers_dob": "2009-05-17"})
+    refused = why(engine, make_settings(), load_spec(), "A 2")
+    assert child_page.verdict(refused).startswith("Out: has an id that can be sent: no")
+    assert child_page.problems(refused, []).rows[-1][0] == "the document"
 
 
 def test_a_problem_names_the_stored_value_and_its_row(
