@@ -151,6 +151,11 @@ def as_record_error(error: OSError, path: Path) -> RecordError:
             f"The disk is full: {path.name} could not be written.",
             hint="Free some space (`d2i runs prune` removes old run records) and run again.",
         )
+    if error.errno == errno.EFBIG:
+        return RecordError(
+            f"{path.name} could not be written: it would be larger than this account may write.",
+            hint="Have the account's limit on the size of a file raised (Linux: `ulimit -f`).",
+        )
     return RecordError(
         f"{path.name} could not be written ({error.strerror or type(error).__name__}).",
         hint=f"Check that this user may write to {path.parent}.",

@@ -116,23 +116,26 @@ def test_a_private_folder_takes_no_rights_from_a_file_or_from_a_folder_of_everyb
     assert modes == [0o644, 0o1777, 0o700]
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "larger than this account")]
+)
 def test_a_full_disk_leaves_the_old_file_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
 ) -> None:
     path = tmp_path / "run.json"
     files.write_atomic(path, b"old")
 
     def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, "as the system says it")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(RecordError, match="disk is full"):
+    with pytest.raises(RecordError, match=said):
         files.write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
     ledger = tmp_path / "ledger.jsonl"
     ledger.write_bytes(b"one\n")
-    with pytest.raises(RecordError, match="disk is full"):
+    with pytest.raises(RecordError, match=said):
         files.append_line(ledger, b"two")
     assert ledger.read_bytes() == b"one\n"
 
