@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -29,7 +30,7 @@ from d2i_helpers.database import tables
 from d2i_helpers.database.dialects import Characters
 from d2i_helpers.errors import DatabaseError
 from d2i_helpers.extract import stage as extract
-from d2i_helpers.extract.documents import reading_plan
+from d2i_helpers.extract.documents import Documents, reading_plan
 from d2i_helpers.payload_spec import Spec, load_spec
 from d2i_helpers.preflight import stage as preflight
 from d2i_helpers.settings import Settings
@@ -282,3 +283,43 @@ def test_a_whole_day_with_ids_of_several_types(
     assert sent > len(expected)
     problems = [check for check in preflight.run(settings) if check.status == preflight.FAIL]
     assert not problems
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 500])
+@pytest.mark.parametrize("filled_up", ["ssd_person", "ssd_cin_episodes"])
+def test_ids_that_are_filled_up_with_blanks_in_one_table_find_their_rows(
+    ssd: Any, engine: Engine, make_settings: Callable, spec: Spec, chunk_size: int, filled_up: str
+) -> None:
+    """Of the type CHAR, beside VARCHAR in the other tables; also where nothing but pages is read."""
+    deployed = tables.ssd_table(filled_up)
+    own = "pers_person_id" if filled_up == "ssd_person" else "cine_person_id"
+    columns = ", ".join(
+        f"{c.name} {'char' if c.name == own else 'varchar'}(12)" for c in deployed.c
+    )
+    children = ("a1", "a2", "a3")
+    with database.transaction(engine) as connection:
+        connection.exec_driver_sql(f"drop table {filled_up}")
+        connection.exec_driver_sql(f"create table {filled_up} ({columns})")
+    for child in children:
+        filled = f"{child:<12}"  # SQLite fills nothing up
+        person, parent = (filled, child) if filled_up == "ssd_person" else (child, filled)
+        put_texts(engine, "ssd_person", {"pers_person_id": person, "pers_dob": "2012-05-17"})
+        referral = {"cine_referral_id": f"r-{child}", "cine_referral_date": "2025-01-01"}
+        put_texts(engine, "ssd_cin_episodes", {**referral, "cine_person_id": parent})
+    settings = make_settings(chunk_size=chunk_size)
+    documents = Documents(engine, settings, spec)
+    documents.reader.deployed.check()
+    with database.reading(engine) as connection:
+        read = {c.person_id: c.document for page in documents.pages(connection) for c in page}
+    extract.run(engine, settings, spec)
+    for found in (read, ssd.documents()):
+        assert {
+            child: [one["social_care_episode_id"] for one in document["social_care_episodes"]]
+            for child, document in found.items()
+        } == {child: [f"r-{child}"] for child in children}
+
+
+def put_texts(engine: Engine, name: str, row: dict[str, str]) -> None:
+    """A row of texts, whatever the types of the columns."""
+    with database.transaction(engine) as connection:
+        connection.execute(insert(sa.table(name, *map(sa.column, row))).values(**row))
