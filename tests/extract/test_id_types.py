@@ -290,7 +290,7 @@ def test_a_whole_day_with_ids_of_several_types(
 def test_ids_that_are_filled_up_with_blanks_in_one_table_find_their_rows(
     ssd: Any, engine: Engine, make_settings: Callable, spec: Spec, chunk_size: int, filled_up: str
 ) -> None:
-    """Of the type CHAR, beside VARCHAR in the other tables; also where nothing but pages is read."""
+    """Of the type CHAR, beside VARCHAR elsewhere; also where nothing but pages is read."""
     deployed = tables.ssd_table(filled_up)
     own = "pers_person_id" if filled_up == "ssd_person" else "cine_person_id"
     columns = ", ".join(
