@@ -368,10 +368,21 @@ def test_every_date_counts_when_its_day_comes(twice: Twice) -> None:
     assert sum(read[1:]) > 0
 
 
+def test_the_birthday_of_a_care_leaver_counts_though_no_other_date_comes(twice: Twice) -> None:
+    twice.add_children(list("AB"))
+    twice.change("ssd_person", "pers_person_id", "A", pers_dob="2010-08-20")
+    twice.change("ssd_person", "pers_person_id", "B", pers_dob="2008-05-05")
+    read = []
+    for number in range(12):
+        twice.day = START + dt.timedelta(days=number)
+        read.append(twice.compare())
+    assert read[0] == 2
+    assert 1 <= sum(read[1:]) < 4
+
+
 @pytest.mark.database_in_turn
 @pytest.mark.parametrize("changed", SETTINGS, ids=lambda changed: next(iter(changed)))
 def test_every_setting_that_rules_read_counts(twice: Twice, changed: dict[str, Any]) -> None:
-    _on_sqlite_alone(twice)
     twice.add_children(list("ABCD"))
     twice.change("ssd_involvements", "invo_involvements_id", "A", invo_professional_role_id="QQ")
     twice.compare()
