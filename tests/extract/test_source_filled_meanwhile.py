@@ -214,6 +214,16 @@ def test_a_load_that_does_not_end_stops_the_run_and_stages_nothing(
     loads.assert_as_at_rest()
 
 
+@pytest.mark.parametrize(
+    "before, after, is_filled",
+    [(3, 0, True), (3, 4, False), (30, 20, False), (30, 19, True), (0, 11, True),
+     (50_000, 49_950, False), (50_000, 50_051, True)],
+)  # fmt: skip
+def test_what_is_a_load_and_what_is_daily_work(before: int, after: int, is_filled: bool) -> None:
+    """A table of few rows that is empty now is being filled, however few they were."""
+    assert read_twice.ReadTwice(rows={PLANS: (before, after)}).is_being_filled is is_filled
+
+
 def test_a_source_that_is_never_at_rest_holds_back_whom_it_writes_to(loads: Loads) -> None:
     """Views over a system where people work: another child changes in each reading."""
     loads.run()
