@@ -21,6 +21,7 @@ SEVEN_DIGITS = "2026-08-10_02:15:07.3100000_0b0e5a1e-7a54-4b39-9f3b-0a3c4d5e6f70
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
+        (102, Kind.NO_ANSWER),
         (204, Kind.EMPTY),
         (301, Kind.ELSEWHERE),
         (303, Kind.ELSEWHERE),
@@ -208,6 +209,7 @@ def test_only_the_first_index_after_the_root_names_a_record(body, positions):
         ({"path": "$[3].first_name", "value": "$[1].x"}, {3}),
         ({"path": "$[3].first_name", "received": {"message": "[1]"}}, {3}),
         ({"$[3].first_name": "'[1]' is too long"}, {3}),
+        ({"[3].first_name": "too long", "children[5]": "unknown"}, {3}),
         ({"field": "[3].first_name", "message": "[1]: too long"}, {3}),
         ({"memberNames": ["[3].first_name", "[4].surname"], "errorMessage": "Ann [1]"}, {3, 4}),
         ("[3].first_name: 'Ann [1]' is too long", {3}),
@@ -260,6 +262,23 @@ def test_the_reason_is_path_and_rule():
     assert named_records(json.dumps(body).encode(), 5) == {
         3: "social_care_episodes[0].referral_date: missing"
     }
+
+
+@pytest.mark.parametrize(
+    ("body", "reasons"),
+    [
+        ("at [3] missing, at [5] too long", {3: "missing at", 5: "too long"}),
+        ("surname is required at [3]", {3: "surname is required at"}),
+        ("$[2]['child_details']['sex']: 'X' is wrong", {2: "child_details.sex: is wrong"}),
+        (
+            {"$[3].sex": {"message": "is required", "line": 3, "column": None, "fatal": True}},
+            {3: "sex: is required"},
+        ),
+    ],
+)
+def test_a_reason_is_what_is_said_of_its_own_record(body, reasons):
+    text = body if isinstance(body, str) else json.dumps(body)
+    assert named_records(text.encode(), 20) == reasons
 
 
 @pytest.mark.parametrize(
