@@ -68,6 +68,8 @@ def test_a_success_whose_body_broke_off_is_unknown():
         b'["a"]',
         b'["a","b","c"]',
         b'["a", 7]',
+        b"[7, 8]",
+        b'[{"id": 7}, null]',
         b'["a", ""]',
         b'["stored", "not stored, try again"]',
         b'["rejected", "rejected"]',
@@ -85,6 +87,9 @@ def test_a_success_whose_body_broke_off_is_unknown():
 )
 def test_what_is_not_one_receipt_a_record_is_not_read_as_receipts(body):
     assert references(body, 2) is None
+    found = verdict(Answer(200, body), 2)
+    assert found.kind is Kind.UNREADABLE
+    assert "receipt" in found.detail
 
 
 @pytest.mark.parametrize("other", ['"rejected"', "null", "7", '{"error": "no"}', f'"x{RECEIPT}"'])
