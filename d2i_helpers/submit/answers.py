@@ -17,25 +17,8 @@ from typing import Any
 
 CORRELATION_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
 _CORRELATION = re.compile(r"[\w.:-]{1,200}", re.ASCII)
-_CHARSET = re.compile(r"\bcharset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
 _MAX_WRAPPED = 3  # JSON in a string of JSON in a string …
 _BLANKS = " \t\r\n\0\ufeff"
-# what may be said of a text that is no UTF-8; other names of codecs could be anything
-_CHARSETS = frozenset(
-    [
-        "utf-16",
-        "utf-16le",
-        "utf-16be",
-        "utf-32",
-        "utf-32le",
-        "utf-32be",
-        "iso-8859-1",
-        "latin-1",
-        "windows-1252",
-        "cp1252",
-        "iso-8859-15",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -58,12 +41,6 @@ class Answer:
             if _CORRELATION.fullmatch(value):
                 return value
         return None
-
-    @property
-    def charset(self) -> str | None:
-        """The character set that the headers give, in lower case; None where they give none."""
-        said = _CHARSET.search((self.headers or {}).get("content-type", ""))
-        return said[1].lower() if said else None
 
     def retry_after(self, now: float) -> float | None:
         """Seconds that `Retry-After` asks to wait, from either of its forms (RFC 9110, 10.2.3).
@@ -90,28 +67,22 @@ def http_date(text: str) -> float | None:
         return None
 
 
-def text_of(body: bytes, charset: str | None = None) -> str:
-    """The text of an answer: by its byte-order mark, its zero bytes, as UTF-8, or by ``charset``.
+def text_of(body: bytes) -> str:
+    """The text of an answer: by its byte-order mark, by its zero bytes, or as UTF-8.
 
-    The bytes go before the header, which is often that of another layer. What cannot be read
+    What the header says of it is often another layer's, and is not asked. What cannot be read
     becomes U+FFFD.
     """
-    encoding = json.detect_encoding(body)
-    try:
-        text = body.decode(encoding)
-    except UnicodeDecodeError:
-        known = charset if charset in _CHARSETS else "utf-8"
-        text = body.decode(known, errors="replace")
-    return text.strip(_BLANKS)
+    return body.decode(json.detect_encoding(body), errors="replace").strip(_BLANKS)
 
 
-def content_of(body: bytes, charset: str | None = None) -> Any:
+def content_of(body: bytes) -> Any:
     """The JSON of an answer, taken out of strings of JSON; its text where it is no JSON.
 
     Whole numbers come as floats, and what is no number (``NaN``, ``1e400``) as one that is not
     finite: an answer with a number that nobody can use is an answer all the same.
     """
-    content: Any = text_of(body, charset)
+    content: Any = text_of(body)
     for _ in range(_MAX_WRAPPED):
         if not isinstance(content, str):
             break

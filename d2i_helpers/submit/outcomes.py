@@ -80,7 +80,7 @@ def verdict(answer: Answer, count: int, receipt: re.Pattern[str] = DFE_RECEIPT) 
     if 200 <= status < 300:
         return _of_success(answer, count, receipt)
     if status in (400, 422):
-        named = named_records(answer.body, count, answer.charset)
+        named = named_records(answer.body, count)
         if named:
             return Verdict(Kind.NAMED, f"HTTP {status}: names {len(named)} of {count}", named=named)
         return Verdict(Kind.UNNAMED, f"HTTP {status}: refused, without naming a record")
@@ -113,10 +113,10 @@ def verdict(answer: Answer, count: int, receipt: re.Pattern[str] = DFE_RECEIPT) 
 def _of_success(answer: Answer, count: int, receipt: re.Pattern[str]) -> Verdict:
     read = None
     if not answer.problem:
-        read = references(answer.body, count, receipt, answer.charset)
+        read = references(answer.body, count, receipt)
     if read is None:
         why = answer.problem or f"not one receipt for each of the {count} records"
-        if not answer.problem and _unlike(answer.body, count, answer.charset):
+        if not answer.problem and _unlike(answer.body, count):
             why = "its receipts have not the shape of `receipt_form`"
         detail = f"HTTP {answer.status}, but {why}; it may be stored or not"
         return Verdict(Kind.UNREADABLE, detail)
@@ -137,7 +137,7 @@ def _without_answer(answer: Answer) -> Verdict:
 
 
 def references(
-    body: bytes, count: int, receipt: re.Pattern[str] = DFE_RECEIPT, charset: str | None = None
+    body: bytes, count: int, receipt: re.Pattern[str] = DFE_RECEIPT
 ) -> tuple[str | None, ...] | None:
     """The receipts in an answer, one for each record in the order sent; None: it has no such list.
 
@@ -146,7 +146,7 @@ def references(
     that has is None: of that record nobody knows. Lines need a receipt each, because a text that
     was cut off has lines as well.
     """
-    content = content_of(body, charset)
+    content = content_of(body)
     if isinstance(content, str):
         lines = [line.strip(" \t\r,\"'") for line in content.splitlines() if line.strip()]
         return _receipts(lines, count, receipt, every=True)
@@ -168,9 +168,9 @@ def _receipts(
     return None if lacking and (every or lacking == count) else read
 
 
-def _unlike(body: bytes, count: int, charset: str | None) -> bool:
+def _unlike(body: bytes, count: int) -> bool:
     """Whether an answer holds one word a record, of a shape that is not that of a receipt."""
-    content = content_of(body, charset)
+    content = content_of(body)
     return (
         isinstance(content, list)
         and len(content) == count > 0

@@ -35,7 +35,8 @@ _PATH = re.compile(
 )
 _PATH_PART = re.compile(r"\[(\d+)\]|([A-Za-z_]\w*)")
 _QUOTED = re.compile(r"\"[^\"]{0,200}\"|'[^']{0,200}'|`[^`]{0,200}`|“[^”]{0,200}”|‘[^’]{0,200}’")
-_QUOTE_MARK = re.compile(r"[\"`“”‘’«»]|(?<!\w)'|'(?!\w)")  # not the apostrophe of "O'Brien"
+# not the apostrophe of "O'Brien"; what could not be read may be one too
+_QUOTE_MARK = re.compile(r"[\"`“”‘’«»\ufffd]|(?<!\w)'|'(?!\w)")
 _WORD = re.compile(r"[A-Za-z_]+")
 
 # keys of JSON, in lower case and without "_" and "-": what stands under them
@@ -142,16 +143,15 @@ class _Mention(NamedTuple):
     said: str  # text that may give the reason
 
 
-def named_records(body: bytes, count: int, charset: str | None = None) -> dict[int, str]:
+def named_records(body: bytes, count: int) -> dict[int, str]:
     """Positions (from 0) of the records that the body names, each with its reason.
 
     Args:
         body: the error as it came.
         count: records in the request; an index beyond them makes the naming unreliable, and then
             nothing counts as named.
-        charset: as the answer's headers give it.
     """
-    mentions = list(_mentions(content_of(body, charset), "", 0, [_MAX_TEXT]))
+    mentions = list(_mentions(content_of(body), "", 0, [_MAX_TEXT]))
     surest = min((mention.rank for mention in mentions), default=0)
     reasons: dict[int, list[str]] = {}
     for mention in mentions:

@@ -166,7 +166,7 @@ def _token_in(answer: Answer, now: float) -> tuple[str, float | None]:
             f"No access token: {answer.problem} (HTTP {status}).",
             hint=PROBLEM_HINTS[answer.problem],
         )
-    content = content_of(answer.body, answer.charset)
+    content = content_of(answer.body)
     said = content.get("error") if isinstance(content, dict) else None
     number = _number_of(content)
     told = f"HTTP {status}" + (f", AADSTS{number}" if number else "")
