@@ -148,8 +148,14 @@ class Portable:
         return None
 
     def listed(self, values: Iterable[Any], of_values: TypeEngine[Any] | None) -> Any:
-        """The parameter of `among` for some values, none of them null."""
-        return list(values)
+        """The parameter of `among` for some values, none of them null.
+
+        The last value is given again until there are 1, 2, 4, 8 … of them: each other length is
+        another statement, which driver or server understand anew, and keep.
+        """
+        given = list(values)
+        room = min(1 << (len(given) - 1).bit_length(), self.most_in_list) if given else 0
+        return given + given[-1:] * (room - len(given))
 
     def numbered(
         self, row_number: ColumnElement[int], *of_all: ColumnElement[bool]
