@@ -278,7 +278,7 @@ SAID: dict[str, dict[str, Any]] = {
         "among": ["t.a IN (__[POSTCOMPILE_ids])", "t.a IN (__[POSTCOMPILE_ids])"],
         "beside": [],
         "types among": ["INTEGER"],
-        "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9]}),
+        "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9, 9]}),
         "partial": True,
         "undoes ddl": False,
         "counts when told": False,
@@ -455,7 +455,7 @@ SAID: dict[str, dict[str, Any]] = {
         "among": ["t.a IN (__[POSTCOMPILE_ids])", "t.a IN (__[POSTCOMPILE_ids])"],
         "beside": [],
         "types among": ["INTEGER"],
-        "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9]}),
+        "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9, 9]}),
         "partial": False,
         "undoes ddl": False,
         "counts when told": False,
@@ -521,6 +521,15 @@ def test_a_method_that_is_swapped_is_noticed(
 def test_no_list_is_longer_than_the_shortest_that_a_database_takes() -> None:
     assert [len(part) for part in database.in_batches(range(2000))] == [900, 900, 200]
     assert [len(part) for part in database.in_batches(range(5), 2)] == [2, 2, 1]
+
+
+def test_lists_have_few_lengths_and_none_is_too_long() -> None:
+    """A driver keeps what it knows of each statement; each other length is another statement."""
+    portable = dialects.named("sqlite")
+    lists = [portable.listed(range(number), None) for number in range(901)]
+    assert [len(one) for one in lists[:6]] == [0, 1, 2, 4, 4, 8]
+    assert sorted({len(one) for one in lists}) == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900]
+    assert all(set(one) == set(range(number)) for number, one in enumerate(lists))
 
 
 def test_a_database_without_a_class_is_treated_as_portable() -> None:
