@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.anonymise import fake_documents
-from d2i_helpers.anonymise.digests import digests_of, keyed_digest
+from d2i_helpers.anonymise.digests import DIGESTS, DigestSet, digests_of, keyed_digest
 from d2i_helpers.anonymise.leak_check import LeakCheck
 from d2i_helpers.anonymise.made import Made, Noted
 from d2i_helpers.anonymise.pseudonyms import Pseudonymiser
@@ -153,7 +153,7 @@ class AnonymousDocuments:
         # whether a pseudonym is of the shard; what it makes of the others' originals is nothing
         self.is_mine: Callable[[str], bool] = lambda _pseudonym: True
         self._others = array("q")  # numbers of the others' rows that have to be read
-        self._persons: set[int] = set()  # digests of real persons that need not be read
+        self._persons = array(DIGESTS)  # digests of real persons that need not be read
         self._read = _Read()
         # no more than a list may hold, so that one statement reads the rows of a page
         self._page_size = min(settings.chunk_size, database.most_in_list())
@@ -201,8 +201,8 @@ class AnonymousDocuments:
         self.find_held_back(connection)
         order = self._order(connection)
         if self._children >= _LIKELY_TO_MEET:
-            self._persons |= self._real_persons(connection, order)
-            self.pseudonyms.persons = self._persons
+            self._persons.extend(self._real_persons(connection, order))
+            self.pseudonyms.persons = DigestSet(self._persons)
         size, total = self._page_size, len(order)
         if self.settings.phase_data == "single_scrambled":
             order, size, total = array("q", sorted(order)), 1, 1  # the first child stays the same
@@ -234,7 +234,7 @@ class AnonymousDocuments:
             is_mine = self.is_mine(pseudonym)
             stays = bool(row.compared) and (not is_mine or twins.let_stay(pseudonym))
             if stays:
-                self._persons.add(self.check.remember_original(row.compared))
+                self._persons.append(self.check.remember_original(row.compared))
             elif is_mine:
                 pairs.append((pseudonym, row.id))
                 anew.append(row.person_id)
@@ -301,7 +301,7 @@ class AnonymousDocuments:
         pilot = self._pilot
         return row.person_id not in self.held_back and (not pilot or row.person_id in pilot)
 
-    def _real_persons(self, connection: Connection, order: Sequence[int]) -> set[int]:
+    def _real_persons(self, connection: Connection, order: Sequence[int]) -> Iterator[int]:
         """Digests of the full names with birth dates in the originals that have to be read.
 
         Only an early look: the leak check compares the documents themselves when all are made.
@@ -313,7 +313,7 @@ class AnonymousDocuments:
             person(self._original(row)[0])
             for row in database.rows_numbered(connection, select(t.json_payload), t.id, to_be_read)
         )
-        return {self._digest(one) for one in found if one is not None}
+        return (self._digest(one) for one in found if one is not None)
 
     def find_held_back(self, connection: Connection) -> None:
         """Find the children whose rows stay as they are, those that left the cohort too."""
