@@ -74,6 +74,8 @@ AIMS = {  # most times the floor
     ("send", "first"): 2.5, ("send", "usual"): 2.5,
 }  # fmt: skip
 LEAST = 0.2  # seconds; a floor that took less is noise, and nothing is compared with it
+# Persons of the source with which memory is compared: a smaller one does not fill a page.
+MEMORY_FROM = 10_000
 WORSE = 1.5  # a ratio that is so many times the one that was kept is worse
 KEY = SecretStr("a key of the benchmark, not a secret")
 
@@ -212,8 +214,7 @@ def ratios(found: Figures) -> dict[str, float]:
             for day in DAYS:
                 pair = [of_day_cpu(by_size[size][day]) for size in (small, large)]
                 made[f"{engine} {day} growth"] = math.log(pair[1] / pair[0]) / times
-                memory = [peak(by_size[size][day]) for size in (small, large)]
-                made[f"{engine} {day} memory : memory"] = memory[1] / memory[0]
+                made[f"{engine} {day} memory : memory"] = memory_grows(by_size, day)
     return {name: round(value, 2) for name, value in made.items()}
 
 
@@ -225,6 +226,14 @@ def of_day_cpu(of_day: Figures) -> float:
 def peak(of_day: Figures) -> float:
     """The most memory of any stage of a day, in MB."""
     return max(of_day[stage]["memory"] for stage in STAGES)
+
+
+def memory_grows(by_size: Figures, day: str) -> float:
+    """How many times the memory of a smaller source the largest takes; of the worst stage."""
+    sizes = sorted(by_size, key=int)
+    smaller = next((size for size in sizes if int(size) >= MEMORY_FROM), sizes[0])
+    small, large = by_size[smaller][day], by_size[sizes[-1]][day]
+    return max(large[stage]["memory"] / small[stage]["memory"] for stage in STAGES)
 
 
 def table(found: Figures) -> str:
@@ -262,8 +271,9 @@ def table(found: Figures) -> str:
         for name, value in compared.items() if name.endswith("growth")
     ]  # fmt: skip
     if growth:
-        lines += ["", "Growth between the two largest sizes:", "",
-                  "| whole day | exponent of the time | memory, times |", "|---|---|---|",
+        lines += ["", "How the time grows between the two largest sizes, and the memory of the "
+                  f"stage that grows most from {MEMORY_FROM:,} persons to the largest:", "",
+                  "| day | exponent of the time | memory, times |", "|---|---|---|",
                   *growth]  # fmt: skip
     return "\n".join(lines) + "\n"
 

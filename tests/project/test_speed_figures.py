@@ -37,6 +37,7 @@ def test_ratios_compare_with_floors_of_the_same_day_and_growth_with_a_smaller_si
     small, large = _figures(), _figures(cpu=10.0, memory=110.0)
     large["floor of extract"]["cpu"] = 4.0
     large["simple"]["cpu"] = 20.0
+    large["anonymise"]["memory"] = 130.0
     small["simple"]["cpu"] = 0.1  # too little to compare with
     by_size = {"100": dict.fromkeys(run.DAYS, small), "1000": dict.fromkeys(run.DAYS, large)}
     made = run.ratios({"sqlite": by_size})
@@ -45,7 +46,13 @@ def test_ratios_compare_with_floors_of_the_same_day_and_growth_with_a_smaller_si
     assert "sqlite 100 usual send : simple" not in made
     assert made["sqlite 1000 usual day : floors"] == 2.14
     assert made["sqlite usual growth"] == 1.0
-    assert made["sqlite usual memory : memory"] == 1.1
+    assert made["sqlite usual memory : memory"] == 1.3
+
+
+def test_memory_is_compared_with_ten_thousand_persons(run: Any) -> None:
+    sizes = {"2000": 50.0, "10000": 100.0, "20000": 110.0, "100000": 120.0}
+    by_size = {size: dict.fromkeys(run.DAYS, _figures(memory=mb)) for size, mb in sizes.items()}
+    assert run.ratios({"sqlite": by_size})["sqlite first memory : memory"] == 1.2
 
 
 def test_a_ratio_that_is_worse_by_more_than_half_is_named(run: Any) -> None:
