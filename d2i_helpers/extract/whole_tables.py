@@ -35,7 +35,7 @@ from d2i_helpers.extract.sources import STATUTORY, SourceReader
 from d2i_helpers.extract.written_ids import WrittenIds, alike
 
 _AT_A_TIME = 1000  # rows in memory; more do not stay in the cache of a processor
-_ROWS_A_PACK = 16_000  # at most, as far as the last count tells, where a database packs rows
+_ROWS_A_PACK = 8_000  # at most, as far as the last count tells, where a database packs rows
 _MANY = 1_000_000  # rows of a table that nobody has counted yet
 
 
