@@ -523,10 +523,10 @@ def test_no_list_is_longer_than_the_shortest_that_a_database_takes() -> None:
     assert [len(part) for part in database.in_batches(range(5), 2)] == [2, 2, 1]
 
 
-def test_lists_have_few_lengths_and_none_is_too_long() -> None:
+@pytest.mark.parametrize("name", ["sqlite", "postgresql", "mssql", "oracle"])
+def test_lists_have_few_lengths_and_none_is_too_long(name: str) -> None:
     """A driver keeps what it knows of each statement; each other length is another statement."""
-    portable = dialects.named("sqlite")
-    lists = [portable.listed(range(number), None) for number in range(901)]
+    lists = [dialects.named(name).listed(range(number), None) for number in range(901)]
     assert [len(one) for one in lists[:6]] == [0, 1, 2, 4, 4, 8]
     assert sorted({len(one) for one in lists}) == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900]
     assert all(set(one) == set(range(number)) for number, one in enumerate(lists))

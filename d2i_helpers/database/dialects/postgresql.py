@@ -79,7 +79,7 @@ class PostgreSQL(Portable):
     def listed(self, values: Iterable[Any], of_values: TypeEngine[Any] | None) -> Any:
         """As the text of an array: the driver would write a list anew for each statement."""
         if of_values is None:
-            return list(values)
+            return super().listed(values, of_values)
         if isinstance(of_values, Integer):
             return "{" + ",".join(map(str, values)) + "}"
         texts = (str(value).replace("\\", r"\\").replace('"', r"\"") for value in values)
