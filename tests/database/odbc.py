@@ -389,7 +389,8 @@ def _create_table(statement: str, plain: Engine) -> str:
         return _as_sqlite(statement)
     target = known[name].to_metadata(type(known[name].metadata)(), schema=None)  # type: ignore[arg-type]
     said = str(CreateTable(target).compile(plain))
-    return re.sub(r"(VARCHAR\(\d+\)|TEXT)", r"\1 COLLATE NOCASE", said)
+    said = re.sub(r"VARCHAR\(", "NVARCHAR(", said)  # as it is made there
+    return re.sub(r"(NVARCHAR\(\d+\)|TEXT)", r"\1 COLLATE NOCASE", said)
 
 
 class FakeCatalogue:

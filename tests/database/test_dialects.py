@@ -401,7 +401,7 @@ SAID: dict[str, dict[str, Any]] = {
         "server": "mssql 16.2",
         "held": "SELECT t.a FROM t with (updlock, rowlock)",
         "among": ["t.a IN (__[POSTCOMPILE_ids])", "t.a IN (__[POSTCOMPILE_ids])"],
-        "beside": ["VARCHAR(20)", "VARCHAR(48)"],
+        "beside": ["VARCHAR(20)", "VARCHAR(48)", "NVARCHAR(48)"],
         "types among": ["VARCHAR(48)"],
         "numbered": ("t.a BETWEEN :lowest AND :highest", {"lowest": 3, "highest": 9}),
         "partial": False,

@@ -107,6 +107,7 @@ def test_ids_in_varchar_are_asked_for_in_varchar(
             "update ssd_person set pers_person_id = 'Ł' || pers_person_id "
             "where pers_person_id = (select min(pers_person_id) from ssd_person)"
         )
+    driver.plain.dispose()  # it knows the tables as they were
     asked: list[tuple[str, tuple[Any, ...], list[Any]]] = []
     execute = odbc.Cursor.execute
 
@@ -128,6 +129,35 @@ def test_ids_in_varchar_are_asked_for_in_varchar(
             assert kind[0] == wanted, statement
             narrow += kind[0] == odbc.SQL_VARCHAR
     assert narrow > 5
+
+
+def test_ids_of_all_lengths_are_asked_for_in_one(
+    driver: odbc.Driver, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else pyodbc gives each its own length, and the server plans each list of ids anew."""
+    here = make_settings(chunk_size=5)
+    day.fill(here, 24)
+    asked: list[tuple[str, list[Any]]] = []
+    execute = odbc.Cursor.execute
+
+    def look(cursor: odbc.Cursor, statement: str, parameters: Any = ()) -> Any:
+        asked.append((statement, cursor.types or []))
+        return execute(cursor, statement, parameters)
+
+    monkeypatch.setattr(odbc.Cursor, "execute", look)
+    engine = database.open_database(here)
+    extract.run(engine, here, load_spec())
+    with driver.plain.begin() as connection:  # fewer than most, who would be read by pages
+        connection.exec_driver_sql(
+            "update ssd_person set pers_person_id = pers_person_id || '-and-longer' "
+            "where pers_person_id in (select pers_person_id from ssd_person limit 4)"
+        )
+    extract.run(engine, here, load_spec())
+    engine.dispose()
+    of_pages = [pair for pair in asked if re.search(r"t\d\.\w+ (>=|<=|IN \(\?)", pair[0])]
+    for kind in (">= ?", "IN (?"):
+        assert sum(kind in statement for statement, _ in of_pages) > 20, kind
+    assert {one for _, types in of_pages for one in types} == {(odbc.SQL_WVARCHAR, 48, 0)}
 
 
 def rows_of(count: int) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     CHAR,
+    NCHAR,
     URL,
     VARCHAR,
     BigInteger,
@@ -259,22 +260,27 @@ class SQLServer(Portable):
         return statement.with_hint(table, "with (updlock, rowlock)", self.name)
 
     def beside(self, deployed: TypeEngine[Any] | None) -> TypeEngine[Any] | None:
-        """VARCHAR beside VARCHAR and CHAR, while a value is ASCII (`odbc_type`).
+        """The column's kind of text and its length; VARCHAR while a value is ASCII (`odbc_type`).
 
-        Beside a parameter of NVARCHAR it is the column that is converted. Under a collation whose
+        Beside a parameter of NVARCHAR a column of VARCHAR is converted. Under a collation whose
         name begins with ``SQL_`` no index serves it then, and the two types are sorted by different
         rules: an id with a hyphen would be on no page.
+
+        Without a length pyodbc gives each value its own. The server keeps a plan for each list of
+        types, so nearly each list of ids of several lengths would be planned anew.
         """
         if isinstance(deployed, VARCHAR | CHAR):
             return VARCHAR(deployed.length)
+        if isinstance(deployed, NVARCHAR | NCHAR):
+            return NVARCHAR(deployed.length)
         return None
 
     def among(
         self, column: ColumnElement, name: str, of_values: TypeEngine[Any] | None
     ) -> ColumnElement[bool]:
         """With the type of `beside`, where that is given."""
-        narrow = of_values if isinstance(of_values, VARCHAR) else None
-        return column.in_(bindparam(name, expanding=True, type_=narrow))
+        beside = of_values if isinstance(of_values, VARCHAR | NVARCHAR) else None
+        return column.in_(bindparam(name, expanding=True, type_=beside))
 
     def numbered(
         self, row_number: ColumnElement[int], *of_all: ColumnElement[bool]
