@@ -89,11 +89,11 @@ def run(
         DatabaseError: the staging table is not there. LockError: another run works on a table.
     """
     key = None if settings.phase_data in CONSTRUCTED else pseudonym_key(settings, secrets)
-    database.create_staging(engine, settings.anon_table)
     avoid: frozenset[int] = frozenset()
     may_stay = True
     tables = [settings.staging_table, settings.anon_table]
     with working_on(engine, tables, settings.part), few_collections():
+        database.create_staging(engine, settings.anon_table)
         with database.reading(engine) as connection:
             source = Staging(engine, settings.staging_table)
             contents.require(connection, source, Contents.IDENTIFIABLE)

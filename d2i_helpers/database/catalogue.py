@@ -8,7 +8,7 @@ statement of this engine makes, changes or drops something.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.engine.reflection import Inspector, ObjectKind
 from sqlalchemy.types import TypeEngine
 
-from d2i_helpers.database import tables
+from d2i_helpers.database import dialects, tables
 from d2i_helpers.database.dialects import Characters
 
 _CHANGES = ("create", "alter", "drop", "exec")  # how a statement begins that changes the catalogue
@@ -121,7 +121,7 @@ def indexed_columns(connection: Connection, table: Table) -> set[str]:
         _answers(connection).indexed,
         schema,
         _asked_with(table.name) if table.name in _ssd_names() else [table.name],
-        lambda names: _first_columns(inspect(connection), schema, names),
+        lambda names: _first_columns(connection, schema, [*names]),
     ).get(table.name.lower(), set())
 
 
@@ -173,27 +173,35 @@ def _asked(name: str) -> str:
 
 
 def _first_columns(
-    look: Inspector, schema: str | None, names: Iterable[str]
+    connection: Connection, schema: str | None, names: Sequence[str]
 ) -> dict[str, set[str]]:
-    """The first column of each index and key, by table."""
+    """The first column of each index and key, by table; both in lower case."""
+    asked = dialects.of(connection).first_columns_query(schema, names)
+    found = (
+        _first_columns_of_library(inspect(connection), schema, names)
+        if asked is None
+        else ((table, column) for table, column in connection.execute(asked))
+    )
     begins: dict[str, set[str]] = {}
+    for table, column in found:
+        if column:  # an index on an expression has no name there
+            begins.setdefault(table.lower(), set()).add(column.lower())
+    return begins
 
-    def add(table: str, columns: Iterable[str | None]) -> None:
-        first = next(iter(columns), None)
-        if first:  # an index on an expression has no name there
-            begins.setdefault(table.lower(), set()).add(first.lower())
 
-    wanted: dict[str, Any] = {"schema": schema, "filter_names": [*names], "kind": ObjectKind.ANY}
+def _first_columns_of_library(
+    look: Inspector, schema: str | None, names: Sequence[str]
+) -> Iterator[tuple[str, str | None]]:
+    wanted: dict[str, Any] = {"schema": schema, "filter_names": names, "kind": ObjectKind.ANY}
     for (_, table), indexes in look.get_multi_indexes(**wanted).items():
         for index in indexes:
-            add(table, index["column_names"])
+            yield table, next(iter(index["column_names"]), None)
     for (_, table), key in look.get_multi_pk_constraint(**wanted).items():
-        add(table, key["constrained_columns"] if key else ())
+        yield table, next(iter(key["constrained_columns"] if key else ()), None)
     with suppress(NotImplementedError):  # not every dialect tells its unique constraints apart
         for (_, table), constraints in look.get_multi_unique_constraints(**wanted).items():
             for constraint in constraints:
-                add(table, constraint["column_names"])
-    return begins
+                yield table, next(iter(constraint["column_names"]), None)
 
 
 def _asked_with(name: str) -> set[str]:

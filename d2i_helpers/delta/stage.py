@@ -131,8 +131,8 @@ def run(
         GateError: the table holds real children and the profile says anonymised, or the reverse.
         DatabaseError: the staging table cannot be used. LockError: another run works on it.
     """
-    database.create_staging(engine, settings.send_table)
     with working_on(engine, [settings.send_table], settings.part), few_collections():
+        database.create_staging(engine, settings.send_table)
         return _prepare(engine, settings, spec, progress)
 
 

@@ -89,11 +89,11 @@ def run(
         DatabaseError: the staging table cannot be used. LockError: another run works on it.
     """
     gates.require(gates.decide(settings))  # whoever calls this, notebook or not
-    database.create_staging(engine, settings.send_table)
     run_id = settings.run_id or f"{BY_HAND}{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as stack:
         look = stack.enter_context(working_on(engine, [settings.send_table], settings.part))
         stack.enter_context(few_collections())
+        database.create_staging(engine, settings.send_table)
         client = client or stack.enter_context(Client(endpoint, settings, may_send=look))
         staging = Staging(engine, settings.send_table, shard=settings.part)
         return _submit(_Sender(staging, settings, spec, client, run_id), progress)

@@ -183,6 +183,12 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
         "at once": dialect.hands_over_at_once,
         "fingerprint": None if hashed is None else sql(hashed),
         "copies": (sorted(dialect.copies_rows), copied(dialect)),
+        "first columns": [
+            str(asked)
+            if (asked := dialect.first_columns_query(schema, ["t"])) is not None
+            else None
+            for schema in ("s", None)
+        ],
         "may copy": None if (asked := dialect.copy_query("s.t")) is None else sql(asked),
         "not plain": None if (odd := dialect.is_not_plain(words)) is None else sql(odd),
         "compared": [dialect.as_compared(text) for text in (" a ", "a\t")],
@@ -238,6 +244,14 @@ CHEAPER_PAGES = (
     "where current_setting('random_page_cost') = '4'"
 )
 NO_SESSION: dict[str, Any] = {"session": [], "session without limits": []}
+FIRST_COLUMNS = (
+    "select c.relname, a.attname from pg_catalog.pg_index i "
+    "join pg_catalog.pg_class c on c.oid = i.indrelid "
+    "join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
+    "join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0] "
+    "where c.relname = any(cast(:names as text[])) and "
+)
+
 SAID: dict[str, dict[str, Any]] = {
     "sqlite": {
         "password": (False, False),
@@ -260,6 +274,7 @@ SAID: dict[str, dict[str, Any]] = {
         "at once": False,
         "fingerprint": None,
         "copies": ([], None),
+        "first columns": [None, None],
         "may copy": None,
         "not plain": "(c.w glob '*[^!-~]*') OR instr(c.w, char(0)) > 0",
         "compared": [" a ", "a\t"],
@@ -312,6 +327,10 @@ SAID: dict[str, dict[str, Any]] = {
         "at once": True,
         "fingerprint": 'hash_record_extended(row(t.a, CAST(c.w AS TEXT) COLLATE "C"), 0)',
         "copies": (["psycopg"], [("COPY s.t (a, b) FROM STDIN",), ((1, "x"),)]),
+        "first columns": [
+            f"{FIRST_COLUMNS}n.nspname = :schema",
+            f"{FIRST_COLUMNS}pg_catalog.pg_table_is_visible(c.oid)",
+        ],
         "may copy": "SELECT CASE WHEN row_security_active(CAST('s.t' AS REGCLASS)) THEN 0 ELSE 1 "
                     "END AS anon_1",
         "not plain": 'c.w COLLATE "C" ~ \'[^!-~]\'',
@@ -382,6 +401,7 @@ SAID: dict[str, dict[str, Any]] = {
         "at once": False,
         "fingerprint": None,
         "copies": ([], None),
+        "first columns": [None, None],
         "may copy": None,
         "not plain": (
             "(rtrim(c.w) COLLATE Latin1_General_100_BIN2) LIKE N'%[^!-~]%'"
@@ -436,6 +456,7 @@ SAID: dict[str, dict[str, Any]] = {
         "at once": False,
         "fingerprint": None,
         "copies": ([], None),
+        "first columns": [None, None],
         "may copy": None,
         "not plain": "REGEXP_LIKE(c.w, '[^!-~]')",
         "compared": [" a ", "a\t"],

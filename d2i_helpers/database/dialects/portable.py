@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -97,6 +97,16 @@ class Portable:
     # ----------------------------------------------------------------------------- statements
     # whether `copy_rows` may be called, by the name of SQLAlchemy's driver
     copies_rows: ClassVar[frozenset[str]] = frozenset()
+
+    def first_columns_query(self, schema: str | None, tables: Collection[str]) -> Executable | None:
+        """The query for (table, column) of the first column of each index and key of some tables.
+
+        None where SQLAlchemy is to be asked, for which some databases need far longer.
+
+        Args:
+            schema: None is the login's own.
+        """
+        return None
 
     def copy_query(self, table: str) -> Select | None:
         """The query for 1 where rows may be copied into a table; None where they never are.

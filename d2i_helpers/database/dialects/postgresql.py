@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -43,6 +43,14 @@ _CHEAPER_PAGES = (
     "select set_config('random_page_cost', '1.1', false) "
     "where current_setting('random_page_cost') = '4'"
 )
+_FIRST_COLUMNS = (
+    "select c.relname, a.attname from pg_catalog.pg_index i "
+    "join pg_catalog.pg_class c on c.oid = i.indrelid "
+    "join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
+    "join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0] "
+    "where c.relname = any(cast(:names as text[])) and "
+)
+_IN_SCHEMA, _VISIBLE = "n.nspname = :schema", "pg_catalog.pg_table_is_visible(c.oid)"
 
 
 @register
@@ -84,6 +92,11 @@ class PostgreSQL(Portable):
             return "{" + ",".join(map(str, values)) + "}"
         texts = (str(value).replace("\\", r"\\").replace('"', r"\"") for value in values)
         return "{" + ",".join(f'"{text}"' for text in texts) + "}"
+
+    def first_columns_query(self, schema: str | None, tables: Collection[str]) -> Executable | None:
+        """A key is an index there too; an index on an expression has no column."""
+        asked = text(_FIRST_COLUMNS + (_IN_SCHEMA if schema else _VISIBLE))
+        return asked.bindparams(names=list(tables), **({"schema": schema} if schema else {}))
 
     def copy_query(self, table: str) -> Select | None:
         """Not where policies say which rows a login may write: COPY is refused there."""
