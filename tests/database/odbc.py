@@ -51,7 +51,9 @@ _ANSWERS = {
     "sys.system_views": "dm_exec_sessions",
     "transaction_isolation_level": "READ COMMITTED",
 }
-_NOTHING = re.compile(r"(?i)\s*(?:set (?:lock_timeout|transaction isolation|xact_abort)|exec\()")
+_NOTHING = re.compile(
+    r"(?i)\s*(?:set (?:lock_timeout|transaction isolation|xact_abort|deadlock_priority)|exec\()"
+)
 
 
 class Error(Exception):

@@ -137,7 +137,8 @@ class SQLServer(Portable):
         The isolation is said, because ODBC hands out pooled connections that keep what another
         program set. READ COMMITTED holds no lock on what was read, and is what a database without
         snapshots has; what has to stay as it was read is held with `hold_rows`. XACT_ABORT, which
-        a server may have on, would end the transaction where pyodbc swallows an error.
+        a server may have on, would end the transaction where pyodbc swallows an error. Of a
+        deadlock we are the victim, as we do a step again and the load of an SSD may not.
         """
         if hasattr(connection, "timeout"):  # seconds, 0 without end
             connection.timeout = settings.statement_timeout
@@ -147,6 +148,7 @@ class SQLServer(Portable):
         cursor.execute(f"set lock_timeout {milliseconds:d}")
         cursor.execute("set transaction isolation level read committed")
         cursor.execute("set xact_abort off")
+        cursor.execute("set deadlock_priority low")
         cursor.close()
         connection.commit()
 
