@@ -84,7 +84,9 @@ def create_staging(engine: Engine, *names: str) -> list[str]:
 def make_missing(engine: Engine, make: Callable[[Connection], Made]) -> Made:
     """Make tables that are missing, where another run may make the same in this moment.
 
-    A database refuses the second maker, who looks again and finds what is there by then.
+    A database refuses the second maker, who looks again and finds what is there by then. A table
+    is there with its indexes or not at all, as nobody would add them later; but on Oracle, where
+    each statement that makes something commits.
 
     Args:
         make: looks what is missing and makes it, in one transaction; from its beginning each time.
@@ -92,11 +94,16 @@ def make_missing(engine: Engine, make: Callable[[Connection], Made]) -> Made:
     Raises:
         DatabaseError: the database refused it each time.
     """
+
+    def look_and_make(connection: Connection) -> Made:
+        dialects.of(connection).begin_ddl(connection)
+        return make(connection)
+
     for _ in range(_FURTHER_LOOKS):
         with suppress(DatabaseError):
-            return in_transaction(engine, make)
+            return in_transaction(engine, look_and_make)
         forget_answers(engine)
-    return in_transaction(engine, make)
+    return in_transaction(engine, look_and_make)
 
 
 def require_staging(connection: Connection, name: str) -> None:

@@ -96,6 +96,13 @@ def copied(dialect: dialects.Portable) -> list[Any] | None:
     return [cursor.copy.call_args.args, written.call_args.args]
 
 
+def told_before_ddl(dialect: dialects.Portable) -> list[str]:
+    """What a transaction is told in which tables are made."""
+    connection = MagicMock()
+    dialect.begin_ddl(connection)
+    return [call.args[0] for call in connection.exec_driver_sql.call_args_list]
+
+
 def has_listeners(dialect: dialects.Portable, limits: Any) -> bool:
     engine = create_engine("sqlite://")
     dialect.limit_statements(engine, limits)
@@ -225,6 +232,7 @@ def what_it_says(dialect: dialects.Portable) -> dict[str, Any]:
             dialect.numbers([3, 5, 9]),
         ),
         "partial": dialect.partial_indexes,
+        "begins ddl": told_before_ddl(dialect),
         "undoes ddl": dialect.undoes_ddl,
         "counts when told": dialect.counts_when_told,
         "table": sql(CreateTable(counted), dialect.for_scripts(library.dialect())),
@@ -295,6 +303,7 @@ SAID: dict[str, dict[str, Any]] = {
         "types among": ["INTEGER"],
         "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9, 9]}),
         "partial": True,
+        "begins ddl": ["begin immediate"],
         "undoes ddl": False,
         "counts when told": False,
         "table": "CREATE TABLE c ( id INTEGER, x TEXT, w VARCHAR(48), h BLOB )",
@@ -366,6 +375,7 @@ SAID: dict[str, dict[str, Any]] = {
             {"numbers": "{3,5,9}"},
         ),
         "partial": True,
+        "begins ddl": [],
         "undoes ddl": True,
         "counts when told": True,
         "table": "CREATE TABLE c ( id BIGINT, x TEXT, w VARCHAR(48), h BYTEA )",
@@ -426,6 +436,7 @@ SAID: dict[str, dict[str, Any]] = {
         "types among": ["VARCHAR(48)"],
         "numbered": ("t.a BETWEEN :lowest AND :highest", {"lowest": 3, "highest": 9}),
         "partial": False,
+        "begins ddl": [],
         "undoes ddl": True,
         "counts when told": False,
         "table": "CREATE TABLE c ( id BIGINT NULL, x NVARCHAR(max) NULL, w NVARCHAR(48) NULL, "
@@ -479,6 +490,7 @@ SAID: dict[str, dict[str, Any]] = {
         "types among": ["INTEGER"],
         "numbered": ("t.a IN (__[POSTCOMPILE_numbers])", {"numbers": [3, 5, 9, 9]}),
         "partial": False,
+        "begins ddl": [],
         "undoes ddl": False,
         "counts when told": False,
         "table": "CREATE TABLE c ( id NUMBER(19), x CLOB, w VARCHAR2(48 CHAR), h BLOB )",

@@ -20,7 +20,7 @@ from sqlalchemy import (
     cast,
     func,
 )
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import Select
 from sqlalchemy.types import TypeEngine
 
@@ -73,6 +73,9 @@ class Portable:
 
     def guard_transactions(self, engine: Engine) -> None:
         """Stop where a transaction was ended in its middle and the driver did not say so."""
+
+    def begin_ddl(self, connection: Connection) -> None:
+        """Begin a transaction that holds what makes a table too, where the driver does not."""
 
     # whether what makes or alters a table is undone with its transaction
     undoes_ddl: ClassVar[bool] = True

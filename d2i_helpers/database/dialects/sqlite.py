@@ -41,7 +41,7 @@ class SQLite(Portable):
     """
 
     name = "sqlite"
-    undoes_ddl = False  # Python's driver begins a transaction with the first row that is written
+    undoes_ddl = False  # but after `begin_ddl`
     takes_password = False
     partial_indexes = True
     row_number = Integer()  # it counts up only a key of the type INTEGER
@@ -65,6 +65,13 @@ class SQLite(Portable):
                 hint="For the fictional one run `d2i simulate init`; else correct the parameter.",
             )
         return url.set(database=str(path))
+
+    def begin_ddl(self, connection: Connection) -> None:
+        """Python's driver begins a transaction only with the first row that is written.
+
+        At once as one that writes: who looked before another one wrote could not write any more.
+        """
+        connection.exec_driver_sql("begin immediate")
 
     def size_of(self, column: ColumnElement) -> ColumnElement[int]:
         """In bytes; letters it would have to count one by one."""
