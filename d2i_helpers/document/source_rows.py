@@ -133,7 +133,7 @@ class Read:
     by: str
     chain: tuple[Link, ...] = ()
 
-    @property
+    @functools.cached_property
     def tables(self) -> frozenset[str]:
         """The tables by which its rows are found, and its own."""
         return frozenset((self.table, *(step.table for step in self.chain)))

@@ -252,6 +252,7 @@ class DeployedTables:
         return made.label(FINGERPRINT)
 
 
+@functools.cache  # to SQLAlchemy a statement on another object is another statement
 def source_table(name: str) -> Table:
     """A table by name, of the SSD's schema unless it names one itself."""
     schema, _, bare = name.rpartition(".")
