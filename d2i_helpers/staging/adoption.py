@@ -190,7 +190,7 @@ def _doubts(row: Any, new: dict[str, Any]) -> Iterator[str]:
     elif status is Status.SENT:
         if is_purge(row.partial_json_payload):
             yield PURGED
-        if row.previous_json_payload is None:
+        elif row.previous_json_payload is None:
             yield TAKEN_AT_ITS_WORD
         elif new["previous_json_payload"] != row.previous_json_payload:
             yield OTHER_BASELINE

@@ -185,11 +185,10 @@ def baseline_is_doubtful(row: Any) -> bool:
     D2I's SQL writes there what was staged before, whether it was sent or not; and its sender writes
     there the document of a child whom it just had erased.
     """
-    if row.previous_json_payload is None:
-        return False
-    if _says_sent(row):
+    if _says_sent(row):  # whether a baseline is kept or not: `rehashed` gives it one
         return is_purge(row.partial_json_payload)
-    return read_status(row.submission_status) is not Status.SENT
+    waits = read_status(row.submission_status) is not Status.SENT
+    return waits and row.previous_json_payload is not None
 
 
 def is_purge(partial: str | None) -> bool:

@@ -222,16 +222,17 @@ def test_what_d2i_staged_and_never_sent_is_not_lost(
         assert receiver.held[name] == rows_of(ssd.documents()[name])
 
 
+@pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("held", [False, True])
 def test_a_child_whose_last_message_was_a_purge_is_sent_whole(
     engine: Engine, ssd: Any, make_settings: Callable,
-    documents: dict[str, dict[str, Any]], held: bool,
+    documents: dict[str, dict[str, Any]], held: bool, kept: bool,
 ) -> None:  # fmt: skip
     """D2I's sender ends in the same state after a purge and after a document."""
     deploy(engine)
     purge = {"la_child_id": "P001", "purge": True}
-    put(engine, "P001", documents["P001"], previous_json_payload=documents["P001"],
-        partial_json_payload=purge, **SENT)  # fmt: skip
+    before = {"previous_json_payload": documents["P001"]} if kept else {}
+    put(engine, "P001", documents["P001"], partial_json_payload=purge, **before, **SENT)
     put(engine, "P002", documents["P002"], previous_json_payload=documents["P002"],
         partial_json_payload=documents["P002"], **SENT)  # fmt: skip
     settings = make_settings()
@@ -333,6 +334,7 @@ HELD = {"previous_json_payload": '{"la_child_id": "1"}'}
             [adoption.PURGED],
             "not_valid",
         ),
+        ({**SENT, "partial_json_payload": '{"purge": true}'}, [adoption.PURGED], "not_valid"),
         ({**SENT, **HELD, "partial_json_payload": '[{"purge": true}]'}, [], "nothing"),
         ({"row_state": "DELETED"}, [adoption.GONE_UNSENT], "nothing"),
         ({"row_state": "Gone"}, [adoption.UNKNOWN_WORD], "not_valid"),
