@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event, select, update
 
 from d2i_helpers import database
+from d2i_helpers.database.tables import submission_log
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.errors import D2IError, ReceiverError, TokenError
 from d2i_helpers.settings import Settings
@@ -302,3 +303,26 @@ def test_two_thousand_histories(engine: Engine, make_settings: Callable) -> None
         history(engine, make_settings, options, days, seed)
 
     play()
+
+
+def test_what_was_on_the_wire_when_the_run_died_stands_in_the_log(
+    engine: Engine, make_settings: Callable
+) -> None:
+    """Nothing else would tell a reviewer of a request that nobody saw answered."""
+    settings = make_settings(staging_table=TABLE, guard_min_children=10_000)
+    staging = Staging(engine, TABLE)
+    clear(engine, staging)
+    source, link = Source(1), Link(NaiveReceiver("merge"), 0, 0.0)
+    for _ in range(3):
+        source.add()
+    link._stored = link._crash_after  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        run_day(engine, settings, source, link)
+    delta_stage.run(engine, settings, SPEC)
+    log, t = submission_log.c, staging.table.c
+    chosen = select(log.person_id, log.outcome, log.phase, log.document_hash)
+    with database.reading(engine) as connection:
+        found = {tuple(row) for row in connection.execute(chosen)}
+        staged = connection.execute(select(t.person_id, t.current_hash)).all()
+    assert found == {(child, str(Outcome.UNKNOWN), "lost", digest) for child, digest in staged}
+    assert len(found) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import threading
@@ -14,11 +15,15 @@ from sqlalchemy import Engine, delete, event, select, update
 
 from d2i_helpers import database, processes
 from d2i_helpers.database.tables import run_lock
+from d2i_helpers.delta import stage as delta
 from d2i_helpers.errors import LockError, SettingsError
 from d2i_helpers.kernel_protocol import HOLDER_VARIABLE
-from d2i_helpers.settings import WHOLE, Shard
+from d2i_helpers.settings import WHOLE, Settings, Shard
+from d2i_helpers.staging import Staging
 from d2i_helpers.staging import lease as lock
 from d2i_helpers.staging.lease import Lease, working_on
+from d2i_helpers.submit import stage as submit
+from tests.staging.world import HASHER, SPEC, Source, clear, extract
 
 TABLE = "ssd_api_data_staging"
 
@@ -170,6 +175,33 @@ def test_a_stage_that_was_paused_writes_nothing_once_another_run_took_over(
                 look()
         with database.reading(engine) as connection:  # nobody asks after the stage
             assert len(connection.execute(wrote).all()) == 1
+
+
+def test_submit_asks_for_the_lease_before_each_request(
+    engine: Engine, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(staging_table=TABLE, guard_min_children=10_000)
+    clear(engine, Staging(engine, TABLE))
+    source = Source(1)
+    source.add()
+    extract(engine, Staging(engine, TABLE, HASHER), source)
+    delta.run(engine, settings, SPEC)
+
+    class Paused(contextlib.nullcontext):  # stands for the client
+        def __init__(self, *_: object, may_send: Callable[[], None]) -> None:
+            super().__init__(self)
+            self.may_send = may_send
+
+        def send(self, _records: list[bytes]) -> None:
+            with engine.connect() as other:
+                other.execute(update(run_lock).values(holder="elsewhere:1:2 77 1.0"))
+                other.commit()
+            self.may_send()
+            raise AssertionError("it is sent")
+
+    monkeypatch.setattr(submit, "Client", Paused)
+    with pytest.raises(LockError, match="lost"):
+        submit.run(engine, settings, SPEC, None)
 
 
 def test_the_databases_clock_is_utc(engine: Engine) -> None:

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from d2i_helpers.errors import ReceiverError, TokenError
+from d2i_helpers.errors import LockError, ReceiverError, TokenError
 from d2i_helpers.staging.states import Outcome
+from d2i_helpers.submit.client import Client
 from tests.submit.http.harness import batch, record
 
 ACK, REFUSED, FAILED = Outcome.ACKNOWLEDGED, Outcome.REFUSED, Outcome.FAILED
@@ -174,6 +175,21 @@ def test_401_gets_one_fresh_token(start):
     result = client.send([record("c1")])
     assert outcomes(result) == [ACK]
     assert [post["status"] for post in served.posts()] == [200, 401, 200]
+
+
+def test_nothing_leaves_once_the_lease_is_lost(start, api_settings):
+    """Not even the repeat of a request that left before."""
+    _, served = start({"faults": [{"status": 503}]})
+    looks = iter([None, LockError("The lease was lost.")])
+
+    def look():
+        if (error := next(looks)) is not None:
+            raise error
+
+    client = Client(served.endpoint, api_settings(), may_send=look)
+    with client, pytest.raises(LockError):
+        client.send(batch(3))
+    assert [post["status"] for post in served.posts()] == [503]
 
 
 def test_401_for_a_fresh_token_ends_the_run(start):
