@@ -121,7 +121,7 @@ def indexed_columns(connection: Connection, table: Table) -> set[str]:
         _answers(connection).indexed,
         schema,
         _asked_with(table.name) if table.name in _ssd_names() else [table.name],
-        lambda names: _first_columns(connection, schema, [*names]),
+        lambda names: _first_columns(connection, schema, names),
     ).get(table.name.lower(), set())
 
 
@@ -142,9 +142,9 @@ def _columns(connection: Connection, table: Table) -> dict[str, list[Any]]:
     """The columns of all known tables of the schema that are there, by name in lower case."""
     schema = real_schema(connection, table)
 
-    def ask(names: Iterable[str]) -> dict[str, list[Any]]:
+    def ask(names: Sequence[str]) -> dict[str, list[Any]]:
         look = inspect(connection)
-        found = look.get_multi_columns(schema=schema, filter_names=[*names], kind=ObjectKind.ANY)
+        found = look.get_multi_columns(schema=schema, filter_names=names, kind=ObjectKind.ANY)
         return {name.lower(): columns for (_, name), columns in found.items()}
 
     return _kept_of(_answers(connection).columns, schema, _asked_with(table.name), ask)
@@ -154,7 +154,7 @@ def _kept_of(
     kept: dict[str | None, dict[str, Any]],
     schema: str | None,
     names: Iterable[str],
-    ask: Callable[[Iterable[str]], dict[str, Any]],
+    ask: Callable[[Sequence[str]], dict[str, Any]],
 ) -> dict[str, Any]:
     """The answers on a schema; asks of these names where they were not asked for.
 
@@ -177,10 +177,10 @@ def _first_columns(
 ) -> dict[str, set[str]]:
     """The first column of each index and key, by table; both in lower case."""
     asked = dialects.of(connection).first_columns_query(schema, names)
-    found = (
+    found: Iterable[Any] = (
         _first_columns_of_library(inspect(connection), schema, names)
         if asked is None
-        else ((table, column) for table, column in connection.execute(asked))
+        else connection.execute(asked)
     )
     begins: dict[str, set[str]] = {}
     for table, column in found:

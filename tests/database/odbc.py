@@ -23,6 +23,7 @@ import datetime as dt
 import functools
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -393,6 +394,14 @@ def _create_table(statement: str, plain: Engine) -> str:
     said = str(CreateTable(target).compile(plain))
     said = re.sub(r"VARCHAR\(", "NVARCHAR(", said)  # as it is made there
     return re.sub(r"(NVARCHAR\(\d+\)|TEXT)", r"\1 COLLATE NOCASE", said)
+
+
+def in_place_of_pyodbc(file: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """A driver of a file, which is found where pyodbc is asked for, and its catalogue."""
+    driver = Driver(file)
+    monkeypatch.setitem(sys.modules, "pyodbc", driver)
+    driver.catalogue.put_in_place(monkeypatch)
+    return driver
 
 
 class FakeCatalogue:

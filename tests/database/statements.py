@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,9 +168,7 @@ def today(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("D2I_DATABASE_URL", f"sqlite:///{folder / 'sqlite' / 'ssd.sqlite'}")
     with _captured(found):
         _run_days(folder / "sqlite")
-    driver = odbc.Driver(folder / "mssql" / "server.sqlite")
-    monkeypatch.setitem(sys.modules, "pyodbc", driver)
-    driver.catalogue.put_in_place(monkeypatch)
+    driver = odbc.in_place_of_pyodbc(folder / "mssql" / "server.sqlite", monkeypatch)
     monkeypatch.setenv("D2I_DATABASE_URL", odbc.URL)
     _run_days(folder / "mssql")
     assert max(said.count("?") for said in driver.statements) < MOST_PARAMETERS

@@ -8,10 +8,8 @@ for another connection of its own waits until `lock_timeout`, each time.
 from __future__ import annotations
 
 import re
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, select
@@ -57,15 +55,6 @@ class Locks:
 
 def _named(statement: str) -> set[str]:
     return set(_TABLES.findall(statement))
-
-
-@pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> odbc.Driver:
-    """The fake driver in the place of pyodbc."""
-    made = odbc.Driver(tmp_path / "server.sqlite")
-    monkeypatch.setitem(sys.modules, "pyodbc", made)
-    made.catalogue.put_in_place(monkeypatch)
-    return made
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,15 +32,6 @@ MakeSettings = Callable[..., settings.Settings]
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "_WAIT_SECONDS", 0.001)
     monkeypatch.setattr(retries, "_LONGEST_WAIT_SECONDS", 0.001)
-
-
-@pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> odbc.Driver:
-    """The fake driver in the place of pyodbc, and a profile that means it."""
-    made = odbc.Driver(tmp_path / "server.sqlite")
-    monkeypatch.setitem(sys.modules, "pyodbc", made)
-    made.catalogue.put_in_place(monkeypatch)
-    return made
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -101,7 +101,7 @@ class Portable:
     # whether `copy_rows` may be called, by the name of SQLAlchemy's driver
     copies_rows: ClassVar[frozenset[str]] = frozenset()
 
-    def first_columns_query(self, schema: str | None, tables: Collection[str]) -> Executable | None:
+    def first_columns_query(self, schema: str | None, tables: Sequence[str]) -> Executable | None:
         """The query for (table, column) of the first column of each index and key of some tables.
 
         None where SQLAlchemy is to be asked, for which some databases need far longer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -93,7 +93,7 @@ class PostgreSQL(Portable):
         texts = (str(value).replace("\\", r"\\").replace('"', r"\"") for value in values)
         return "{" + ",".join(f'"{text}"' for text in texts) + "}"
 
-    def first_columns_query(self, schema: str | None, tables: Collection[str]) -> Executable | None:
+    def first_columns_query(self, schema: str | None, tables: Sequence[str]) -> Executable | None:
         """A key is an index there too; an index on an expression has no column."""
         asked = text(_FIRST_COLUMNS + (_IN_SCHEMA if schema else _VISIBLE))
         return asked.bindparams(names=list(tables), **({"schema": schema} if schema else {}))
