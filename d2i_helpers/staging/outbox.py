@@ -24,6 +24,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    distinct,
     func,
     literal_column,
     null,
@@ -37,7 +38,7 @@ from d2i_helpers.database.tables import attention, journal, marks, notes
 from d2i_helpers.staging.marks import text_fingerprint
 from d2i_helpers.staging.messages import Message
 from d2i_helpers.staging.rows import Staging
-from d2i_helpers.staging.states import Doubtful, Event, Status
+from d2i_helpers.staging.states import Doubtful, Event, Status, Unsent
 
 _ROWS_AT_A_TIME = 2000  # of the driver: to fetch each by itself takes longer
 
@@ -418,21 +419,22 @@ def left_behind(connection: Connection, staging: Staging, *, due: int, on_its_wa
 
     A child that is due needs attention unless its message is ready to be sent (after delta), or
     at all (after submit): whatever was refused, has an unknown outcome, could not be prepared
-    or was not sent. So does a child who is held back, of whom nothing is due, and one of whom
-    nobody can say what the receiver holds.
+    or was not sent. So does a child who is held back, of whom nothing is due, one whom the last
+    extract left out or refused, and one of whom nobody can say what the receiver holds.
 
     Args:
         due: how many rows are due.
         on_its_way: how many of them have a message that is ready, after delta; 0 after submit.
     """
-    held_back = staging.count_held_back(connection)
-    doubtful = select(func.count()).where(
-        attention.c.staging_table == staging.name,
-        attention.c.outcome.in_(list(Doubtful)),
-        *staging.mine_by(attention.c.person_id),
+    a = attention.c
+    # a child is left out for each value that cannot be read, and has an entry for each
+    left_out = func.count(distinct(case((a.outcome == Unsent.LEFT_OUT.value, a.person_id))))
+    others = [Unsent.REFUSED.value, *Doubtful]
+    named = select(left_out, func.sum(case((a.outcome.in_(others), a.children), else_=0))).where(
+        a.staging_table == staging.name, *staging.mine_by(a.person_id)
     )
-    in_doubt = connection.execute(doubtful).scalar_one()
-    return due - on_its_way + held_back + in_doubt
+    of_entries = sum(number or 0 for number in connection.execute(named).one())
+    return due - on_its_way + staging.count_held_back(connection) + of_entries
 
 
 def digests(message: Message) -> tuple[bytes, bytes]:

@@ -132,9 +132,8 @@ def _count_what_is_left(staging: Staging, settings: Settings, counts: Counter[st
     with database.reading(staging.engine) as connection:
         due = counts["still_waiting"] = outbox.count_due(connection, staging)
         counts["held_back"] = staging.count_held_back(connection)
-        counts["need_attention"] = outbox.left_behind(connection, staging, due=due, on_its_way=0)
-        if settings.dry_run:
-            counts["need_attention"] = counts["held_back"]
+        left = 0 if settings.dry_run else due
+        counts["need_attention"] = outbox.left_behind(connection, staging, due=left, on_its_way=0)
 
 
 def _send_all(

@@ -233,9 +233,27 @@ def test_a_child_that_was_never_staged_is_left_out_and_named(world: World) -> No
     assert (day.counts["left_out"], day.counts["need_attention"]) == (1, 1)
     assert world.row("A") is None
     assert [(n.person_id, n.outcome) for n in world.noted()] == [("A", "left out")]
+    _need_attention_after(world, 1)
     world.change("ssd_person", "A", pers_dob="2008-05-05")
     assert world.extract().counts["new"] == 1
     assert world.noted() == []
+    _need_attention_after(world, 0)
+
+
+def test_a_child_with_two_values_that_cannot_be_read_is_left_out_once(world: World) -> None:
+    world.add_child("A", FEW)
+    world.change("ssd_person", "A", pers_dob=NO_DATE)
+    world.change("ssd_cin_episodes", "A", cine_close_date=NO_DATE)
+    assert world.extract().counts["left_out"] == 1
+    assert len(world.noted()) == 2
+    _need_attention_after(world, 1)
+
+
+def _need_attention_after(world: World, children: int) -> None:
+    """A run of delta and submit alone tells of those of whom extract found nothing to send."""
+    for dry_run in (True, False):
+        prepared, sent = world.send(dry_run=dry_run)
+        assert prepared["need_attention"] == sent["need_attention"] == children
 
 
 def test_nothing_that_waited_is_sent_of_a_child_who_is_held_back(world: World) -> None:
@@ -382,6 +400,7 @@ def test_a_row_that_is_there_twice_costs_nobody_the_day(world: World) -> None:
     world.add("ssd_person", **{**ROWS["ssd_person"], "pers_person_id": "A"})
     day = world.extract()
     assert (day.counts["new"], day.counts["refused"], day.counts["need_attention"]) == (1, 1, 1)
+    _need_attention_after(world, 1)
 
 
 def test_capitals_make_two_ids_where_the_database_says_so(world: World) -> None:
