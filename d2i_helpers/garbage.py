@@ -17,6 +17,13 @@ class _LeftOut:
 
     def __init__(self) -> None:
         self._known = 0  # blocks of memory, when nothing that nobody needs was among them
+        self._is_for_good = False
+
+    def for_good(self) -> None:
+        """Leave out what is there now from every later search."""
+        gc.collect()
+        gc.freeze()
+        self._is_for_good = True
 
     def begin(self) -> None:
         """Leave out what is there.
@@ -25,6 +32,11 @@ class _LeftOut:
         statements, is among it. Python would never find that, as it takes what was left out for
         searched, and the process would grow from stage to stage.
         """
+        if not self._known and not self._is_for_good:
+            # looked at once: Python goes through all of it to count it
+            self._is_for_good = gc.get_freeze_count() > 0
+        if self._is_for_good:
+            return
         # to count the objects themselves would take as long as to search them
         if self._known and sys.getallocatedblocks() > _GROWN * self._known:
             gc.collect()
@@ -32,8 +44,22 @@ class _LeftOut:
         self._known = self._known or sys.getallocatedblocks()
         gc.freeze()
 
+    def end(self) -> None:
+        """Let Python search all again."""
+        if not self._is_for_good:
+            gc.unfreeze()
+
 
 _left_out = _LeftOut()
+
+
+def leave_out_for_good() -> None:
+    """Leave what this process has loaded out of every later search, in its forks as well.
+
+    For a process from which others are forked, whose first search would copy all that they share,
+    and for one that runs many stages.
+    """
+    _left_out.for_good()
 
 
 @contextlib.contextmanager
@@ -44,13 +70,11 @@ def few_collections() -> Iterator[None]:
     modules, is left out of the search, which begins to count anew: else the first one after so much
     was loaded would go through all of it. A kernel of ours has left it out for good.
     """
-    before, is_left_out = gc.get_threshold(), gc.get_freeze_count() > 0
-    if not is_left_out:
-        _left_out.begin()
+    before = gc.get_threshold()
+    _left_out.begin()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        if not is_left_out:
-            gc.unfreeze()
+        _left_out.end()

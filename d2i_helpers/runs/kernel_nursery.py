@@ -12,7 +12,6 @@ never get, so the nursery refuses to fork if there is one. The runner then start
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -23,6 +22,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from d2i_helpers import garbage
 
 PARENT_VARIABLE = "JPY_PARENT_PID"  # ipykernel ends its process when this parent is gone
 
@@ -38,8 +39,7 @@ def main() -> None:
     for name in filter(None, sys.argv[2].split(",")):
         with contextlib.suppress(Exception):  # the notebook's own import raises it again
             importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # else the first collection of each kernel would copy all that they share
+    garbage.leave_out_for_good()
     asked = serve(control)
     control.close()
     if asked is not None:

@@ -158,8 +158,6 @@ def twice(
 ) -> Iterator[Twice]:
     """Also where most have changed, only who changed is read: otherwise few days would show it."""
     monkeypatch.setattr(unchanged, "_MOST_CHANGED", 1.0)
-    # children who are read apart look as if they moved on their first day: all are read once more
-    monkeypatch.setattr(extract, "PAUSE", 0)
     yield Twice(engine, make_settings)
 
 

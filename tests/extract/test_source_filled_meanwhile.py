@@ -65,7 +65,6 @@ class Loads:
 
         monkeypatch.setattr(SourceReader, "_batch", batch)
         monkeypatch.setattr(Documents, "_fingerprints_now", look_at_once)
-        monkeypatch.setattr(extract, "PAUSE", 0)
 
     def taken(self, name: str, **where: Any) -> Callable[[], None]:
         """Take rows of a table away; gives how to put them back."""
