@@ -189,6 +189,7 @@ def _postcode(field: Field, spec: Spec) -> Transform:
     "SQL Server writes it (May 31 2024 12:00AM), with or without a time; day first, four-figure "
     "years from 1900 to 2100. 1900-01-01 and 9999-12-31 are placeholders",
     problems=(NOT_A_DATE, DATE_RANGE, PLACEHOLDER, BEFORE_START),
+    takes=("not_before",),
 )
 def _date(field: Field, spec: Spec) -> Transform:
     """ISO text of the day; leave out and report an end before its start (`not_before`)."""
@@ -241,6 +242,7 @@ def _present(field: Field, spec: Spec) -> Transform:
     words="whole number",
     reads="whole numbers, also as text or 17.0",
     problems=(NOT_EXACT, OUT_OF_RANGE, PLACEHOLDER),
+    takes=("minimum", "maximum"),
 )
 def _integer(field: Field, spec: Spec) -> Transform:
     low = field.minimum if field.minimum is not None else -(10**15)
@@ -299,6 +301,7 @@ def _upn(field: Field, spec: Spec) -> Transform:
     reads="a code from its column, else from the `also` column; nothing beside a usable UPN",
     problems=(*_CODE_PROBLEMS, UPN_AS_REASON),
     needs=("codes",),
+    takes=("also", "code_map"),
 )
 def _upn_reason(field: Field, spec: Spec) -> Transform:
     """UN1 to UN10 from its own column, else from the UPN's (`also`); none beside a usable UPN."""
@@ -333,6 +336,7 @@ def _matcher(field: Field, spec: Spec) -> MatchCode:
     'in any case. "UN10" is never UN1, "VISION" never VIS, "B&B" never B',
     problems=_CODE_PROBLEMS,
     needs=("codes",),
+    takes=("code_map",),
 )
 def _code(field: Field, spec: Spec) -> Transform:
     match = _matcher(field, spec)
@@ -345,6 +349,7 @@ def _code(field: Field, spec: Spec) -> Transform:
     words="the codes of all rows, each once, in order",
     problems=_CODES_PROBLEMS,
     needs=("codes",),
+    takes=("code_map", "alone"),
 )
 def _code_set(field: Field, spec: Spec) -> Transform:
     """Codes of one row, or of all rows given as a list; see `codes.finish_codes`."""
@@ -365,6 +370,7 @@ def _code_set(field: Field, spec: Spec) -> Transform:
     "once, sorted",
     problems=(*_CODES_PROBLEMS, MALFORMED),
     needs=("codes",),
+    takes=("code_map", "alone"),
 )
 def _code_json(field: Field, spec: Spec) -> Transform:
     """Codes held as JSON in one row, or in all rows given as a tuple."""
@@ -422,6 +428,7 @@ def _from_rows(
     reads="a yes or no under one of `keys` of a JSON object, or one of the `sentences`",
     problems=(NOT_YES_NO, MALFORMED, UNCLEAR_SENTENCE, PLACEHOLDER),
     needs=("keys", "sentences"),
+    takes=("keys", "sentences"),
 )
 def _json_flag(field: Field, spec: Spec) -> Transform:
     """A yes/no under one of `keys` of a JSON object, or one of the `sentences` of a plain text."""

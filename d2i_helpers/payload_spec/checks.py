@@ -245,6 +245,7 @@ def _of_rules(where: str, entry: Entry) -> Iterator[str]:
     if transform.needs and not any(entry.get(key) for key in transform.needs):
         needed = " or ".join(f"`{key}`" for key in transform.needs)
         yield f"{where}: its transform needs {needed}"
+    yield from _of_keys_passed_over(where, entry)
     expected = {"boolean": bool, "integer": int, "codes": list}.get(makes, str)
     default = entry.get("default")
     if default is not None and (
@@ -253,6 +254,21 @@ def _of_rules(where: str, entry: Entry) -> Iterator[str]:
         yield f"{where}: `default` must be a {makes}"
     if entry.get("default_if_unusable") and default is None:
         yield f"{where}: `default_if_unusable` is for fields with a `default`"
+
+
+def _of_keys_passed_over(where: str, entry: Entry) -> Iterator[str]:
+    """Faults of keys that other transforms read, and this field's does not: nothing would come."""
+    transform = TRANSFORMS[entry["transform"]]
+    readers: dict[str, list[str]] = {}
+    for rule in TRANSFORMS.rules():
+        for key in rule.takes:
+            readers.setdefault(key, []).append(f"`{rule.name}`")
+    for key, names in readers.items():
+        if entry.get(key) is not None and key not in transform.takes:
+            yield (
+                f"{where}: transform `{transform.name}` does not read `{key}`, which is for "
+                f"{' or '.join(names)}"
+            )
 
 
 def _of_limits(where: str, entry: Entry) -> Iterator[str]:

@@ -31,6 +31,8 @@ class TransformRule:
     reads: str = ""  # for docs/specification.md, if `words` are not enough
     problems: tuple[str, ...] = ()  # what it may report of a value
     needs: tuple[str, ...] = ()  # keys of a field's entry, of which it needs at least one
+    # keys that only those transforms read that name them: any other would pass over them
+    takes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

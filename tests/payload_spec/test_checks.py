@@ -137,6 +137,12 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         (in_details(f"Nationality: {{{GOOD_FIELD}}}"), "field name `Nationality` must be small"),
         (in_details("x: {column: pers_sex, transform: json_flag, anonymise: flag}"),
          "its transform needs `keys` or `sentences`"),
+        (in_details("sex: {not_before: pers_dob}"),
+         "`child_details.sex`: transform `code` does not read `not_before`, which is for `date`"),
+        (in_details("surname: {minimum: 1}"),
+         "transform `text` does not read `minimum`, which is for `integer`"),
+        (in_details("sex: {alone: [M]}"),
+         "transform `code` does not read `alone`, which is for `code_set` or `code_json`"),
         # blocks
         ("blocks: {child: {key: mis_child_id}}",
          "block `child`: its key `mis_child_id` must be `mandatory: true`"),
