@@ -227,7 +227,7 @@ def figures(engine: str, size: int, url: str) -> dict[str, Any]:
     if engine == "postgresql":  # as its own housekeeping would, by the next night
         opened = create_engine(url, isolation_level="AUTOCOMMIT")
         with opened.connect() as connection:
-            connection.execute(text("analyze"))
+            connection.execute(text("vacuum analyze"))
         opened.dispose()
     found: dict[str, Any] = {"engine": engine, "persons": size}
     first = in_own_process("extract", url)

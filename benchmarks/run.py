@@ -174,7 +174,7 @@ def world(engine: str, size: int, new: Any, address: str) -> Figures:
         if engine == "postgresql":  # as its own housekeeping would, by the next night
             opened = create_engine(url, isolation_level="AUTOCOMMIT")
             with opened.connect() as connection:
-                connection.execute(text("analyze"))
+                connection.execute(text("vacuum analyze"))
             opened.dispose()
         times = 3 if day == "quiet" else 1  # a day on which something changes comes once
         of_day: Figures = {"extract": middle(times, "extract", url, address)}
