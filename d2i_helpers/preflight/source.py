@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from sqlalchemy import Column, Engine, MetaData, Table, false, select
+from sqlalchemy import Engine, MetaData, Select, Table, false, select
+from sqlalchemy import column as column_named
 from sqlalchemy.engine import Connection, Dialect
 
 from d2i_helpers import database
 from d2i_helpers.database import dialects, tables
-from d2i_helpers.database.tables import SSD_SCHEMA, facts
+from d2i_helpers.database.tables import facts
 from d2i_helpers.document.source_rows import ReadPlan
 from d2i_helpers.errors import DatabaseError
+from d2i_helpers.extract.deployed_tables import source_table
 from d2i_helpers.extract.documents import MASKED_IDS, Documents, mask, reading_plan
 from d2i_helpers.extract.sources import SourceReader
 from d2i_helpers.payload_spec import Spec
@@ -161,10 +163,11 @@ def _readable(
     refused: list[Table] = []
     lookups = _lookups(reader)
     for name, columns in lookups.items():
-        table = Table(name, MetaData(), *(Column(c) for c in sorted(columns)), schema=SSD_SCHEMA)
+        table = source_table(name)
+        found_by: Select = select(*map(column_named, sorted(columns))).select_from(table)
         try:
             with database.reading(engine) as connection:
-                connection.execute(select(table).where(false()))
+                connection.execute(found_by.where(false()))
         except DatabaseError:
             refused.append(table)
     if refused:
@@ -180,7 +183,7 @@ def _readable(
 
 def _indexes(engine: Engine, reader: SourceReader, gone: set[str]) -> Iterator[Check]:
     """Check that each column by which rows are found has an index; a view takes none."""
-    ssd = Table("ssd_person", MetaData(), schema=SSD_SCHEMA)
+    ssd = source_table("ssd_person")
     lookups = _lookups(reader)
     with database.reading(engine) as connection:
         lacking = _without_index(connection, lookups)
@@ -218,8 +221,7 @@ def _without_index(
     """(table, column) of the columns that rows are found by and no index begins with."""
     lacking: list[tuple[str, str]] = []
     for name, columns in sorted(lookups.items()):
-        table = Table(name, MetaData(), schema=SSD_SCHEMA)
-        there = database.indexed_columns(connection, table)
+        there = database.indexed_columns(connection, source_table(name))
         lacking += [(name, column) for column in sorted(columns) if column.lower() not in there]
     return lacking
 
