@@ -206,7 +206,7 @@ def ratios(found: Figures) -> dict[str, float]:
                 at = f"{engine} {size} {day}"
                 for stage, floor in FLOORS.items():
                     compare(f"{at} {stage} : floor", of_day[stage]["cpu"], of_day[floor]["cpu"])
-                floors = sum(of_day[floor]["cpu"] for floor in FLOORS.values())
+                floors = math.fsum(of_day[floor]["cpu"] for floor in FLOORS.values())
                 compare(f"{at} day : floors", of_day_cpu(of_day), floors)
                 compare(f"{at} send : simple", of_day["send"]["cpu"], of_day["simple"]["cpu"])
         for small, large in list(itertools.pairwise(sizes))[-1:]:
@@ -220,7 +220,7 @@ def ratios(found: Figures) -> dict[str, float]:
 
 def of_day_cpu(of_day: Figures) -> float:
     """What all stages of a day computed."""
-    return sum(of_day[stage]["cpu"] for stage in STAGES)
+    return math.fsum(of_day[stage]["cpu"] for stage in STAGES)
 
 
 def peak(of_day: Figures) -> float:
