@@ -174,6 +174,15 @@ def server_cpu(url: str, *, for_sessions: bool = False) -> float:
     return ticks / _TICKS
 
 
+def keep_house(url: str) -> None:
+    """Do what PostgreSQL's own housekeeping has done by the next night."""
+    if make_url(url).get_backend_name() == "postgresql":
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text("vacuum analyze"))
+        engine.dispose()
+
+
 def _stat(process: Path) -> list[str]:
     """What Linux says of a process, after its name: state, parent, ..."""
     return (process / "stat").read_text().rpartition(") ")[2].split()
@@ -224,11 +233,7 @@ def change(url: str) -> None:
 def figures(engine: str, size: int, url: str) -> dict[str, Any]:
     """All figures of one engine and size."""
     simulate.init(settings_for(url), children=size)
-    if engine == "postgresql":  # as its own housekeeping would, by the next night
-        opened = create_engine(url, isolation_level="AUTOCOMMIT")
-        with opened.connect() as connection:
-            connection.execute(text("vacuum analyze"))
-        opened.dispose()
+    keep_house(url)
     found: dict[str, Any] = {"engine": engine, "persons": size}
     first = in_own_process("extract", url)
     days = {"first": (first, in_own_process("floor", url, 1.0))}

@@ -48,7 +48,7 @@ import submit as of_submit
 from anonymise import peak_mb
 from engines import CATALOGUE
 from pydantic import SecretStr
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, event
 
 from d2i_helpers import database
 from d2i_helpers.anonymise import stage as anonymise
@@ -171,11 +171,7 @@ def world(engine: str, size: int, new: Any, address: str) -> Figures:
         share = CHANGED[day]
         if day == "usual":
             of_extract.change(url)
-        if engine == "postgresql":  # as its own housekeeping would, by the next night
-            opened = create_engine(url, isolation_level="AUTOCOMMIT")
-            with opened.connect() as connection:
-                connection.execute(text("vacuum analyze"))
-            opened.dispose()
+        of_extract.keep_house(url)
         times = 3 if day == "quiet" else 1  # a day on which something changes comes once
         of_day: Figures = {"extract": middle(times, "extract", url, address)}
         of_day["floor of extract"] = middle(3, "floor of extract", url, address, share)

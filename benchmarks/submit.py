@@ -47,7 +47,7 @@ import published_sender
 import requests
 from anonymise import peak_mb
 from delta import changed, story  # the benchmarks beside this one
-from extract import server, server_cpu
+from extract import keep_house, server, server_cpu
 from send import BATCH
 from sqlalchemy import Engine, create_engine, event, make_url, text
 
@@ -95,10 +95,8 @@ def fill(url: str, endpoint: Endpoint, size: int, share: float) -> None:
     delta_stage.run(engine, settings, SPEC)
     submit.run(engine, settings, SPEC, endpoint)
     write(engine, staging, after, sorted(chance.sample(range(size), round(size * share))))
-    if engine.dialect.name == "postgresql":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("vacuum analyze"))
     engine.dispose()
+    keep_house(url)
 
 
 def sendable(content: Any) -> Any:
