@@ -173,9 +173,9 @@ def _prepare(
     )
     with database.reading(engine) as connection:
         due, ready = outbox.count_waiting(connection, staging)
-        counts["held_back"] = staging.count_held_back(connection)
+        held_back = counts["held_back"] = staging.count_held_back(connection)
         counts["need_attention"] = outbox.left_behind(
-            connection, staging, due=due, on_its_way=ready
+            connection, staging, due=due, on_its_way=ready, held_back=held_back
         )
         named = Counter(row.outcome for row in attention.read(connection, staging))
     counts["ready_to_send"] = ready

@@ -414,7 +414,9 @@ def anything_unsettled(connection: Connection, staging: Staging) -> bool:
     return due_there > ready
 
 
-def left_behind(connection: Connection, staging: Staging, *, due: int, on_its_way: int) -> int:
+def left_behind(
+    connection: Connection, staging: Staging, *, due: int, on_its_way: int, held_back: int
+) -> int:
     """The one rule for who needs attention, asked at the end of a stage.
 
     A child that is due needs attention unless its message is ready to be sent (after delta), or
@@ -425,6 +427,7 @@ def left_behind(connection: Connection, staging: Staging, *, due: int, on_its_wa
     Args:
         due: how many rows are due.
         on_its_way: how many of them have a message that is ready, after delta; 0 after submit.
+        held_back: how many rows are those of children who are held back.
     """
     a = attention.c
     # a child is left out for each value that cannot be read, and has an entry for each
@@ -434,7 +437,7 @@ def left_behind(connection: Connection, staging: Staging, *, due: int, on_its_wa
         a.staging_table == staging.name, *staging.mine_by(a.person_id)
     )
     of_entries = sum(number or 0 for number in connection.execute(named).one())
-    return due - on_its_way + staging.count_held_back(connection) + of_entries
+    return due - on_its_way + held_back + of_entries
 
 
 def digests(message: Message) -> tuple[bytes, bytes]:

@@ -131,9 +131,11 @@ def _count_what_is_left(staging: Staging, settings: Settings, counts: Counter[st
     """The counts at the end of the stage. A dry run leaves everything, and that is no failure."""
     with database.reading(staging.engine) as connection:
         due = counts["still_waiting"] = outbox.count_due(connection, staging)
-        counts["held_back"] = staging.count_held_back(connection)
+        held_back = counts["held_back"] = staging.count_held_back(connection)
         left = 0 if settings.dry_run else due
-        counts["need_attention"] = outbox.left_behind(connection, staging, due=left, on_its_way=0)
+        counts["need_attention"] = outbox.left_behind(
+            connection, staging, due=left, on_its_way=0, held_back=held_back
+        )
 
 
 def _send_all(
