@@ -215,16 +215,20 @@ def _inside(compiler: Compiler, source: str, columns: list[str]) -> Test:
     words="every column holds something",
 )
 def _known(compiler: Compiler, source: str, columns: list[str]) -> Test:
-    """The column holds something; a date must be readable too, since it may stand for none."""
+    """The column holds something; a day that stands for none is nothing."""
     places = [compiler.plan.at(source, column) for column in columns]
-    dates = [c for c in columns if compiler.is_date(c)]
-    doubts = [compiler.unreadable_date(source, c, "whether it is known") for c in dates]
+    dates = [
+        (compiler.plan.at(source, c), compiler.unreadable_date(source, c, "whether it is known"))
+        for c in columns
+        if compiler.is_date(c)
+    ]
 
     def test(row: SourceRow, _page: Page) -> Verdict:
         for place in places:
             if read_text(row[place]) == (None, None):
                 return False
-        return all_of(_unless(doubt(row)) for doubt in doubts) if doubts else True
+        # of a date without doubt that is none, the day stands for none
+        return all_of(date_text(row[place]) is not None or doubt(row) for place, doubt in dates)
 
     return test
 

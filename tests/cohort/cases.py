@@ -330,6 +330,12 @@ def an_assessment_without_a_start_does_not_end_the_wait(c: Child) -> None:
 
 
 @case
+def an_assessment_whose_start_stands_for_none_does_not_end_the_wait(c: Child) -> None:
+    c.person()
+    c.assessment(c.referral(None), "1900-01-01")
+
+
+@case
 def cin_plan_alone_is_in_without_an_episode(c: Child) -> None:
     c.person()
     c.cin_plan(None, "2023-01-01", "2024-04-01")
