@@ -249,7 +249,10 @@ def _decide(
 ) -> None:
     spec = own_blocks.with_noted(connection, day.staging, spec)
     decisions = Decisions(day.staging, settings, spec)
+    pilot = outbox.of_pilot(settings)
     for rows in _due(connection, day):
+        if pilot is not None:
+            rows = [row for row in rows if row.person_id in pilot]
         for decided in decisions.of(connection, rows):
             going = _going(decided, day, settings, spec)
             if going is not None:

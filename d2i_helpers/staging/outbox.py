@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -35,6 +35,7 @@ from sqlalchemy.engine import Connection
 
 from d2i_helpers import database
 from d2i_helpers.database.tables import attention, journal, marks, notes
+from d2i_helpers.settings import Settings
 from d2i_helpers.staging.marks import text_fingerprint
 from d2i_helpers.staging.messages import Message
 from d2i_helpers.staging.rows import Staging
@@ -371,15 +372,32 @@ def refuse(connection: Connection, staging: Staging, reasons: Sequence[tuple[Due
 # -------------------------------------------------------------------------------- sending
 
 
-def ready_rows(connection: Connection, staging: Staging) -> tuple[array[int], int, int]:
+def of_pilot(settings: Settings) -> frozenset[str] | None:
+    """Ids of the children who alone are sent, as they are staged; None: all children are.
+
+    Of the twin all are: its rows bear pseudonyms, and nothing in it is a real child's.
+    """
+    if not settings.person_ids or settings.source == "anonymised":
+        return None
+    return frozenset(person_id.strip() for person_id in settings.person_ids)
+
+
+def ready_rows(
+    connection: Connection, staging: Staging, only: Container[int] | None = None
+) -> tuple[array[int], int, int]:
     """Row numbers of all messages that wait, in order, and the characters they hold together.
 
     Last comes how many further rows are due that have no message, or none that holds.
+
+    Args:
+        only: numbers of the rows that are looked at; None: all of them are.
     """
     characters_of = func.length(staging.table.c.partial_json_payload)
     numbers, characters, others = array("q"), 0, 0
     found = connection.execute(_waiting(staging, characters_of))
     for number, length in chain.from_iterable(found.partitions(_ROWS_AT_A_TIME)):
+        if only is not None and number not in only:
+            continue
         if length is None:
             others += 1
             continue

@@ -21,7 +21,7 @@ from d2i_helpers.document.canonical import to_text
 from d2i_helpers.errors import D2IError, ReceiverError
 from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
-from d2i_helpers.plain_english import counted
+from d2i_helpers.plain_english import counted, subject
 from d2i_helpers.settings import Settings
 from d2i_helpers.staging import Staging, contents, in_flight, outbox, own_blocks
 from d2i_helpers.staging.contents import Contents
@@ -106,7 +106,8 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
         sender.spec = own_blocks.with_noted(connection, staging, sender.spec)
     lost = in_flight.recover(staging)
     with database.reading(staging.engine) as connection:
-        sender.rows, size, unprepared = outbox.ready_rows(connection, staging)
+        pilot = _rows_of_pilot(connection, staging, settings)
+        sender.rows, size, unprepared = outbox.ready_rows(connection, staging, pilot)
     waiting = len(sender.rows)
     tally = _Tally(Counter({"waiting_before": waiting, "characters": size}))
     tally.counts["not_prepared"] = unprepared
@@ -123,19 +124,49 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     elif stop := _send_all(sender, tally, waiting, progress):
         raise stop
     tally.counts["altered"] = sender.altered
-    _count_what_is_left(staging, settings, tally.counts)
+    notices += _count_what_is_left(staging, settings, tally.counts, pilot)
     return tally.result(notices + staging.moves.notices())
 
 
-def _count_what_is_left(staging: Staging, settings: Settings, counts: Counter[str]) -> None:
-    """The counts at the end of the stage. A dry run leaves everything, and that is no failure."""
+def _rows_of_pilot(
+    connection: Connection, staging: Staging, settings: Settings
+) -> frozenset[int] | None:
+    """Numbers of the rows that alone are sent; None: all are.
+
+    Others may wait in the table, since a dry run or the phases before have staged everybody.
+    """
+    pilot = outbox.of_pilot(settings)
+    if pilot is None:
+        return None
+    return frozenset(row.id for row in staging.lookup(connection, sorted(pilot)).values())
+
+
+def _count_what_is_left(
+    staging: Staging, settings: Settings, counts: Counter[str], pilot: frozenset[int] | None
+) -> list[str]:
+    """The counts at the end of the stage.
+
+    A dry run leaves everything, and a pilot everybody else: that is no failure.
+
+    Returns:
+        What is to be said of those who wait beside a pilot.
+    """
     with database.reading(staging.engine) as connection:
-        due = counts["still_waiting"] = outbox.count_due(connection, staging)
+        if pilot is None:
+            due, others = outbox.count_due(connection, staging), 0
+        else:
+            rows = outbox.due_rows(connection, staging)
+            due = len(pilot.intersection(rows))
+            others = len(rows) - due
+        counts["still_waiting"] = due
         held_back = counts["held_back"] = staging.count_held_back(connection)
         left = 0 if settings.dry_run else due
         counts["need_attention"] = outbox.left_behind(
             connection, staging, due=left, on_its_way=0, held_back=held_back
         )
+    if not others:
+        return []
+    return [f"Only the children in `person_ids` are sent: {subject(others, 'other', 'waits')}."]
 
 
 def _send_all(

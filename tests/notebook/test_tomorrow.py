@@ -92,6 +92,15 @@ def children_who_wait(demo: Demo) -> tuple[str, str]:
     return live[0], next(one for one in others if one != live[0])
 
 
+def test_of_a_pilot_nobody_else_would_be_sent(tmp_path: Path) -> None:
+    demo = Demo(tmp_path)
+    demo.prepare()
+    everybody = [one.person_id for one in demo.preview().going]
+    pilot = demo.settings.model_copy(update={"person_ids": tuple(everybody[:2])})
+    said = tomorrow.preview(demo.engine, pilot, SPEC)
+    assert [one.person_id for one in said.going] == everybody[:2]
+
+
 def test_a_day_that_the_guards_would_stop_says_so(tmp_path: Path) -> None:
     demo = Demo(tmp_path)
     demo.prepare()
