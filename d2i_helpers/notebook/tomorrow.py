@@ -28,7 +28,7 @@ from d2i_helpers.notebook.comparison import SAME, compare
 from d2i_helpers.notebook.told import Cell, Part, Words
 from d2i_helpers.payload_spec import Document, Spec
 from d2i_helpers.settings import Settings, load_secrets
-from d2i_helpers.staging import Row, Staged, Staging, attention, outbox, own_blocks
+from d2i_helpers.staging import Row, Staged, Staging, attention, outbox, own_blocks, sent_to
 from d2i_helpers.staging.load import Child, Load, event_of
 from d2i_helpers.staging.outbox import Due
 from d2i_helpers.staging.states import Event
@@ -105,6 +105,11 @@ def preview(
     if result.stop is None and not decision.allowed:
         result.stop = D2IError(decision.reason, hint=decision.hint)
     with database.reading(engine) as connection:
+        if result.stop is None:
+            try:
+                sent_to.require(connection, Staging(engine, settings.send_table), settings)
+            except D2IError as error:
+                result.stop = error
         day = _of_original(connection, engine, settings, spec, found)
         if settings.source == "anonymised":
             day = _of_twin(connection, engine, settings, spec, found, day)

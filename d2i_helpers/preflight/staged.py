@@ -36,7 +36,7 @@ from d2i_helpers.errors import D2IError, GateError
 from d2i_helpers.plain_english import subject
 from d2i_helpers.preflight.checks import FAIL, PASS, WARN, Check, failed, grants
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging, contents
+from d2i_helpers.staging import Staging, contents, sent_to
 from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.rehash import ONE_ROW_EACH, obstacle
 
@@ -62,6 +62,7 @@ def checks(engine: Engine, settings: Settings) -> Iterator[Check]:
     older: list[tuple[Table, list[str]]] = []
     with database.reading(engine) as connection:
         yield from _mixed_up(engine, connection, settings)
+        yield from _sent_elsewhere(engine, connection, settings)
         for table in _staging_tables(settings):
             if not database.has_table(connection, table):
                 missing.append(table)
@@ -106,6 +107,16 @@ def _mixed_up(engine: Engine, connection: Connection, settings: Settings) -> Ite
             except GateError as error:
                 yield failed("staging contents", error)
                 return
+
+
+def _sent_elsewhere(engine: Engine, connection: Connection, settings: Settings) -> Iterator[Check]:
+    """Check that the table that is sent did not go to another receiver before."""
+    if not database.has_table(connection, tables.facts):
+        return
+    try:
+        sent_to.require(connection, Staging(engine, settings.send_table), settings)
+    except GateError as error:
+        yield failed("staging receiver", error)
 
 
 def _filled_in_place_of(

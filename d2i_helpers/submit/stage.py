@@ -23,7 +23,7 @@ from d2i_helpers.garbage import few_collections
 from d2i_helpers.payload_spec import Spec
 from d2i_helpers.plain_english import counted, subject
 from d2i_helpers.settings import Settings
-from d2i_helpers.staging import Staging, contents, in_flight, outbox, own_blocks
+from d2i_helpers.staging import Staging, contents, in_flight, outbox, own_blocks, sent_to
 from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.evidence import DOCUMENT
 from d2i_helpers.staging.lease import BY_HAND, working_on
@@ -84,7 +84,7 @@ def run(
         client: a client to use instead of a new one (tests).
 
     Raises:
-        GateError: this table may not go to this endpoint.
+        GateError: this table may not go to this endpoint, or went to another receiver before.
         TokenError, ReceiverError: the run stopped early; what was not sent stays pending.
         DatabaseError: the staging table cannot be used. LockError: another run works on it.
     """
@@ -103,6 +103,7 @@ def _submit(sender: _Sender, progress: Callable[[int, int | None], None] | None)
     staging, settings = sender.staging, sender.settings
     with database.reading(staging.engine) as connection:
         contents.require(connection, staging, Contents(settings.source))
+        sender.is_noted = sent_to.require(connection, staging, settings)
         sender.spec = own_blocks.with_noted(connection, staging, sender.spec)
     lost = in_flight.recover(staging)
     with database.reading(staging.engine) as connection:
@@ -218,6 +219,7 @@ class _Sender:
         self.rows: array[int] = array("q")  # every waiting message, in the order of row numbers
         self.taken = 0
         self.altered = 0  # rows that another hand changed after delta
+        self.is_noted = False  # that this receiver has acknowledged something of the table
 
     def take(self) -> Batch | None:
         """The next batch, journalled; None where nothing is left."""
@@ -268,12 +270,19 @@ class _Sender:
         Both in one transaction, since the commit is what takes a database longest.
         """
         digests = [hashlib.sha256(body).digest() for body in bodies]
+        to_note = not self.is_noted and any(
+            one.outcome is Outcome.ACKNOWLEDGED for one in result.results
+        )
 
         def write(connection: Connection) -> Batch | None:
             self.journal.record(connection, batch, result.results, result.attempts, digests)
+            if to_note:
+                sent_to.note(connection, self.staging, self.settings)
             return self._next(connection) if self.stop is None else None
 
-        return self._again(write)
+        following = self._again(write)
+        self.is_noted |= to_note
+        return following
 
 
 def body(message: Message, settings: Settings, spec: Spec) -> bytes:
