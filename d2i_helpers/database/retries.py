@@ -35,13 +35,15 @@ class Reading(Connection):
     begins. A long-lived one outlives a connection that was lost between two pages.
 
     What was read in order is ended by a commit: with a rollback psycopg forgets the statements that
-    the server has understood, and a page of a first load has dozens of them.
+    the server has understood, and a page of a first load has dozens of them. So nothing is written
+    here: it would be committed in passing, and issued again with what was read.
     """
 
     _begins = False  # what is executed meanwhile is a part of the beginning, and fails with it
 
     def execute(self, statement: Any, parameters: Any = None, **options: Any) -> Any:
-        """As `Connection.execute`."""
+        """As `Connection.execute`; a statement that writes is a mistake of ours."""
+        assert not getattr(statement, "is_dml", False), "a write on a connection that only reads"
         once = super().execute
         if self._begins:
             return once(statement, parameters, **options)

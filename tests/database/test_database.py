@@ -19,6 +19,7 @@ from sqlalchemy import (
     cast,
     delete,
     event,
+    func,
     insert,
     inspect,
     make_url,
@@ -116,6 +117,15 @@ def test_a_database_error_never_shows_a_value(engine: Engine) -> None:
         connection.execute(insert(table), [row, row])
     assert "CANARY" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_nothing_is_written_where_one_only_reads(engine: Engine) -> None:
+    database.create_staging(engine, "ssd_api_data_staging")
+    row = insert(tables.staging_table("ssd_api_data_staging")).values(person_id="1")
+    with database.reading(engine) as connection:
+        with pytest.raises(AssertionError, match="only reads"):
+            connection.execute(row)
+        assert connection.execute(select(func.count()).select_from(row.table)).scalar_one() == 0
 
 
 def test_a_missing_table_is_named(engine: Engine) -> None:
