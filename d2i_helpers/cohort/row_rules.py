@@ -304,11 +304,13 @@ def _uasc_current(compiler: Compiler, source: str) -> Test:
 )
 def _s47_or_its_conference(compiler: Compiler, source: str) -> Test:
     """The enquiry overlaps the window, or its latest conference lies in it."""
-    key = compiler.plan.text(source, compiler.plan.sources[source].key)
+    key_column = compiler.plan.sources[source].key
+    key = compiler.plan.text(source, key_column)
     spans = _overlaps(compiler, source, ["s47e_s47_start_date", "s47e_s47_end_date"])
     held = compiler.plan.date("icpc", "icpc_icpc_date")
     question = "whether the conference lies in the window"
     doubt = compiler.unreadable_date("icpc", "icpc_icpc_date", question)
+    no_key = compiler.unreadable_text(source, key_column, question)
     contains = compiler.window.contains
 
     def latest_inside(enquiry: str | None, page: Page) -> Verdict:
@@ -322,7 +324,7 @@ def _s47_or_its_conference(compiler: Compiler, source: str) -> Test:
 
     def test(row: SourceRow, page: Page) -> Verdict:
         overlaps = spans(row, page)
-        return overlaps or any_of((latest_inside(key(row), page), overlaps))
+        return overlaps or any_of((latest_inside(key(row), page), overlaps, no_key(row)))
 
     return test
 
@@ -365,17 +367,21 @@ def _care_worker_gate(compiler: Compiler, source: str) -> Test:
     role = plan.at(source, "invo_professional_role_id")
     number = plan.text("professionals", registration_column(compiler.spec))
     in_role = _one_of(_words(compiler.settings.care_worker_roles))
-    unreadable_role = compiler.unreadable_text(
-        source, "invo_professional_role_id", "whether the worker counts"
+    counts = "whether the worker counts"
+    unreadable_role = compiler.unreadable_text(source, "invo_professional_role_id", counts)
+    unreadable_link = compiler.unreadable_text(source, "invo_professional_id", counts)
+    unreadable_number = compiler.unreadable_text(
+        "professionals", registration_column(compiler.spec), counts
     )
 
     def planned(row: SourceRow, page: Page) -> Verdict:
         known = page.rows("cin_plans", referral(row))
         return bool(known) or page.doubt("cin_plans", referral(row))
 
-    def registered(row: SourceRow, page: Page) -> bool:
+    def registered(row: SourceRow, page: Page) -> Verdict:
         known = page.rows("professionals", professional(row))
-        return any(number(worker) is not None for worker in known)
+        numbered = any_of(number(one) is not None or unreadable_number(one) for one in known)
+        return numbered if known else unreadable_link(row)
 
     active = _at_the_end_of_march(compiler, source)
     return AllOf(

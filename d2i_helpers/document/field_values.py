@@ -8,8 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from d2i_helpers.document.driver_values import Remembered, Result, Transform
-from d2i_helpers.document.source_rows import Page, ReadPlan, SourceRow, key_text
+from d2i_helpers.document.driver_values import (
+    Remembered,
+    Result,
+    Transform,
+    is_unreadable_text,
+)
+from d2i_helpers.document.source_rows import (
+    Doubt,
+    Page,
+    ReadPlan,
+    SourceRow,
+    key_text,
+    unreadable,
+)
 from d2i_helpers.document.transforms import compile_transform
 from d2i_helpers.payload_spec import Field, Spec
 
@@ -104,7 +116,7 @@ def route(plan: ReadPlan, wanted: str, start: str) -> Rows:
 
     Rows of sources that name the person are looked up by the person's id, from any row.
     """
-    hops = [_hop(name, place) for name, place in links(plan, wanted, start)]
+    hops = [_hop(name, place, _no_link(plan, name)) for name, place in links(plan, wanted, start)]
     if not hops:
         return lambda row, _person_id, _page: (row,)
     if len(hops) == 1:
@@ -145,7 +157,14 @@ def links(plan: ReadPlan, wanted: str, start: str) -> list[tuple[str, int | None
     return found
 
 
-def _hop(source: str, place: int | None) -> Rows:
+def _no_link(plan: ReadPlan, source: str) -> Doubt:
+    """The doubt about a value that would lead to rows of a source and cannot be read."""
+    linked = plan.sources[source]
+    parent = plan.sources.get(linked.via or "", plan.person)
+    return unreadable(parent.table, linked.via_column or parent.key, "which row it leads to")
+
+
+def _hop(source: str, place: int | None, no_link: Doubt) -> Rows:
     if place is None:
 
         def of_person(_row: SourceRow, person_id: str, page: Page) -> Sequence[SourceRow]:
@@ -160,6 +179,8 @@ def _hop(source: str, place: int | None) -> Rows:
         if source in page.doubts:
             page.meet(source, key_text(key))
         if type(key) is not str:
+            if key is not None and is_unreadable_text(key):
+                page.met.append(no_link)
             return page.by_any(source, key)
         by_key = page.found[source]
         return by_key.get(key) or by_key.get(key.strip()) or _NO_ROWS

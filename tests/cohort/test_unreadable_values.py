@@ -335,6 +335,38 @@ def test_a_choice_between_rows_that_hangs_on_an_unreadable_date(world: World) ->
     assert [n.rule for n in world.noted()] == ["cannot be read (which row comes first)"]
 
 
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [
+        ("ssd_cla_episodes", "clae_cla_id"),  # leads to placements
+        ("ssd_s47_enquiry", "s47e_s47_enquiry_id"),  # to the conference, by which it is in
+        ("ssd_involvements", "invo_professional_id"),
+        ("ssd_professionals", "prof_social_worker_registration_no"),
+    ],
+)
+def test_what_an_unreadable_id_may_lead_to_is_kept(world: World, name: str, damaged: str) -> None:
+    if world.engine.dialect.name != "sqlite":
+        pytest.skip("only SQLite keeps bytes in a column of texts")
+    world.add_child("A")
+    world.extract()
+    world.send()
+    held = dict(world.receiver.held["A"])
+    damaged_column = column(damaged)
+    whole = table(name, damaged_column)
+
+    def write(value: Any) -> None:
+        with database.transaction(world.engine) as connection:
+            connection.execute(update(whole).values({damaged_column: value}))
+
+    write(b"\xff41")
+    assert world.extract().counts["held_back"] == 1
+    assert {(n.source_table, n.source_column) for n in world.noted()} == {(name, damaged)}
+    world.send()
+    assert world.receiver.held["A"] == held
+    write(ROWS[name][damaged].replace("K", "A", 1))
+    assert world.extract().counts["need_attention"] == 0
+
+
 def test_the_twin_of_a_child_who_is_held_back_stays_as_well(world: World) -> None:
     secrets = Secrets(pseudonym_key="k" * 40)
     anonymised = {"source": "anonymised"}
