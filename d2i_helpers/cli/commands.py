@@ -28,8 +28,25 @@ _OF_THE_PROFILE = "profile"  # `--ddl` without a dialect
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class HelpfulGroup(click.Group):
+class CarefulCommand(click.Command):
+    """A command that takes no empty value: a script's variable that nobody set leaves one.
+
+    As if it were not given, it would mean the demo, a new run or the working directory.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an option or argument whose value is an empty text."""
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for parameter in self.params:
+            if given.get(parameter.name) == "" and not ctx.resilient_parsing:
+                raise click.BadParameter("it is empty.", ctx, parameter)
+        return super().parse_args(ctx, args)
+
+
+class HelpfulGroup(CarefulCommand, click.Group):
     """A group of commands that shows its help, and succeeds, if no command is given."""
+
+    command_class = CarefulCommand
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Show the help if there is nothing to parse."""
@@ -118,7 +135,7 @@ def read_parameters(profile: str | None, pairs: tuple[str, ...]) -> dict[str, An
     from d2i_helpers.settings import as_declared
 
     given: dict[str, Any] = {}
-    if profile:
+    if profile is not None:
         path = Path(profile)
         is_file = path.suffix in {".yaml", ".yml"} and path.is_file()
         given["profile"] = str(path.absolute()) if is_file else profile

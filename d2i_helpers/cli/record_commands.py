@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d2i_helpers.cli.commands import HelpfulGroup, profile_options
+from d2i_helpers.cli.commands import CarefulCommand, HelpfulGroup, profile_options
 from d2i_helpers.errors import RecordError, SettingsError
 from d2i_helpers.plain_english import counted, subject
 
@@ -381,7 +381,7 @@ def _spec(parameters: dict[str, Any]) -> Any:
     return load_spec(settings.cms, settings.overlay_path)
 
 
-@click.command()
+@click.command(cls=CarefulCommand)
 @profile_options
 @click.option("--at", "time", default="02:00", metavar="HH:MM", help="Local time of day.")
 @click.option("--days", default="daily", help="daily, or days such as mon,tue,wed,thu,fri.")

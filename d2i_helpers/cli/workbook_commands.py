@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from d2i_helpers.cli.commands import CarefulCommand
 from d2i_helpers.cli.pairs import name_and_value
 
 _CMS = ("systemc", "mosaic", "eclipse", "azeus", "generic")
@@ -27,7 +28,7 @@ _WORDS = {
 }
 
 
-@click.command()
+@click.command(cls=CarefulCommand)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--la-code", metavar="NNN", help="DfE code of the authority, three digits.")
 @click.option("--cms", type=click.Choice(_CMS), help="Case-management system.")
@@ -133,7 +134,7 @@ def _text(question: str, allowed: str = ".*") -> str | None:
         click.echo("That is not one. Try again.")
 
 
-@click.command()
+@click.command(cls=CarefulCommand)
 @click.option("--dry-run", "dry", is_flag=True, help="Only show what would change.")
 def upgrade(dry: bool) -> None:
     """Renew this workbook after an update; what people changed in it is kept.

@@ -167,9 +167,14 @@ def load_settings(names: Mapping[str, Any] | None = None, **parameters: Any) -> 
     _check_names(overrides, "Parameters")
     given.update({k: v for k, v in overrides.items() if v is not None})
     environment = parameters_in_environment()
-    profile = given.pop("profile", None) or environment.get("profile") or "demo"
+    profile = given.pop("profile", environment.get("profile", "demo"))
     if not isinstance(profile, str):
         raise SettingsError("`profile` must be the name of a profile, as text.", hint="Quote it.")
+    if not profile.strip():  # as a variable leaves it that nobody set; it would stand for the demo
+        raise SettingsError(
+            "`profile` is empty.",
+            hint="Name one, such as demo, or leave it (in the environment D2I_PROFILE) out.",
+        )
     in_file = read_profile(profile)
     _check_names(in_file, f"params/{in_file['profile']}.yaml")
     return _checked(in_file, environment, given)

@@ -41,6 +41,28 @@ def test_nothing_shows_help_and_runs_nothing(words: list[str]) -> None:
     assert "Usage:" in shown.output
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "-P", ""],
+        ["run", "--params="],
+        ["run", "--resume", ""],
+        ["run", "--outputs", "", "--stages", "delta"],
+        ["--workbook", "", "run"],
+        ["runs", "verify", "--head", ""],
+        ["runs", "show", ""],
+        ["schedule", "-P", ""],
+        ["new", ""],
+    ],
+)
+def test_a_variable_that_nobody_set_stands_for_nothing(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its empty text would be the demo, a new run, the working directory or no head at all."""
+    assert exit_code(monkeypatch, *words) == 2
+    assert "it is empty" in capsys.readouterr().err
+
+
 def test_help_is_not_slowed_by_what_it_does_not_need() -> None:
     code = (
         "import sys; sys.argv = ['d2i', '--help']\n"

@@ -52,6 +52,18 @@ def test_an_empty_profile_does_not_stand_for_the_demo(tmp_path: Path, text: str)
         load_settings({"profile": str(path)})
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_no_name_of_a_profile_does_not_stand_for_the_demo(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match="`profile` is empty"):
+        load_settings({"profile": name})
+    assert load_settings({"profile": None}).profile == "demo"
+    monkeypatch.setenv("D2I_PROFILE", name)
+    with pytest.raises(SettingsError, match="`profile` is empty"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
