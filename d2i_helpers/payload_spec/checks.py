@@ -152,6 +152,8 @@ class _References:
                 yield f"{where}: its `key` must be one of its fields"
             elif not key.get("mandatory"):
                 yield f"{where}: its key `{entry['key']}` must be `mandatory: true`"
+            elif entry["kind"] == "root":
+                yield from self._of_child_id(where, entry, key)
         if entry["kind"] != "root" and entry.get("in") not in self._blocks:
             yield no_such("block", entry.get("in"), self._blocks, f"{where}, in")
         elif entry["kind"] != "root" and _circular(entry, self._blocks, "in"):
@@ -167,6 +169,20 @@ class _References:
         for field in fields:
             if field in {PURGE, *inside}:
                 yield f"{where}: the name `{field}` is taken, it cannot be a field's"
+
+    def _of_child_id(self, where: str, entry: Entry, key: Entry) -> Iterator[str]:
+        """Another id than the one by which persons are told apart: two may share it, or it moves.
+
+        To the receiver two persons would be one child, and go both when one of them does.
+        """
+        source = self._sources.get(entry.get("source"))
+        told_apart_by = source.get("key") if isinstance(source, Mapping) else None
+        others = key.get("source") not in (None, entry.get("source"))
+        if told_apart_by and (others or key.get("column") not in (None, told_apart_by)):
+            yield (
+                f"{where}: its key `{entry['key']}` must be read from `{told_apart_by}`, by which "
+                "persons are told apart"
+            )
 
     def _of_field(self, where: str, entry: Entry, block: Entry) -> Iterator[str]:
         name = entry.get("source") or block.get("source")

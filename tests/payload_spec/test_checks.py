@@ -155,6 +155,11 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         ("blocks: {sdq_assessments: {order: [datum]}}", "`order` names `datum`"),
         ("blocks: {child: {fields: {la_child_id: {mandatory: false}}}}",
          "its key `la_child_id` must be `mandatory: true`"),
+        # two persons may share it: they would be one child at the receiver, and go together
+        ("blocks: {child: {fields: {la_child_id: {column: pers_legacy_id}}}}",
+         "block `child`: its key `la_child_id` must be read from `pers_person_id`, by which"),
+        ("blocks: {child: {fields: {la_child_id: {source: sdq, column: csdq_person_id}}}}",
+         "block `child`: its key `la_child_id` must be read from `pers_person_id`, by which"),
         # sources
         ("sources: {sdq: {table: ssd_sdq_score}}",
          "source `sdq`: there is no SSD table `ssd_sdq_score` (did you mean `ssd_sdq_scores`?)"),
