@@ -390,9 +390,12 @@ class Settings(BaseModel):
 
     @field_validator("staging_table", "anon_table", "statutory_cohort_table")
     @classmethod
-    def _table_name(cls, value: str | None) -> str | None:
+    def _table_name(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and not value.replace(".", "_").replace("_", "a").isalnum():
             raise ValueError("a table name has letters, digits and underscores only")
+        if value is not None and "." in value and info.field_name != "statutory_cohort_table":
+            # a new table of that whole name would be made, beside the one that is meant
+            raise ValueError("it is a table without its schema, which goes into `staging_schema`")
         return value
 
     @field_validator("receipt_form")

@@ -83,6 +83,8 @@ def test_a_notebooks_globals_give_parameters_and_overrides(bare: Path) -> None:
         ("proxy: http://u:canary@h:1", "holds a password"),
         ("staging_table: a;drop", "letters, digits"),
         ("staging_table: t\nanon_table: T", "two tables"),
+        ("staging_table: dbo.t", "without its schema, which goes into `staging_schema`"),
+        ("anon_table: dbo.t", "without its schema, which goes into `staging_schema`"),
     ],
 )
 def test_what_is_wrong_in_a_profile_is_said_without_the_value(
