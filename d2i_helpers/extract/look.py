@@ -86,9 +86,9 @@ class _Look(Day):
         except GuardError as error:
             error.message = " ".join([error.message, *self._other_cause()])
             found.stop = error
-        if not self.settings.person_ids:
-            found.gone = {row_id: one for page in self.load.unseen() for row_id, one in page}
-            found.why_gone = {one: self._why_gone(one) for one in found.gone.values()}
+        unseen = self.load.unseen(only=self._left_of_pilot())
+        found.gone = {row_id: one for page in unseen for row_id, one in page}
+        found.why_gone = {one: self._why_gone(one) for one in found.gone.values()}
         found.entries = self._entries()
         found.counts = dict(self.counts)
         return found

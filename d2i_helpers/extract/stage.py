@@ -51,7 +51,7 @@ from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.figures_of_all import gather, note_stop
 from d2i_helpers.staging.lease import BY_HAND, take_turn, working_on
 from d2i_helpers.staging.load import Child, Compared, Load
-from d2i_helpers.staging.states import WHY_GONE, RowState, Unsent
+from d2i_helpers.staging.states import NO_LONGER_THERE, WHY_GONE, RowState, Unsent
 
 Progress = Callable[[int, int | None], None]
 
@@ -184,17 +184,28 @@ class Day:
             lambda connection: attention.add(connection, self.staging, STAGE, entries, run_id)
         )
         self.load.write_pending(self.settings.chunk_size)
-        if not self.settings.person_ids:
-            gone = self.load.mark_gone()
-            self.counts.update(self.documents.absent.reasons(gone))
-            if not self.missing:  # else these are not the numbers of the whole
-                self.staging.in_transaction(self._keep_facts)
+        gone = self.load.mark_gone(only=self._left_of_pilot())
+        self.counts.update(self.documents.absent.reasons(gone))
+        # of a pilot, or without a shard, these are not the numbers of the whole
+        if not (self.settings.person_ids or self.missing):
+            self.staging.in_transaction(self._keep_facts)
         self.counts["released"] = self.staging.in_transaction(
             lambda connection: attention.remove_others(
                 connection, self.staging, STAGE, entries, only=self.settings.person_ids
             )
         )
         return self._result(notices)
+
+    def _left_of_pilot(self) -> frozenset[str] | None:
+        """The children of a pilot who were read, and are not in the cohort; None: no pilot.
+
+        What is staged of them would be sent with the others. Nobody else was looked at.
+        """
+        if not self.settings.person_ids:
+            return None
+        reasons = self.documents.absent.reasons
+        ids = {person_id.strip() for person_id in self.settings.person_ids}
+        return frozenset(one for one in ids if not reasons([one])[NO_LONGER_THERE])
 
     def _begin(self, connection: Connection) -> tuple[str | None, Changed | None]:
         """Compare the source with the last run before anybody is read.

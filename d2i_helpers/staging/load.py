@@ -17,7 +17,7 @@ import contextlib
 import datetime as dt
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -293,7 +293,9 @@ class Load:
                 pending_changes.forget_all_reasons(connection, self.staging)
 
     # ---------------------------------------------------------------------------------- gone
-    def unseen(self, connection: Connection | None = None) -> Iterator[list[tuple[int, str]]]:
+    def unseen(
+        self, connection: Connection | None = None, *, only: Container[str] | None = None
+    ) -> Iterator[list[tuple[int, str]]]:
         """(row number, person id) of live rows of which nothing came today, in pages.
 
         Only of the shard's children, as nothing of others comes to it. Rows that were added today
@@ -301,6 +303,7 @@ class Load:
 
         Args:
             connection: reads them; None: a connection for each page, so that none stays open.
+            only: ids of the children who are asked for; None: all.
         """
         staging, t, last = self.staging, self.staging.table.c, 0
         live = (t.id <= self.seen.highest, ~staging.is_deleted, *staging.mine)
@@ -321,18 +324,25 @@ class Load:
             if not rows:
                 return
             last = rows[-1].id
-            unseen = [(row.id, row.person_id) for row in rows if row.id not in self.seen]
+            unseen = [
+                (row.id, row.person_id)
+                for row in rows
+                if row.id not in self.seen and (only is None or row.person_id in only)
+            ]
             if unseen:
                 yield unseen
 
-    def mark_gone(self, connection: Connection | None = None) -> list[str]:
+    def mark_gone(
+        self, connection: Connection | None = None, *, only: Container[str] | None = None
+    ) -> list[str]:
         """Mark the rows of which nothing came today; gives the ids of their children.
 
         Args:
             connection: the transaction to do it in; None: a transaction for each page.
+            only: as of `unseen`.
         """
         gone: list[str] = []
-        for page in self.unseen(connection):
+        for page in self.unseen(connection, only=only):
             work = functools.partial(self._mark_gone, page)
             marked = self.staging.in_transaction(work) if connection is None else work(connection)
             self.counts["gone"] += marked

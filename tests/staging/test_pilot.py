@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
+from d2i_helpers import database
+from d2i_helpers.database import tables
 from d2i_helpers.delta import stage as delta_stage
 from d2i_helpers.extract import stage as extract
+from d2i_helpers.notebook import tomorrow
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.settings import Settings
 from d2i_helpers.submit import stage as submit
@@ -70,3 +74,25 @@ def test_a_child_of_the_pilot_who_is_not_sent_needs_attention(
     client = Refusing(NaiveReceiver("merge"), 1, 0.0)
     sent = submit.run(engine, settings, SPEC, None, client=client)
     assert sent.counts["need_attention"] == sent.counts["refused"] > 0
+
+
+def test_a_child_of_the_pilot_who_has_left_since_is_not_sent(
+    ssd: Any, engine: Engine, make_settings: Callable[..., Settings], children: tuple[str, ...]
+) -> None:
+    """What the dry run staged of the child is no longer what the source says."""
+    day(engine, make_settings(dry_run=True), receiver := NaiveReceiver("merge"))
+    with database.transaction(engine) as connection:
+        referrals = tables.ssd_table("ssd_cin_episodes")
+        left = referrals.c.cine_person_id.in_(["A1", "A2"])
+        closed = dt.datetime(2020, 1, 1)
+        connection.execute(update(referrals).where(left).values(cine_close_date=closed))
+    pilot = make_settings(person_ids="A2,A3,nobody")
+    assert [one.person_id for one in tomorrow.preview(engine, pilot, SPEC).going] == ["A3"]
+    gone = extract.run(engine, pilot, SPEC).counts
+    assert (gone["gone"], gone["left_the_cohort"], gone["need_attention"]) == (1, 1, 1)
+    day(engine, pilot, receiver)
+    assert set(receiver.held) == {"A3"}
+    states = {one: row["row_state"] for one, row in ssd.staged().items()}
+    assert states == {"A1": "new", "A2": "deleted", "A3": "unchanged", "A4": "new"}
+    day(engine, make_settings(max_deleted_share=1), receiver)
+    assert set(receiver.held) == {"A3", "A4"}
