@@ -204,7 +204,7 @@ class Day:
         if not self.settings.person_ids:
             return None
         reasons = self.documents.absent.reasons
-        ids = {person_id.strip() for person_id in self.settings.person_ids}
+        ids = self.settings.person_ids
         return frozenset(one for one in ids if not reasons([one])[NO_LONGER_THERE])
 
     def _begin(self, connection: Connection) -> tuple[str | None, Changed | None]:

@@ -318,7 +318,7 @@ class Settings(BaseModel):
             _require_text(part)
             if not part.strip():
                 raise ValueError("an entry of the list is empty")
-        return tuple(value)
+        return tuple(part.strip() for part in value)
 
     @field_validator("la_code", "live_la_code", mode="before")
     @classmethod

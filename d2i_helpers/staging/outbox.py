@@ -379,7 +379,7 @@ def of_pilot(settings: Settings) -> frozenset[str] | None:
     """
     if not settings.person_ids or settings.source == "anonymised":
         return None
-    return frozenset(person_id.strip() for person_id in settings.person_ids)
+    return frozenset(settings.person_ids)
 
 
 def ready_rows(

@@ -107,7 +107,7 @@ def test_a_password_may_stand_in_the_environment(
 
 @pytest.mark.parametrize(
     "given",
-    ["A1, B2", ["A1", "B2"], ("A1", "B2"), '["A1", "B2"]', "[A1, B2]"],
+    ["A1, B2", ["A1", "B2"], ("A1", "B2"), [" A1", "B2 "], '["A1", "B2 "]', "[A1, B2]"],
 )
 def test_person_ids_may_be_a_text_or_a_list(bare: Path, given: object) -> None:
     write(bare, "")
