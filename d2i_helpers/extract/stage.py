@@ -534,10 +534,9 @@ class Day:
             )
 
     def _counts_of_children(self, before: str | None) -> guards.Figures:
-        pilot = bool(self.settings.person_ids)
         return guards.Figures(
             staged=self.staged,
-            gone=0 if pilot else sum(map(len, self.load.unseen())),
+            gone=sum(map(len, self.load.unseen(only=self._left_of_pilot()))),
             changed=self.changed,
             found=self.counts["in_cohort"],
             persons=self.rows[self.documents.plan.person.table].before,

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, update
 from d2i_helpers import database
 from d2i_helpers.database import tables
 from d2i_helpers.delta import stage as delta_stage
+from d2i_helpers.errors import GuardError
 from d2i_helpers.extract import stage as extract
 from d2i_helpers.notebook import tomorrow
 from d2i_helpers.payload_spec import load_spec
@@ -96,3 +97,18 @@ def test_a_child_of_the_pilot_who_has_left_since_is_not_sent(
     assert states == {"A1": "new", "A2": "deleted", "A3": "unchanged", "A4": "new"}
     day(engine, make_settings(max_deleted_share=1), receiver)
     assert set(receiver.held) == {"A3", "A4"}
+
+
+def test_a_pilot_of_whom_too_many_have_left_is_stopped(
+    engine: Engine, make_settings: Callable[..., Settings], children: tuple[str, ...]
+) -> None:
+    """As where a table has lost what they are in by; the others are not looked at."""
+    extract.run(engine, make_settings(), SPEC)
+    with database.transaction(engine) as connection:
+        referrals = tables.ssd_table("ssd_cin_episodes")
+        connection.execute(update(referrals).values(cine_close_date=dt.datetime(2020, 1, 1)))
+    pilot = {"person_ids": children[:3], "guard_min_children": 4}
+    with pytest.raises(GuardError, match="3 of 4 children would be marked deleted"):
+        extract.run(engine, make_settings(**pilot), SPEC)
+    allowed = extract.run(engine, make_settings(**pilot, max_deleted_share=0.8), SPEC)
+    assert allowed.counts["gone"] == 3
