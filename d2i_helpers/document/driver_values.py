@@ -153,7 +153,15 @@ def time_of_day(value: Any) -> str:
     if isinstance(value, dt.datetime):
         moment = value if value.tzinfo is None else _in_england(value)
         return moment.time().isoformat("microseconds")
-    if not isinstance(value, str) or not (match := _TIME.search(value)):
+    if not isinstance(value, str):
+        return ""
+    _, _, in_england = _parsed(value.strip(EDGES).strip())
+    return _clock(value) if in_england is None else in_england.time().isoformat("microseconds")
+
+
+def _clock(text: str) -> str:
+    """The time of a text as it stands there, as `time_of_day` gives it."""
+    if not (match := _TIME.search(text)):
         return ""
     hour, minute, second, fraction, half = match.groups(default="")
     hours = int(hour) % 12 + 12 * (half.upper() == "PM") if half else int(hour)
@@ -181,13 +189,19 @@ def is_unreadable_text(value: Any) -> bool:
     return value is not None and type(value) is not str and read_text(value)[1] is not None
 
 
-@functools.lru_cache(maxsize=CACHE_SIZE)
 def parse_date(text: str) -> tuple[dt.date | None, str | None]:
     """(date, problem) of a text without outer blanks."""
+    day, problem, _ = _parsed(text)
+    return day, problem
+
+
+@functools.lru_cache(maxsize=CACHE_SIZE)
+def _parsed(text: str) -> tuple[dt.date | None, str | None, dt.datetime | None]:
+    """(date, problem) of a text, and the time in England where the text has a time with a zone."""
     if len(text) > 40:
-        return None, NOT_A_DATE
+        return None, NOT_A_DATE, None
     if text in _NO_END:
-        return None, PLACEHOLDER
+        return None, PLACEHOLDER, None
     if match := _ISO.fullmatch(text) or _COMPACT.fullmatch(text):
         year, month, day = match.groups()
         end = match.end(3)
@@ -201,10 +215,25 @@ def parse_date(text: str) -> tuple[dt.date | None, str | None]:
         word, day, year = match.groups()
         month, end = _month_number(word), match.end(3)
     else:
-        return None, NOT_A_DATE
-    if end < len(text) and not _CLOCK.fullmatch(text, end):
-        return None, NOT_A_DATE
-    return _checked(int(year), int(month), int(day))
+        return None, NOT_A_DATE, None
+    clock = _CLOCK.fullmatch(text, end)
+    if end < len(text) and clock is None:
+        return None, NOT_A_DATE, None
+    date, problem = _checked(int(year), int(month), int(day))
+    if date is None or clock is None or (moment := _with_zone(date, text, clock[2])) is None:
+        return date, problem, None
+    return *_checked(moment.year, moment.month, moment.day), moment
+
+
+def _with_zone(day: dt.date, text: str, zone: str | None) -> dt.datetime | None:
+    """The time in England of a text with a zone; None where it has none, or no time of a day."""
+    if zone is None:
+        return None
+    offset = "+00:00" if zone.upper() in ("Z", "UTC") else zone
+    try:
+        return _in_england(dt.datetime.fromisoformat(f"{day}T{_clock(text)}{offset}"))
+    except ValueError:
+        return None
 
 
 def _month_number(word: str) -> int:

@@ -122,6 +122,15 @@ DAY = "2024-05-01"
         ("2024-05-01T09:30:00.123Z", DAY, None),
         ("2024-05-01 00:00:00.000", DAY, None),
         ("2024-05-01 00:00:00+00:00", DAY, None),
+        # midnight in England by summer time, as systems write it in UTC
+        (dt.datetime(2024, 4, 30, 23, tzinfo=dt.UTC), DAY, None),
+        ("2024-04-30T23:00:00.000Z", DAY, None),
+        ("2024-04-30 23:00:00.0000000 +00:00", DAY, None),
+        ("30/04/2024 11:00 PM UTC", DAY, None),
+        ("2024-05-01T01:30:00+0200", DAY, None),
+        ("2024-01-30T23:00:00Z", "2024-01-30", None),
+        ("2024-05-01T25:61:00Z", DAY, None),  # no time of a day; the day is one
+        ("9999-12-31T23:59:59Z", None, "placeholder"),
         ("  2024-05-01 ", DAY, None),
         ("01/05/2024", DAY, None),
         ("1/5/2024", DAY, None),
@@ -367,6 +376,7 @@ def test_the_conference_flag(raw: Any, sent: Any, problem: str | None) -> None:
         ("2026-03-05 09:15", dt.datetime(2026, 3, 5, 9, 15, 0, 1)),
         (dt.date(2026, 3, 5), dt.datetime(2026, 3, 5, 9, 15)),
         (dt.datetime(2026, 7, 1, 9, tzinfo=dt.UTC), dt.datetime(2026, 7, 1, 10, 30)),
+        ("2026-07-01 09:30", "2026-07-01T09:00:00Z"),
     ],
 )
 def test_the_time_of_the_day_decides_which_row_is_later(earlier: Any, later: Any) -> None:
