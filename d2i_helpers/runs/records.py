@@ -274,10 +274,20 @@ def read(folder: Path) -> RunRecord:
 
 
 def folders(outputs: Path) -> list[Path]:
-    """Folders of all run records, oldest first."""
-    if not outputs.is_dir():
-        return []
-    return sorted(p for p in outputs.iterdir() if is_run_id(p.name) and p.is_dir())
+    """Folders of all run records, oldest first.
+
+    Raises:
+        RecordError: they cannot be looked at, such as those of another account.
+    """
+    try:
+        if not outputs.is_dir():
+            return []
+        return sorted(p for p in outputs.iterdir() if is_run_id(p.name) and p.is_dir())
+    except OSError as error:
+        raise RecordError(
+            f"The run records in {outputs.name} cannot be read ({error.strerror}).",
+            hint="They are readable by the account that runs the day only: type this as that one.",
+        ) from None
 
 
 def state_of(record: RunRecord) -> str:

@@ -268,6 +268,22 @@ def test_a_folder_of_records_that_is_not_there_is_no_empty_one(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", ["list", "show", "prune --keep-days 9"])
+def test_records_of_another_account_are_no_fault_of_the_program(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    words = command.split()
+    assert exit_code(monkeypatch, "runs", *words, "--outputs", str(tmp_path)) == 15
+    assert "cannot be read (Permission denied)" in capsys.readouterr().err
+
+
 def test_an_empty_folder_is_not_called_intact(tmp_path: Path) -> None:
     said = CliRunner().invoke(cli, ["runs", "verify", "--no-database", "--outputs", str(tmp_path)])
     assert "Nothing to verify" in said.output and "intact" not in said.output
