@@ -109,7 +109,7 @@ def test_one_that_would_wait_is_seen(
     day.run(engine, here)
     assert locks.waiting == []
     asked = select(facts.c.name)
-    with database.reading(engine) as one, database.reading(engine) as other:
+    with database.reading(engine) as one, database.transaction(engine) as other:
         opened = one.execute(asked)
         one.execute(asked).all()
         other.execute(delete(facts))

@@ -167,8 +167,8 @@ def test_what_a_batch_became_is_written_after_rows_in_bulk(day: Day) -> None:
         event.listen(day.engine, "before_cursor_execute", note)
         counts = submit.run(day.engine, day.settings, SPEC, served.endpoint).counts
     assert (counts["acknowledged"], counts["refused"]) == (2, 1)
-    # the errors, the log, the acknowledged rows; only then the lease is given back
-    assert issued[-3:] == [TABLE, "d2i_submission_log", TABLE]
+    # the errors, the log, the acknowledged rows, which receiver took them; then the lease ends
+    assert issued[-4:] == [TABLE, "d2i_submission_log", TABLE, "d2i_facts"]
 
 
 @pytest.mark.long
