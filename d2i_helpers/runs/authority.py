@@ -17,7 +17,10 @@ from d2i_helpers.errors import SettingsError
 PREFLIGHT = "preflight"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _PREFIX = "D2I_"
-_OF_A_SECRET = re.compile(r"(?:password|secret|token|key|client_id|proxy_user)$", re.IGNORECASE)
+_OF_A_SECRET = re.compile(
+    r"(?:password|passwd|pwd|passphrase|secret|token|key|connection_string|client_id|proxy_user)$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,15 @@ def refuse_what_may_not_travel(authority: Authority) -> None:
     """
     from d2i_helpers.runs.plan import NEVER_SAVED
     from d2i_helpers.settings import check_addresses
+    from d2i_helpers.settings.addresses import secrets_in_text
 
     variables = authority.environment.items()
     as_parameters = {name.upper().removeprefix(_PREFIX).lower(): v for name, v in variables}
     for given in (authority.parameters, as_parameters):
-        for name in given:
-            if _OF_A_SECRET.search(name) or name in NEVER_SAVED:
+        for name, value in given.items():
+            # a variable of other software may hold one in an address, such as HTTPS_PROXY
+            holds_one = isinstance(value, str) and bool(secrets_in_text(value))
+            if holds_one or _OF_A_SECRET.search(name) or name in NEVER_SAVED:
                 raise SettingsError(
                     f"{authority.name}: `{name}` may not be handed to a cluster, whose tasks show "
                     "what they are given.",

@@ -205,6 +205,9 @@ def test_ctrl_c_stops_the_runs_in_order_and_begins_none() -> None:
         ({}, {"D2I_DATABASE_PASSWORD": "s3cret"}),
         ({}, {"PGPASSWORD": "s3cret"}),
         ({}, {"D2I_DATABASE_URL": "postgresql://u:s3cret@h/x"}),
+        ({}, {"HTTPS_PROXY": "http://u:s3cret@h:8080"}),
+        ({}, {"SOURCE": "DRIVER=x;SERVER=h;UID=u;PWD=s3cret"}),
+        ({}, {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=x;AccountKey=s3cret"}),
     ],
 )
 def test_no_secret_and_no_child_travels_through_a_cluster(given: dict, environment: dict) -> None:
@@ -212,7 +215,8 @@ def test_no_secret_and_no_child_travels_through_a_cluster(given: dict, environme
     with pytest.raises(SettingsError) as refused:
         cluster.run_on_cluster("tcp://nowhere:1", [ours], night(), lambda *_: None)
     assert "s3cret" not in str(refused.value)
-    fine = Authority("ours", parameters={"phase": "full"}, environment={"D2I_SECRETS_DIR": "/s"})
+    harmless = {"D2I_SECRETS_DIR": "/s", "HTTPS_PROXY": "http://h:8080"}
+    fine = Authority("ours", parameters={"phase": "full"}, environment=harmless)
     authorities.refuse_what_may_not_travel(fine)
 
 
