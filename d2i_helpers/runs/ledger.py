@@ -83,8 +83,16 @@ def entries(outputs: Path) -> list[Entry | None]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             entry = None
-        chain.append(entry if isinstance(entry, dict) and "hash" in entry else None)
+        chain.append(as_entry(entry))
     return chain
+
+
+def as_entry(read: Any) -> Entry | None:
+    """What was read as JSON, if it can be an entry: by these words entries are looked up."""
+    if not isinstance(read, dict) or "hash" not in read:
+        return None
+    words = (read.get(name, "") for name in ("hash", "kind", "database"))
+    return read if all(isinstance(word, str) for word in words) else None
 
 
 def facts_of(record: records.RunRecord) -> dict[str, Any]:

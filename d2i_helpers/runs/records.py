@@ -48,6 +48,7 @@ SCHEMA_VERSION = 1
 RUNNING, COMPLETED, ATTENTION = "running", "completed", "attention"
 DRY_RUN = "dry run: nothing is sent"  # shown wherever a run is shown
 FAILED, INTERRUPTED, PENDING = "failed", "interrupted", "pending"
+_TABLES = ("parameters", "given", "process", "files")  # of a record
 
 
 @dataclass
@@ -266,6 +267,8 @@ def read(folder: Path) -> RunRecord:
             raise TypeError  # a path, and not a file of this record
         rest = {k: v for k, v in content.items() if k not in known | {"stages", "record"}}
         own = {name: value for name, value in content.items() if name in known}
+        if not all(isinstance(own.get(name, {}), dict) for name in _TABLES):
+            raise TypeError
         return RunRecord(folder=folder, stages=stages, environment=rest, **own)
     except (KeyError, TypeError):
         raise RecordError(

@@ -253,4 +253,4 @@ def _entry(content: bytes | None) -> Entry | None:
         entry = json.loads(content or b"")
     except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and "hash" in entry else None
+    return ledger.as_entry(entry)

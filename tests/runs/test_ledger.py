@@ -128,6 +128,23 @@ def test_an_edited_run_json_is_named(outputs: Path, ids: list[str]) -> None:
     assert said(outputs) == f"{ids[2]}: run.json was altered"
 
 
+@pytest.mark.parametrize("name", ["files", "parameters"])
+def test_a_run_json_with_something_else_for_a_table_is_named(
+    outputs: Path, ids: list[str], name: str
+) -> None:
+    path = outputs / ids[2] / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: None}))
+    assert said(outputs).startswith(f"{ids[2]}: run.json is missing or damaged")
+
+
+@pytest.mark.parametrize("name", ["hash", "kind", "database"])
+def test_an_entry_with_a_list_for_a_word_is_named(outputs: Path, ids: list[str], name: str) -> None:
+    content = lines(outputs)
+    content[5] = json.dumps({**json.loads(content[5]), name: []}).encode() + b"\n"
+    rewrite(outputs, content)
+    assert "ledger line 6: is not an entry: it was altered" in said(outputs)
+
+
 def _edit_record(folder: Path) -> str:
     """Change a parameter in run.json; its new hash."""
     path = folder / "run.json"
