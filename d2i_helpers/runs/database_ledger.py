@@ -154,7 +154,8 @@ def _make_table(connection: Connection) -> None:
 def folder_mark(place: Path | str) -> str:
     """A mark that identifies a folder on this machine, or an object storage, without naming it."""
     name = place if isinstance(place, str) else f"{socket.gethostname()}:{place.resolve()}"
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
+    # a folder's name may be bytes that are no UTF-8, which Python keeps as surrogates
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _entry(content: str) -> Entry:

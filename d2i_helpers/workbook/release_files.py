@@ -20,6 +20,8 @@ _KINDS = {  # what belongs to each folder; a stray file of a clone does not trav
     "docs": {".md", ".png", ".svg"},
     "outputs": {".md"},
 }
+# a link to a page of a clone that a workbook does not have
+_OF_DEVELOPERS = re.compile(r"\[([^\]]+)\]\([./]*DEVELOPMENT\.md[^)]*\)")
 
 
 def release_files(answers: Answers) -> dict[str, bytes]:
@@ -33,6 +35,8 @@ def release_files(answers: Answers) -> dict[str, bytes]:
     for path, content in found.items():
         if is_of_a_phase(path):
             found[path] = filled_in(decode(content), answers.parameters).encode()
+        elif path.startswith("docs/") and path.endswith(".md"):
+            found[path] = _OF_DEVELOPERS.sub(r"\1", decode(content)).encode()
     found["environment.yml"] = _for_a_workbook(decode(found["environment.yml"])).encode()
     profile = profile_of(answers.phase, [path for path in found if is_of_a_phase(path)])
     readme = (_PACKAGE / "templates" / "README.md").read_text(encoding="utf-8")

@@ -857,3 +857,10 @@ def test_an_entry_that_the_key_did_not_make_is_never_entered_later(
     with database.reading(world.engine) as connection:
         stored = connection.execute(select(tables.ledger_entries.c.content)).scalars().all()
     assert all("seal" in json.loads(content) for content in stored)
+
+
+def test_a_folder_whose_name_is_no_text_has_a_mark_of_its_own(tmp_path: Path) -> None:
+    """As a machine of other letters left it: bytes that are no UTF-8."""
+    names = [b"stra\xdfe", b"stra\xe9e", b"strasse"]
+    marks = {folder_mark(tmp_path / os.fsdecode(name)) for name in names}
+    assert len(marks) == len(names)

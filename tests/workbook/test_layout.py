@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_a_workbook_has_everything_a_run_needs(empty: Path) -> None:
     assert not (made.folder / "outputs" / "demo").exists()
     environment = (made.folder / "environment.yml").read_text(encoding="utf-8")
     assert "-e ." not in environment and "d2i-workbook==" in environment
+
+
+def test_each_link_of_its_pages_leads_to_a_file(empty: Path) -> None:
+    folder = lay_out(empty / "w", Answers()).folder
+    pages = sorted(folder.rglob("*.md"))
+    assert len(pages) > 30
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        if "://" not in link
+    ]
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights are not kept in modes on Windows")
