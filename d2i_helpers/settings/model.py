@@ -53,7 +53,7 @@ class Settings(BaseModel):
     # what and where
     profile: str = Field("demo", description="name of the profile, a file in params/")
     la_code: str = Field(
-        "000", pattern=r"^\d{3}$", description="DfE code of the authority, 3 digits"
+        "000", pattern=r"^[0-9]{3}$", description="DfE code of the authority, 3 digits"
     )
     cms: Literal["generic", "systemc", "mosaic", "eclipse", "azeus"] = Field(
         "generic", description="case-management system; chooses an overlay of the specification"
@@ -311,6 +311,9 @@ class Settings(BaseModel):
         if isinstance(value, str) and value.strip().startswith("["):
             value = _bracketed(value)
         elif isinstance(value, str):
+            if value.strip() and not value.strip(", \t"):
+                # as variables leave it that nobody set; of `person_ids` nothing means everybody
+                raise ValueError("it has commas and no entry")
             value = [part.strip() for part in value.split(",") if part.strip()]
         if not isinstance(value, list | tuple):
             raise ValueError(_QUOTE)

@@ -83,6 +83,8 @@ def test_a_notebooks_globals_give_parameters_and_overrides(bare: Path) -> None:
         ("proxy: http://u:canary@h:1", "holds a password"),
         ("staging_table: a;drop", "letters, digits"),
         ("staging_table: t\nanon_table: T", "two tables"),
+        ('person_ids: ","', "has commas and no entry"),
+        ('la_code: "\u0668\u0661\u0662"', "la_code"),
         ("staging_table: dbo.t", "without its schema, which goes into `staging_schema`"),
         ("anon_table: dbo.t", "without its schema, which goes into `staging_schema`"),
     ],
