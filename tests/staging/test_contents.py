@@ -94,3 +94,21 @@ def test_of_a_table_of_other_software_nothing_is_known(engine: Engine, filled: M
         connection.execute(delete(facts))
     for source in ("identifiable", "anonymised"):
         delta_stage.run(engine, filled(source=source), SPEC)
+
+
+def test_a_table_goes_by_one_spelling_of_its_name(engine: Engine, filled: Make) -> None:
+    """Else nothing of what is kept beside it is found, where a database ignores capitals."""
+    before = rows(engine)
+    for settings in (
+        filled(staging_table=ORIGINAL.upper()),
+        filled(staging_table="another", anon_table=ORIGINAL.upper(), source="anonymised"),
+    ):
+        for stage in (extract.run, delta_stage.run):
+            if stage is extract.run and settings.source == "anonymised":
+                continue
+            with pytest.raises(GateError, match=f"known as {ORIGINAL}"):
+                stage(engine, settings, SPEC)
+        if engine.dialect.name != "postgresql":  # there nothing has the name in these capitals
+            failed = [one.name for one in staged.checks(engine, settings) if one.status == "fail"]
+            assert failed == ["staging contents"]
+    assert rows(engine) == before

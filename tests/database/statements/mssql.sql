@@ -91,6 +91,7 @@ SELECT (SELECT count(*) AS count_1 FROM [dbo].ssd_api_data_staging) - (SELECT co
 SELECT 1
 SELECT 1 FROM fn_listextendedproperty(default, default, default, default, default, default, default)
 SELECT ? AS anon_1
+SELECT DISTINCT [dbo].d2i_facts.staging_table FROM [dbo].d2i_facts
 SELECT DISTINCT [dbo].d2i_identifier_hashes.form_hash FROM [dbo].d2i_identifier_hashes WHERE [dbo].d2i_identifier_hashes.form_hash IN (?)
 SELECT DISTINCT [dbo].d2i_submission_log.person_id FROM [dbo].d2i_submission_log WHERE [dbo].d2i_submission_log.staging_table = ? AND NOT (EXISTS (SELECT [dbo].ssd_api_data_staging.id FROM [dbo].ssd_api_data_staging WHERE [dbo].ssd_api_data_staging.person_id = [dbo].d2i_submission_log.person_id))
 SELECT TOP 1 [dbo].d2i_in_flight.id FROM [dbo].d2i_in_flight WHERE [dbo].d2i_in_flight.staging_table = ?
