@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2i_helpers.errors import D2IError, NotebookError, error_named
+from d2i_helpers.errors import D2IError, NotebookError, RecordError, error_named
 from d2i_helpers.files import write_atomic
 from d2i_helpers.kernel_protocol import COUNTS_MIME, GATE_MIME, NOTICES_MIME
 from d2i_helpers.runs.records import StageRecord
@@ -56,9 +56,20 @@ def _other_version() -> OtherVersion | None:
 
 
 def fault_of(failure: BaseException) -> D2IError:
-    """A fault of the program as an error that may be saved: its class and place, not its text."""
+    """A fault of the program as an error that may be saved: its class and place, not its text.
+
+    That this account may not look at a file is none, as where somebody else than the account of
+    the night types a command.
+    """
     if isinstance(failure, D2IError):
         return failure
+    if isinstance(failure, PermissionError) and isinstance(failure.filename, str):
+        path = Path(failure.filename)
+        return RecordError(
+            f"This account may not use {path.name} ({failure.strerror}).",
+            hint=f"Type this as the account that runs the day, or give this one a right to "
+            f"{path.parent}.",
+        )
     frames = traceback.extract_tb(failure.__traceback__)
     ours = [frame for frame in frames if "d2i_helpers" in Path(frame.filename).parts]
     where = f" in {Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else ""

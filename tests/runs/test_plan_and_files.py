@@ -256,6 +256,14 @@ def test_a_fault_of_the_program_is_told_without_its_text() -> None:
     assert "AttributeError in plan.py, line" in told.message
 
 
+def test_a_file_of_another_account_is_no_fault_of_the_program(tmp_path: Path) -> None:
+    refused = PermissionError(13, "Permission denied", str(tmp_path / "ledger.jsonl"))
+    told = fault_of(refused)
+    assert (type(told), told.exit_code) == (RecordError, 15)
+    assert told.message == "This account may not use ledger.jsonl (Permission denied)."
+    assert fault_of(PermissionError(1, "not permitted")).exit_code == 1  # of no file
+
+
 def test_redaction_rewrites_a_copy_only_where_it_found_something(tmp_path: Path) -> None:
     path = notebook(tmp_path / "n.ipynb", "print('Anna')")
     before = path.stat().st_mtime_ns
