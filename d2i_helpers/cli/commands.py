@@ -94,8 +94,9 @@ def _run_command() -> int:
         from d2i_helpers.cli.console import make_console, show_error
         from d2i_helpers.runs.outcome import fault_of
 
-        show_error(fault_of(fault), make_console(to_stderr=True))
-        code = 1
+        told = fault_of(fault)
+        show_error(told, make_console(to_stderr=True))
+        code = told.exit_code
     return code if isinstance(code, int) else 0
 
 

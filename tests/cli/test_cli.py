@@ -284,6 +284,17 @@ def test_records_of_another_account_are_no_fault_of_the_program(
     assert "cannot be read (Permission denied)" in capsys.readouterr().err
 
 
+def test_a_file_that_this_account_may_not_use_has_the_exit_code_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "ssd.sqlite"))
+
+    monkeypatch.setattr("d2i_helpers.settings.load_settings", refuse)
+    assert exit_code(monkeypatch, "check") == 15
+    assert "may not use ssd.sqlite" in capsys.readouterr().err
+
+
 def test_an_empty_folder_is_not_called_intact(tmp_path: Path) -> None:
     said = CliRunner().invoke(cli, ["runs", "verify", "--no-database", "--outputs", str(tmp_path)])
     assert "Nothing to verify" in said.output and "intact" not in said.output
