@@ -435,10 +435,9 @@ class _Work:
 
     @functools.cached_property
     def rows_bear_ids(self) -> bool:
-        """Whether a document has the id of its row; an overlay may take it from another column."""
-        root, key_source = self.spec.root, self.spec.sources[self.spec.root.source or ""]
-        key = next(field for field in root.fields if field.name == root.key)
-        return (key.column, key.transform) == (key_source.key, "id")
+        """Whether a document has the id of its row as it is; an overlay may write it otherwise."""
+        root = self.spec.root
+        return next(field for field in root.fields if field.name == root.key).transform == "id"
 
     def last_sent(
         self, connection: Connection, staging: Staging, rows: list[Due]

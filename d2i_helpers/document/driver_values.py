@@ -155,7 +155,7 @@ def time_of_day(value: Any) -> str:
         return moment.time().isoformat("microseconds")
     if not isinstance(value, str):
         return ""
-    _, _, in_england = _parsed(value.strip(EDGES).strip())
+    _, _, in_england = _parsed(read_text(value)[0] or "")
     return _clock(value) if in_england is None else in_england.time().isoformat("microseconds")
 
 

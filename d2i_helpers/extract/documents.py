@@ -91,6 +91,11 @@ class Absentees:
         """Note a person who is in the source and not in the cohort."""
         (self._aged if reason == TOO_OLD else self._others).append(hash(person_id))
 
+    def among(self, person_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these ids who were noted."""
+        noted = {*self._aged, *self._others}
+        return frozenset(one for one in person_ids if hash(one) in noted)
+
     def reasons(self, person_ids: Iterable[str]) -> dict[str, int]:
         """How many of these children left for which reason."""
         gone = Counter(map(hash, person_ids))

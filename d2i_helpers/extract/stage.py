@@ -51,7 +51,7 @@ from d2i_helpers.staging.contents import Contents
 from d2i_helpers.staging.figures_of_all import gather, note_stop
 from d2i_helpers.staging.lease import BY_HAND, take_turn, working_on
 from d2i_helpers.staging.load import Child, Compared, Load
-from d2i_helpers.staging.states import NO_LONGER_THERE, WHY_GONE, RowState, Unsent
+from d2i_helpers.staging.states import WHY_GONE, RowState, Unsent
 
 Progress = Callable[[int, int | None], None]
 
@@ -203,9 +203,7 @@ class Day:
         """
         if not self.settings.person_ids:
             return None
-        reasons = self.documents.absent.reasons
-        ids = self.settings.person_ids
-        return frozenset(one for one in ids if not reasons([one])[NO_LONGER_THERE])
+        return self.documents.absent.among(self.settings.person_ids)
 
     def _begin(self, connection: Connection) -> tuple[str | None, Changed | None]:
         """Compare the source with the last run before anybody is read.

@@ -50,6 +50,11 @@ def secrets_in_force(secrets: Secrets, settings: Settings | None = None) -> list
     return [text for text in dict.fromkeys(secret_texts) if text != "***" and can_be_sought(text)]
 
 
+def is_name_of_a_secret(name: str) -> bool:
+    """Whether a variable's name says that it holds a secret, of whatever software it is."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def secrets_not_sought(secrets: Secrets, settings: Settings) -> list[str]:
     """Names of the secrets that are too common a text to be searched for.
 
@@ -127,7 +132,7 @@ def _of_environment() -> Iterator[str]:
         yield from secrets_in_text(value)
         if "://" in value:
             continue
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST and not is_file:
+        if is_name_of_a_secret(name) and len(value) >= _SHORTEST and not is_file:
             yield value
 
 

@@ -17,10 +17,8 @@ from d2i_helpers.errors import SettingsError
 PREFLIGHT = "preflight"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _PREFIX = "D2I_"
-_OF_A_SECRET = re.compile(
-    r"(?:password|passwd|pwd|passphrase|secret|token|key|connection_string|client_id|proxy_user)$",
-    re.IGNORECASE,
-)
+# beside the names by which secrets are searched for everywhere
+_OF_A_LOGIN = re.compile(r"(?:key|client_id|proxy_user)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ def refuse_what_may_not_travel(authority: Authority) -> None:
     Raises:
         SettingsError: names the parameter or the variable, and never its value.
     """
+    from d2i_helpers.privacy.secrets_in_force import is_name_of_a_secret
     from d2i_helpers.runs.plan import NEVER_SAVED
     from d2i_helpers.settings import check_addresses
     from d2i_helpers.settings.addresses import secrets_in_text
@@ -100,7 +99,8 @@ def refuse_what_may_not_travel(authority: Authority) -> None:
         for name, value in given.items():
             # a variable of other software may hold one in an address, such as HTTPS_PROXY
             holds_one = isinstance(value, str) and bool(secrets_in_text(value))
-            if holds_one or _OF_A_SECRET.search(name) or name in NEVER_SAVED:
+            is_named_so = is_name_of_a_secret(name) or bool(_OF_A_LOGIN.search(name))
+            if holds_one or is_named_so or name in NEVER_SAVED:
                 raise SettingsError(
                     f"{authority.name}: `{name}` may not be handed to a cluster, whose tasks show "
                     "what they are given.",
