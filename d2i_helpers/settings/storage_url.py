@@ -28,7 +28,10 @@ def checked(url: str) -> str:
     Raises:
         ValueError: it is of no kind that is known, names no bucket, or holds credentials.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message quotes the address, which may hold a password
+        raise ValueError("it is no address: take out brackets and unusual letters") from None
     if parts.scheme not in EXTRAS or "://" not in url:
         raise ValueError(f"write {', '.join(f'{name}://' for name in EXTRAS)} and a place in it")
     # Azure's own form names the container where others have a user: abfs://container@account…

@@ -420,6 +420,9 @@ def test_the_commands_read_and_carry_over(
         "az://user:SECRET@container/x",
         "https://bucket.s3.amazonaws.com/SECRET",
         "s3:///",
+        "s3://[SECRET",
+        "s3://[SECRET]/folder",
+        "s3://KEY:SECRET\u2100@bucket",  # urlsplit takes no letter that stands for "a/c"
         "/mnt/records/SECRET",
     ],
 )
