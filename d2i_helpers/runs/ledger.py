@@ -89,9 +89,9 @@ def entries(outputs: Path) -> list[Entry | None]:
 
 def as_entry(read: Any) -> Entry | None:
     """What was read as JSON, if it can be an entry: by these words entries are looked up."""
-    if not isinstance(read, dict) or "hash" not in read:
+    if not isinstance(read, dict):
         return None
-    words = (read.get(name, "") for name in ("hash", "kind", "database"))
+    words = (read.get("hash"), read.get("kind"), read.get("database", ""))
     return read if all(isinstance(word, str) for word in words) else None
 
 

@@ -145,6 +145,16 @@ def test_an_entry_with_a_list_for_a_word_is_named(outputs: Path, ids: list[str],
     assert "ledger line 6: is not an entry: it was altered" in said(outputs)
 
 
+def test_an_entry_of_no_kind_is_named_and_stops_nobody(book: Book, ids: list[str]) -> None:
+    bare = {k: v for k, v in json.loads(lines(book.outputs)[5]).items() if k != "kind"}
+    bare["hash"] = ledger.entry_hash(bare)
+    content = lines(book.outputs)
+    content[5] = json.dumps(bare).encode() + b"\n"
+    rewrite(book.outputs, content)
+    assert "ledger line 6: is not an entry: it was altered" in said(book.outputs)
+    assert book.disagreement() == "entries that the database knows are missing or were altered"
+
+
 def _edit_record(folder: Path) -> str:
     """Change a parameter in run.json; its new hash."""
     path = folder / "run.json"
