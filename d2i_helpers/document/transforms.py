@@ -446,7 +446,9 @@ def _json_flag(field: Field, spec: Spec) -> Transform:
                     if truth is not None:
                         return truth, None
                     problem = problem or broken
-        elif isinstance(held, list | tuple) and depth < 3:
+        elif isinstance(held, list | tuple):
+            if depth >= 3:
+                return None, MALFORMED
             for item in held:
                 truth, broken = from_structure(item, depth + 1)
                 if truth is not None:
@@ -454,6 +456,8 @@ def _json_flag(field: Field, spec: Spec) -> Transform:
                 problem = problem or broken
         elif isinstance(held, str):
             return from_sentence(held)
+        else:
+            return read_boolean(held, spec.booleans)
         return None, problem
 
     def from_sentence(text: str) -> Result:

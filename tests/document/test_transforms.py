@@ -340,6 +340,12 @@ def test_a_row_that_counts_sets_the_uasc_flag(raw: Any, expected: tuple) -> None
         ('{"CP_CONFERENCE_FLAG": "perhaps"}', None, "not yes or no"),
         ('{"OUTCOME_NFA_FLAG": "Y"}', None, None),
         ('[{"CP_CONFERENCE_FLAG": "Y"}]', True, None),
+        ('["Y"]', True, None),
+        ("[true]", True, None),
+        ("[0]", False, None),
+        ("[null]", None, None),
+        ("[2.5]", None, "not yes or no"),
+        ('[[[["Y"]]]]', None, "malformed JSON"),
         ({"CP_CONFERENCE_FLAG": "Y"}, True, None),  # a driver that reads JSON itself
         ('{"CP_CONFERENCE_FLAG": "Y"', None, "malformed JSON"),
         ("[", None, "malformed JSON"),
