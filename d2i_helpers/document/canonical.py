@@ -93,6 +93,10 @@ def _sorted_bytes(document: Document, form: _Form) -> bytes:
     return orjson.dumps(_in_order(document, form), option=orjson.OPT_SORT_KEYS)
 
 
+# of other software: a number of more than 64 bits, or lists that are nested too deeply
+_WITHOUT_HASH = (TypeError, RecursionError)
+
+
 class TextHasher:
     """From a document's JSON text to its content hash."""
 
@@ -101,11 +105,14 @@ class TextHasher:
         self._form = _form(spec, volatile_ids)
 
     def __call__(self, text: str) -> bytes | None:
-        """The content hash; None for a text that is no document."""
+        """The content hash; None for a text that is no document, or one that has no hash."""
         document = _document(text)
         if document is None:
             return None
-        return content_hash(self._spec, document, volatile_ids=self._volatile_ids)
+        try:
+            return content_hash(self._spec, document, volatile_ids=self._volatile_ids)
+        except _WITHOUT_HASH:
+            return None
 
     def matches(self, text: str, digest: bytes | None, document: Document | None = None) -> bool:
         """Whether a text has this content hash. Faster than to make the hash.
@@ -117,11 +124,14 @@ class TextHasher:
             return False
         if document is None and (document := _document(text)) is None:
             return False
-        # most documents need nothing but their lists in order. Equal bytes have equal hashes, and
-        # the canonical form of canonical bytes are these bytes: a match proves itself
-        if hashlib.sha256(_sorted_bytes(document, self._form)).digest() == digest:
-            return True
-        made = content_hash(self._spec, document, volatile_ids=self._volatile_ids)
+        try:
+            # most documents need nothing but their lists in order. Equal bytes have equal hashes,
+            # and the canonical form of canonical bytes are these bytes: a match proves itself
+            if hashlib.sha256(_sorted_bytes(document, self._form)).digest() == digest:
+                return True
+            made = content_hash(self._spec, document, volatile_ids=self._volatile_ids)
+        except _WITHOUT_HASH:
+            return False
         return made == digest
 
 

@@ -244,6 +244,13 @@ def everything_of_the_row_edited(world: World, connection: Connection, case: Cas
     world.write(connection, case.child, **texts, **hashes, **states)
 
 
+def texts_given_what_has_no_hash(world: World, connection: Connection, case: Case) -> None:
+    row = world.row(connection, case.child)
+    for name, odd in (("json_payload", "1e30"), ("previous_json_payload", "[" * 300 + "]" * 300)):
+        text = getattr(row, name) or to_text(document(case.child))
+        world.write(connection, case.child, **{name: f'{{"odd":{odd},{text[1:]}'})
+
+
 def row_state_set_to(state: str | None) -> Edit:
     return lambda world, connection, case: world.write(connection, case.child, row_state=state)
 
@@ -297,8 +304,8 @@ EDITS: dict[str, Edit] = {
         document_and_hash_edited, documents_swapped,
         documents_and_hashes_swapped, baseline_edited, baseline_hash_edited,
         baseline_and_hash_edited, baseline_nulled, baseline_and_hash_nulled, baselines_swapped,
-        everything_of_the_row_edited, row_deleted, row_duplicated, notes_deleted, notes_edited,
-        journal_deleted, journal_edited, api_response_edited,
+        everything_of_the_row_edited, texts_given_what_has_no_hash, row_deleted, row_duplicated,
+        notes_deleted, notes_edited, journal_deleted, journal_edited, api_response_edited,
     )
 }  # fmt: skip
 EDITS |= {
@@ -321,6 +328,7 @@ LOST: dict[str, set[Case]] = {
     "baseline and hash nulled": _WAITING,
     "baselines swapped": _WAITING,
     "everything of the row edited": _WAITING | {Case("at rest", "loses a plan")},
+    "texts given what has no hash": _WAITING | {Case("at rest", "loses a plan")},
     "row deleted": {
         Case(moment, change) for moment in MOMENTS[:3] for change in ("loses a plan", "leaves")
     },
