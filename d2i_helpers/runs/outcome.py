@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import traceback
 from collections.abc import Callable
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from d2i_helpers.workbook import OtherVersion
 
 Redact = Callable[[str], tuple[str, int]]
+_OF_NO_PROGRAM = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EROFS, errno.ENOSPC, errno.EIO}
+)
 
 
 def error_of(failure: BaseException, notebook: str) -> D2IError:
@@ -59,17 +63,23 @@ def fault_of(failure: BaseException) -> D2IError:
     """A fault of the program as an error that may be saved: its class and place, not its text.
 
     That this account may not look at a file is none, as where somebody else than the account of
-    the night types a command.
+    the night types a command; nor is a path that cannot be, or a drive that fails.
     """
     if isinstance(failure, D2IError):
         return failure
-    if isinstance(failure, PermissionError) and isinstance(failure.filename, str):
+    if isinstance(failure, OSError) and isinstance(failure.filename, str):
         path = Path(failure.filename)
-        return RecordError(
-            f"This account may not use {path.name} ({failure.strerror}).",
-            hint=f"Type this as the account that runs the day, or give this one a right to "
-            f"{path.parent}.",
-        )
+        if isinstance(failure, PermissionError):
+            return RecordError(
+                f"This account may not use {path.name} ({failure.strerror}).",
+                hint=f"Type this as the account that runs the day, or give this one a right to "
+                f"{path.parent}.",
+            )
+        if failure.errno in _OF_NO_PROGRAM:
+            return RecordError(
+                f"{path.name[:100]} cannot be used ({failure.strerror}).",
+                hint="Correct the path, or look at the drive that it is on.",
+            )
     frames = traceback.extract_tb(failure.__traceback__)
     ours = [frame for frame in frames if "d2i_helpers" in Path(frame.filename).parts]
     where = f" in {Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else ""

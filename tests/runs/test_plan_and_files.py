@@ -264,6 +264,15 @@ def test_a_file_of_another_account_is_no_fault_of_the_program(tmp_path: Path) ->
     assert fault_of(PermissionError(1, "not permitted")).exit_code == 1  # of no file
 
 
+def test_a_path_that_cannot_be_is_no_fault_of_the_program(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught:
+        (tmp_path / ("a" * 300)).stat()
+    told = fault_of(caught.value)
+    assert (type(told), told.exit_code) == (RecordError, 15)
+    assert told.message == f"{'a' * 100} cannot be used (File name too long)."
+    assert fault_of(FileNotFoundError(2, "not there", "a")).exit_code == 1
+
+
 def test_redaction_rewrites_a_copy_only_where_it_found_something(tmp_path: Path) -> None:
     path = notebook(tmp_path / "n.ipynb", "print('Anna')")
     before = path.stat().st_mtime_ns
