@@ -310,13 +310,12 @@ def _pool(field: Field, special: set[str]) -> tuple[list[str], dict[str, int]]:
             f"Field `{field.path}` has no code list to draw from.",
             hint="Give it `codes:`, or another rule under `anonymise:`.",
         )
-    pool = [
-        code
-        for code in field.codes.codes
-        if code not in special and len(code) <= (field.max_length or len(code))
-    ]
+    pool = [code for code in field.codes.codes if code not in special]
     if len(pool) < 2:
-        raise SpecificationError(f"The code list of `{field.path}` is too short to draw from.")
+        raise SpecificationError(
+            f"The code list of `{field.path}` is too short to draw from.",
+            hint="It needs two codes beside those of `default` or `alone`; else `anonymise: drop`.",
+        )
     return pool, {code: place for place, code in enumerate(pool)}
 
 

@@ -47,6 +47,7 @@ class _References:
         self._text = {n: held for n in _TABLES if isinstance(held := text.get(n, {}), Mapping)}
         self._sources, self._blocks = text["sources"], text["blocks"]
         self._teams = () if "teams" in {e[0] for e in misshapen if e} else text.get("teams") or ()
+        self._booleans = {} if () in misshapen else text.get("booleans") or {}
         self._columns: dict[str, set[str]] = {t: {*c} for t, c in declared_columns().items()}
         for table, extra in self._sound("extra_columns"):
             self._columns.setdefault(table, set()).update(extra)
@@ -54,6 +55,8 @@ class _References:
     def faults(self) -> Iterator[str]:
         """All faults, one sentence part each."""
         yield from self._of_names()
+        words = [(w, str(truth).lower()) for truth, ws in self._booleans.items() for w in ws]
+        yield from _read_as_one("booleans", words)
         for name, entry in self._sound("code_lists"):
             yield from _of_code_list(f"code list `{name}`", entry)
         for name, entry in self._sound("sources"):
@@ -214,10 +217,14 @@ class _References:
             yield no_such("code list", entry["codes"], lists, where)
         if entry["codes"] not in dict(self._sound("code_lists")):
             return
-        known = {str(code) for code in lists[entry["codes"]]["codes"]}
+        listed = [str(code) for code in lists[entry["codes"]]["codes"]]
+        known, longest = {*listed}, max(listed, key=len, default="")
+        if len(longest) > entry.get("max_length", len(longest)):
+            yield f"{where}: `{longest}` of its list is longer than `max_length`"
         for local, code in code_map.items():
             if code != "" and str(code) not in known:
                 yield f"{where}: code_map sends `{local}` to `{code}`, which is not in the list"
+        yield from _read_as_one(f"{where}, code_map", code_map.items())
         default = entry.get("default", [])
         named = [*(default if isinstance(default, list) else [default]), *entry.get("alone", ())]
         for code in [code for code in named if str(code) not in known]:
@@ -241,11 +248,22 @@ def _of_passing_key(where: str, source: Entry, columns: Iterable[Any]) -> Iterat
         yield f"{where}: `{key}` is not to be used, as {why}"
 
 
+def _read_as_one(where: str, words: Iterable[tuple[Any, Any]]) -> Iterator[str]:
+    """Words of a source that are one, as case and blanks do not count, and mean different codes."""
+    known: dict[str, tuple[Any, Any]] = {}
+    for word, code in words:
+        before, meant = known.setdefault(" ".join(str(word).upper().split()), (word, code))
+        if str(meant) != str(code):
+            yield f"{where}: `{before}` and `{word}` are read as one, and mean `{meant}` and `{code}`"
+
+
 def _of_code_list(where: str, entry: Entry) -> Iterator[str]:
-    known = {str(code) for code in entry["codes"]}
-    for alias, code in entry.get("aliases", {}).items():
+    known, aliases = {str(code) for code in entry["codes"]}, entry.get("aliases", {})
+    for alias, code in aliases.items():
         if str(code) not in known:
             yield f"{where}: alias `{alias}` is for `{code}`, which is not in the list"
+    codes = [(code, code) for code in entry["codes"]]
+    yield from _read_as_one(where, [*codes, *aliases.items()])
     for code in sorted(known.intersection(map(str, entry.get("retired", ())))):
         yield f"{where}: `{code}` is both in the list and retired"
 

@@ -63,3 +63,14 @@ def test_a_rule_that_leaves_room_is_taken(entry: str) -> None:
 def test_points_have_a_range_whatever_limits_are_named() -> None:
     field = with_field("transform: integer, anonymise: score, minimum: 50").blocks["child_details"]
     assert score_range(field.fields[-1]) == (50, 90)
+
+
+def test_a_code_list_of_one_code_says_what_to_do() -> None:
+    overlay = parse_yaml(
+        "code_lists: {one: {codes: {A: only}}}\n"
+        "blocks: {child_details: {fields: {ours: "
+        "{column: pers_gender, transform: code, codes: one, anonymise: code}}}}"
+    )
+    with pytest.raises(SpecificationError, match="too short to draw from") as caught:
+        require_rules(build_spec(typed(merge(merged_text(), overlay))))
+    assert "`anonymise: drop`" in caught.value.hint

@@ -104,7 +104,11 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         (in_details("sex: {default: X}"), "`X` (default or alone) is not in the list"),
         (in_details("sex: {code_map: {Male: MM}}"),
          "code_map sends `Male` to `MM`, which is not in the list"),
+        (in_details("sex: {code_map: {Male: M, ' MALE ': F}}"),
+         "`child_details.sex`, code_map: `Male` and ` MALE ` are read as one, and mean `M` and `F`"),
         (in_details("sex: {code_map: [M]}"), "`code_map` must be a table"),
+        (in_details("ethnicity: {max_length: 3}"),
+         "field `child_details.ethnicity`: `WBRI` of its list is longer than `max_length`"),
         (in_details("surname: {code_map: {a: b}}"), "`code_map` is for fields with `codes`"),
         (in_details("surname: {max_length: long}"), "`max_length` must be a whole number"),
         (in_details("surname: {max_length: 0}"), "`max_length` must be at least 1"),
@@ -191,12 +195,18 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         ("sources: {sdq: {lasting_key: 1}}", "`lasting_key` must be true or false"),
         # code lists
         ("code_lists: {sex: {aliases: {MALE: Q}}}", "alias `MALE` is for `Q`, which is not in"),
+        ("code_lists: {sex: {aliases: {In  care: M, IN CARE: F}}}",
+         "code list `sex`: `In  care` and `IN CARE` are read as one, and mean `M` and `F`"),
+        ("code_lists: {sex: {aliases: {m: F}}}", "`M` and `m` are read as one"),
+        ("code_lists: {sex: {codes: {m: boy}}}", "`M` and `m` are read as one"),
         ("code_lists: {sex: {retired: [M]}}", "`M` is both in the list and retired"),
         ("code_lists: {sex: {codes: []}}", "code list `sex`: `codes` must be a table of names"),
         ("code_lists: {sex: {codes: null}}", "code list `sex`: `codes` is missing"),
         ("code_lists: {sexes: {notes: x}}", "code list `sexes`: `codes` is missing"),
         # lists, and tables of true and false
         ("placeholders: word", "the specification: `placeholders` must be a list of names"),
+        ("booleans: {true: [Y, N], false: [n]}",
+         "booleans: `N` and `n` are read as one, and mean `true` and `false`"),
         ("booleans: {perhaps: [x]}", "`booleans` must be a table of true and false with a list"),
         (in_details("sex: {sentences: {maybe: [x]}}"), "`sentences` must be a table of true and"),
         ("request: {la_code: {itm: 1}}",
@@ -224,7 +234,7 @@ def test_a_fault_is_told_with_its_place_and_the_nearest_name(overlay: str, fault
     "overlay",
     [
         in_details(f"nationality: {{{GOOD_FIELD}}}"),
-        in_details("sex: {code_map: {Male: M, Unclear: ''}}"),
+        in_details("sex: {code_map: {Male: M, MALE: M, Unclear: ''}}"),
         in_details("postcode: null"),
         "extra_columns: {ssd_person: {pers_faith: text}}\n"
         + in_details("faith: {column: pers_faith, transform: text, anonymise: drop}"),
@@ -245,6 +255,12 @@ def test_a_fault_is_told_with_its_place_and_the_nearest_name(overlay: str, fault
 def test_a_good_overlay_has_no_faults(overlay: str) -> None:
     assert told(overlay) == []
     build_spec(laid_on(overlay))
+
+
+def test_an_alias_is_found_whatever_its_blanks_and_case() -> None:
+    spec = build_spec(laid_on("code_lists: {sex: {aliases: {a  boy: M}}}"))
+    field = next(field for _, field in spec.fields() if field.name == "sex")
+    assert transforms.compile_transform(field, spec)(" A boy ") == ("M", None)
 
 
 def test_a_block_with_a_fault_is_still_known_by_the_names_of_its_fields() -> None:
@@ -453,7 +469,7 @@ def test_codes_of_an_overlay_are_what_was_typed(tmp_path: Path) -> None:
         "code_lists: {referral_source: {codes: {010: ten, NO: none, 1e3: many}}}\n"
         "sources: {sdq: {where: [{equals: {csdq_sdq_reason: [010, NO]}}]}}\n"
         "blocks:\n  social_care_episodes:\n    fields:\n      referral_source:\n"
-        "        code_map: {8: 010, No: NO, 12:30: 1A}\n",
+        "        max_length: 3\n        code_map: {8: 010, No: NO, 12:30: 1A}\n",
         encoding="utf-8",
     )
     spec = load_spec("generic", overlay)
