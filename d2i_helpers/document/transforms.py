@@ -99,6 +99,7 @@ def usable_upn(value: Any) -> str | None:
     words="text without outer blanks; refused, never cut, where it does not fit",
     reads="text or a number; inner blanks and over-long ids are refused",
     problems=(WRONG_CHARACTERS, TOO_LONG, PLACEHOLDER),
+    takes=("max_length", "pattern"),
 )
 def _id(field: Field, spec: Spec) -> Transform:
     """Strip outer blanks; refuse inner blanks, other characters and more than `max_length`."""
@@ -126,6 +127,7 @@ def _id(field: Field, spec: Spec) -> Transform:
     words="as stored, without outer blanks; refused where too long",
     reads="text as stored",
     problems=(TOO_LONG, NOT_TEXT, PLACEHOLDER, WRONG_CHARACTERS),
+    takes=("max_length", "pattern"),
 )
 def _text(field: Field, spec: Spec) -> Transform:
     """Strip outer blanks; refuse over-long text, because a cut name is another name."""
@@ -159,6 +161,7 @@ def _text(field: Field, spec: Spec) -> Transform:
     words="upper case, one blank before the last three characters",
     reads="a postcode with blanks anywhere or nowhere",
     problems=(NOT_A_POSTCODE, TOO_LONG, PLACEHOLDER),
+    takes=("max_length", "pattern"),
 )
 def _postcode(field: Field, spec: Spec) -> Transform:
     """Upper case, with one blank before the last three characters, wherever blanks were stored."""
@@ -270,6 +273,7 @@ def _integer(field: Field, spec: Spec) -> Transform:
     makes="string",
     words="13 characters: letter, 11 figures, figure or letter; a UN code is not sent here",
     problems=(NOT_A_UPN, TOO_LONG, UN_CODE_AS_UPN, PLACEHOLDER),
+    takes=("max_length", "pattern"),
 )
 def _upn(field: Field, spec: Spec) -> Transform:
     """13 characters of a valid shape; a UNx code in this column is a reason, not a number."""
@@ -301,7 +305,7 @@ def _upn(field: Field, spec: Spec) -> Transform:
     reads="a code from its column, else from the `also` column; nothing beside a usable UPN",
     problems=(*_CODE_PROBLEMS, UPN_AS_REASON),
     needs=("codes",),
-    takes=("also", "code_map"),
+    takes=("also", "codes", "code_map", "max_length"),
 )
 def _upn_reason(field: Field, spec: Spec) -> Transform:
     """UN1 to UN10 from its own column, else from the UPN's (`also`); none beside a usable UPN."""
@@ -336,7 +340,7 @@ def _matcher(field: Field, spec: Spec) -> MatchCode:
     'in any case. "UN10" is never UN1, "VISION" never VIS, "B&B" never B',
     problems=_CODE_PROBLEMS,
     needs=("codes",),
-    takes=("code_map",),
+    takes=("codes", "code_map", "max_length"),
 )
 def _code(field: Field, spec: Spec) -> Transform:
     match = _matcher(field, spec)
@@ -349,7 +353,7 @@ def _code(field: Field, spec: Spec) -> Transform:
     words="the codes of all rows, each once, in order",
     problems=_CODES_PROBLEMS,
     needs=("codes",),
-    takes=("code_map", "alone"),
+    takes=("codes", "code_map", "max_length", "max_items", "alone"),
 )
 def _code_set(field: Field, spec: Spec) -> Transform:
     """Codes of one row, or of all rows given as a list; see `codes.finish_codes`."""
@@ -370,7 +374,7 @@ def _code_set(field: Field, spec: Spec) -> Transform:
     "once, sorted",
     problems=(*_CODES_PROBLEMS, MALFORMED),
     needs=("codes",),
-    takes=("code_map", "alone"),
+    takes=("codes", "code_map", "max_length", "max_items", "alone"),
 )
 def _code_json(field: Field, spec: Spec) -> Transform:
     """Codes held as JSON in one row, or in all rows given as a tuple."""

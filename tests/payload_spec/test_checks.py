@@ -145,6 +145,15 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
          "`child_details.sex`: transform `code` does not read `not_before`, which is for `date`"),
         (in_details("surname: {minimum: 1}"),
          "transform `text` does not read `minimum`, which is for `integer`"),
+        (in_details("sex: {pattern: '[MF]'}"),
+         "transform `code` does not read `pattern`, which is for `id` or `text` or `postcode`"),
+        (in_details("date_of_birth: {max_length: 10}"),
+         "transform `date` does not read `max_length`, which is for `id` or `text`"),
+        (in_details("sex: {max_items: 1}"),
+         "transform `code` does not read `max_items`, which is for `code_set` or `code_json`"),
+        # a value that is not in the list would be in the document, and the whole child refused
+        (in_details("surname: {codes: sex}"),
+         "transform `text` does not read `codes`, which is for `upn_reason` or `code`"),
         (in_details("sex: {alone: [M]}"),
          "transform `code` does not read `alone`, which is for `code_set` or `code_json`"),
         # blocks
@@ -341,7 +350,8 @@ def test_an_overlay_that_was_mended_is_read_again(tmp_path: Path) -> None:
 def test_a_transform_and_an_anonymising_rule_are_each_added_in_one_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    text = merge(TEXT, parse_yaml(in_details("postcode: {transform: shout, anonymise: hush}")))
+    ours = "{transform: shout, max_length: null, pattern: null, anonymise: hush}"
+    text = merge(TEXT, parse_yaml(in_details(f"postcode: {ours}")))
     assert any("there is no transform `shout`" in fault for fault in faults(text))
     for registry in (registry_module.TRANSFORMS, registry_module.ANONYMISING_RULES):
         monkeypatch.setattr(registry, "_rules", {n: registry[n] for n in registry})
