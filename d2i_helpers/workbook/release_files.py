@@ -20,6 +20,8 @@ _KINDS = {  # what belongs to each folder; a stray file of a clone does not trav
     "docs": {".md", ".png", ".svg"},
     "outputs": {".md"},
 }
+# for editors; an overlay stands beside it
+_SCHEMA = "overlay.schema.json"
 # a link to a page of a clone that a workbook does not have
 _OF_DEVELOPERS = re.compile(r"\[([^\]]+)\]\([./]*DEVELOPMENT\.md[^)]*\)")
 
@@ -36,7 +38,9 @@ def release_files(answers: Answers) -> dict[str, bytes]:
         if is_of_a_phase(path):
             found[path] = filled_in(decode(content), answers.parameters).encode()
         elif path.startswith("docs/") and path.endswith(".md"):
-            found[path] = _OF_DEVELOPERS.sub(r"\1", decode(content)).encode()
+            page = _OF_DEVELOPERS.sub(r"\1", decode(content))
+            found[path] = page.replace(f"../d2i_helpers/payload_spec/{_SCHEMA}", _SCHEMA).encode()
+    found[f"params/{_SCHEMA}"] = (_PACKAGE.parent / "payload_spec" / _SCHEMA).read_bytes()
     found["environment.yml"] = _for_a_workbook(decode(found["environment.yml"])).encode()
     profile = profile_of(answers.phase, [path for path in found if is_of_a_phase(path)])
     readme = (_PACKAGE / "templates" / "README.md").read_text(encoding="utf-8")

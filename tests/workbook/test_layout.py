@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -47,7 +48,8 @@ def test_a_workbook_has_everything_a_run_needs(empty: Path) -> None:
     assert is_workbook(made.folder)
     for folder in ("notebooks", "params", "docs"):
         tracked = {p.name for p in (ROOT / folder).iterdir() if not p.name.startswith(".")}
-        assert {p.name for p in (made.folder / folder).iterdir()} <= tracked
+        there = {p.name for p in (made.folder / folder).iterdir()}
+        assert there - {"overlay.schema.json"} <= tracked
     assert (made.profile, made.to_fill_in[:2]) == ("phase1_single_fake", ["la_code", "sql_server"])
     assert not (made.folder / "outputs" / "demo").exists()
     environment = (made.folder / "environment.yml").read_text(encoding="utf-8")
@@ -68,6 +70,15 @@ def test_each_link_of_its_pages_leads_to_a_file(empty: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights are not kept in modes on Windows")
+def test_an_overlay_that_begins_as_the_page_says_names_a_schema_that_is_there(empty: Path) -> None:
+    folder = lay_out(empty / "w", Answers()).folder
+    page = (folder / "docs" / "specification.md").read_text(encoding="utf-8")
+    named = re.findall(r"yaml-language-server: \$schema=(\S+)", page)
+    assert len(named) == 2
+    for name in named:
+        assert json.loads((folder / "params" / name).read_text(encoding="utf-8"))["$id"]
+
+
 def test_secrets_and_records_are_for_their_owner_only(empty: Path) -> None:
     lay_out(empty / "w", Answers())
     assert stat.S_IMODE((empty / "w" / ".env").stat().st_mode) == 0o600
