@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import html
+import re
 from typing import Any
 
 import jinja2
 
 from d2i_helpers.database.plain_message import without_controls
+
+# what a message puts between backticks: a name, a setting, a command
+_CODE = re.compile(r"`([^`\n]+)`")
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -31,7 +36,7 @@ def _templates() -> jinja2.Environment:
         autoescape=True,
         finalize=_plain,
     )
-    environment.filters |= {"plain": _plain, "took": took, "when": when}
+    environment.filters |= {"plain": _plain, "said": said, "took": took, "when": when}
     return environment
 
 
@@ -40,6 +45,11 @@ def _plain(value: Any) -> Any:
     if type(value) is not str or value.isprintable():
         return value
     return without_controls(value)
+
+
+def said(message: Any) -> str:
+    """A message as HTML, with what stands between backticks as code."""
+    return _CODE.sub(r"<code>\1</code>", html.escape(str(_plain(message))))
 
 
 def when(time: str | None) -> str:

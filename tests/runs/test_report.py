@@ -118,6 +118,15 @@ def test_the_page_of_a_run_says_who_when_where_and_why(tmp_path: Path) -> None:
     assert "<script" not in text and "default-src 'none'" in text
 
 
+def test_what_a_message_puts_between_backticks_is_code(tmp_path: Path) -> None:
+    error = {"name": "X", "message": "There is no `<phase>` & `no end.", "hint": "Try `d2i check`."}
+    record = make_record(tmp_path, 1, status="failed", exit_code=3, error=error)
+    told = "There is no <code>&lt;phase&gt;</code> &amp; `no end."
+    for page in (write_run_page(record), report.write_report(tmp_path)):
+        assert told in page.read_text(encoding="utf-8")
+    assert "Try <code>d2i check</code>." in write_run_page(record).read_text(encoding="utf-8")
+
+
 def test_a_record_that_was_edited_breaks_no_page(tmp_path: Path) -> None:
     """Every run renews the index, whatever stands in the records before it."""
     record = make_record(tmp_path, 1, error={"no": "message"}, seconds="long", warnings=3)
