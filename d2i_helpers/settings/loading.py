@@ -67,7 +67,8 @@ def read_profile(profile: str) -> dict[str, Any]:
     elif not path.is_absolute() and not path.is_file():
         path = project_root() / path
     if not path.is_file():
-        known = sorted(p.stem for p in (project_root() / "params").glob("*.yaml"))
+        files = (project_root() / "params").glob("*.yaml")
+        known = sorted(path.stem for path in files if _may_be_profile(path))
         said = f"There is no profile {path.name}."
         if Path(profile).is_dir():
             said = f"{profile} is a folder, and a profile is a file."
@@ -83,6 +84,18 @@ def read_profile(profile: str) -> dict[str, Any]:
     if content is not None and not isinstance(content, dict):
         raise SettingsError(f"{path.name} must be a list of `name: value` lines.")
     return {"profile": path.stem, **(content or {})}
+
+
+def _may_be_profile(path: Path) -> bool:
+    """Whether a file of ``params`` is no overlay of the specification, as far as can be told."""
+    try:
+        content = parse_yaml(read_text(path))
+    except (OSError, Unreadable):  # it is named, and says what is wrong with it when it is used
+        return True
+    # the only name that stands in both
+    return not isinstance(content, dict) or any(
+        name in Settings.model_fields for name in content if name != "volatile_ids"
+    )
 
 
 def _at_home(path: Path) -> Path:

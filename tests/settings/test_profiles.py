@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from d2i_helpers.errors import GateError, SettingsError
-from d2i_helpers.settings import load_settings, project_root
+from d2i_helpers.settings import load_settings, loading, project_root
 from d2i_helpers.submit import gates
 
 PROFILES = sorted(path.stem for path in (project_root() / "params").glob("*.yaml"))
@@ -42,6 +42,23 @@ def test_an_unknown_profile_lists_the_known() -> None:
     with pytest.raises(SettingsError, match="is a folder, and a profile is a file") as caught:
         load_settings({"profile": str(project_root() / "params")})
     assert "demo" in (caught.value.hint or "")
+
+
+def test_an_overlay_beside_the_profiles_is_not_named_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params").mkdir()
+    for name, text in {
+        "ours": "la_code: 812\nvolatile_ids: true\n",
+        "overlay": "volatile_ids: true\nblocks: {adoption: null}\n",
+        "broken": "la_code: [",
+        "nothing": "",
+    }.items():
+        (tmp_path / "params" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(loading, "project_root", lambda: tmp_path)
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"profile": "dmeo"})
+    assert caught.value.hint == "Known: broken, nothing, ours."
 
 
 @pytest.mark.parametrize("text", ["", " \r\n", "\ufeff"])
