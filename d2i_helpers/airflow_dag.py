@@ -173,6 +173,7 @@ def pools(authorities: Sequence[Authority]) -> str:
 def _check(authorities: Sequence[Authority], at_once: int | None = None) -> None:
     shared.check_all(authorities)
     for authority in authorities:
+        shared.refuse_what_may_not_travel(authority)  # its pages show a DAG's file
         if at_once is not None and authority.shards > at_once:
             raise SettingsError(
                 f"{authority.name} has {authority.shards} shards, and {at_once} tasks run at once.",

@@ -83,7 +83,7 @@ def check_all(authorities: Sequence[Authority]) -> None:
 
 
 def refuse_what_may_not_travel(authority: Authority) -> None:
-    """Refuse secrets and ids of children: a cluster hands on and keeps what its tasks are given.
+    """Refuse secrets and ids of children: a cluster and Airflow keep and show what tasks are given.
 
     Raises:
         SettingsError: names the parameter or the variable, and never its value.
@@ -102,10 +102,10 @@ def refuse_what_may_not_travel(authority: Authority) -> None:
             is_named_so = is_name_of_a_secret(name) or bool(_OF_A_LOGIN.search(name))
             if holds_one or is_named_so or name in NEVER_SAVED:
                 raise SettingsError(
-                    f"{authority.name}: `{name}` may not be handed to a cluster, whose tasks show "
-                    "what they are given.",
+                    f"{authority.name}: `{name}` may not be handed to a cluster or to Airflow, "
+                    "which show what their tasks are given.",
                     hint="Secrets belong in .env of the workbook, in env_file or in the secret "
-                    "store, on the workers. For some persons only, run without --cluster.",
+                    "store, on the workers. For some persons only, use `d2i run` without them.",
                 )
         check_addresses(given)
 

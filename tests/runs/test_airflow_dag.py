@@ -169,6 +169,23 @@ def test_a_wrong_authority_is_refused_when_the_dag_is_read(about: dict, said: st
         airflow_dag.pools([Authority(**{"name": "ours", **about})])
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"environment": {"D2I_CLIENT_SECRET": "s3cret"}},
+        {"parameters": {"database_url": "postgresql://u:s3cret@h/x"}},
+        {"parameters": {"person_ids": "s3cret"}},
+    ],
+)
+def test_no_secret_and_no_child_stands_in_a_dag(about: dict) -> None:
+    """Airflow shows the file of a DAG, and keeps it in its database."""
+    with pytest.raises(SettingsError, match="or to Airflow") as refused:
+        airflow_dag.pools([Authority("ours", **about)])
+    assert "s3cret" not in str(refused.value)
+    by_name = {"D2I_CLIENT_SECRET": "ours_client_secret"}
+    assert airflow_dag.pools([Authority("ours", secrets=by_name)])
+
+
 def test_pools_and_shards() -> None:
     two = [Authority("a"), Authority("b", shards=4)]
     made = json.loads(airflow_dag.pools(two))
