@@ -254,7 +254,8 @@ def _read_as_one(where: str, words: Iterable[tuple[Any, Any]]) -> Iterator[str]:
     for word, code in words:
         before, meant = known.setdefault(" ".join(str(word).upper().split()), (word, code))
         if str(meant) != str(code):
-            yield f"{where}: `{before}` and `{word}` are read as one, and mean `{meant}` and `{code}`"
+            meanings = f"`{meant}` and `{code}`"
+            yield f"{where}: `{before}` and `{word}` are read as one, and mean {meanings}"
 
 
 def _of_code_list(where: str, entry: Entry) -> Iterator[str]:

@@ -105,7 +105,7 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         (in_details("sex: {code_map: {Male: MM}}"),
          "code_map sends `Male` to `MM`, which is not in the list"),
         (in_details("sex: {code_map: {Male: M, ' MALE ': F}}"),
-         "`child_details.sex`, code_map: `Male` and ` MALE ` are read as one, and mean `M` and `F`"),
+         "sex`, code_map: `Male` and ` MALE ` are read as one, and mean `M` and `F`"),
         (in_details("sex: {code_map: [M]}"), "`code_map` must be a table"),
         (in_details("ethnicity: {max_length: 3}"),
          "field `child_details.ethnicity`: `WBRI` of its list is longer than `max_length`"),
