@@ -251,6 +251,11 @@ CHEAPER_PAGES = (
     "select set_config('random_page_cost', '1.1', false) "
     "where current_setting('random_page_cost') = '4'"
 )
+ORACLE_SESSION = (
+    "alter session set nls_sort = binary nls_date_format = 'SYYYY-MM-DD HH24:MI:SS' "
+    "nls_timestamp_format = 'SYYYY-MM-DD HH24:MI:SS.FF6' "
+    "nls_timestamp_tz_format = 'SYYYY-MM-DD HH24:MI:SS.FF6 TZH:TZM'"
+)
 NO_SESSION: dict[str, Any] = {"session": [], "session without limits": []}
 FIRST_COLUMNS = (
     "select c.relname, a.attname from pg_catalog.pg_index i "
@@ -457,8 +462,8 @@ SAID: dict[str, dict[str, Any]] = {
         "pyodbc": {},
         "driver": {},
         "driver without limits": {},
-        "session": ["alter session set nls_sort = binary", "call_timeout=600000"],
-        "session without limits": ["alter session set nls_sort = binary", "call_timeout=0"],
+        "session": [ORACLE_SESSION, "call_timeout=600000"],
+        "session without limits": [ORACLE_SESSION, "call_timeout=0"],
         "listeners": (False, False),
         "types are told": False,
         "guarded": False,
@@ -478,7 +483,7 @@ SAID: dict[str, dict[str, Any]] = {
         "footprint": ("c.w", ["é🎈"]),
         "size": "length(c.w)",
         "size of ascii": 2,
-        "text": "CAST(t.a AS CLOB)",
+        "text": "to_clob(t.a)",
         "whole numbers": "CASE WHEN (t.a = CAST(t.a AS NUMERIC(38, 0))) THEN "
                          "CAST(CAST(t.a AS NUMERIC(38, 0)) "
                          "AS CLOB) ELSE CAST(t.a AS CLOB) END",

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, func, literal_column, select, text
+from sqlalchemy import BigInteger, ColumnElement, Text, func, literal_column, select, text
 from sqlalchemy.sql import Select
 
 from d2i_helpers.database.dialects.portable import Portable
 from d2i_helpers.database.dialects.registry import register
 from d2i_helpers.settings import Settings
+
+_DAY_AND_TIME = "SYYYY-MM-DD HH24:MI:SS"  # with a minus before Christ
+_SESSION = (
+    "alter session set nls_sort = binary "
+    f"nls_date_format = '{_DAY_AND_TIME}' nls_timestamp_format = '{_DAY_AND_TIME}.FF6' "
+    f"nls_timestamp_tz_format = '{_DAY_AND_TIME}.FF6 TZH:TZM'"
+)
 
 
 @register
@@ -31,10 +38,16 @@ class Oracle(Portable):
 
         Texts are sorted by their codes, as they are compared: pages of ids in the order of a
         language would leave some out. Patterns take ranges of letters in that order as well.
+
+        Days become texts with four figures of the year; the default writes them as 02-JAN-15.
         """
         connection.call_timeout = 1000 * settings.statement_timeout
         with connection.cursor() as cursor:
-            cursor.execute("alter session set nls_sort = binary")
+            cursor.execute(_SESSION)
+
+    def as_raw_text(self, column: ColumnElement) -> ColumnElement:
+        """Not by CAST, which makes no CLOB there; days as the session writes them."""
+        return func.to_clob(column, type_=Text())
 
     def is_not_plain(self, text: ColumnElement) -> ColumnElement[bool] | None:
         """By code points, as the session sorts."""
