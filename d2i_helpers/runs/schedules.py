@@ -136,7 +136,7 @@ def entries_for(
         "account": account,
         "long_days": dict(zip(DAYS, LONG_DAYS, strict=True)),
         "command": command,
-        "windows_command": subprocess.list2cmdline(command),
+        "windows_command": " ".join(map(_cmd_word, command)),
         "folder": project_root(),
         "log": outputs / "schedule.log",
         "env_file": env_file.absolute() if env_file else None,
@@ -231,6 +231,16 @@ def _unit_word(word: str) -> str:
 def _unit_path(path: str) -> str:
     """A path in a list of paths of a unit, where a space ends one."""
     return f'"{_percent(path)}"' if re.search(r"[\s'\"]", path) else _percent(path)
+
+
+def _cmd_word(word: str) -> str:
+    """A word of a command line of Windows that cmd.exe reads first: `&` would end it there.
+
+    What stands in quotes cmd takes as it is, but a quote within them it takes for their end.
+    """
+    if '"' in word or word.endswith("\\"):
+        return re.sub(r'["&|<>^]', r"^\g<0>", subprocess.list2cmdline([word]))
+    return f'"{word}"' if not word or re.search(r"[\s&|<>^]", word) else word
 
 
 def _tsql(text: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import configparser
+import html
 import re
 import shlex
 import shutil
@@ -147,6 +148,20 @@ def test_the_windows_task_is_utf16_xml_with_the_whole_command(odd_folder: Path) 
     assert root.find(".//t:ScheduleByDay", space) is None
     daily = ET.fromstring(entries()[".xml"].content)
     assert daily.findtext(".//t:DaysInterval", namespaces=space) == "1"
+
+
+def test_no_word_of_a_parameter_ends_the_command_of_windows() -> None:
+    """As cmd.exe reads it: quotes keep a mark from its meaning, and so does a caret before it."""
+    given = {**GIVEN, "user_agent": "D&I > x", "person_ids": ["R&D 1", "2"]}
+    made = schedule._cmd_word
+    assert made("mssql://h/x?driver=D&Encrypt=yes") == '"mssql://h/x?driver=D&Encrypt=yes"'
+    assert made(r"C:\D&I\python.exe") == r'"C:\D&I\python.exe"'
+    assert [made("a"), made(""), made("a b"), made("a b\\")] == ["a", '""', '"a b"', '^"a b\\\\^"']
+    for target in ("windows", "sqlagent"):
+        (entry,) = schedule.entries_for(given, target=target)
+        text = html.unescape(entry.text)
+        assert ' -p "user_agent=D&I > x" ' in text
+        assert r' -p ^"person_ids=[\^"R^&D 1\^", \^"2\^"]^" >> "' in text
 
 
 def test_the_job_of_sql_server_agent_has_the_whole_command(odd_folder: Path) -> None:
