@@ -18,7 +18,7 @@ from d2i_helpers.privacy.safe_words import saved_setting
 from d2i_helpers.settings import Settings
 
 _MOST_LOOKED_AT = 60  # records; a profile that ran less often has nothing to compare with
-_COMPLETE = frozenset({"completed", "attention"})
+_COMPLETE = ("completed", "attention")  # no set, which a status that is a list could not be in
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from d2i_helpers.runs.run_page import counts_by_stage, kind_of, sentence_of
 LOCK_FILE = ".index.lock"
 MOST_RUNS = 400  # the newest, a year of nights: each run reads their records
 MOST_POINTS = 120  # runs in a picture
+_MOST_COUNTED = 10**12  # no run counts so far
 
 # what is compared with the run before, in its words there
 _COMPARED = (
@@ -75,17 +76,19 @@ def _row(read: Sequence[RunRecord | str], place: int) -> dict[str, Any]:
         return _damaged(record)
     try:
         return _shown(record, _before(read, place, record))
-    except (AttributeError, KeyError, TypeError, ValueError):  # it was edited
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):  # it was edited
         return _damaged(record.folder.name)
 
 
 def _shown(record: RunRecord, before: RunRecord | None) -> dict[str, Any]:
-    about = record.environment
+    about, state = record.environment, records.state_of(record)
+    if not (isinstance(record.profile, str) and isinstance(state, str)):
+        raise TypeError  # they are put in order
     return {
         "run_id": record.folder.name,  # becomes a link, so it is not read from the record
         "page": RUN_PAGE if (record.folder / RUN_PAGE).is_file() else "",
         "profile": record.profile,
-        "status": records.state_of(record),
+        "status": state,
         "exit_code": record.exit_code,
         "dry_run": records.DRY_RUN if record.is_dry else "",
         "started_at": record.started_at,
@@ -173,7 +176,7 @@ def _pictures(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _number(value: Any) -> float | None:
-    """A number of a record; None for anything else."""
-    if type(value) not in (int, float):
+    """A number of a record; None for anything else, such as one that no run counts."""
+    if type(value) not in (int, float) or not abs(value) < _MOST_COUNTED:
         return None
     return int(value) if value == int(value) else value

@@ -34,7 +34,14 @@ def write_run_page(record: RunRecord) -> Path:
     path = record.folder / RUN_PAGE
     try:
         page = _page(record)
-    except (jinja2.UndefinedError, AttributeError, KeyError, TypeError, ValueError):
+    except (
+        jinja2.UndefinedError,
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):
         raise RecordError(
             f"The record {record.folder.name} holds what no run writes; it has no page."
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from d2i_helpers import processes
 from d2i_helpers.errors import RecordError
+from d2i_helpers.notebook.earlier_runs import run_before
 from d2i_helpers.runs import report
 from d2i_helpers.runs.records import RunRecord, StageRecord
-from d2i_helpers.runs.run_page import write_run_page
+from d2i_helpers.runs.run_page import kind_of, write_run_page
 
 GONE = {"place": processes.place(), "pid": 99999999, "born": 1.0}
 
@@ -135,6 +137,31 @@ def test_a_record_that_was_edited_breaks_no_page(tmp_path: Path) -> None:
     make_record(tmp_path, 2, environment={"git": 3}, resumed=[3])
     good, edited = rows(report.write_report(tmp_path))
     assert "damaged" in edited and "completed" in good
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"seconds": float("inf")},
+        {"seconds": 1e308},
+        {"seconds": 10**400},
+        {"profile": 1},
+        {"profile": ["x"]},
+        {"status": None},
+        {"status": ["x"]},
+        {"stages": [StageRecord("extract", "x" * 5000, "completed")]},
+        {"stages": [StageRecord("submit", "4.ipynb", "completed", counts={"acknowledged": 1e400})]},
+    ],
+)
+def test_whatever_a_record_was_given_later_runs_renew_the_index(
+    edited: Any, tmp_path: Path
+) -> None:
+    good, record = make_record(tmp_path, 1), make_record(tmp_path, 2, **edited)
+    with contextlib.suppress(RecordError, OSError):
+        write_run_page(record)
+    assert len(rows(report.write_report(tmp_path))) == 2
+    before = run_before(tmp_path, kind_of(good), "20260810T000003-00aa")
+    assert before is not None  # which the notebooks of later runs look for
 
 
 def test_a_run_that_failed_after_its_checks_begins_with_the_reason(tmp_path: Path) -> None:
