@@ -7,6 +7,7 @@ after an exit code is decided here, where no worker waits for it. See docs/dask.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import queue
@@ -430,16 +431,21 @@ class _Runs:
         """End the runs of this command in order, and wait for what they say."""
         self._is_stopping = True
         while not self._came.empty():  # who has begun, and who has ended by now
-            self._take_in(*self._next(timeout=0.1))
+            self._take_what_is_known(timeout=0.1)
         for part in self._parts:
             part.due = None
             if part.future is not None and not part.worker:  # it waits for a worker
                 part.future.cancel()
                 part.future = None
-        self._client.run(cluster_task.stop, self._night.topic, on_error="ignore")
+        with contextlib.suppress(OSError):  # without a scheduler the workers end their runs too
+            self._client.run(cluster_task.stop, self._night.topic, on_error="ignore")
         latest = time.monotonic() + child.END_SECONDS
         while any(part.future is not None for part in self._parts) and time.monotonic() < latest:
-            self._take_in(*self._next(timeout=1))
+            self._take_what_is_known(timeout=1)
+
+    def _take_what_is_known(self, timeout: float) -> None:
+        with contextlib.suppress(ClusterError):  # how a run ended that is lost nobody can say
+            self._take_in(*self._next(timeout))
 
 
 def _lost() -> ClusterError:

@@ -195,6 +195,23 @@ def test_ctrl_c_stops_the_runs_in_order_and_begins_none() -> None:
     assert len(client.orders) == 3
 
 
+def test_ctrl_c_after_the_scheduler_is_gone_is_said_as_it_is_with_all_that_is_known() -> None:
+    def interrupted(client: Cluster, key: str) -> str:
+        client.tell((0.0, {"key": key, "kind": BEGAN, "text": "w1"}))
+        signal.raise_signal(signal.SIGINT)
+        return "lost"
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise OSError("CANARY")  # Dask's CommClosedError is one
+
+    client = Cluster(a=[0], b=[interrupted])
+    client.run = gone  # type: ignore[method-assign]
+    done, _ = run(client, Authority("a"), Authority("b"))
+    assert (done.exit_code, done.status) == (130, "interrupted")
+    assert [part.state for part in done.parts] == ["completed", "not known"]
+    assert "CANARY" not in json.dumps(done.summary())
+
+
 @pytest.mark.parametrize(
     ("given", "environment"),
     [
