@@ -117,8 +117,7 @@ def eligibility(
     if isinstance(born, Doubt):
         return Eligibility(born, "birth date cannot be read", born)
     if isinstance(expected, Doubt):
-        to_come = settings.unborn_due_after_window and born is not None and born > window.last
-        if born is None or to_come:
+        if born is None:
             return Eligibility(expected, "due date cannot be read", expected)
         expected = None  # the birth date decides alone
     if born is None and expected is not None and settings.expected_dob_as_dob:
@@ -128,8 +127,9 @@ def eligibility(
             return Eligibility(True, "of age", born)
         return Eligibility(False, TOO_OLD, born)
     if settings.unborn_due_after_window:
-        # Eclipse writes a future due date in both columns, so a future birth date counts as well
-        due = expected or born
+        # Eclipse writes a due date in the birth-date column too: what comes after the window is
+        # one, whatever the other column says
+        due = born or expected
         if due is not None and due >= window.first:
             return Eligibility(True, "not yet born", None)
     elif born is None and window.contains(expected):

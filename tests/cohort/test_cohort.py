@@ -9,13 +9,14 @@ import pytest
 from d2i_helpers.cohort import Window, birthday, eligibility
 from d2i_helpers.cohort.inclusion import REFERRALS
 from d2i_helpers.cohort.row_rules import Compiler
-from d2i_helpers.document.source_rows import Page, ReadPlan, date_text, key_text
+from d2i_helpers.document.source_rows import Doubt, Page, ReadPlan, date_text, key_text
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.payload_spec.registry import ROW_RULES
 from d2i_helpers.settings import Settings
 
 D = dt.date.fromisoformat
 PLAIN = Settings()
+UNREADABLE = Doubt("ssd_person", "pers_expected_dob", "cannot be read (eligibility)")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,8 @@ def test_birthday(born: str, years: int, day: str) -> None:
         (None, "2026-08-12", {"unborn_due_after_window": True}, True),
         (None, "2024-03-31", {"unborn_due_after_window": True}, False),
         ("2026-10-01", "2026-10-01", {"unborn_due_after_window": True}, True),
+        ("2026-10-01", "2012-01-01", {"unborn_due_after_window": True}, True),
+        ("2026-10-01", UNREADABLE, {"unborn_due_after_window": True}, True),
         (None, "2011-01-01", {}, False),
         (None, "2011-01-01", {"expected_dob_as_dob": True}, True),
         (None, "2026-08-12", {"expected_dob_as_dob": True}, False),
@@ -104,7 +107,7 @@ def test_birthday(born: str, years: int, day: str) -> None:
     ],
 )
 def test_eligibility(
-    born: str | None, expected: str | None, settings: dict[str, bool], eligible: bool
+    born: str | None, expected: str | Doubt | None, settings: dict[str, bool], eligible: bool
 ) -> None:
     chosen = PLAIN.model_copy(update=settings)
     window = Window.for_date(D("2026-08-10"))
