@@ -357,9 +357,9 @@ def sorter(
 ) -> Callable[[list[SourceRow]], list[SourceRow]] | None:
     """A function that gives rows of a source in its `order`; None where the order does not matter.
 
-    Dates go by day and time. Nulls and unreadable values come last (first with `open`). Ties are
-    broken by the row's key, if that lasts, and then by its whole content, so that the order never
-    depends on how the database delivers rows.
+    Dates go by day and time. Nulls come last (first with `open`), unreadable values last of all.
+    Ties are broken by the row's key, if that lasts, and then by its whole content, so that the
+    order never depends on how the database delivers rows.
     """
     if not (source.order or source.pick_first):
         return None
@@ -369,6 +369,8 @@ def sorter(
         mode = words.pop(0) if words[0] in {"open", "first"} else ""
         descending = mode == "open" or words[0].startswith("-")
         readers = [_reader(plan, source, word.lstrip("-"), is_date) for word in words]
+        if mode == "open":
+            readers = [_open_or_not(readers[0], plan.at(source.name, words[0]))]
         passes.append((_sort_key(readers, nulls_high=descending == (mode == "open")), descending))
 
     own_key = passes[0][0] if source.lasting_key else None
@@ -434,6 +436,11 @@ def _reader(
         return plan.text(source.name, column)
     place = plan.at(source.name, column)
     return lambda row: moment_text(row[place])
+
+
+def _open_or_not(read: ReadText, place: int) -> ReadText:
+    """Reads an end that cannot be read as one before all others: its row is not open."""
+    return lambda row: read(row) or ("" if is_unreadable_date(row[place]) else None)
 
 
 def _sort_key(readers: list[ReadText], *, nulls_high: bool) -> Callable[[SourceRow], Any]:

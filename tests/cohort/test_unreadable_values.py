@@ -335,6 +335,24 @@ def test_a_choice_between_rows_that_hangs_on_an_unreadable_date(world: World) ->
     assert [n.rule for n in world.noted()] == ["cannot be read (which row comes first)"]
 
 
+@pytest.mark.parametrize("started", ["2025-01-01", "2025-02-01"])
+def test_an_open_row_comes_before_one_whose_end_cannot_be_read(world: World, started: str) -> None:
+    """Whichever of the two began later: what cannot be read is an end all the same."""
+    world.add_child("A")
+    world.change("ssd_immigration_status", "A", immi_immigration_status_end_date=None,
+                 immi_immigration_status_start_date="2025-01-11")  # fmt: skip
+    world.extract()
+    before = world.row("A")
+    world.add("ssd_cla_episodes", clae_cla_episode_id="AC2", clae_cla_placement_id="AM",
+              clae_cla_episode_start_date=f"{started} 10:00", clae_cla_episode_ceased_reason="E3",
+              clae_cla_episode_ceased_date=NO_DATE)  # fmt: skip
+    world.add("ssd_immigration_status", immi_immigration_status_id="AU2", immi_person_id="A",
+              immi_immigration_status="UASC", immi_immigration_status_start_date=started,
+              immi_immigration_status_end_date=NO_DATE)  # fmt: skip
+    assert world.extract().counts["need_attention"] == 0
+    assert world.row("A") == before
+
+
 @pytest.mark.parametrize(
     ("name", "damaged"),
     [
