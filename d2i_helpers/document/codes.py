@@ -124,15 +124,16 @@ def finish_codes(field: Field, codes: Iterable[str]) -> tuple[list[str] | None, 
 
 # ------------------------------------------------------------------------- several in one value
 def split_codes(text: str, match: MatchCode) -> tuple[list[str], str | None]:
-    """Codes of a text such as "1A" or "MOB, HAND".
+    """Codes of a text such as "1A" or "MOB, HAND"; of "1A, 18A" those that are not retired.
 
     A text in which some part is not a code is taken as one value.
     """
     code, problem = match(text)
     if problem == SEVERAL or (problem and any(mark in text for mark in ",;|")):
         parts = [match(part) for part in re.split(r"[,;|]", text)]
-        if all(part_problem is None for _, part_problem in parts):
-            return [part_code for part_code, _ in parts if part_code], None
+        if all(part_problem in (None, RETIRED) for _, part_problem in parts):
+            retired = any(part_problem for _, part_problem in parts)
+            return [part_code for part_code, _ in parts if part_code], RETIRED if retired else None
     return ([code] if code else []), problem
 
 

@@ -162,6 +162,9 @@ def test_disabilities(raw: Any, sent: Any, problem: str | None) -> None:
         ("", None, None),
         (None, None, None),
         ("1A, 2B", ["1A", "2B"], None),
+        ("1A, 18A", ["1A"], "retired code"),
+        ("18A, 1A", ["1A"], "retired code"),
+        ("1A, 2B, 99Z", None, "more than one code"),  # one value, and no code
         ("1A", ["1A"], None),
         (["1A", None], ["1A"], None),  # a driver that reads JSON itself
         (('["1A"]', '["2B"]'), ["1A", "2B"], None),  # two rows of one assessment
