@@ -3,13 +3,15 @@
 Such a database is whole and agrees with itself, but it knows nothing of what was sent since: a
 difference would be made against what the receiver no longer holds, and a child who came and went
 meanwhile would stay there. The run records were not put back with it. They name runs that sent
-messages; where the submission log has older attempts and none of such a run, it has lost them.
+messages; where the submission log has older attempts and none of such a run, it has lost them. A
+run that was stopped while it sent has no count of its messages, and often is why a backup was
+restored: it counts where the database does not even know that it began.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, select
@@ -21,6 +23,7 @@ from d2i_helpers.errors import GuardError, RecordError
 from d2i_helpers.plain_english import counted
 from d2i_helpers.runs import ledger, records
 from d2i_helpers.runs.bookkeeping import Book
+from d2i_helpers.runs.records import RunRecord, StageRecord
 from d2i_helpers.settings import Settings
 from d2i_helpers.stages import STAGES
 from d2i_helpers.staging import Staging
@@ -29,13 +32,19 @@ from d2i_helpers.staging import Staging
 COMPARED_FACT = "compared_with_runs_up_to"
 
 
+_SENDERS = {stage.name for stage in STAGES if stage.sends}
+_LOCKING = {stage.name for stage in STAGES if stage.locks}
+_STOPPED = (records.FAILED, records.INTERRUPTED)
+_DONE = (records.COMPLETED, records.ATTENTION)
+
+
 @dataclass(frozen=True)
 class Sending:
     """A run that sent messages, by its record."""
 
     run_id: str
     began: dt.datetime  # UTC, without a zone
-    messages: int
+    messages: int | None  # None: it was stopped while it sent, and nobody counted them
 
 
 def refuse_older_database(engine: Engine, book: Book, settings: Settings) -> None:
@@ -50,8 +59,9 @@ def refuse_older_database(engine: Engine, book: Book, settings: Settings) -> Non
         if not all(database.has_table(connection, table) for table in (submission_log, facts)):
             return
         compared = staging.fact(connection, COMPARED_FACT) or ""
-        late = _after(compared, list(_entered_late(book)))
-        sendings = _sendings(book, late, settings.send_table)
+        entered_late, began_late = _entered_late(book)
+        late = _after(compared, entered_late)
+        sendings = _sendings(book, late, settings.send_table, began_late)
         lost = [one for one in sendings if _is_lost(connection, staging.name, one)]
     if lost and not settings.allow_older_database:
         raise _error(lost)
@@ -70,26 +80,35 @@ def _after(compared: str, run_ids: Sequence[str]) -> Sequence[str]:
     return [run_id for run_id in run_ids if run_id > compared]
 
 
-def _entered_late(book: Book) -> Iterator[str]:
-    """Runs whose end the database did not have when a later run began; mostly none.
+def _entered_late(book: Book) -> tuple[list[str], set[str]]:
+    """Runs whose beginning or end the database did not have when a later run began; mostly none.
 
-    They come in the ledger's order.
+    Returns:
+        All of them in the ledger's order of their ends, and those whose beginning it did not have.
     """
+    found: list[str] = []
+    began_late: set[str] = set()
     if book.database is None:
-        return
+        return found, began_late
     chain = ledger.entries(book.outputs)
     rows = book.database.rows(book.place, chain)
     for entry in chain:
-        if entry is None or entry["kind"] not in ledger.FINAL or entry.get("database") != book.mark:
+        if entry is None or entry.get("database") != book.mark:
             continue
-        row = rows.get(entry["hash"])
-        if (row is None or row.is_late) and records.is_run_id(str(entry.get("run_id"))):
-            yield str(entry["run_id"])
+        row, run_id = rows.get(entry["hash"]), str(entry.get("run_id"))
+        is_late = row is None or row.is_late
+        if is_late and entry["kind"] == ledger.STARTED:
+            began_late.add(run_id)
+        is_end = entry["kind"] in ledger.FINAL and records.is_run_id(run_id)
+        if is_end and (is_late or run_id in began_late):
+            found.append(run_id)
+    return found, began_late
 
 
-def _sendings(book: Book, run_ids: Sequence[str], table: str) -> Iterator[Sending]:
+def _sendings(
+    book: Book, run_ids: Sequence[str], table: str, began_late: Container[str]
+) -> Iterator[Sending]:
     """Those of some runs that sent messages of a table; what has no readable record is left out."""
-    senders = {stage.name for stage in STAGES if stage.sends}
     for run_id in run_ids:
         try:
             record = records.read(records.folder_of(book.outputs, run_id))
@@ -100,9 +119,35 @@ def _sendings(book: Book, run_ids: Sequence[str], table: str) -> Iterator[Sendin
         sent_from = "anon_table" if asked.get("source") == "anonymised" else "staging_table"
         if asked.get(sent_from, table) != table:
             continue
-        sent = sum(s.counts.get("sent", 0) for s in record.stages if s.name in senders)
-        if sent:
-            yield Sending(run_id, began.astimezone(dt.UTC).replace(tzinfo=None), int(sent))
+        senders = [stage for stage in record.stages if stage.name in _SENDERS]
+        sent = sum(counts.get("sent", 0) for s in senders for _, counts in _attempts(s))
+        stopped = not sent and run_id in began_late and _was_stopped_while_it_sent(record)
+        if sent or stopped:
+            began = began.astimezone(dt.UTC).replace(tzinfo=None)
+            yield Sending(run_id, began, int(sent) if sent else None)
+
+
+def _attempts(stage: StageRecord) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Status and counts of each attempt at a stage, those before the run was resumed too."""
+    for attempt in stage.earlier:
+        yield str(attempt.get("status")), attempt.get("counts") or {}
+    yield stage.status, stage.counts
+
+
+def _was_stopped_while_it_sent(record: RunRecord) -> bool:
+    """Whether a stage that sends had begun, and did not come to its counts.
+
+    Only after a stage that worked on the tables: else the database may have been away throughout.
+    """
+    if record.is_dry:
+        return False
+    database_was_there = False
+    for stage in record.stages:
+        attempts = list(_attempts(stage))
+        if database_was_there and stage.name in _SENDERS:
+            return any(status in _STOPPED and not counts for status, counts in attempts)
+        database_was_there |= stage.name in _LOCKING and stage.status in _DONE
+    return False
 
 
 def _is_lost(connection: Connection, table: str, one: Sending) -> bool:
@@ -121,7 +166,8 @@ def _is_lost(connection: Connection, table: str, one: Sending) -> bool:
 
 
 def _error(lost: Sequence[Sending]) -> GuardError:
-    messages = counted(sum(one.messages for one in lost), "message")
+    numbers = [one.messages for one in lost if one.messages is not None]
+    messages = counted(sum(numbers), "message") if len(numbers) == len(lost) else "messages"
     runs = counted(len(lost), "run")
     return GuardError(
         f"The database is older than the run records: of {runs} that sent {messages} up to "

@@ -37,23 +37,27 @@ class Runs:
         sent: int = 3,
         logged: bool = True,
         known: bool = True,
+        stopped: bool = False,
         year: int = 2026,
         **asked: str,
     ) -> None:
         """One run; `known`: the database has its entries; `asked`: its parameters.
 
-        ``year``: of its id.
+        ``stopped``: while it sent; ``year``: of its id.
         """
         self.number += 1
         run_id = f"{year}112{self.number}T020000-0000000{self.number}"
+        delta = StageRecord("delta", "03_delta.ipynb", "completed")
         stage = StageRecord("submit", "04_submit.ipynb", "completed", counts={"sent": sent})
-        record = RunRecord(self.book.outputs / run_id, run_id, "demo", asked, {}, [stage])
+        if stopped:
+            stage.status, stage.counts = "interrupted", {}
+        record = RunRecord(self.book.outputs / run_id, run_id, "demo", asked, {}, [delta, stage])
         records.create(record)
         record.started_at = f"2026-11-2{self.number}T02:00:00Z"
         record.save()
         book = self.book if known else Book(self.book.outputs, MARK, None)
         book.enter(ledger.STARTED, record)
-        record.status, record.exit_code = "completed", 0
+        record.status, record.exit_code = ("interrupted", 12) if stopped else ("completed", 0)
         records.finish(record)
         book.enter(ledger.FINISHED, record)
         if logged and sent:
@@ -103,6 +107,27 @@ def test_runs_that_the_database_lost_stop_the_day_until_it_is_allowed(runs: Runs
     runs.put_back(to=1)  # a second time
     with pytest.raises(GuardError, match="3 runs"):
         runs.look()
+
+
+def test_a_run_that_was_stopped_while_it_sent_is_missed_too(runs: Runs) -> None:
+    """The server fails in the night, the run with it, and yesterday's backup is restored."""
+    runs.run()
+    runs.run(stopped=True)
+    runs.put_back(to=1)
+    for _ in range(2):
+        with pytest.raises(GuardError, match="1 run that sent messages up to 2026-11-22"):
+            runs.look()
+        runs.run(sent=0)
+    runs.look(allow_older_database=True)
+    runs.look()
+
+
+def test_a_run_that_was_stopped_before_it_sent_has_lost_nothing(runs: Runs) -> None:
+    runs.run()
+    runs.run(stopped=True, logged=False)
+    runs.look()
+    runs.run()
+    runs.look()
 
 
 def test_a_database_that_was_away_at_both_ends_of_a_run_has_lost_nothing(runs: Runs) -> None:
