@@ -25,11 +25,12 @@ from d2i_helpers.files import make_private_folder, write_atomic
 from d2i_helpers.kernel_protocol import RECORD_FILE
 from d2i_helpers.runs import ledger, records
 from d2i_helpers.runs.ledger import Entry
-from d2i_helpers.runs.object_storage import ObjectStorage
+from d2i_helpers.runs.object_storage import ObjectStorage, Taken
 from d2i_helpers.settings import Settings
 
 LEDGER, RUNS = "ledger", "runs"
 WAITING_FOLDER = ".waiting"
+FIRST_FILE = ".first-on-storage"  # in a folder whose ledger is becoming that of the storage
 _AT_ONCE = 500  # entries that are fetched together
 
 
@@ -86,16 +87,12 @@ class SharedRecords:
         """
         own = ledger.entries(path.parent)
         last = self._last_number()
-        if last == 0:
+        if last == 0 or (path.parent / FIRST_FILE).exists():
             self._begin_with(path.parent, own)
             return
         following = self._entries_from(max(len(own), 1), last)
         if own and (not following or following.pop(0) != own[-1]):
-            raise StorageError(
-                f"The ledger in {path.parent.name} is not the one on the object storage.",
-                hint="If the folder was used before, move it to another place and keep it there. "
-                "If not, the ledger on the storage was changed: `d2i runs verify` says how.",
-            )
+            raise _another_than(path.parent)
         before = own[-1]["hash"] if own and own[-1] else ledger.START
         for entry in following:
             intact = entry and entry["hash"] == ledger.entry_hash(entry)
@@ -108,15 +105,25 @@ class SharedRecords:
             before = entry["hash"]
 
     def _begin_with(self, outputs: Path, own: Sequence[Entry | None]) -> None:
-        """Let a folder's records and its ledger be the first of the storage."""
+        """Let a folder's records and its ledger be the first of the storage.
+
+        Where that was cut short, the next run goes on with it; what is there already stays.
+        """
         if None in own:
             raise StorageError("The ledger is damaged.", hint="Run `d2i runs verify`.")
-        for folder in records.folders(outputs) if own else ():
+        if not own:
+            return
+        write_atomic(outputs / FIRST_FILE, b"")
+        for folder in records.folders(outputs):
             with contextlib.suppress(RecordError):  # damaged: `verify` says so
                 self.push(folder)
         for entry in own:
             if entry is not None:
-                self.create(entry)
+                try:
+                    self.create(entry)
+                except Taken:
+                    raise _another_than(outputs) from None
+        (outputs / FIRST_FILE).unlink()
 
     # ------------------------------------------------------------------------------ the records
     def ids(self) -> list[str]:
@@ -199,6 +206,14 @@ class SharedRecords:
         self.storage.remove(f"{RUNS}/{run_id}/{name}" for name in names)
 
 
+def _another_than(outputs: Path) -> StorageError:
+    return StorageError(
+        f"The ledger in {outputs.name} is not the one on the object storage.",
+        hint="If the folder was used before, move it to another place and keep it there. "
+        "If not, the ledger on the storage was changed: `d2i runs verify` says how.",
+    )
+
+
 def open_shared(settings: Settings) -> SharedRecords | None:
     """The records on object storage that the settings name; None where they name none.
 
@@ -222,17 +237,20 @@ class Waiting:
             RecordError: it cannot be written.
         """
         make_private_folder(self._folder)
-        number = max((int(path.stem) for path in self._folder.glob("*.json")), default=0) + 1
+        number = max((int(path.stem) for path in self._files()), default=0) + 1
         event = {"kind": kind, "since": records.now(), **facts}
         write_atomic(self._folder / f"{number:08d}.json", json.dumps(event).encode())
 
     def events(self) -> list[tuple[Path, dict[str, Any]]]:
         """All events with their files, oldest first."""
-        paths = sorted(self._folder.glob("*.json"))
-        return [(path, json.loads(path.read_bytes())) for path in paths]
+        return [(path, json.loads(path.read_bytes())) for path in self._files()]
+
+    def _files(self) -> list[Path]:
+        # none that a process left unfinished when it was killed
+        return sorted(self._folder.glob("[0-9]*.json"))
 
     def __len__(self) -> int:
-        return len(list(self._folder.glob("*.json")))
+        return len(self._files())
 
 
 def _name(number: int) -> str:

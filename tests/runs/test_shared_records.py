@@ -22,7 +22,9 @@ from sqlalchemy import Engine, create_engine
 from d2i_helpers.cli import runs
 from d2i_helpers.database import tables
 from d2i_helpers.errors import D2IError, SettingsError, StorageError
+from d2i_helpers.files import TEMPORARY_PREFIX
 from d2i_helpers.runs import ledger, object_storage, records, retention, verification
+from d2i_helpers.runs.bookkeeping import Book
 from d2i_helpers.runs.database_ledger import DatabaseLedger
 from d2i_helpers.runs.execution import Run
 from d2i_helpers.runs.object_storage import ObjectStorage, Taken
@@ -65,14 +67,14 @@ def machine(tmp_path: Path, known: Engine) -> Machine:
     return made
 
 
-def work(book: SharedBook, number: int, status: str = "completed", code: int = 0) -> RunRecord:
+def work(book: Book, number: int, status: str = "completed", code: int = 0) -> RunRecord:
     """A run from its beginning to its end."""
     record = begin(book, number)
     return ended(book, record, status, code)
 
 
 def ended(
-    book: SharedBook, record: RunRecord, status: str = "completed", code: int = 0
+    book: Book, record: RunRecord, status: str = "completed", code: int = 0
 ) -> RunRecord:
     notebook = record.folder / "01_extract.ipynb"
     notebook.write_text(json.dumps({"cells": [], "run": record.run_id}))
@@ -273,6 +275,16 @@ def test_an_event_that_was_entered_before_its_process_was_killed_is_not_entered_
     assert [entry and entry["kind"] for entry in one.shared.entries()] == ["started"]
 
 
+def test_what_a_killed_process_left_unfinished_is_no_event_that_waits(machine: Machine) -> None:
+    one = machine("one")
+    work(one, 1)
+    one.waiting.add(ledger.FINISHED, {"run_id": "x"})
+    (one.outputs / ".waiting" / f"{TEMPORARY_PREFIX}0a1b2c3d-00000002.json").write_bytes(b"")
+    one.waiting.add(ledger.FINISHED, {"run_id": "y"})
+    assert [event["run_id"] for _, event in one.waiting.events()] == ["x", "y"]
+    assert len(one.waiting) == 2
+
+
 def test_no_event_waits_for_a_year(machine: Machine) -> None:
     one = machine("one")
     record = begin(one, 1)
@@ -371,6 +383,52 @@ def test_a_ledger_of_a_folder_becomes_that_of_a_new_storage(
     assert [entry and entry["entry"] for entry in one.shared.entries()] == [1, 2, 3, 4]
     assert clean(one)
     assert old.run_id in one.shared.ids()
+
+
+def of_a_folder(folder: Path, known: Engine, *numbers: int) -> None:
+    """Runs of a folder, before it has a storage."""
+    folder.mkdir()
+    alone = Book(folder, "mark", DatabaseLedger(known, "mark", "demo"), None)
+    for number in numbers:
+        work(alone, number)
+
+
+def test_a_ledger_whose_way_to_a_new_storage_was_cut_short_goes_on_from_there(
+    machine: Machine, known: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_a_folder(tmp_path / "one", known, 1, 2)
+    one, create = machine("one"), SharedRecords.create
+
+    def cut_short(shared: SharedRecords, entry: ledger.Entry) -> None:
+        if entry["entry"] == 3:
+            raise StorageError("away")
+        create(shared, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedRecords, "create", cut_short)
+        with pytest.raises(StorageError, match="away"):
+            one.refresh()
+    one.refresh()
+    assert [entry and entry["entry"] for entry in one.shared.entries()] == [1, 2, 3, 4]
+    work(one, 3)
+    assert clean(one)
+    (tmp_path / "storage" / "ledger" / "00000006.json").unlink()
+    with pytest.raises(StorageError):  # later on no folder brings back what was removed
+        machine("one").refresh()
+
+
+def test_of_two_folders_the_ledger_of_one_becomes_that_of_a_new_storage(
+    machine: Machine, known: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("one", "other"), start=1):
+        of_a_folder(tmp_path / name, known, number)
+    one, other = machine("one"), machine("other")
+    with monkeypatch.context() as patch:  # the other one looked before there was any entry
+        patch.setattr(SharedRecords, "_last_number", lambda _: 0)
+        one.refresh()
+        with pytest.raises(StorageError, match="is not the one on the object storage"):
+            other.refresh()
+    assert [entry and entry["entry"] for entry in one.shared.entries()] == [1, 2]
 
 
 def test_a_pruned_record_leaves_storage_and_folder(machine: Machine) -> None:
