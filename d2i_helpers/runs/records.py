@@ -367,7 +367,8 @@ def versions() -> dict[str, str]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in some containers
+    # a user without a name, as in some containers; or on Windows no variable that says it
+    except (ImportError, KeyError, OSError):
         return str(os.getuid()) if hasattr(os, "getuid") else ""
 
 

@@ -282,3 +282,12 @@ def test_redaction_rewrites_a_copy_only_where_it_found_something(tmp_path: Path)
     assert "Anna" not in path.read_text(encoding="utf-8")
     with pytest.raises(ValueError):
         redact_file(path, lambda _: ("{", 1))
+
+
+def test_a_windows_that_does_not_say_who_this_is_ends_no_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "pwd", None)  # there is none on Windows
+    assert isinstance(records.environment_facts(Path.cwd())["user"], str)
