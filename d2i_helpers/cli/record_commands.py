@@ -16,6 +16,8 @@ from d2i_helpers.plain_english import counted, subject
 if TYPE_CHECKING:
     from d2i_helpers.runs.verification import Place
 
+MOST_DAYS = 36_500  # back to a year of four figures, by which ids of runs are compared
+
 outputs_option = click.option(
     "--outputs", type=click.Path(path_type=Path), help="Folder of the run records."
 )
@@ -206,8 +208,12 @@ def seal(parameters: dict[str, Any], outputs: Path | None) -> None:
 @runs.command("prune")
 @profile_options
 @outputs_option
-@click.option("--keep-days", type=click.IntRange(0), required=True, help="Records older than this "
-              "many days are removed.")  # fmt: skip
+@click.option(
+    "--keep-days",
+    type=click.IntRange(0, MOST_DAYS),
+    required=True,
+    help="Records older than this many days are removed.",
+)
 @click.option("--yes", is_flag=True, help="Do it; without this the records are only named.")
 def prune(parameters: dict[str, Any], outputs: Path | None, keep_days: int, yes: bool) -> None:
     """Remove old records; a tombstone keeps the ledger's chain whole."""
@@ -261,7 +267,9 @@ def push(parameters: dict[str, Any], outputs: Path | None) -> None:
 @runs.command("fetch")
 @profile_options
 @click.option("--to", type=click.Path(path_type=Path), required=True, help="An empty folder.")
-@click.option("--last-days", type=click.IntRange(1), help="Only records of so many days.")
+@click.option(
+    "--last-days", type=click.IntRange(1, MOST_DAYS), help="Only records of so many days."
+)
 def fetch(parameters: dict[str, Any], to: Path, last_days: int | None) -> None:
     """Copy records and ledger from object storage to a folder, to read them there."""
     from d2i_helpers.runs.report import write_report
@@ -273,7 +281,7 @@ def fetch(parameters: dict[str, Any], to: Path, last_days: int | None) -> None:
         raise SettingsError("There is no object storage with records.", hint="Set `records_url`.")
     if to.is_dir() and any(to.iterdir()):
         raise RecordError(f"{to.name} is not empty.", hint="Name a folder that is new or empty.")
-    limit = dt.datetime.now(dt.UTC) - dt.timedelta(days=last_days or 36500)
+    limit = dt.datetime.now(dt.UTC) - dt.timedelta(days=last_days or MOST_DAYS)
     number = shared.fetch_all(to, since=f"{limit:%Y%m%dT%H%M%S}")
     click.echo(f"{counted(number, 'record')}. Page of all: {write_report(to)}")
 

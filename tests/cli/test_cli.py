@@ -284,6 +284,16 @@ def test_records_of_another_account_are_no_fault_of_the_program(
     assert "cannot be read (Permission denied)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("days", ["400000", "9999999"])  # a year of three figures, and none
+def test_no_record_is_older_than_a_number_of_days_beyond_all_years(
+    days: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "20261101T020000-0a0a0a0a").mkdir()
+    words = ["prune", "--keep-days", days, "--outputs", str(tmp_path)]
+    assert exit_code(monkeypatch, "runs", *words) == 2
+    assert "20261101T020000" not in capsys.readouterr().out
+
+
 def test_a_file_that_this_account_may_not_use_has_the_exit_code_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

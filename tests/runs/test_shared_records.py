@@ -73,9 +73,7 @@ def work(book: Book, number: int, status: str = "completed", code: int = 0) -> R
     return ended(book, record, status, code)
 
 
-def ended(
-    book: Book, record: RunRecord, status: str = "completed", code: int = 0
-) -> RunRecord:
+def ended(book: Book, record: RunRecord, status: str = "completed", code: int = 0) -> RunRecord:
     notebook = record.folder / "01_extract.ipynb"
     notebook.write_text(json.dumps({"cells": [], "run": record.run_id}))
     record.status, record.exit_code = status, code
