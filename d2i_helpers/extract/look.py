@@ -5,7 +5,7 @@ The staging table is read as it is, and what a run would change of it is handed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
@@ -137,8 +137,3 @@ class _Look(Day):
     def _why_gone(self, person_id: str) -> str:
         reasons = self.documents.absent.reasons([person_id])
         return next(name for name in WHY_GONE if reasons[name])
-
-
-def released(found: Found, held_before: Iterable[str]) -> set[str]:
-    """Children who were held back and would be no longer."""
-    return set(held_before) - found.held_back

@@ -13,8 +13,6 @@ from d2i_helpers.notebook.why import UNSAID, Evidence, Problem, Why
 from d2i_helpers.staging.attention import Reason, mask
 from d2i_helpers.staging.evidence import PURGE
 
-A_DAY = "a day"  # what is kept of a date
-
 
 def parts(child: StagedChild, answer: Why, reasons: list[Reason]) -> list[Part]:
     """Everything that is to be said of a child, the most wanted first.
