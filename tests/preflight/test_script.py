@@ -205,6 +205,14 @@ def test_a_login_that_the_profile_names_is_granted() -> None:
         preflight.whole_script(settings, "db2")
 
 
+@pytest.mark.parametrize(("typed", "granted"), [("d2i_run", "D2I_RUN"), ("%22Mixed%22", "Mixed")])
+def test_a_login_of_oracle_is_granted_by_the_name_that_the_database_has(
+    typed: str, granted: str
+) -> None:
+    settings = Settings(database_url=f"oracle+oracledb://{typed}@srv/?service_name=x")
+    assert f' to "{granted}";' in preflight.whole_script(settings, "oracle")
+
+
 def test_a_table_that_a_login_may_not_see_is_granted_and_not_only_made(
     staged: Engine, make_settings: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,3 +66,7 @@ class Oracle(Portable):
     def login_query(self) -> Select | None:
         """From dual: before 23ai every select needs a table."""
         return select(text("user")).select_from(text("dual"))
+
+    def login_called(self, name: str) -> str:
+        """In capitals, unless it stands in quotes; a grant to a quoted name goes by them."""
+        return name.strip('"') if name.startswith('"') else name.upper()

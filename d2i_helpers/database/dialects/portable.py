@@ -304,6 +304,10 @@ class Portable:
         """The query for what the database calls this login; None where there are no logins."""
         return None
 
+    def login_called(self, name: str) -> str:
+        """What the database calls a login whose name was typed so in an address."""
+        return name
+
     def for_scripts(self, dialect: Dialect) -> Dialect:
         """SQLAlchemy's dialect, set up for a server of today where none was asked."""
         return dialect

@@ -48,9 +48,11 @@ def sqlalchemy_dialect(name: str) -> Dialect:
 
 
 def login_named(url: str, name: str) -> str | None:
-    """The login in an address, where that is of the database with this name."""
+    """What a database calls the login in an address, where that is of the one with this name."""
     address = make_url(url)
-    return address.username if address.get_backend_name() == name else None
+    if address.get_backend_name() != name or not address.username:
+        return None
+    return named(name).login_called(address.username)
 
 
 def registered() -> list[Portable]:
