@@ -68,7 +68,9 @@ def _block_schema(block: Block, partial: bool) -> Schema:
     for child in block.blocks:
         inner = _block_schema(child, partial)
         is_list = child.kind == "list"
-        properties[child.name] = {"type": "array", "items": inner} if is_list else inner
+        held: Schema = {"type": "array", "items": inner} if is_list else inner
+        # what has no flag cannot be marked: as all content of the block above, it goes as null
+        properties[child.name] = _nullable(held) if partial and not child.purge else held
     required = [field.name for field in block.fields if field.mandatory]
     schema: Schema = {
         "type": "object",

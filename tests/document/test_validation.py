@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from d2i_helpers.delta import delta
 from d2i_helpers.document.validation import Problem, Validator, firewall_warnings
 from d2i_helpers.payload_spec import build_spec, load_spec, merge, merged_text
 from d2i_helpers.payload_spec.outputs import json_schema
@@ -350,6 +351,21 @@ def test_a_delta_may_clear_a_field_that_the_specification_no_longer_knows(
     details = {"purge": False, "former_field": value}
     partial = {"la_child_id": "1", "purge": False, "child_details": details}
     assert [str(problem) for problem in VALIDATOR.partial_problems(partial)] == rules
+
+
+@pytest.mark.parametrize("name", ["adoption", "child_in_need_plans"])
+def test_a_delta_may_clear_a_block_that_has_no_flag(name: str) -> None:
+    """It is content of the block above, and goes as null."""
+    spec = build_spec(merge(merged_text(), {"blocks": {name: {"purge": False}}}))
+    before = good()
+    for block in before["social_care_episodes"][0][name], *before["social_care_episodes"][0][name]:
+        if isinstance(block, dict):
+            block.pop("purge", None)
+    after = copy.deepcopy(before)
+    del after["social_care_episodes"][0][name]
+    partial = delta(spec, after, before)
+    assert partial is not None and partial["social_care_episodes"][0][name] is None
+    assert Validator(spec).partial_problems(partial) == []
 
 
 # -------------------------------------------------------------------------------------- firewall
