@@ -30,6 +30,7 @@ _BACKSLASH = (
 _TAB = "The line begins with a tab. Put blanks in its place: YAML takes no tab for indentation."
 _NULL = "tag:yaml.org,2002:null"
 _TEXT = "tag:yaml.org,2002:str"
+_MOST_LEVELS = 50
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _STANDARD_TYPE = re.compile(r"tag:yaml\.org,2002:([a-z]{1,9})")
@@ -106,7 +107,9 @@ def parse_yaml(text: str) -> Any:
             not in quotes, or a type is written out (`!!int`).
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader)
+        if _is_deeper(content, _MOST_LEVELS):  # an anchor within itself has no end
+            raise RecursionError
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}," if mark else ""
@@ -118,6 +121,15 @@ def parse_yaml(text: str) -> Any:
         raise Unreadable(f"{where} is not valid YAML", hint) from None
     except RecursionError:
         raise Unreadable(" is nested too deeply", _CHECK) from None
+    return content
+
+
+def _is_deeper(content: Any, levels: int) -> bool:
+    """Whether tables and lists lie in each other more often than that."""
+    if not isinstance(content, dict | list):
+        return False
+    inner = content.values() if isinstance(content, dict) else content
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def _begins_with_tab(text: str, mark: Any) -> bool:

@@ -22,7 +22,7 @@ _TRUTH = {
     **dict.fromkeys(("true", "yes", "on"), True),
     **dict.fromkeys(("false", "no", "off"), False),
 }
-_WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
+_WHOLE = re.compile(r"[-+]?\d{1,18}", re.ASCII)  # what JSON of the checks holds
 
 
 # ----------------------------------------------------------------------------------- typed values
