@@ -157,6 +157,9 @@ class _References:
                 yield f"{where}: its key `{entry['key']}` must be `mandatory: true`"
             elif entry["kind"] == "root":
                 yield from self._of_child_id(where, entry, key)
+        if entry["kind"] == "root" and not entry.get("purge"):
+            yield f"{where}: it must be `purge: true`, else a child that is gone stays there"
+        yield from self._of_path(where, name, entry)
         if entry["kind"] != "root" and entry.get("in") not in self._blocks:
             yield no_such("block", entry.get("in"), self._blocks, f"{where}, in")
         elif entry["kind"] != "root" and _circular(entry, self._blocks, "in"):
@@ -172,6 +175,17 @@ class _References:
         for field in fields:
             if field in {PURGE, *inside}:
                 yield f"{where}: the name `{field}` is taken, it cannot be a field's"
+
+    def _of_path(self, where: str, name: str, entry: Entry) -> Iterator[str]:
+        """A path that is not where the block is: what is found in it would be told of another."""
+        above, place = self._blocks.get(entry.get("in")), "$"
+        if entry["kind"] != "root":
+            if not isinstance(above, Mapping) or not isinstance(above.get("path"), str):
+                return
+            begin = "" if above["path"] == "$" else f"{above['path']}."
+            place = f"{begin}{name}{'' if entry['kind'] == 'object' else '[]'}"
+        if entry["path"] != place:
+            yield f"{where}: its `path` must be `{place}`, by its name, `in` and `kind`"
 
     def _of_child_id(self, where: str, entry: Entry, key: Entry) -> Iterator[str]:
         """Another id than the one by which persons are told apart: two may share it, or it moves.

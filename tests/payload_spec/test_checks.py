@@ -112,6 +112,8 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         (in_details("surname: {code_map: {a: b}}"), "`code_map` is for fields with `codes`"),
         (in_details("surname: {max_length: long}"), "`max_length` must be a whole number"),
         (in_details("surname: {max_length: 0}"), "`max_length` must be at least 1"),
+        (in_details(f"surname: {{max_length: {'9' * 30}}}"),
+         "field `child_details.surname`: `max_length` must be a whole number"),
         *(
             (in_details(f"surname: {{pattern: '{pattern}'}}"),
              "`pattern` is not a regular expression that can be matched in linear time")
@@ -162,6 +164,14 @@ def test_what_is_shipped_has_no_faults(cms: str) -> None:
         ("blocks: {child: {key: child_id}}", "block `child`: its `key` must be one of its fields"),
         ("blocks: {adoption: {in: social_care_episode}}",
          "there is no block `social_care_episode` (did you mean `social_care_episodes`?)"),
+        # no message could say that a child is gone
+        ("blocks: {child: {purge: false}}", "block `child`: it must be `purge: true`, else"),
+        ("blocks: {care_leavers: {path: 'social_care_episodes[].adoption'}}",
+         "its `path` must be `social_care_episodes[].care_leavers`, by its name, `in` and `kind`"),
+        ("blocks: {adoption: {in: child}}", "its `path` must be `adoption`, by its name, `in`"),
+        ("blocks: {sdq_assessments: {path: health_and_wellbeing.sdq_assessments}}",
+         "its `path` must be `health_and_wellbeing.sdq_assessments[]`"),
+        ("blocks: {child: {path: child}}", "block `child`: its `path` must be `$`"),
         ("blocks: {adoption: {kind: thing}}", "`kind` must be one of root, object, list, values"),
         ("blocks: {adoption: {kind: root}}", "there must be one block of kind root, there are 2"),
         ("blocks: {adoption: {fields: []}}", "`fields` must be a table of names"),
@@ -496,6 +506,8 @@ def test_codes_of_an_overlay_are_what_was_typed(tmp_path: Path) -> None:
     [
         ("code_lists: {sex: {retired: [X, null]}}", "line 1, has an entry of a list that is empty"),
         ("code_lists: {sex: {retired: [!!int 010]}}", "names the type int"),
+        ("blocks: &all {adoption: *all}", "is nested too deeply"),
+        ("blocks: " + "{a: " * 400 + "b" + "}" * 400, "is nested too deeply"),
         ('blocks: {b: {pattern: "\\d"}}', "not valid YAML"),
     ],
 )
