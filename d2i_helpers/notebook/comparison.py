@@ -41,7 +41,9 @@ class Line:
     @property
     def mark(self) -> str:
         """What became of it."""
-        if self.before == self.today:
+        # 1 is no yes, though Python takes the two for equal
+        flags = [isinstance(value, bool) for value in (self.before, self.today)]
+        if self.before == self.today and flags[0] == flags[1]:
             return SAME
         if self.before is None:
             return NEW
