@@ -19,9 +19,11 @@ import shutil
 import socket
 import stat
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata, resources
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeGuard
 
 from d2i_helpers import __version__
@@ -48,7 +50,17 @@ SCHEMA_VERSION = 1
 RUNNING, COMPLETED, ATTENTION = "running", "completed", "attention"
 DRY_RUN = "dry run: nothing is sent"  # shown wherever a run is shown
 FAILED, INTERRUPTED, PENDING = "failed", "interrupted", "pending"
-_TABLES = ("parameters", "given", "process", "files")  # of a record
+# what a record holds, as JSON reads it
+_NUMBER = (int, float, NoneType)
+_TYPES: dict[str, Any] = {
+    "profile": str, "status": str, "started_at": str, "seconds": _NUMBER, "warnings": list,
+    "exit_code": (int, NoneType), "error": (dict, NoneType), "resumed": list,
+    "parameters": dict, "given": dict, "process": dict, "files": dict,
+}  # fmt: skip
+_TYPES_OF_STAGE: dict[str, Any] = {
+    "name": str, "notebook": str, "status": str, "seconds": _NUMBER, "counts": dict,
+    "details": dict, "gates": list, "error": (dict, NoneType), "earlier": list,
+}  # fmt: skip
 
 
 @dataclass
@@ -262,18 +274,30 @@ def read(folder: Path) -> RunRecord:
         raise RecordError(f"The run record {folder.name} cannot be read.")
     known = {f.name for f in fields(RunRecord)} - {"folder", "environment", "stages"}
     try:
+        _look_at(content, _TYPES)
+        dt.datetime.fromisoformat(content.get("started_at") or now())
+        for stage in content["stages"]:
+            _look_at(stage, _TYPES_OF_STAGE)
+            if not all(isinstance(n, int | float) for n in stage.get("counts", {}).values()):
+                raise TypeError
         stages = [StageRecord(**stage) for stage in content["stages"]]
         if any(Path(stage.notebook).name != stage.notebook for stage in stages):
             raise TypeError  # a path, and not a file of this record
         rest = {k: v for k, v in content.items() if k not in known | {"stages", "record"}}
         own = {name: value for name, value in content.items() if name in known}
-        if not all(isinstance(own.get(name, {}), dict) for name in _TABLES):
-            raise TypeError
         return RunRecord(folder=folder, stages=stages, environment=rest, **own)
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise RecordError(
             f"The run record {folder.name} is not as this version knows it."
         ) from None
+
+
+def _look_at(held: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Raise TypeError or KeyError where a value is of no kind that a run writes there."""
+    if not all(isinstance(held[name], kind) for name, kind in types.items() if name in held):
+        raise TypeError
+    if held.get("error") is not None and not isinstance(held["error"]["message"], str):
+        raise TypeError
 
 
 def folders(outputs: Path) -> list[Path]:

@@ -81,14 +81,12 @@ def _row(read: Sequence[RunRecord | str], place: int) -> dict[str, Any]:
 
 
 def _shown(record: RunRecord, before: RunRecord | None) -> dict[str, Any]:
-    about, state = record.environment, records.state_of(record)
-    if not (isinstance(record.profile, str) and isinstance(state, str)):
-        raise TypeError  # they are put in order
+    about = record.environment
     return {
         "run_id": record.folder.name,  # becomes a link, so it is not read from the record
         "page": RUN_PAGE if (record.folder / RUN_PAGE).is_file() else "",
         "profile": record.profile,
-        "status": state,
+        "status": records.state_of(record),
         "exit_code": record.exit_code,
         "dry_run": records.DRY_RUN if record.is_dry else "",
         "started_at": record.started_at,

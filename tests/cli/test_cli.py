@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -16,8 +17,10 @@ from d2i_helpers.cli import commands as module
 from d2i_helpers.errors import GateError, RecordError, SettingsError, help_page
 from d2i_helpers.kernel_protocol import RUN_ID_VARIABLE
 from d2i_helpers.privacy import human_present as attended
+from d2i_helpers.runs.records import StageRecord
 from d2i_helpers.settings import ENV_PREFIX
 from d2i_helpers.stages import names
+from tests.runs.test_report import make_record
 
 
 @pytest.fixture(autouse=True)
@@ -282,6 +285,27 @@ def test_records_of_another_account_are_no_fault_of_the_program(
     words = command.split()
     assert exit_code(monkeypatch, "runs", *words, "--outputs", str(tmp_path)) == 15
     assert "cannot be read (Permission denied)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"error": "x"}, {"error": {"no": "message"}}, {"seconds": "x"}, {"status": []},
+        {"warnings": 3}, {"status": "running", "started_at": "x", "process": {"place": "other"}},
+        {"stages": [StageRecord("extract", "1.ipynb", counts={"new": "x"})]},  # type: ignore
+        {"stages": [StageRecord("extract", "1.ipynb", counts=3)]},  # type: ignore
+        {"stages": [StageRecord("extract", "1.ipynb", seconds="x")]},  # type: ignore
+    ],
+)  # fmt: skip
+def test_a_record_that_was_edited_hides_no_other_one(
+    edited: dict[str, Any], tmp_path: Path
+) -> None:
+    good, record = make_record(tmp_path, 1), make_record(tmp_path, 2, **edited)
+    said = CliRunner().invoke(cli, ["runs", "list", "--outputs", str(tmp_path)])
+    assert said.exit_code == 0 and good.run_id in said.output
+    given = ["runs", "show", record.run_id, "--outputs", str(tmp_path)]
+    fault = CliRunner().invoke(cli, given).exception
+    assert isinstance(fault, RecordError) and "not as this version knows it" in fault.message
 
 
 @pytest.mark.parametrize("days", ["400000", "9999999"])  # a year of three figures, and none
