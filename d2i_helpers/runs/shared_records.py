@@ -109,21 +109,24 @@ class SharedRecords:
 
         Where that was cut short, the next run goes on with it; what is there already stays.
         """
-        if None in own:
+        entries = [entry for entry in own if entry is not None]
+        if len(entries) < len(own):
             raise StorageError("The ledger is damaged.", hint="Run `d2i runs verify`.")
-        if not own:
+        if not entries:
             return
-        write_atomic(outputs / FIRST_FILE, b"")
-        for folder in records.folders(outputs):
-            with contextlib.suppress(RecordError):  # damaged: `verify` says so
-                self.push(folder)
-        for entry in own:
-            if entry is not None:
-                try:
-                    self.create(entry)
-                except Taken:
-                    raise _another_than(outputs) from None
-        (outputs / FIRST_FILE).unlink()
+        begins = outputs / FIRST_FILE
+        write_atomic(begins, b"")
+        try:
+            self.create(entries[0])  # before any file: of two folders one alone brings its own
+            for folder in records.folders(outputs):
+                with contextlib.suppress(RecordError):  # damaged: `verify` says so
+                    self.push(folder)
+            for entry in entries[1:]:
+                self.create(entry)
+        except Taken:
+            begins.unlink()
+            raise _another_than(outputs) from None
+        begins.unlink()
 
     # ------------------------------------------------------------------------------ the records
     def ids(self) -> list[str]:

@@ -427,6 +427,10 @@ def test_of_two_folders_the_ledger_of_one_becomes_that_of_a_new_storage(
         with pytest.raises(StorageError, match="is not the one on the object storage"):
             other.refresh()
     assert [entry and entry["entry"] for entry in one.shared.entries()] == [1, 2]
+    assert clean(one)  # no record of the other one is there
+    with pytest.raises(StorageError, match="is not the one on the object storage"):
+        other.refresh()
+    assert clean(one)
 
 
 def test_a_pruned_record_leaves_storage_and_folder(machine: Machine) -> None:
