@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import orjson
-from sqlalchemy import ColumnElement, Engine, and_, not_, select
+from sqlalchemy import ColumnElement, Engine, and_, exists, not_, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database, delta
-from d2i_helpers.database.tables import notes, submission_log
+from d2i_helpers.database.tables import journal, notes, submission_log
 from d2i_helpers.document.canonical import (
     canonical_name,
     ids_are_volatile,
@@ -329,6 +329,19 @@ def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
         t.partial_json_payload.is_not(None),
         select(notes.c.person_id).where(staging.noted, notes.c.partial_kind == PURGE).exists(),
     )
+
+    def sent_before(kind: str) -> ColumnElement[bool]:
+        """What is staged now was on the wire already, with an unknown outcome, and has no note."""
+        entry = journal.c
+        return exists(
+            select(entry.id).where(
+                entry.staging_table == staging.name,
+                entry.person_id == t.person_id,
+                entry.kind == kind,
+                entry.document_hash == t.current_hash,
+            )
+        )
+
     changed = and_(
         not_(staging.is_deleted),
         not_(staging.held_back),
@@ -336,11 +349,13 @@ def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
         staging.status != database.constant(Status.SENT),
         t.partial_json_payload.is_(None),
         not_(noted),
+        not_(sent_before(DOCUMENT)),
     )
     gone = (
         staging.is_deleted,
         staging.acknowledged,
         not_(purge_noted),
+        not_(sent_before(PURGE)),
         not_(staging.held_back),
     )
     with database.reading(staging.engine) as connection:

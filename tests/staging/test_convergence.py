@@ -326,3 +326,30 @@ def test_what_was_on_the_wire_when_the_run_died_stands_in_the_log(
         staged = connection.execute(select(t.person_id, t.current_hash)).all()
     assert found == {(child, str(Outcome.UNKNOWN), "lost", digest) for child, digest in staged}
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("what", ["changed", "gone"])
+@pytest.mark.parametrize("fate", ["_time_out_before", "_time_out_after", "_crash_after"])
+def test_a_day_that_was_allowed_is_not_asked_about_again_where_its_outcome_is_unknown(
+    engine: Engine, make_settings: Callable, what: str, fate: str
+) -> None:
+    limits = {"staging_table": TABLE, "guard_min_children": 4}
+    usual = make_settings(**limits)
+    allowed = make_settings(**limits, max_changed_share=1, max_deleted_share=1)
+    staging = Staging(engine, TABLE)
+    clear(engine, staging)
+    source, receiver = Source(1), NaiveReceiver("merge")
+    for _ in range(6):
+        source.add()
+    run_day(engine, usual, source, Link(receiver, 0, 0.0))
+    for child in sorted(source.children)[:5]:
+        if what == "gone":
+            source.leave(child)
+        else:
+            source.children[child]["child_details"]["postcode"] = "AB1 9ZZ"
+    link = Link(receiver, 0, 0.0)
+    link._stored = getattr(link, fate)  # type: ignore[method-assign]
+    with suppress(Crash):
+        run_day(engine, allowed, source, link)
+    run_day(engine, usual, source, Link(receiver, 0, 0.0))
+    assert_converged(engine, staging, source, receiver)
