@@ -65,10 +65,13 @@ class Client:
         secrets: Secrets | None = None,
         *,
         now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         may_send: Callable[[], None] | None = None,
     ) -> None:
-        """``now`` (seconds since 1970) and ``sleep`` are for tests.
+        """``now`` (seconds since 1970), ``steady`` and ``sleep`` are for tests.
+
+        Pauses are counted by ``steady``: were the clock set back by an hour, they would last one.
 
         ``may_send`` is asked before each request; what it raises ends the sending.
 
@@ -83,7 +86,7 @@ class Client:
         self._tokens = TokenSource(endpoint, settings, network, now=now)
         self._wire = Wire(network, endpoint)
         self._receipt = receipt_pattern(settings.receipt_form)
-        self._pacer = Pacer(Pace.of(settings).pause, now, sleep)
+        self._pacer = Pacer(Pace.of(settings).pause, steady, sleep)
         self._lock = threading.Lock()
         self._failed_batches = 0
         self._stopped: D2IError | None = None

@@ -342,10 +342,22 @@ def test_the_pause_between_requests(raw, api_settings):
     server = raw(accepting)
     settings = api_settings(pause_seconds=2.5)
     endpoint = simulated_endpoint(server.address, "000")
-    with Client(endpoint, settings, now=wall.now, sleep=wall.sleep) as client:
+    with Client(endpoint, settings, steady=wall.now, sleep=wall.sleep) as client:
         for _ in range(3):
             client.send([record("c0")])
     assert wall.sleeps == [2.5, 2.5]  # none before the first
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_longer(raw, api_settings):
+    wall = Wall()
+    server = raw(accepting)
+    settings = api_settings(pause_seconds=2.5)
+    endpoint = simulated_endpoint(server.address, "000")
+    with Client(endpoint, settings, now=wall.now, sleep=wall.sleep) as client:
+        client.send([record("c0")])
+        wall.time -= 3600
+        client.send([record("c0")])
+    assert all(seconds <= 2.5 for seconds in wall.sleeps)
 
 
 @pytest.fixture
@@ -397,7 +409,7 @@ def test_a_retry_after_holds_the_other_threads_too(raw, api_settings):
 
     settings = api_settings(wait_max=0.2, attempts=1)
     endpoint = simulated_endpoint(raw(busy).address, "000")
-    with Client(endpoint, settings, now=wall.now, sleep=wall.sleep) as client:
+    with Client(endpoint, settings, steady=wall.now, sleep=wall.sleep) as client:
         client._wait_for(_again(client))
         client.send([record("c1")])
     assert wall.sleeps[0] == pytest.approx(0.2)
