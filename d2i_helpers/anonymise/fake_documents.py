@@ -115,6 +115,8 @@ class _Maker:
         special = {field.default} if isinstance(field.default, str) else set()
         special |= set(field.options.get("alone") or ())
         pool = [code for code in field.codes.codes if code not in special]
+        if not pool:
+            return None  # no code says more than that nothing is known
         if field.type != "codes":
             return pool[draw[0] % len(pool)]
         return sorted({pool[byte % len(pool)] for byte in draw[: 1 + self.number % 3]})

@@ -65,12 +65,19 @@ def test_points_have_a_range_whatever_limits_are_named() -> None:
     assert score_range(field.fields[-1]) == (50, 90)
 
 
-def test_a_code_list_of_one_code_says_what_to_do() -> None:
+def with_one_code(entry: str) -> Spec:
+    """The specification with a further field whose code list has one code."""
     overlay = parse_yaml(
         "code_lists: {one: {codes: {A: only}}}\n"
         "blocks: {child_details: {fields: {ours: "
-        "{column: pers_gender, transform: code, codes: one, anonymise: code}}}}"
+        f"{{column: pers_gender, transform: code, codes: one, {entry}}}}}}}}}"
     )
+    return build_spec(typed(merge(merged_text(), overlay)))
+
+
+def test_a_code_list_of_one_code_says_what_to_do() -> None:
     with pytest.raises(SpecificationError, match="too short to draw from") as caught:
-        require_rules(build_spec(typed(merge(merged_text(), overlay))))
+        require_rules(with_one_code("anonymise: code"))
     assert "`anonymise: drop`" in caught.value.hint
+    require_rules(with_one_code("anonymise: drop"))
+    require_rules(with_one_code("anonymise: drop, default: A"))
