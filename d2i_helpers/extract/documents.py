@@ -550,10 +550,13 @@ class Documents:
         Where the system is known to leave a field empty, the row says so.
         """
         gaps = {f.path for b, f in self.spec.fields() if self.spec.known_gap(b, f)}
+        types = {field.path: field.type for _, field in self.spec.fields()}
         uses = self.uses()
         return [
             {
                 "field": path,
+                # between them, as a number of three figures after the word "id" passes for an id
+                "type": types[path],
                 "filled": uses[path].filled,
                 "missing": int(fault.missing),
                 "unusable": fault.wrong,

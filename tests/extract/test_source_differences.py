@@ -15,6 +15,7 @@ from d2i_helpers.extract import stage as extract
 from d2i_helpers.notebook import display
 from d2i_helpers.payload_spec import load_spec
 from d2i_helpers.preflight import stage as preflight
+from d2i_helpers.privacy.redaction import Redactor
 
 
 def fill(ssd: Any) -> None:
@@ -151,6 +152,19 @@ def test_known_gaps_are_said_where_an_analyst_looks(
     workers = "social_care_episodes[].care_worker_details[]"
     assert quality[f"{workers}.worker_id"]["known gap"] is True  # the gap of its block
     assert quality["child_details.surname"]["known gap"] is None
+
+
+def test_a_number_of_values_is_not_taken_for_an_id_after_the_name_of_its_field(
+    ssd: Any, engine: Engine, make_settings: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else every run of an authority with ids of three to five figures could end with 13."""
+    fill(ssd)
+    rows = extract.run(engine, make_settings(), load_spec()).quality
+    display.quality([{**row, "filled": 121} for row in rows])
+    shown = capsys.readouterr().out
+    assert "la_child_id" in shown and "121" in shown
+    assert Redactor(["121"]).redact(shown) == (shown, 0)
+    assert Redactor(["121"]).redact("la_child_id 121")[1] == 1
 
 
 def test_a_system_without_gaps_has_no_such_check(engine: Engine, make_settings: Callable) -> None:
