@@ -30,7 +30,7 @@ from typing import Any
 
 import pytest
 import sqlglot
-from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy import Engine, NullPool, create_engine, inspect
 from sqlalchemy.dialects.mssql.pyodbc import MSDialect_pyodbc
 from sqlalchemy.schema import CreateTable
 from sqlglot import exp
@@ -107,7 +107,7 @@ class Driver:
         # called with each statement and its rows; may raise, and gives the rows that are written
         self.faults: list[Callable[[str, list[Any]], list[Any] | None]] = []
         self.fetch_faults: list[Callable[[str], None]] = []
-        self.plain = create_engine(f"sqlite:///{path}")
+        self.plain = create_engine(f"sqlite:///{path}", poolclass=NullPool)  # leaves none open
         self.catalogue = FakeCatalogue(self)
 
     class Cursor:
