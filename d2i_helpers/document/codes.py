@@ -15,6 +15,7 @@ import orjson
 
 from d2i_helpers.document.driver_values import EDGES, PLACEHOLDER, read_text
 from d2i_helpers.payload_spec import CodeList, Field
+from d2i_helpers.payload_spec.model import plain_word
 
 NOT_IN_LIST = "not in code list"
 RETIRED = "retired code"
@@ -100,8 +101,8 @@ def _is_english(code: str, plain: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Upper case, no blanks outside, single blanks inside."""
-    return " ".join((read_text(text)[0] or "").upper().split())
+    """A text of a source as words are compared, without what no reader sees at its edges."""
+    return plain_word(read_text(text)[0] or "")
 
 
 def finish_codes(field: Field, codes: Iterable[str]) -> tuple[list[str] | None, str | None]:

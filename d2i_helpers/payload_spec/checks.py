@@ -13,7 +13,7 @@ import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from d2i_helpers.payload_spec.model import PURGE
+from d2i_helpers.payload_spec.model import PURGE, plain_word
 from d2i_helpers.payload_spec.patterns import whole_match
 from d2i_helpers.payload_spec.registry import ANONYMISING_RULES, ROW_RULES, TRANSFORMS
 from d2i_helpers.payload_spec.schema import declared_columns
@@ -266,7 +266,7 @@ def _read_as_one(where: str, words: Iterable[tuple[Any, Any]]) -> Iterator[str]:
     """Words of a source that are one, as case and blanks do not count, and mean different codes."""
     known: dict[str, tuple[Any, Any]] = {}
     for word, code in words:
-        before, meant = known.setdefault(" ".join(str(word).upper().split()), (word, code))
+        before, meant = known.setdefault(plain_word(word), (word, code))
         if str(meant) != str(code):
             meanings = f"`{meant}` and `{code}`"
             yield f"{where}: `{before}` and `{word}` are read as one, and mean {meanings}"

@@ -18,7 +18,7 @@ from typing import Any
 from d2i_helpers.errors import SpecificationError
 from d2i_helpers.hand_written import Unreadable, parse_yaml, read_text
 from d2i_helpers.payload_spec.checks import faults
-from d2i_helpers.payload_spec.model import Block, CodeList, Field, Source, Team
+from d2i_helpers.payload_spec.model import Block, CodeList, Field, Source, Team, plain_word
 from d2i_helpers.payload_spec.registry import TRANSFORMS
 from d2i_helpers.payload_spec.shape import typed
 from d2i_helpers.payload_spec.taken_out import NotThere, not_there
@@ -203,7 +203,7 @@ def build_spec(text: Mapping[str, Any], further_faults: Sequence[str] = ()) -> S
         name: CodeList(
             name,
             {str(code): str(meaning) for code, meaning in entry["codes"].items()},
-            {_plain(k): str(v) for k, v in (entry.get("aliases") or {}).items()},
+            {plain_word(k): str(v) for k, v in (entry.get("aliases") or {}).items()},
             frozenset(str(code).upper() for code in entry.get("retired") or ()),
         )
         for name, entry in text["code_lists"].items()
@@ -267,11 +267,6 @@ def _text_keys(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _text_keys(inner) for key, inner in value.items()}
     return [_text_keys(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _plain(word: Any) -> str:
-    """A word of a source in capitals with single blanks, as values are compared."""
-    return " ".join(str(word).upper().split())
 
 
 def _source(name: str, entry: Mapping[str, Any]) -> Source:

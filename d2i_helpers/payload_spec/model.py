@@ -13,6 +13,11 @@ Document = dict[str, Any]
 PURGE = "purge"
 
 
+def plain_word(word: object) -> str:
+    """A word of a source as words are compared: in capitals, with single blanks inside."""
+    return " ".join(str(word).upper().split())
+
+
 @dataclass(frozen=True)
 class CodeList:
     """Codes that may be sent, with what sources write instead and what is no longer accepted."""
