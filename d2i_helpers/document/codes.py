@@ -8,7 +8,7 @@ out and reported with the name of the rule.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -34,6 +34,7 @@ _WORD = re.compile(r"[0-9A-Z]+", re.ASCII)
 # What may follow a code: nothing, a blank or a mark. Not codes: "B&B", "T2/T3", "CHILD'S",
 # "10-05-2024".
 _FOLLOWS = re.compile(r"\s*(?:$|[-‐‑‒–—―:;,.)(\]\[=|>](?!\d)|(?<=\s)(?![&+/]|(?:AND|OR)\b))")
+_BETWEEN = re.compile(r"[\s,;|]+")
 _LISTED = re.compile(r"\s*[,;|]\s*([0-9A-Z]+)\s*(?=$|[,;|])", re.ASCII)
 
 
@@ -73,6 +74,9 @@ def code_matcher(
             return None, NOT_IN_LIST
         another = _LISTED.match(plain, word.end())
         if another and another.group(1) in known and another.group(1) != word.group():
+            return None, SEVERAL
+        words = _BETWEEN.split(plain)  # "MOB HAND" is no code with a description
+        if all(each in known for each in words) and len({known[each] for each in words}) > 1:
             return None, SEVERAL
         return matched
 
@@ -125,17 +129,26 @@ def finish_codes(field: Field, codes: Iterable[str]) -> tuple[list[str] | None, 
 
 # ------------------------------------------------------------------------- several in one value
 def split_codes(text: str, match: MatchCode) -> tuple[list[str], str | None]:
-    """Codes of a text such as "1A" or "MOB, HAND"; of "1A, 18A" those that are not retired.
+    """Codes of a text: "1A", "MOB, HAND" or "MOB HAND"; of "1A, 18A" those that are not retired.
 
     A text in which some part is not a code is taken as one value.
     """
     code, problem = match(text)
     if problem == SEVERAL or (problem and any(mark in text for mark in ",;|")):
-        parts = [match(part) for part in re.split(r"[,;|]", text)]
+        parts = list(_matched_parts(text, match))
         if all(part_problem in (None, RETIRED) for _, part_problem in parts):
             retired = any(part_problem for _, part_problem in parts)
             return [part_code for part_code, _ in parts if part_code], RETIRED if retired else None
     return ([code] if code else []), problem
+
+
+def _matched_parts(text: str, match: MatchCode) -> Iterator[Matched]:
+    for part in re.split(r"[,;|]", text):
+        matched = match(part)
+        if matched[1] == SEVERAL:  # with blanks between them and nothing else
+            yield from map(match, part.split())
+        else:
+            yield matched
 
 
 def read_json_codes(

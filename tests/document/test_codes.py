@@ -69,6 +69,8 @@ def test_a_code_is_recognised(code_list: str, raw: Any, sent: str | None) -> Non
         ("referral_source", "AA", "not in code list"),
         ("referral_source", "1A/2B", "not in code list"),
         ("referral_source", "1A, 2B", "more than one code"),
+        ("referral_source", "1A 2B", "more than one code"),
+        ("sex", "M F", "more than one code"),
         ("referral_source", "1Ax", "not in code list"),
         ("referral_source", "10/05/2024", "not in code list"),
         ("referral_source", "10-05-2024", "not in code list"),
@@ -162,6 +164,9 @@ def test_disabilities(raw: Any, sent: Any, problem: str | None) -> None:
         ("", None, None),
         (None, None, None),
         ("1A, 2B", ["1A", "2B"], None),
+        ("1A 2B", ["1A", "2B"], None),
+        ("1A 2B; 4b 18A", ["1A", "2B", "4B"], "retired code"),
+        ("1A 1A", ["1A"], None),
         ("1A, 18A", ["1A"], "retired code"),
         ("18A, 1A", ["1A"], "retired code"),
         ("1A, 2B, 99Z", None, "more than one code"),  # one value, and no code
