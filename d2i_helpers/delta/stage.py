@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import orjson
-from sqlalchemy import ColumnElement, Engine, and_, exists, not_, select
+from sqlalchemy import ColumnElement, Engine, and_, not_, select
 from sqlalchemy.engine import Connection
 
 from d2i_helpers import database, delta
@@ -333,14 +333,7 @@ def _guard(staging: Staging, settings: Settings, spec: Spec) -> list[str]:
     def sent_before(kind: str) -> ColumnElement[bool]:
         """What is staged now was on the wire already, with an unknown outcome, and has no note."""
         entry = journal.c
-        return exists(
-            select(entry.id).where(
-                entry.staging_table == staging.name,
-                entry.person_id == t.person_id,
-                entry.kind == kind,
-                entry.document_hash == t.current_hash,
-            )
-        )
+        return staging.in_flight.where(entry.kind == kind, entry.document_hash == t.current_hash)
 
     changed = and_(
         not_(staging.is_deleted),

@@ -31,7 +31,6 @@ from d2i_helpers.staging import Staging
 # id of the newest run whose absence was looked into: it is known to the log, or was allowed
 COMPARED_FACT = "compared_with_runs_up_to"
 
-
 _SENDERS = {stage.name for stage in STAGES if stage.sends}
 _LOCKING = {stage.name for stage in STAGES if stage.locks}
 _STOPPED = (records.FAILED, records.INTERRUPTED)
