@@ -11,7 +11,7 @@ restored: it counts where the database does not even know that it began.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, select
@@ -38,10 +38,19 @@ _DONE = (records.COMPLETED, records.ATTENTION)
 
 
 @dataclass(frozen=True)
+class LateRun:
+    """A run whose beginning or end the database did not have when a later run began."""
+
+    run_id: str
+    began_late: bool  # it did not even have the beginning
+    is_known_before: bool  # it has something that was entered before this run
+
+
+@dataclass(frozen=True)
 class Sending:
     """A run that sent messages, by its record."""
 
-    run_id: str
+    run: LateRun
     began: dt.datetime  # UTC, without a zone
     messages: int | None  # None: it was stopped while it sent, and nobody counted them
 
@@ -58,37 +67,34 @@ def refuse_older_database(engine: Engine, book: Book, settings: Settings) -> Non
         if not all(database.has_table(connection, table) for table in (submission_log, facts)):
             return
         compared = staging.fact(connection, COMPARED_FACT) or ""
-        entered_late, began_late = _entered_late(book)
-        late = _after(compared, entered_late)
-        sendings = _sendings(book, late, settings.send_table, began_late)
+        late = _after(compared, _entered_late(book))
+        sendings = _sendings(book, late, settings.send_table)
         lost = [one for one in sendings if _is_lost(connection, staging.name, one)]
     if lost and not settings.allow_older_database:
         raise _error(lost)
     if late:
-        newest = late[-1]
+        newest = late[-1].run_id
         staging.in_transaction(lambda writing: staging.set_fact(writing, COMPARED_FACT, newest))
 
 
-def _after(compared: str, run_ids: Sequence[str]) -> Sequence[str]:
+def _after(compared: str, runs: Sequence[LateRun]) -> Sequence[LateRun]:
     """Those of some runs, in the ledger's order, that were not looked into yet.
 
     Not by their ids where that can be helped: one may be of a night whose clock was a year ahead.
     """
+    run_ids = [run.run_id for run in runs]
     if compared in run_ids:
-        return run_ids[run_ids.index(compared) + 1 :]
-    return [run_id for run_id in run_ids if run_id > compared]
+        return runs[run_ids.index(compared) + 1 :]
+    return [run for run in runs if run.run_id > compared]
 
 
-def _entered_late(book: Book) -> tuple[list[str], set[str]]:
-    """Runs whose beginning or end the database did not have when a later run began; mostly none.
-
-    Returns:
-        All of them in the ledger's order of their ends, and those whose beginning it did not have.
-    """
-    found: list[str] = []
+def _entered_late(book: Book) -> list[LateRun]:
+    """Runs that the database knew of late, in the ledger's order of their ends; mostly none."""
+    found: list[LateRun] = []
     began_late: set[str] = set()
+    is_known = False
     if book.database is None:
-        return found, began_late
+        return found
     chain = ledger.entries(book.outputs)
     rows = book.database.rows(book.place, chain)
     for entry in chain:
@@ -100,17 +106,16 @@ def _entered_late(book: Book) -> tuple[list[str], set[str]]:
             began_late.add(run_id)
         is_end = entry["kind"] in ledger.FINAL and records.is_run_id(run_id)
         if is_end and (is_late or run_id in began_late):
-            found.append(run_id)
-    return found, began_late
+            found.append(LateRun(run_id, run_id in began_late, is_known))
+        is_known |= not is_late
+    return found
 
 
-def _sendings(
-    book: Book, run_ids: Sequence[str], table: str, began_late: Container[str]
-) -> Iterator[Sending]:
+def _sendings(book: Book, runs: Sequence[LateRun], table: str) -> Iterator[Sending]:
     """Those of some runs that sent messages of a table; what has no readable record is left out."""
-    for run_id in run_ids:
+    for run in runs:
         try:
-            record = records.read(records.folder_of(book.outputs, run_id))
+            record = records.read(records.folder_of(book.outputs, run.run_id))
             began = dt.datetime.fromisoformat(record.started_at)
         except (RecordError, ValueError):
             continue
@@ -120,10 +125,10 @@ def _sendings(
             continue
         senders = [stage for stage in record.stages if stage.name in _SENDERS]
         sent = sum(counts.get("sent", 0) for s in senders for _, counts in _attempts(s))
-        stopped = not sent and run_id in began_late and _was_stopped_while_it_sent(record)
+        stopped = not sent and run.began_late and _was_stopped_while_it_sent(record)
         if sent or stopped:
             began = began.astimezone(dt.UTC).replace(tzinfo=None)
-            yield Sending(run_id, began, int(sent) if sent else None)
+            yield Sending(run, began, int(sent) if sent else None)
 
 
 def _attempts(stage: StageRecord) -> Iterator[tuple[str, Mapping[str, float]]]:
@@ -153,14 +158,17 @@ def _is_lost(connection: Connection, table: str, one: Sending) -> bool:
     """Whether the log has older attempts and none of this run.
 
     A log that begins later was begun anew, or its older rows were deleted when their time was over.
+    One without any row lost the run where the database has what was entered before it.
     """
     log = submission_log.c
     of_table = log.staging_table == table
     oldest = select(log.started_at).where(of_table).order_by(log.id).limit(1)
     first = connection.execute(oldest).scalar()
-    if first is None or first >= one.began:
+    if first is None:
+        return one.run.is_known_before
+    if first >= one.began:
         return False
-    of_run = select(log.id).where(of_table, log.run_id == one.run_id).limit(1)
+    of_run = select(log.id).where(of_table, log.run_id == one.run.run_id).limit(1)
     return connection.execute(of_run).first() is None
 
 

@@ -122,6 +122,30 @@ def test_a_run_that_was_stopped_while_it_sent_is_missed_too(runs: Runs) -> None:
     runs.look()
 
 
+def test_the_very_first_sending_is_missed_by_a_database_that_knows_of_an_earlier_run(
+    runs: Runs,
+) -> None:
+    """A trial extract, a backup, the first load, the backup again: the log has no row at all."""
+    runs.run(sent=0)
+    runs.run()
+    runs.put_back(to=1)
+    for _ in range(2):
+        with pytest.raises(GuardError, match="1 run that sent 3 messages up to 2026-11-22"):
+            runs.look()
+        runs.run(sent=0)
+    runs.look(allow_older_database=True)
+    runs.look()
+
+
+def test_a_database_that_was_made_anew_has_lost_nothing(runs: Runs) -> None:
+    runs.run()
+    runs.run(stopped=True)
+    runs.put_back(to=0)
+    runs.look()
+    runs.run(sent=0)
+    runs.look()
+
+
 def test_a_run_that_was_stopped_before_it_sent_has_lost_nothing(runs: Runs) -> None:
     runs.run()
     runs.run(stopped=True, logged=False)
