@@ -16,8 +16,8 @@ from d2i_helpers.payload_spec.model import Source
 
 # What an overlay writes after the name of a row rule; all of it names columns of the source.
 SPAN = "two columns, start and end"
-COLUMNS = "a list of columns"
-WORDS = "a table of column: words"
+COLUMNS = "a list of one or more columns"
+WORDS = "a table of column: one or more words"
 
 
 @dataclass(frozen=True)

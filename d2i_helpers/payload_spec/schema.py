@@ -30,14 +30,20 @@ Schema = dict[str, Any]
 
 SPECIFICATION = "payload_spec.schema.json"
 OVERLAY = "overlay.schema.json"
-_COLUMN_NAMES: Schema = {"type": "array", "items": {"type": "string"}}
+# never empty: no row would count, or all would
+_COLUMN_NAMES: Schema = {"type": "array", "minItems": 1, "items": {"type": "string"}}
 _TEXT = ["string", "number", "boolean"]
 _TAKES: Mapping[str, Schema] = {
     SPAN: {**_COLUMN_NAMES, "minItems": 2, "maxItems": 2},
     COLUMNS: _COLUMN_NAMES,
     WORDS: {
         "type": "object",
-        "additionalProperties": {"type": ["array", *_TEXT], "items": {"type": _TEXT}},
+        "minProperties": 1,
+        "additionalProperties": {
+            "type": ["array", *_TEXT],
+            "minItems": 1,
+            "items": {"type": _TEXT},
+        },
     },
 }
 _NEEDED = ("required", "anyOf", "dependencies")  # what a whole specification must hold
@@ -110,6 +116,7 @@ def _rules() -> dict[str, Schema]:
     return {
         "row_rule": {
             "type": "object",
+            "minProperties": 1,
             "additionalProperties": False,
             "properties": {**shapes, "rule": _named("rule", called)},
         },

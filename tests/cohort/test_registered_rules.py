@@ -119,7 +119,7 @@ def test_a_row_rule_with_columns_of_its_own_is_added_in_one_place(
         return lambda row, _page: not any(read(row) for read in readers)
 
     wrong = _laid_on("sources: {episodes: {where: [{lacks: cine_referral_nfa}]}}")
-    assert "source `episodes`: `lacks` needs a list of columns" in faults(wrong)
+    assert "source `episodes`: `lacks` needs a list of one or more columns" in faults(wrong)
     unknown = _laid_on("sources: {episodes: {where: [{lacks: [cine_nothing]}]}}")
     assert any("has no column `cine_nothing`" in fault for fault in faults(unknown))
     text = _laid_on("sources: {episodes: {where: [{lacks: [cine_referral_nfa]}]}}")
