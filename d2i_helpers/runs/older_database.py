@@ -3,9 +3,10 @@
 Such a database is whole and agrees with itself, but it knows nothing of what was sent since: a
 difference would be made against what the receiver no longer holds, and a child who came and went
 meanwhile would stay there. The run records were not put back with it. They name runs that sent
-messages; where the submission log has older attempts and none of such a run, it has lost them. A
-run that was stopped while it sent has no count of its messages, and often is why a backup was
-restored: it counts where the database does not even know that it began.
+messages; where the submission log has older attempts and none of such a run, it has lost them. So
+has an empty log where the database knows of something before that run. A run that was stopped while
+it sent has no count of its messages, and often is why a backup was restored: it counts where the
+database does not even know that it began.
 """
 
 from __future__ import annotations

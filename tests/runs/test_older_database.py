@@ -85,6 +85,14 @@ class Runs:
         settings = self.settings.model_copy(update=parameters)
         refuse_older_database(self.engine, self.book, settings)
 
+    def stop_until_it_is_allowed(self, said: str) -> None:
+        for _ in range(2):  # a run that notices enters what the database lacks, and the next one …
+            with pytest.raises(GuardError, match=said):
+                self.look()
+            self.run(sent=0)  # … finds it there
+        self.look(allow_older_database=True)
+        self.look()  # what was allowed once is not asked again
+
 
 @pytest.fixture
 def runs(tmp_path: Path, engine: Engine, make_settings: Callable[..., Settings]) -> Runs:
@@ -97,12 +105,7 @@ def test_runs_that_the_database_lost_stop_the_day_until_it_is_allowed(runs: Runs
         runs.run()
     runs.look()
     runs.put_back(to=1)
-    for _ in range(2):  # the run that notices enters what the database lacks, and the next one …
-        with pytest.raises(GuardError, match="2 runs that sent 6 messages up to 2026-11-23"):
-            runs.look()
-        runs.run(sent=0)  # … finds it there
-    runs.look(allow_older_database=True)
-    runs.look()  # what was allowed once is not asked again
+    runs.stop_until_it_is_allowed("2 runs that sent 6 messages up to 2026-11-23")
     runs.run()
     runs.put_back(to=1)  # a second time
     with pytest.raises(GuardError, match="3 runs"):
@@ -114,12 +117,7 @@ def test_a_run_that_was_stopped_while_it_sent_is_missed_too(runs: Runs) -> None:
     runs.run()
     runs.run(stopped=True)
     runs.put_back(to=1)
-    for _ in range(2):
-        with pytest.raises(GuardError, match="1 run that sent messages up to 2026-11-22"):
-            runs.look()
-        runs.run(sent=0)
-    runs.look(allow_older_database=True)
-    runs.look()
+    runs.stop_until_it_is_allowed("1 run that sent messages up to 2026-11-22")
 
 
 def test_the_very_first_sending_is_missed_by_a_database_that_knows_of_an_earlier_run(
@@ -129,12 +127,7 @@ def test_the_very_first_sending_is_missed_by_a_database_that_knows_of_an_earlier
     runs.run(sent=0)
     runs.run()
     runs.put_back(to=1)
-    for _ in range(2):
-        with pytest.raises(GuardError, match="1 run that sent 3 messages up to 2026-11-22"):
-            runs.look()
-        runs.run(sent=0)
-    runs.look(allow_older_database=True)
-    runs.look()
+    runs.stop_until_it_is_allowed("1 run that sent 3 messages up to 2026-11-22")
 
 
 def test_a_database_that_was_made_anew_has_lost_nothing(runs: Runs) -> None:
